@@ -1,0 +1,276 @@
+"""Sets of cuts with arrays (features, alignments, targets) on disk, as Lhotse Shar.
+
+    FOLDER/shards/cuts.000000.jsonl.gz    the cuts; they keep pointing at their audio files
+    FOLDER/shards/mfcc.000000.tar         one .npy and its manifest per cut, in the cuts' order
+    FOLDER/marks/000000.json              the shard is whole: its input's fingerprint, sizes, hashes, problems
+    FOLDER/complete.json                  the set is whole; written last
+
+`CutSet.from_shar(in_dir=FOLDER/shards)` reads it too. A file appears under its name only when it is whole
+and a shard counts only by its mark, so that a process killed at any moment loses at most the shard that it
+was writing, and the next run neither doubles nor drops a cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import Executor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from hybrid.data.shards import AGAIN, Failure, FrameShift, Item, read_shard, whole_shard, without_arrays, write_shard
+from hybrid.errors import DataError
+from hybrid.io import PathLike, Problems, disk_errors, read_json, write_json
+from hybrid.parallel import ordered_map
+
+VERSION = 1
+Progress = Callable[..., Iterable[Any]]
+
+# Small enough that processes share a shard's work evenly, large enough that sending a task costs nothing.
+_CHUNK = 8
+
+
+# ------------------------------------------------------------------ writing
+
+
+def write_arrays(
+    folder: PathLike,
+    items: Iterable[Item],
+    *,
+    names: Sequence[str],
+    frame_shift: FrameShift,
+    shard_size: int = 500,
+) -> int:
+    """Writes `items` = (cut, {name: array [T, ...]}) afresh, whatever stood in `folder`; returns the number of cuts.
+
+    `frame_shift` in seconds, one for all or one per name. Memory: one shard. What takes long to compute
+    belongs into `write_shards`, which resumes. Raises DataError (duplicate id, missing or odd array), DiskError.
+    """
+    folder = Path(folder)
+    _start(folder)
+    marks: List[Dict[str, Any]] = []
+    seen: Dict[str, None] = {}
+    shard: List[Item] = []
+    for cut, arrays in items:
+        _claim(seen, cut.id, folder)
+        shard.append((cut, arrays))
+        if len(shard) == shard_size:
+            marks.append(write_shard(folder, len(marks), shard, names, frame_shift, key="", problems=[]))
+            shard = []
+    if shard:
+        marks.append(write_shard(folder, len(marks), shard, names, frame_shift, key="", problems=[]))
+    _finish(folder, marks, names, frame_shift, None)
+    return sum(mark["cuts"] for mark in marks)
+
+
+def write_shards(
+    folder: PathLike,
+    cuts: Iterable[Cut],
+    compute: Callable[[Cut], Mapping[str, np.ndarray]],
+    *,
+    names: Sequence[str],
+    frame_shift: FrameShift,
+    shard_size: int = 500,
+    executor: Optional[Executor] = None,
+    settings: Any = None,
+    problems: Optional[Problems] = None,
+    progress: Optional[Progress] = None,
+) -> int:
+    """Computes `compute(cut)` = {name: array [T, ...]} for every cut and writes the set; returns the cuts written.
+
+    Goes on where a killed run was: a shard is kept when the same cuts, `settings` (anything JSON can hold that
+    the arrays depend on), names and frame shift made it. `compute` runs in `executor` where one is given and
+    must then be picklable. A DataError from it leaves the cut out and is added to `problems` (also the problems
+    of shards that are kept, so that a resumed run names the same ones); without `problems` it is raised.
+    `progress(iterable, total=, desc=)` wraps the stream of cuts, like tqdm.
+    """
+    folder = Path(folder)
+    todo = list(cuts)
+    seen: Dict[str, None] = {}
+    for cut in todo:
+        _claim(seen, cut.id, folder)
+    shards = [todo[begin : begin + shard_size] for begin in range(0, len(todo), shard_size)]
+    keys = [_key(shard, settings, names, frame_shift) for shard in shards]
+    marks = [whole_shard(folder, index, key) for index, key in enumerate(keys)]
+    if None in marks or not _is_complete(folder, marks):
+        _start(folder, keep=[index for index, mark in enumerate(marks) if mark is not None])
+        missing = [index for index, mark in enumerate(marks) if mark is None]
+        results = _run(compute, (cut for index in missing for cut in shards[index]), executor, problems is not None)
+        if progress is not None:
+            results = iter(progress(results, total=sum(len(shards[index]) for index in missing), desc=folder.name))
+        for index in missing:
+            items: List[Item] = []
+            failed: List[Failure] = []
+            for cut in shards[index]:
+                result = next(results)
+                if isinstance(result, Failure):
+                    failed.append(result)
+                else:
+                    items.append((cut, result))
+            marks[index] = write_shard(folder, index, items, names, frame_shift, keys[index], failed)
+        for _ in results:  # Lets a progress bar come to its end.
+            pass
+        _finish(folder, [mark for mark in marks if mark is not None], names, frame_shift, settings)
+    written = 0
+    for mark in marks:
+        assert mark is not None
+        written += mark["cuts"]
+        if problems is not None:
+            for row in mark["problems"]:
+                problems.add(row["utterance"], row["reason"], row["file"])
+    return written
+
+
+def _run(
+    compute: Callable[[Cut], Mapping[str, np.ndarray]],
+    cuts: Iterable[Cut],
+    executor: Optional[Executor],
+    tolerant: bool,
+) -> Iterator[Union[Failure, Mapping[str, np.ndarray]]]:
+    """Results in the order of the cuts, a bounded number of them in flight."""
+    work = partial(_compute_chunk, compute, tolerant)
+    results: Iterable[List[Union[Failure, Mapping[str, np.ndarray]]]]
+    if executor is None:
+        results = map(work, _chunks(cuts, 1))
+    else:
+        results = ordered_map(executor, work, _chunks(cuts, _CHUNK))
+    for chunk in results:
+        yield from chunk
+
+
+def _chunks(cuts: Iterable[Cut], size: int) -> Iterator[List[Cut]]:
+    stream = iter(cuts)
+    while chunk := list(islice(stream, size)):
+        yield chunk
+
+
+def _compute_chunk(
+    compute: Callable[[Cut], Mapping[str, np.ndarray]], tolerant: bool, cuts: Sequence[Cut]
+) -> List[Union[Failure, Mapping[str, np.ndarray]]]:
+    results: List[Union[Failure, Mapping[str, np.ndarray]]] = []
+    for cut in cuts:
+        try:
+            results.append(compute(cut))
+        except DataError as error:
+            if not tolerant:
+                raise
+            results.append(Failure(cut.id, error.what, error.file))
+    return results
+
+
+def _start(folder: Path, keep: Sequence[int] = ()) -> None:
+    """Takes the mark of completeness away, then every file that no kept shard owns (left by a killed run)."""
+    with disk_errors(folder):
+        (folder / "complete.json").unlink(missing_ok=True)
+        for part in ("marks", "shards"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        kept = {f"{index:06d}" for index in keep}
+        for path in [*(folder / "marks").iterdir(), *(folder / "shards").iterdir()]:
+            if path.name.startswith(".") or not kept.intersection(path.name.split(".")):
+                path.unlink(missing_ok=True)
+
+
+def _finish(
+    folder: Path, marks: Sequence[Mapping[str, Any]], names: Sequence[str], frame_shift: FrameShift, settings: Any
+) -> None:
+    write_json(folder / "complete.json", _summary(marks, names, frame_shift, settings))
+
+
+def _summary(
+    marks: Sequence[Mapping[str, Any]], names: Sequence[str], frame_shift: FrameShift, settings: Any
+) -> Dict[str, Any]:
+    return {
+        "version": VERSION,
+        "cuts": sum(mark["cuts"] for mark in marks),
+        "names": list(names),
+        "frame_shift": dict(frame_shift) if isinstance(frame_shift, Mapping) else frame_shift,
+        "settings": settings,
+        "shards": [{"cuts": mark["cuts"], "files": mark["files"]} for mark in marks],
+        "fingerprint": _fingerprint(marks),
+    }
+
+
+def _fingerprint(marks: Sequence[Mapping[str, Any]]) -> str:
+    rows = [(name, row["sha256"]) for mark in marks for name, row in sorted(mark["files"].items())]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _is_complete(folder: Path, marks: Sequence[Optional[Mapping[str, Any]]]) -> bool:
+    try:
+        complete = read_json(folder / "complete.json")
+        return complete["fingerprint"] == _fingerprint([mark for mark in marks if mark is not None])
+    except (DataError, KeyError, TypeError):
+        return False
+
+
+def _key(cuts: Sequence[Cut], settings: Any, names: Sequence[str], frame_shift: FrameShift) -> str:
+    """What the arrays of a shard depend on: its cuts and the settings, in one hash."""
+    shift = dict(frame_shift) if isinstance(frame_shift, Mapping) else frame_shift
+    head = json.dumps([VERSION, settings, list(names), shift], sort_keys=True)
+    body = (json.dumps(without_arrays(cut).to_dict(), sort_keys=True, default=repr) for cut in cuts)
+    return hashlib.sha256("\n".join([head, *body]).encode("utf-8")).hexdigest()
+
+
+def _claim(seen: Dict[str, None], identifier: str, folder: Path) -> None:
+    if identifier in seen:
+        raise DataError(
+            "two cuts have the same id", file=folder, utterance=identifier, remedy="give each utterance its own id"
+        )
+    seen[identifier] = None
+
+
+# ------------------------------------------------------------------ reading
+
+
+def read_arrays(folder: PathLike, *names: str) -> Tuple[Any, ...]:
+    """(CutSet, {id: array}, ...), one dict for each of `names`, all in memory, in the order they were written.
+
+    Raises DataError where the set is missing, unfinished or damaged, or holds no such array.
+    """
+    cuts: List[Cut] = []
+    arrays: List[Dict[str, np.ndarray]] = [{} for _ in names]
+    for cut, found in iterate_arrays(folder, *names):
+        cuts.append(cut)
+        for name, values in zip(names, arrays, strict=True):
+            values[cut.id] = found[name]
+    return (CutSet.from_cuts(cuts), *arrays)
+
+
+def iterate_arrays(folder: PathLike, *names: str) -> Iterator[Tuple[Cut, Dict[str, np.ndarray]]]:
+    """The same, one cut at a time, for sets that do not fit in memory. Raises as `read_arrays`."""
+    folder = Path(folder)
+    complete = read_complete(folder)
+    for name in names:
+        if name not in complete["names"]:
+            raise DataError(
+                f"no arrays '{name}' in this set (there are: {', '.join(complete['names'])})",
+                file=folder,
+                remedy="check which stage writes them",
+            )
+    for index, shard in enumerate(complete["shards"]):
+        yield from read_shard(folder, index, shard, names)
+
+
+def read_cuts(folder: PathLike) -> CutSet:
+    """The cuts of a set, without its arrays. Raises as `read_arrays`."""
+    return read_arrays(folder)[0]
+
+
+def read_complete(folder: PathLike) -> Dict[str, Any]:
+    """The mark of a finished set: "cuts" (how many), "names", "frame_shift", "settings", "shards", "fingerprint"."""
+    folder = Path(folder)
+    path = folder / "complete.json"
+    if not folder.is_dir():
+        raise DataError("no such set of arrays", file=folder, remedy="run the stage that writes it")
+    if not path.is_file():
+        raise DataError("this set of arrays is not finished", file=folder, remedy="run the stage that writes it again")
+    complete = read_json(path)
+    if not isinstance(complete, dict) or complete.get("version") != VERSION:
+        raise DataError("this set of arrays has another version", file=path, remedy=AGAIN)
+    return complete

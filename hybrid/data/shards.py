@@ -1,0 +1,175 @@
+"""One shard of a set of arrays (hybrid/data/arrays.py): its files, its mark, and how it is known to be whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from lhotse.array import Array, TemporalArray
+from lhotse.cut import Cut
+from lhotse.serialization import deserialize_item
+from lhotse.utils import fastcopy
+
+from hybrid.errors import DataError
+from hybrid.io import atomic_write, read_json, read_jsonl, write_json, write_jsonl
+
+AGAIN = "delete the folder and run the stage that writes it again"
+FrameShift = Union[float, Mapping[str, float]]
+Item = Tuple[Cut, Mapping[str, np.ndarray]]
+
+
+@dataclass
+class Failure:
+    """A cut that gave no arrays, and why."""
+
+    utterance: str
+    reason: str
+    file: Optional[str]
+
+
+def write_shard(
+    folder: Path,
+    index: int,
+    items: Sequence[Item],
+    names: Sequence[str],
+    frame_shift: FrameShift,
+    key: str,
+    problems: Sequence[Failure],
+) -> Dict[str, Any]:
+    """Arrays first, then cuts, then the mark that makes the shard count; returns the mark."""
+    shards = folder / "shards"
+    number = f"{index:06d}"
+    for name in names:
+        if not name.isidentifier() or name == "cuts":
+            raise DataError(f"'{name}' cannot name an array: it becomes an attribute of the cuts", file=folder)
+    shifts = {name: frame_shift[name] if isinstance(frame_shift, Mapping) else frame_shift for name in names}
+    paths = []
+    for name in names if items else ():
+        path = shards / f"{name}.{number}.tar"
+        with atomic_write(path) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+            for cut, arrays in items:
+                array = _checked(arrays, name, cut, folder)
+                manifest = _manifest(array, shifts[name], cut)
+                buffer = io.BytesIO()
+                np.save(buffer, array, allow_pickle=False)
+                _add(tar, f"{cut.id}.npy", buffer.getvalue())
+                _add(tar, f"{cut.id}.json", (json.dumps(manifest.to_dict()) + "\n").encode("utf-8"))
+        paths.append(path)
+    if items:
+        paths.append(shards / f"cuts.{number}.jsonl.gz")
+        write_jsonl(paths[-1], (without_arrays(cut).to_dict() for cut, _ in items))
+    mark = {
+        "input": key,
+        "cuts": len(items),
+        "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths},
+        "problems": [vars(problem) for problem in problems],
+    }
+    write_json(folder / "marks" / f"{number}.json", mark)
+    return mark
+
+
+def whole_shard(folder: Path, index: int, key: str) -> Optional[Dict[str, Any]]:
+    """The mark of a shard that the same input made and whose files are all there; None otherwise."""
+    try:
+        mark = read_json(folder / "marks" / f"{index:06d}.json")
+        if mark["input"] != key:
+            return None
+        for name, row in mark["files"].items():
+            if _sha256(folder / "shards" / name) != row["sha256"]:
+                return None
+        return mark
+    except (DataError, OSError, KeyError, TypeError):
+        return None
+
+
+def without_arrays(cut: Cut) -> Any:
+    """A copy without attached arrays: they live in their own sets, and bytes do not fit into a manifest."""
+    custom = getattr(cut, "custom", None)
+    if not custom:
+        return fastcopy(cut)
+    kept = {
+        name: value
+        for name, value in custom.items()
+        if not isinstance(value, (Array, TemporalArray)) and name not in ("shard_origin", "shar_epoch")
+    }
+    return fastcopy(cut, custom=kept or None)
+
+
+def _checked(arrays: Mapping[str, np.ndarray], name: str, cut: Cut, folder: Path) -> np.ndarray:
+    if name not in arrays:
+        raise DataError(f"no array '{name}' for this cut (only: {', '.join(arrays)})", file=folder, utterance=cut.id)
+    array = np.ascontiguousarray(arrays[name])
+    if array.dtype.kind not in "biuf" or arrays[name].ndim == 0:
+        raise DataError(
+            f"array '{name}' must be [T, ...] of numbers, not {array.dtype} {list(array.shape)}",
+            file=folder,
+            utterance=cut.id,
+        )
+    return array
+
+
+def _manifest(array: np.ndarray, frame_shift: float, cut: Cut) -> TemporalArray:
+    stored = Array(storage_type="shar", storage_path="", storage_key="", shape=list(array.shape))
+    # The cuts keep their place in the recording, so the array starts where its cut starts.
+    return TemporalArray(array=stored, temporal_dim=0, frame_shift=frame_shift, start=cut.start)
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    tar.addfile(entry, io.BytesIO(data))
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_shard(
+    folder: Path, index: int, shard: Mapping[str, Any], names: Sequence[str]
+) -> Iterator[Tuple[Cut, Dict[str, np.ndarray]]]:
+    """(cut, {name: array}) of shard `index`, whose row in complete.json is `shard`. Raises DataError when damaged."""
+    if not shard["cuts"]:
+        return
+    number = f"{index:06d}"
+    rows = read_jsonl(_intact(folder, shard, f"cuts.{number}.jsonl.gz"))
+    streams = [_tar_arrays(_intact(folder, shard, f"{name}.{number}.tar")) for name in names]
+    for row in rows:
+        cut = without_arrays(deserialize_item(row))
+        found = {}
+        for name, stream in zip(names, streams, strict=True):
+            identifier, array = next(stream, (None, None))
+            if identifier != cut.id or array is None:
+                raise DataError(f"no array '{name}' for this cut", file=folder, utterance=cut.id, remedy=AGAIN)
+            found[name] = array
+        yield cut, found
+
+
+def _intact(folder: Path, shard: Mapping[str, Any], name: str) -> Path:
+    path = folder / "shards" / name
+    try:
+        if _sha256(path) == shard["files"][name]["sha256"]:
+            return path
+    except FileNotFoundError:
+        raise DataError("a shard of this set is missing", file=path, remedy=AGAIN) from None
+    except (KeyError, TypeError):
+        pass
+    raise DataError("a shard of this set was damaged after it was written", file=path, remedy=AGAIN)
+
+
+def _tar_arrays(path: Path) -> Iterator[Tuple[str, np.ndarray]]:
+    with tarfile.open(path, mode="r:") as tar:
+        for entry in tar:
+            if entry.name.endswith(".npy"):
+                stream = tar.extractfile(entry)
+                assert stream is not None
+                yield entry.name[: -len(".npy")], np.load(io.BytesIO(stream.read()), allow_pickle=False)
