@@ -12,7 +12,7 @@ import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, IO, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import IO, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 from safetensors import SafetensorError
@@ -53,11 +53,11 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = {} if "b" in mode else {"encoding": "utf-8"}
+    encoding = None if "b" in mode else "utf-8"
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, mode, **text) as stream:
+            with open(temporary, mode, encoding=encoding) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -100,7 +100,8 @@ def read_jsonl(path: PathLike) -> List[Dict[str, Any]]:
         raw = Path(path).read_bytes()
         text = (gzip.decompress(raw) if str(path).endswith(".gz") else raw).decode("utf-8")
         rows = []
-        for number, line in enumerate(text.splitlines(), 1):
+        for line in text.splitlines():
+            number += 1
             rows.append(json.loads(line))
         return rows
     except FileNotFoundError:
@@ -111,7 +112,9 @@ def read_jsonl(path: PathLike) -> List[Dict[str, Any]]:
         ) from error
 
 
-def save_tensors(path: PathLike, tensors: Mapping[str, np.ndarray], metadata: Optional[Mapping[str, str]] = None) -> None:
+def save_tensors(
+    path: PathLike, tensors: Mapping[str, np.ndarray], metadata: Optional[Mapping[str, str]] = None
+) -> None:
     """Safetensors; `metadata` is a flat map of strings kept in the header."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     data = save(contiguous, metadata=dict(metadata) if metadata else None)
