@@ -1,0 +1,278 @@
+"""Lang: symbol tables of phones and words with their lexicon, and the transducers made of them.
+
+What Kaldi's utils/prepare_lang.sh makes of a lexicon, as one object that can be kept on disk and sent to
+worker processes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import kaldifst
+
+from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.io import PathLike, read_json, write_json, write_text
+from lexicon.fst import Entry, add_disambig, make_lexicon_fst
+from lexicon.lexicon import FILLERS, Lexicon
+
+POSITIONS = ("_B", "_E", "_I", "_S")  # first, last, inner phone of a word, and the only one
+_FORMAT = 1
+
+
+class Lang:
+    """Made by `Lang.create` or `Lang.load`.
+
+    lexicon             the pronunciations, phones without position marks
+    phones, words       name -> id; `<eps>` = 0; phones: silences, the others, then #0, #1, ...;
+                        words: the words sorted, then #0, `<s>`, `</s>`
+    silence_phones      names; the optional silence first
+    optional_silence    the phone between words
+    oov                 the word that stands for words without a pronunciation, or None
+    disambig_phones     ids of #0, #1, ...
+    word_disambig       id of #0 among the words
+    L, L_disambig       kaldifst.StdVectorFst, phones to words, built when first asked for (lexicon/fst.py)
+    """
+
+    def __init__(
+        self,
+        lexicon: Lexicon,
+        *,
+        silence_phones: Sequence[str],
+        oov: Optional[str],
+        position_dependent: bool,
+        silence_prob: float,
+    ) -> None:
+        self.lexicon = lexicon
+        self.silence_phones = list(silence_phones)
+        self.optional_silence = self.silence_phones[0]
+        self.oov = oov
+        self.position_dependent = position_dependent
+        self.silence_prob = silence_prob
+        self.nonsilence_base = [phone for phone in lexicon.phones if phone not in self.silence_phones]
+        self._positions = POSITIONS if position_dependent else ("",)
+        self.nonsilence_phones = [phone + position for phone in self.nonsilence_base for position in self._positions]
+        self._entries = [
+            Entry(word, self.position(item.phones), item.prob)
+            for word, item in sorted(lexicon, key=lambda pair: pair[0])
+        ]
+        self._disambig_entries, largest = add_disambig(self._entries)
+        # #0 is the grammar's, 1..largest the words', and one more is silence's.
+        self._silence_disambig = f"#{largest + 1}"
+        names = ["<eps>", *self.silence_phones, *self.nonsilence_phones, *(f"#{n}" for n in range(largest + 2))]
+        self.phones: Dict[str, int] = {name: number for number, name in enumerate(names)}
+        names = ["<eps>", *sorted(lexicon.words), "#0", "<s>", "</s>"]
+        self.words: Dict[str, int] = {name: number for number, name in enumerate(names)}
+        self.disambig_phones = [self.phones[f"#{number}"] for number in range(largest + 2)]
+        self.word_disambig = self.words["#0"]
+        self._fsts: Dict[str, kaldifst.StdVectorFst] = {}
+
+    @classmethod
+    def create(
+        cls,
+        lexicon: Lexicon,
+        *,
+        silence: str = "SIL",
+        spoken_noise: Optional[str] = None,
+        oov: Optional[str] = None,
+        position_dependent: bool = False,
+        silence_prob: float = 0.5,
+    ) -> Lang:
+        """`silence` is the phone between words; `spoken_noise` a second silence phone, of the word `oov`
+        (`<UNK>` if not named). With `position_dependent`, phones become AA_B, AA_E, AA_I and AA_S; silence
+        phones stay as they are. `silence_prob` in [0, 1) is the probability of silence between two words.
+
+        Raises ConfigError for settings that contradict each other, DataError for phones whose names would clash.
+        """
+        if not 0.0 <= silence_prob < 1.0:
+            raise ConfigError(f"silence_prob is {silence_prob:g}", remedy="give a number from 0 to below 1; usual: 0.5")
+        if spoken_noise == silence:
+            raise ConfigError(f"silence and spoken_noise are one phone, {silence}", remedy="give them two names")
+        if spoken_noise is not None:
+            oov = oov or "<UNK>"
+            if oov not in lexicon:
+                lexicon = lexicon.with_word(oov, (spoken_noise,))
+        elif oov is not None and oov not in lexicon:
+            raise ConfigError(
+                f"the word for unknown words, {oov}, has no pronunciation",
+                remedy="add it to the lexicon, or name a phone for it by spoken_noise",
+            )
+        if position_dependent:
+            for phone in lexicon.phones:
+                if phone.endswith(POSITIONS):
+                    raise DataError(
+                        f"the phone {phone} ends like a position mark",
+                        remedy="strip _B, _E, _I and _S from the lexicon, or set position_dependent to false",
+                    )
+        silences = [silence] if spoken_noise is None else [silence, spoken_noise]
+        if all(phone in silences for phone in lexicon.phones):
+            raise DataError("the lexicon has no phone but silences", remedy="give the phones of its words")
+        return cls(
+            lexicon,
+            silence_phones=silences,
+            oov=oov,
+            position_dependent=position_dependent,
+            silence_prob=silence_prob,
+        )
+
+    def position(self, phones: Sequence[str]) -> tuple:
+        """Puts position marks on the phones of one word: ("AE", "N", "D") -> ("AE_B", "N_I", "D_E")."""
+        if not self.position_dependent:
+            return tuple(phones)
+        if len(phones) == 1:
+            marks: Sequence[str] = ("_S",)
+        else:
+            marks = ("_B", *["_I"] * (len(phones) - 2), "_E")
+        return tuple(
+            phone if phone in self.silence_phones else phone + mark
+            for phone, mark in zip(phones, marks, strict=True)
+        )
+
+    @property
+    def L(self) -> kaldifst.StdVectorFst:
+        """Phones to words without disambiguation symbols, for training graphs."""
+        return self._fst("L")
+
+    @property
+    def L_disambig(self) -> kaldifst.StdVectorFst:
+        """Phones to words with disambiguation symbols and the self-loop of #0, for decoding graphs."""
+        return self._fst("L_disambig")
+
+    def L_no_cost(self) -> kaldifst.StdVectorFst:
+        """L with every arc free: LF-MMI's numerator takes its phone costs from the denominator's phone LM alone."""
+        return self._fst("L_no_cost")
+
+    def _fst(self, kind: str) -> kaldifst.StdVectorFst:
+        if kind not in self._fsts:
+            disambig = kind == "L_disambig"
+            self._fsts[kind] = make_lexicon_fst(
+                self._disambig_entries if disambig else self._entries,
+                self.phones,
+                self.words,
+                silence=self.optional_silence,
+                silence_prob=self.silence_prob,
+                silence_disambig=self._silence_disambig if disambig else None,
+                word_disambig=disambig,
+                costs=kind != "L_no_cost",
+            )
+        return self._fsts[kind]
+
+    def phone_groups(self) -> List[List[int]]:
+        """Ids of phones that share a root of the decision tree: each silence alone, then each phone with all its
+        positions (Kaldi's roots.txt)."""
+        groups = [[self.phones[name]] for name in self.silence_phones]
+        return groups + [[self.phones[base + mark] for mark in self._positions] for base in self.nonsilence_base]
+
+    @property
+    def phone_ids(self) -> List[int]:
+        """Ids of every phone, silences included, without `<eps>` and disambiguation symbols."""
+        return list(range(1, self.disambig_phones[0]))
+
+    @property
+    def silence_ids(self) -> List[int]:
+        return [self.phones[name] for name in self.silence_phones]
+
+    @property
+    def phone_names(self) -> Dict[int, str]:
+        return {number: name for name, number in self.phones.items()}
+
+    @property
+    def word_names(self) -> Dict[int, str]:
+        return {number: name for name, number in self.words.items()}
+
+    def base_phone(self, phone: int) -> str:
+        """The name of a phone without its position mark. Raises KeyError for an id that is no phone."""
+        name = self.phone_names[phone]
+        if self.position_dependent and name not in self.silence_phones and name.endswith(POSITIONS):
+            return name[:-2]
+        return name
+
+    def pronunciation_ids(self, word: str) -> List[List[int]]:
+        """Phone ids, with position marks, of each pronunciation of the word. Raises KeyError where it has none."""
+        return [[self.phones[p] for p in self.position(item.phones)] for item in self.lexicon.pronunciations(word)]
+
+    def word_ids(self, text: str, utterance: Optional[str] = None) -> List[int]:
+        """Ids of the words of a transcript; `<s>`, `</s>` and `<sil>` are skipped, for L has them by itself.
+
+        A word without a pronunciation becomes `oov` if there is one; else raises DataError naming it.
+        """
+        ids = []
+        for word in text.split():
+            if word in FILLERS:
+                continue
+            if word not in self.lexicon:
+                if self.oov is None:
+                    raise DataError(
+                        f"the word {word} is not in the lexicon",
+                        utterance=utterance,
+                        remedy="add its pronunciation, correct the transcript, or give the lexicon an unknown word",
+                    )
+                word = self.oov
+            ids.append(self.words[word])
+        return ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The words of the ids, parted by blanks."""
+        names = self.word_names
+        return " ".join(names[number] for number in ids)
+
+    def save(self, folder: PathLike) -> None:
+        """phones.txt, words.txt, lexicon.txt and config.json; L is rebuilt when loaded."""
+        folder = Path(folder)
+        self.lexicon.save(folder / "lexicon.txt")
+        write_text(folder / "phones.txt", _table(self.phones))
+        write_text(folder / "words.txt", _table(self.words))
+        write_json(
+            folder / "config.json",
+            {
+                "format": _FORMAT,
+                "silence_phones": self.silence_phones,
+                "oov": self.oov,
+                "position_dependent": self.position_dependent,
+                "silence_prob": self.silence_prob,
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: PathLike) -> Lang:
+        """Raises DataError for a missing file, ModelError for tables that do not belong to the lexicon."""
+        folder = Path(folder)
+        config = read_json(folder / "config.json")
+        if not isinstance(config, dict) or config.get("format") != _FORMAT:
+            raise ModelError("not a lang folder of this version", file=folder / "config.json", remedy=_AGAIN)
+        config = {name: value for name, value in config.items() if name != "format"}
+        try:
+            self = cls(Lexicon.from_file(folder / "lexicon.txt"), **config)
+        except (TypeError, IndexError) as error:
+            raise ModelError(f"settings: {error}", file=folder / "config.json", remedy=_AGAIN) from error
+        for name, table in (("phones.txt", self.phones), ("words.txt", self.words)):
+            if read_table(folder / name) != table:
+                raise ModelError("does not belong to the lexicon beside it", file=folder / name, remedy=_AGAIN)
+        return self
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_fsts": {}}  # FSTs cannot be pickled; a worker builds its own
+
+
+_AGAIN = "run the stage that makes the lexicon's folder again"
+
+
+def _table(symbols: Mapping[str, int]) -> str:
+    return "".join(f"{name} {number}\n" for name, number in symbols.items())
+
+
+def read_table(path: PathLike) -> Dict[str, int]:
+    """Reads `NAME ID` lines (phones.txt, words.txt). Raises DataError naming the line that is something else."""
+    table: Dict[str, int] = {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError("no such file", file=path, remedy=_AGAIN) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: {error}", file=path, remedy=_AGAIN) from None
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        if len(fields) != 2 or not fields[1].isdigit() or fields[0] in table:
+            raise DataError(f"line {number}: not a new `NAME ID`: {line!r}", file=path, remedy=_AGAIN)
+        table[fields[0]] = int(fields[1])
+    return table
