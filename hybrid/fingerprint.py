@@ -1,0 +1,101 @@
+"""What a stage depends on, as one hash: the content of its inputs and the values of its settings.
+
+No modification times: copying a corpus, unpacking it again or checking out a repository changes the times and not a
+single sample, and would make every stage run again.
+
+A file up to `WHOLE` bytes (transcripts, lexicons, the audio of one utterance) is read whole. Of a larger one (an
+archive, a shard, an hour of noise) the size and `SAMPLES` evenly spaced blocks are read, the first and the last among
+them: a corpus of a terabyte is then fingerprinted by reading some 64 kB a file. What that cannot see is a change inside
+a large file that keeps its size and falls between the blocks; whoever makes one deletes the stage's folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, Optional, Tuple
+
+from hybrid.errors import DataError
+
+WHOLE = 1 << 20  # bytes
+BLOCK = 1 << 12  # bytes
+SAMPLES = 16
+
+
+def of_value(value: Any) -> str:
+    """Hash of anything that JSON can hold; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Hash of a file's size and content (sampled above `WHOLE` bytes). Raises OSError."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        digest.update(str(size).encode() + b"\n")
+        if size <= WHOLE:
+            digest.update(stream.read())
+        else:
+            for index in range(SAMPLES):
+                stream.seek((size - BLOCK) * index // (SAMPLES - 1))
+                digest.update(stream.read(BLOCK))
+    return digest.hexdigest()
+
+
+def of_inputs(paths: Iterable[Path], root: Optional[Path] = None) -> str:
+    """Hash of files and folders (with all that is below them), each named relative to `root` or by its own name.
+
+    Raises DataError that names what is missing or cannot be read.
+    """
+    rows = []
+    for path in paths:
+        path = Path(path)
+        if not path.exists():
+            raise DataError("no such file or folder", file=path, remedy="give the folder of the corpus with --data")
+        label = _label(path, root)
+        for name, file in [("", path)] if path.is_file() else _below(path):
+            try:
+                rows.append([f"{label}/{name}", of_file(file)])
+            except OSError as error:
+                raise DataError(f"cannot be read: {error.strerror}", file=file) from error
+    return of_value(sorted(rows))
+
+
+def _label(path: Path, root: Optional[Path]) -> str:
+    # abspath and not resolve: a corpus whose folders are links to other disks is still one corpus.
+    full = Path(os.path.abspath(path))
+    if root is not None and full.is_relative_to(os.path.abspath(root)):
+        return full.relative_to(os.path.abspath(root)).as_posix()
+    return path.name
+
+
+def of_folder(folder: Path) -> Tuple[Dict[str, int], str]:
+    """The files below a stage's folder as {relative path: bytes}, and the hash of their names and contents."""
+    sizes, rows = {}, []
+    for name, file in _below(folder):
+        sizes[name] = file.stat().st_size
+        rows.append([name, of_file(file)])
+    return sizes, of_value(rows)
+
+
+def _below(folder: Path) -> Iterator[Tuple[str, Path]]:
+    """(relative path, path) of every file below `folder`, in the order of names; links to folders are followed once."""
+    seen = set()
+    for top, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(top)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in sorted(files):
+            file = Path(top) / name
+            if not is_temporary(name):
+                yield file.relative_to(folder).as_posix(), file
+
+
+def is_temporary(name: str) -> bool:
+    """The names that hybrid.io writes under before it renames a file into place."""
+    return name.startswith(".") and name.endswith(".tmp")

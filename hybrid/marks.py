@@ -1,0 +1,187 @@
+"""Stages, and the marks that tell which of them are up to date (hybrid/stages.py says how they are used)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
+
+from hybrid import fingerprint
+from hybrid.errors import ConfigError, DataError
+from hybrid.io import read_json, write_json
+from hybrid.measure import versions
+from hybrid.run import Run
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_RESERVED = {"marks", "logs"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a recipe.
+
+    `needs` names earlier stages; `settings` names the settings or sections whose change redoes the stage; `inputs`
+    gives files and folders from outside of the run's folder (called with the Run); `version` is raised when the code
+    of the stage changes its results; `seeded` is False where nothing in the stage is random.
+    """
+
+    name: str
+    run: Callable[[Run], Any]
+    needs: Tuple[str, ...] = ()
+    settings: Tuple[str, ...] = ()
+    inputs: Optional[Callable[[Run], Iterable[Path]]] = None
+    version: int = 1
+    seeded: bool = True
+
+
+def find(stages: Sequence[Stage], which: Union[int, str]) -> int:
+    """The number of a stage given by number or name. Raises ConfigError."""
+    names = [stage.name for stage in stages]
+    text = str(which)
+    if text in names:
+        return names.index(text)
+    if text.isdigit() and int(text) < len(stages):
+        return int(text)
+    near = difflib.get_close_matches(text, names, n=1)
+    listed = ", ".join(f"{number} {name}" for number, name in enumerate(names))
+    raise ConfigError(f"no stage {text}" + (f"; near it: {near[0]}" if near else "") + f"; the stages are: {listed}")
+
+
+def check(stages: Sequence[Stage]) -> None:
+    before: List[str] = []
+    for stage in stages:
+        if not _NAME.fullmatch(stage.name) or stage.name in _RESERVED or stage.name in before:
+            raise ValueError(f"{stage.name!r} cannot be the name of a stage (or stands twice)")
+        missing = [name for name in stage.needs if name not in before]
+        if missing:
+            raise ValueError(f"stage {stage.name} needs {missing}, which do not come before it")
+        before.append(stage.name)
+
+
+def states(stages: Sequence[Stage], run: Run) -> List[Tuple[int, Stage, str, str]]:
+    """(number, stage, state, reason) of every stage, for `--list`; nothing is written.
+
+    The state is "done", "started" (killed, will go on) or "to do".
+    """
+    check(stages)
+    book = Book(stages, run)
+    rows, waiting = [], set()
+    for number, stage in enumerate(stages):
+        # A stage may read what an earlier one is still to write (a download): its inputs cannot be looked at yet.
+        before = [name for name in stage.needs if name in waiting]
+        state, why = ("to do", f"after {before[0]}") if before else book.state(stage)
+        if state != "done":
+            waiting.add(stage.name)
+        rows.append((number, stage, state, why))
+    return rows
+
+
+class Book:
+    """The marks of a run and what they say about each stage."""
+
+    def __init__(self, stages: Sequence[Stage], run: Run) -> None:
+        self.stages = {stage.name: stage for stage in stages}
+        self.numbers = {stage.name: number for number, stage in enumerate(stages)}
+        self.run = run
+        self._known: Dict[str, Dict[str, Any]] = {}
+
+    def before(self, stage: Stage) -> List[str]:
+        """The names of all stages that `stage` rests on, in their order."""
+        found: Set[str] = set()
+        waiting = list(stage.needs)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self.stages[name].needs
+        return sorted(found, key=lambda name: self.numbers[name])
+
+    def path(self, stage: Stage) -> Path:
+        return self.run.exp / "marks" / f"{self.numbers[stage.name]:02d}-{stage.name}.json"
+
+    def read(self, stage: Stage) -> Optional[Dict[str, Any]]:
+        """The mark of a stage; None where there is none that can be read. A renumbered stage keeps its mark."""
+        for path in [self.path(stage), *self._others(stage)]:
+            try:
+                mark = read_json(path)
+            except DataError:
+                continue
+            if isinstance(mark, dict) and mark.get("state") in ("started", "done"):
+                return mark
+        return None
+
+    def write(self, stage: Stage, mark: Dict[str, Any]) -> None:
+        write_json(self.path(stage), mark)
+        for path in self._others(stage):
+            path.unlink()
+
+    def remove(self, stage: Stage) -> None:
+        for path in [self.path(stage), *self._others(stage)]:
+            path.unlink(missing_ok=True)
+
+    def _others(self, stage: Stage) -> List[Path]:
+        """Marks that the stage left under other numbers."""
+        pattern = re.compile(rf"\d+-{stage.name}\.json")
+        found = sorted((self.run.exp / "marks").glob(f"*-{stage.name}.json"))
+        return [path for path in found if pattern.fullmatch(path.name) and path != self.path(stage)]
+
+    def wanted(self, stage: Stage) -> Dict[str, Any]:
+        """What the stage depends on, part by part, and the fingerprint of it all."""
+        if stage.name not in self._known:
+            run = self.run
+            settings: Dict[str, Any] = {}
+            for prefix in stage.settings:
+                settings.update(run.config.under(prefix))
+            parts: Dict[str, Any] = {
+                "stage": stage.name,
+                "version": [stage.version, versions().get("hybrid-asr", "")],
+                "settings": settings,
+                "seed": run.seed if stage.seeded else None,
+                "needs": {name: self.wanted(self.stages[name])["fingerprint"] for name in stage.needs},
+                "inputs": None if stage.inputs is None else fingerprint.of_inputs(stage.inputs(run), run.data),
+            }
+            self._known[stage.name] = {**parts, "fingerprint": fingerprint.of_value(parts)}
+        return self._known[stage.name]
+
+    def sources(self, stage: Stage) -> Dict[str, Any]:
+        """The content of the folders that the stage reads, as their marks tell it."""
+        return {name: (self.read(self.stages[name]) or {}).get("output") for name in stage.needs}
+
+    def state(self, stage: Stage) -> Tuple[str, str]:
+        """("done" | "started" | "to do", why)."""
+        mark, wanted = self.read(stage), self.wanted(stage)
+        if mark is None:
+            return "to do", "never run"
+        if mark.get("fingerprint") != wanted["fingerprint"]:
+            return "to do", _difference(mark, wanted)
+        for name, output in self.sources(stage).items():
+            if mark.get("sources", {}).get(name) != output:
+                return "to do", f"the outputs of {name} have changed"
+        folder = self.run.dir(stage.name)
+        if mark["state"] == "started":
+            return "started", "stopped before its end"
+        for name, size in mark.get("files", {}).items():
+            try:
+                same = (folder / name).stat().st_size == size
+            except OSError:
+                return "to do", f"{stage.name}/{name} is gone" if folder.is_dir() else "its folder is gone"
+            if not same:
+                return "to do", f"{stage.name}/{name} has changed"
+        return ("done", "up to date") if folder.is_dir() else ("to do", "its folder is gone")
+
+
+def _difference(mark: Dict[str, Any], wanted: Dict[str, Any]) -> str:
+    """What has changed since the mark, in words."""
+    old, new = mark.get("settings", {}), wanted["settings"]
+    changed = [f"{key} {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
+    if changed:
+        return "settings have changed: " + ", ".join(changed[:5])
+    for key, text in (("seed", "the seed has changed"), ("inputs", "its inputs have changed")):
+        if mark.get(key) != wanted[key]:
+            return text
+    for name, value in wanted["needs"].items():
+        if mark.get("needs", {}).get(name) != value:
+            return f"{name} has changed"
+    return "the code has changed"

@@ -1,0 +1,113 @@
+"""One run of a recipe: its folder, its settings, its log, its workers. What a stage is handed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Iterable, Iterator, List, Optional, TypeVar
+
+from hybrid.config import Config
+from hybrid.io import Problems, disk_errors
+from hybrid.parallel import WorkerPool, cores
+
+Item = TypeVar("Item")
+
+
+class Run:
+    """What a stage may use.
+
+    `exp` is the folder of the run, `data` the folder of the corpus (None where the recipe needs none), `seed` the only
+    source of randomness, `config` the settings.
+    """
+
+    def __init__(
+        self,
+        exp: Path,
+        config: Config,
+        data: Optional[Path] = None,
+        seed: int = 0,
+        command: str = "",
+        recipe: str = "",
+    ) -> None:
+        self.exp = Path(exp)
+        self.config = config
+        self.data = None if data is None else Path(data)
+        self.seed = seed
+        self.command = command
+        self.recipe = recipe
+        self.log_file: Optional[Path] = None
+        self._bar: Any = None
+
+    def dir(self, stage: str) -> Path:
+        """The folder of a stage: EXP/<stage>. The stage itself finds it made."""
+        return self.exp / stage
+
+    @property
+    def jobs(self) -> int:
+        """Worker processes: the setting run.jobs, or one a core."""
+        return int(self.config.get("run.jobs", 0)) or cores()
+
+    def log(self, message: str) -> None:
+        """Prints a line, and appends it with the time to the stage's log."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(message, flush=True)
+        self.write_log(message)
+
+    def write_log(self, message: str) -> None:
+        """To the log alone (EXP/logs/NN-stage.log). Raises DiskError."""
+        if self.log_file is None:
+            return
+        stamp = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+        with disk_errors(self.log_file):
+            self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.log_file, "a", encoding="utf-8") as stream:
+                stream.write("".join(f"{stamp} {line}\n" for line in message.splitlines() or [""]))
+
+    def progress(
+        self, iterable: Iterable[Item], total: Optional[int] = None, desc: str = "", every: float = 10.0
+    ) -> Iterator[Item]:
+        """Yields from `iterable`, showing how far it is on stderr: a bar on a terminal, else a line every 10 s."""
+        if total is None and hasattr(iterable, "__len__"):
+            total = len(iterable)  # type: ignore[arg-type]
+        if sys.stderr.isatty():
+            return self._bar_progress(iterable, total, desc)
+        return _line_progress(iterable, total, desc, every)
+
+    def _bar_progress(self, iterable: Iterable[Item], total: Optional[int], desc: str) -> Iterator[Item]:
+        from tqdm import tqdm
+
+        outer, self._bar = self._bar, tqdm(iterable, total=total, desc=desc, leave=False, dynamic_ncols=True)
+        try:
+            yield from self._bar
+        finally:
+            self._bar.close()
+            self._bar = outer
+
+    def executor(self) -> WorkerPool:
+        """A pool of `jobs` processes with one thread each, to be used as a context manager."""
+        return WorkerPool(self.jobs, self.exp)
+
+    def problems(self, stage: str) -> Problems:
+        """The record of what a stage leaves out: EXP/<stage>/problems.jsonl."""
+        return Problems(self.dir(stage) / "problems.jsonl", stage)
+
+
+def _line_progress(iterable: Iterable[Item], total: Optional[int], desc: str, every: float) -> Iterator[Item]:
+    began = shown = time.monotonic()
+    for count, item in enumerate(iterable, 1):
+        yield item
+        now = time.monotonic()
+        if now - shown >= every:
+            shown = now
+            print(_line(desc, count, total, now - began), file=sys.stderr, flush=True)
+
+
+def _line(desc: str, count: int, total: Optional[int], seconds: float) -> str:
+    rate = count / max(seconds, 1e-9)
+    parts: List[str] = [f"{count}/{total}" if total else str(count), f"{rate:.3g}/s"]
+    if total and total > count:
+        parts.append(f"{(total - count) / rate:.0f} s left")
+    return f"  {desc}: " + ", ".join(parts)
