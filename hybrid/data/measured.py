@@ -1,0 +1,144 @@
+"""Rooms whose impulse responses were measured; the interface is that of hybrid/data/rooms.py."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple, Union
+
+import numpy as np
+import soundfile
+from scipy import signal
+
+from hybrid.data.rooms import LEAD, RATE, Placement, direct_path, from_direct, reverberation_time
+from hybrid.errors import DataError
+
+
+@dataclass(frozen=True)
+class _Measured:
+    path: str
+    source: str
+    microphone: str
+
+
+class MeasuredRooms:
+    """A folder of measured responses, grouped into rooms by their names.
+
+    | name                              | room              | source     | microphone |
+    |-----------------------------------|-------------------|------------|------------|
+    | dirha_T1_O6_LA3 (DIRHA, a flat)   | dirha living room | T1_O6      | LA3        |
+    | tamulionis_S2R14 (a lecture room) | tamulionis        | S2         | R14        |
+    | any other: HALL_SOURCE_MICROPHONE | HALL              | SOURCE     | MICROPHONE |
+
+    DIRHA's talkers stood in the living room; its microphones K* hung in the kitchen next door, where the strongest
+    path is no direct one, so they are left out. Left out too are rooms with a single response (the concert halls):
+    a noise must come from another position. `left_out` names both.
+
+    The first noise comes from another source to the talker's microphone where that was measured. Else a noise's
+    response is that of another pair of source and microphone in the room, its microphone of another array: by
+    reciprocity it is the response from that other microphone's place to where the talker was, as far from the
+    talker's own as two places in that room are.
+    """
+
+    def __init__(self, folder: Union[str, Path]) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DataError("no such folder of impulse responses", file=folder, remedy="give the folder that has them")
+        rooms: Dict[str, List[_Measured]] = {}
+        self.left_out: List[Tuple[str, str]] = []
+        for path in sorted(self.folder.rglob("*")):
+            if path.suffix.lower() not in (".flac", ".wav"):
+                continue
+            room, source, microphone = parse_name(path.stem)
+            if room == "dirha living room" and microphone.startswith("K"):
+                self.left_out.append((path.name, "its microphone is in another room than its source"))
+                continue
+            rooms.setdefault(room, []).append(_Measured(str(path), source, microphone))
+        for room in [room for room, responses in rooms.items() if len(responses) < 2]:
+            self.left_out.extend((Path(r.path).name, "the only position of its room") for r in rooms.pop(room))
+        if not rooms:
+            raise DataError(
+                "no room with two measured positions or more", file=folder, remedy="put its .flac or .wav files there"
+            )
+        self.rooms = {room: tuple(responses) for room, responses in rooms.items()}
+
+    def choose(self, rng: np.random.Generator) -> str:
+        """A room, with a chance in proportion to its positions."""
+        sizes = np.array([len(responses) for responses in self.rooms.values()], dtype=np.float64)
+        return list(self.rooms)[int(rng.choice(len(sizes), p=sizes / sizes.sum()))]
+
+    def open(self, key: str) -> MeasuredRoom:
+        return MeasuredRoom(key, self.rooms[key])
+
+    def describe(self) -> Dict[str, Any]:
+        return {"measured": {room: [Path(r.path).name for r in files] for room, files in self.rooms.items()}}
+
+
+def parse_name(stem: str) -> Tuple[str, str, str]:
+    """Room, source and microphone from a file's name; see MeasuredRooms.
+
+    >>> parse_name("dirha_T1_O6_LA3"), parse_name("tamulionis_S2R14"), parse_name("cellar_s1_m2")
+    (('dirha living room', 'T1_O6', 'LA3'), ('tamulionis', 'S2', 'R14'), ('cellar', 's1', 'm2'))
+    """
+    if match := re.fullmatch(r"dirha_(T\d+_O\d+)_(\w+)", stem):
+        return "dirha living room", match[1], match[2]
+    if match := re.fullmatch(r"(\w+?)_(S\d+)(R\d+)", stem):
+        return match[1], match[2], match[3]
+    parts = stem.rsplit("_", 2)
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else (stem, "", "")
+
+
+class MeasuredRoom:
+    def __init__(self, name: str, responses: Sequence[_Measured]) -> None:
+        self.name, self.responses = name, responses
+
+    def place(self, rng: np.random.Generator, noises: int) -> Placement:
+        talker = self.responses[int(rng.integers(len(self.responses)))]
+        chosen: List[_Measured] = []
+        for _ in range(noises):
+            taken = {(r.source, r.microphone) for r in (talker, *chosen)}
+            free = [r for r in self.responses if (r.source, r.microphone) not in taken] or [
+                r for r in self.responses if r is not talker
+            ]
+            same = [r for r in free if r.microphone == talker.microphone]
+            array = _array(talker.microphone)
+            far = [r for r in free if _array(r.microphone) != array]
+            candidates = same or far or free
+            chosen.append(candidates[int(rng.integers(len(candidates)))])
+        direct = load_response(talker.path)
+        return Placement(
+            talker=direct,
+            noises=[load_response(r.path) for r in chosen],
+            rt60=round(reverberation_time(direct[LEAD:]), 4),
+            room=self.name,
+            description={"responses": [Path(r.path).stem for r in (talker, *chosen)]},
+        )
+
+
+def _array(microphone: str) -> str:
+    """LDM03 -> LDM; R14 -> R14, for single microphones far apart that share their letter."""
+    letters = microphone.rstrip("0123456789LCR") or microphone
+    return letters if len(letters) > 1 else microphone
+
+
+@lru_cache(maxsize=256)
+def load_response(path: str) -> np.ndarray:
+    """float32 [samples] at 16 kHz, first channel, direct path at LEAD.
+
+    Raises DataError where the file is no audio or holds silence.
+    """
+    try:
+        response, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise DataError(f"no audio: {error}", file=path, remedy="delete the file or put a whole one there") from None
+    mono = response[:, 0]
+    if mono.size == 0 or not np.isfinite(mono).all() or not mono.any():
+        raise DataError("an impulse response that is silent or not finite", file=path, remedy="delete the file")
+    if rate != RATE:
+        common = math.gcd(rate, RATE)
+        mono = signal.resample_poly(mono, RATE // common, rate // common).astype(np.float32)
+    mono = from_direct(mono, direct_path(mono))
+    return mono / np.abs(mono).max()

@@ -1,0 +1,239 @@
+"""Noises: a library of recordings by kind, and their mixing with speech at a given ratio of powers."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import soundfile
+from scipy import signal
+
+from hybrid.data.rooms import RATE
+from hybrid.errors import DataError
+
+ACTIVE_RANGE = 30.0  # dB below the strongest frame
+FRAME = RATE // 50  # 20 ms
+SILENCE = 1e-4  # rms, -80 dB of full scale: nothing that a gain should bring up to the level of speech
+
+
+def active_frames(audio: np.ndarray) -> np.ndarray:
+    """Which frames of 20 ms hold speech: those within 30 dB of the strongest. bool [ceil(samples / 320)].
+
+    A simple stand-in for ITU-T P.56: pauses do not count, so that a cut with long silences gets no softer noise.
+    """
+    padded = np.pad(audio.astype(np.float64), (0, -len(audio) % FRAME))
+    energy = np.square(padded).reshape(-1, FRAME).mean(axis=1)
+    return energy > energy.max(initial=0.0) * 10 ** (-ACTIVE_RANGE / 10)
+
+
+def active_power(audio: np.ndarray) -> float:
+    """Mean square of `audio` [samples] over its active frames; 0 for silence."""
+    active = np.repeat(active_frames(audio), FRAME)[: len(audio)]
+    return float(np.square(audio[active].astype(np.float64)).mean()) if active.any() else 0.0
+
+
+def active_span(audio: np.ndarray) -> slice:
+    """The samples from the first active frame to the last, pauses between included."""
+    active = np.flatnonzero(active_frames(audio))
+    if active.size == 0:
+        return slice(0, len(audio))
+    return slice(int(active[0]) * FRAME, min(len(audio), (int(active[-1]) + 1) * FRAME))
+
+
+def noise_power(noise: np.ndarray, speech: np.ndarray) -> float:
+    """Mean square of `noise` over the active span of `speech`."""
+    return float(np.square(noise[active_span(speech)].astype(np.float64)).mean()) if len(noise) else 0.0
+
+
+def snr(speech: np.ndarray, noise: np.ndarray) -> float:
+    """dB: power of active speech to power of the noise over the span of that speech."""
+    powers = active_power(speech), noise_power(noise, speech)
+    if min(powers) <= 0:
+        raise DataError("the ratio of speech to noise of silence", remedy="leave this utterance out")
+    return 10 * math.log10(powers[0] / powers[1])
+
+
+def mix(
+    speech: np.ndarray, noises: Sequence[np.ndarray], levels: Sequence[float], ratio: float
+) -> Tuple[np.ndarray, List[float]]:
+    """`speech` [samples] plus all `noises` [samples each]: their sum and the gain of each noise.
+
+    levels: dB, one a noise: their powers relative to each other; ratio: dB, `snr` of speech to the sum of noises.
+    Raises DataError where speech or every noise is silent over the span of the speech.
+    """
+    if not noises:
+        return speech, []
+    powers = [noise_power(noise, speech) for noise in noises]
+    gains = [
+        10 ** (level / 20) / math.sqrt(power) if power > 0 else 0.0
+        for level, power in zip(levels, powers, strict=True)
+    ]
+    total = np.sum([gain * noise for gain, noise in zip(gains, noises, strict=True)], axis=0)
+    scale = 10 ** ((snr(speech, total) - ratio) / 20)
+    return (speech + scale * total).astype(np.float32), [gain * scale for gain in gains]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One recording. frames: its length in samples at its own `rate`; `samples` instead of a file where given."""
+
+    name: str
+    kind: str
+    frames: int
+    rate: int
+    path: Optional[str] = None
+    samples: Optional[np.ndarray] = field(default=None, compare=False, repr=False)
+
+    def read(self, start: int = 0, frames: int = -1) -> np.ndarray:
+        """float32 [samples] at 16 kHz, the mean of its channels; start and frames count at the noise's own rate."""
+        if self.samples is not None:
+            audio = self.samples[start:] if frames < 0 else self.samples[start : start + frames]
+        else:
+            try:
+                raw, _ = soundfile.read(self.path, frames=frames, start=start, dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, OSError) as error:
+                raise DataError(
+                    f"a noise that cannot be read: {error}", file=self.path, remedy="delete it or put a whole one there"
+                ) from None
+            audio = raw.mean(axis=1)
+        if not np.isfinite(audio).all():
+            raise DataError("a noise with values that are not finite", file=self.path or self.name, remedy="delete it")
+        if self.rate != RATE:
+            common = math.gcd(self.rate, RATE)
+            audio = signal.resample_poly(audio, RATE // common, self.rate // common)
+        return np.ascontiguousarray(audio, dtype=np.float32)
+
+    def segment(self, rng: np.random.Generator, samples: int) -> np.ndarray:
+        """float32 [samples] at 16 kHz from a random offset.
+
+        A recording shorter than that is repeated with cross-fades, its silent ends cut off first. In a longer one a
+        silent stretch is drawn again, up to eight times. Raises DataError where there is nothing but silence.
+        """
+        needed = math.ceil(samples * self.rate / RATE)
+        if self.frames > needed:
+            for _ in range(8):
+                part = self.read(int(rng.integers(self.frames - needed + 1)), needed)[:samples]
+                part = np.pad(part, (0, samples - len(part)))
+                if rms(part) > SILENCE:
+                    return part
+        whole = trim(self.read())
+        if rms(whole) <= SILENCE:
+            raise DataError("a noise that is silent", file=self.path or self.name, remedy="delete it")
+        repeated = repeat(whole, 2 * max(samples, len(whole)))
+        start = int(rng.integers(max(1, min(len(whole), len(repeated) - samples))))
+        return repeated[start : start + samples]
+
+
+def rms(audio: np.ndarray) -> float:
+    return float(np.sqrt(np.square(audio.astype(np.float64)).mean())) if audio.size else 0.0
+
+
+def trim(audio: np.ndarray) -> np.ndarray:
+    """Without its silent ends: what is 60 dB or more below its largest sample. (Clips are often padded with zeros.)"""
+    loud = np.flatnonzero(np.abs(audio) > 1e-3 * np.abs(audio).max(initial=0.0))
+    return audio[loud[0] : loud[-1] + 1] if loud.size else audio[:0]
+
+
+def repeat(audio: np.ndarray, samples: int, fade: int = RATE // 20) -> np.ndarray:
+    """`audio` again and again for at least `samples`, each joint a cross-fade of equal power (50 ms, or a quarter)."""
+    if len(audio) >= samples:
+        return audio
+    fade = min(fade, len(audio) // 4)
+    if fade == 0:
+        return np.tile(audio, math.ceil(samples / len(audio)))
+    step = len(audio) - fade
+    count = math.ceil((samples - fade) / step)
+    ramp = np.sin(0.5 * np.pi * (np.arange(fade) + 0.5) / fade).astype(np.float32)
+    faded = audio.astype(np.float32, copy=True)
+    faded[:fade] *= ramp
+    faded[-fade:] *= ramp[::-1]
+    out = np.zeros(count * step + fade, dtype=np.float32)
+    for i in range(count):
+        out[i * step : i * step + len(audio)] += faded
+    out[:fade] = audio[:fade]  # the very beginning has nothing to fade from
+    return out
+
+
+class NoiseLibrary:
+    """Noises by kind (music, dialogue, babble, household, ...)."""
+
+    def __init__(self, noises: Sequence[Noise]) -> None:
+        if not noises:
+            raise DataError("a noise library without noises", remedy="put recordings into one folder a kind")
+        self.kinds: Dict[str, List[Noise]] = {}
+        for noise in sorted(noises, key=lambda n: (n.kind, n.name)):
+            self.kinds.setdefault(noise.kind, []).append(noise)
+
+    def __len__(self) -> int:
+        return sum(len(noises) for noises in self.kinds.values())
+
+    @classmethod
+    def from_folder(cls, folder: Union[str, Path], kinds: Optional[Sequence[str]] = None) -> NoiseLibrary:
+        """One subfolder a kind, with anything that libsndfile reads; `kinds`: only these.
+
+        Only headers are read here. Raises DataError where the folder or a kind is missing, empty or no audio.
+        """
+        root = Path(folder)
+        remedy = "give a folder with one subfolder a kind (music, dialogue, babble, household), each with recordings"
+        if not root.is_dir():
+            raise DataError("no such folder of noises", file=root, remedy=remedy)
+        noises = []
+        for path in sorted(root.glob("*/**/*")):
+            kind = path.relative_to(root).parts[0]
+            if not path.is_file() or path.name.startswith(".") or (kinds is not None and kind not in kinds):
+                continue
+            if path.suffix.lower().lstrip(".") not in _EXTENSIONS:
+                continue
+            try:
+                info = soundfile.info(str(path))
+            except soundfile.LibsndfileError as error:
+                raise DataError(f"a noise that cannot be read: {error}", file=path, remedy="delete the file") from None
+            if info.frames == 0:
+                raise DataError("a noise without a sample", file=path, remedy="delete the file")
+            noises.append(Noise(str(path.relative_to(root)), kind, info.frames, info.samplerate, str(path)))
+        found = {noise.kind for noise in noises}
+        for kind in kinds or ():
+            if kind not in found:
+                raise DataError(f"no noise of the kind {kind!r}", file=root, remedy=remedy)
+        if not noises:
+            raise DataError("no noise in this folder", file=root, remedy=remedy)
+        return cls(noises)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Mapping[str, np.ndarray]], rate: int = RATE) -> NoiseLibrary:
+        """{kind: {name: float [samples]}}, all at `rate`."""
+        return cls(
+            [
+                Noise(f"{kind}/{name}", kind, len(samples), rate, samples=np.asarray(samples, dtype=np.float32))
+                for kind, members in arrays.items()
+                for name, samples in members.items()
+            ]
+        )
+
+    def draw(self, rng: np.random.Generator, count: int, kinds: Optional[Sequence[str]] = None) -> List[Noise]:
+        """`count` different recordings: first a kind, all alike likely, then a recording of it."""
+        pool = sorted(kinds or self.kinds)
+        chosen: List[Noise] = []
+        while len(chosen) < count:
+            members = self.kinds.get(pool[int(rng.integers(len(pool)))], [])
+            free = [noise for noise in members if noise not in chosen]
+            if not free:
+                if len(chosen) >= sum(len(self.kinds.get(kind, ())) for kind in pool):
+                    raise DataError(
+                        f"{count} noises wanted, {len(chosen)} in the library", remedy="add recordings or ask for fewer"
+                    )
+                continue
+            chosen.append(free[int(rng.integers(len(free)))])
+        return chosen
+
+    def describe(self) -> Dict[str, str]:
+        """A digest of names and lengths: plain, and different for another library."""
+        text = "\n".join(f"{n.name} {n.frames} {n.rate}" for members in self.kinds.values() for n in members)
+        return {"noises": hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()}
+
+
+_EXTENSIONS = {name.lower() for name in soundfile.available_formats()} | {"sph", "aif", "oga", "opus"}
