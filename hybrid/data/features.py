@@ -1,0 +1,313 @@
+"""Features: one front end over three libraries that give the same numbers, and the driver that fills a set.
+
+Both kinds follow Kaldi (compute-mfcc-feats, compute-fbank-feats): 25 ms Povey windows every 10 ms, preemphasis
+0.97, the mean of each frame removed, no dither, frames centred on multiples of the shift (snip-edges=false), so
+N samples at 16 kHz give round(N / 160) frames. Audio is given in [-1, 1] and scaled to Kaldi's 16-bit range
+inside, because the logarithm's floor (1.2e-7) lies far below the quietest speech only on that scale.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Union
+
+import numpy as np
+from lhotse.cut import Cut
+
+from hybrid.data.arrays import Progress, write_shards
+from hybrid.data.audio import load_samples
+from hybrid.data.transforms import apply_cmvn, cmvn_stats, deltas, splice, stack_frames
+from hybrid.errors import ConfigError, DataError, MissingDependency
+from hybrid.io import PathLike, Problems
+
+__all__ = [
+    "FrontEnd",
+    "LogMel",
+    "Mfcc",
+    "apply_cmvn",
+    "available_backends",
+    "cmvn_stats",
+    "config_from_json",
+    "config_to_json",
+    "deltas",
+    "extract",
+    "splice",
+    "stack_frames",
+]
+
+SCALE = 32768.0
+BACKENDS = ("kaldifeat", "lhotse", "kaldi_native_fbank")
+
+
+@dataclass(frozen=True)
+class Mfcc:
+    """Kaldi's default MFCC; `use_energy` puts the frame's log energy in the place of C0."""
+
+    num_ceps: int = 13
+    num_bins: int = 23
+    low_freq: float = 20.0
+    high_freq: float = 0.0  # 0 is the Nyquist frequency, below 0 counts from it
+    cepstral_lifter: float = 22.0
+    use_energy: bool = False
+    sampling_rate: int = 16000
+    frame_length: float = 0.025
+    frame_shift: float = 0.01
+
+    @property
+    def dim(self) -> int:
+        return self.num_ceps
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """Kaldi's log mel filter bank; 20 to 7600 Hz as lhotse, icefall and most recipes of today."""
+
+    num_bins: int = 64
+    low_freq: float = 20.0
+    high_freq: float = -400.0
+    sampling_rate: int = 16000
+    frame_length: float = 0.025
+    frame_shift: float = 0.01
+
+    @property
+    def dim(self) -> int:
+        return self.num_bins
+
+
+FeatureConfig = Union[Mfcc, LogMel]
+_KINDS = {"mfcc": Mfcc, "logmel": LogMel}
+
+
+def config_to_json(config: FeatureConfig) -> Dict[str, Any]:
+    """{"kind": "mfcc" or "logmel", and the settings}: what stands in a model's features.json."""
+    return {"kind": kind_of(config), **asdict(config)}
+
+
+def config_from_json(values: Mapping[str, Any]) -> FeatureConfig:
+    """Raises ConfigError for an unknown kind or setting."""
+    settings = dict(values)
+    kind = settings.pop("kind", None)
+    if kind not in _KINDS:
+        raise ConfigError(f"unknown kind of features {kind!r}", remedy=f"use one of {', '.join(_KINDS)}")
+    try:
+        return _KINDS[kind](**settings)
+    except TypeError as error:
+        raise ConfigError(f"features '{kind}': {error}") from None
+
+
+def kind_of(config: FeatureConfig) -> str:
+    return next(kind for kind, cls in _KINDS.items() if isinstance(config, cls))
+
+
+def available_backends() -> list[str]:
+    """The installed ones, best first."""
+    return [name for name in BACKENDS if find_spec(name) is not None]
+
+
+@dataclass
+class FrontEnd:
+    """`compute(samples, rate)` -> [T, D]; picklable, and the library is imported at the first call.
+
+    backend "auto" takes kaldifeat where it is installed, else lhotse's. The three agree within 0.01 per
+    coefficient on speech (tests/test_features.py), so a model trained with one decodes with another.
+    """
+
+    config: FeatureConfig = field(default_factory=LogMel)
+    backend: str = "auto"
+    _function: Optional[Callable[[np.ndarray], np.ndarray]] = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.backend != "auto" and self.backend not in BACKENDS:
+            raise ConfigError(
+                f"unknown feature backend '{self.backend}'", remedy=f"use one of auto, {', '.join(BACKENDS)}"
+            )
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_function": None}
+
+    @property
+    def dim(self) -> int:
+        return self.config.dim
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.config)
+
+    @property
+    def backend_used(self) -> str:
+        return available_backends()[0] if self.backend == "auto" else self.backend
+
+    def num_frames(self, num_samples: int) -> int:
+        """round(num_samples / frame shift in samples), halves up, as Kaldi with snip-edges=false."""
+        shift = round(self.config.frame_shift * self.config.sampling_rate)
+        return (num_samples + shift // 2) // shift
+
+    def compute(self, samples: np.ndarray, sampling_rate: int) -> np.ndarray:
+        """Samples [N] or [1, N], float in [-1, 1] -> float32 [T, D].
+
+        Raises DataError: another sampling rate, more channels, less than one window, NaN or infinity.
+        """
+        samples = np.asarray(samples, dtype=np.float32)
+        if samples.ndim == 2 and samples.shape[0] == 1:
+            samples = samples[0]
+        if samples.ndim != 1:
+            raise DataError(f"audio of shape {list(samples.shape)} where one channel is wanted", remedy="pick one")
+        if sampling_rate != self.config.sampling_rate:
+            raise DataError(
+                f"audio at {sampling_rate} Hz for features at {self.config.sampling_rate} Hz",
+                remedy="read it with load_samples, which resamples",
+            )
+        window = int(self.config.frame_length * sampling_rate)
+        if len(samples) < window:
+            raise DataError(
+                f"audio of {len(samples)} samples is shorter than one window of {window}", remedy="leave it out"
+            )
+        if not np.isfinite(samples).all():
+            raise DataError("audio holds NaN or infinite samples", remedy="convert the file again or leave it out")
+        if self._function is None:
+            self._function = _BUILD[self.backend_used](self.config)
+        result = np.ascontiguousarray(self._function(samples * np.float32(SCALE)), dtype=np.float32)
+        if result.shape != (self.num_frames(len(samples)), self.dim):
+            raise RuntimeError(f"{self.backend_used} gave {result.shape} for {len(samples)} samples")
+        return result
+
+
+@dataclass
+class _Extract:
+    front_end: FrontEnd
+    name: str
+
+    def __call__(self, cut: Cut) -> Dict[str, np.ndarray]:
+        rate = self.front_end.config.sampling_rate
+        return {self.name: self.front_end.compute(load_samples(cut, rate), rate)}
+
+
+def extract(
+    cuts: Iterable[Cut],
+    front_end: FrontEnd,
+    folder: PathLike,
+    *,
+    executor: Optional[Executor] = None,
+    problems: Optional[Problems] = None,
+    progress: Optional[Progress] = None,
+    name: Optional[str] = None,
+    shard_size: int = 500,
+) -> int:
+    """Features of every cut as a set of arrays (hybrid/data/arrays.py) called `name`, or "mfcc" / "logmel".
+
+    Resumes after a kill. Cuts whose audio cannot be used go to `problems` and are left out; without `problems`
+    the first raises its DataError. Returns how many cuts were written.
+    """
+    name = name or front_end.kind
+    return write_shards(
+        folder,
+        cuts,
+        _Extract(front_end, name),
+        names=[name],
+        frame_shift=front_end.config.frame_shift,
+        shard_size=shard_size,
+        executor=executor,
+        settings={"features": config_to_json(front_end.config), "backend": front_end.backend_used},
+        problems=problems,
+        progress=progress,
+    )
+
+
+# ------------------------------------------------------------------ the libraries
+
+
+def _need(name: str, command: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingDependency(f"{name} cannot be imported: {error}", remedy=command) from error
+
+
+def _kaldifeat(config: FeatureConfig) -> Callable[[np.ndarray], np.ndarray]:
+    kaldifeat = _need("kaldifeat", "pip install kaldifeat, or set the feature backend to lhotse")
+    torch = import_module("torch")
+    options = kaldifeat.MfccOptions() if isinstance(config, Mfcc) else kaldifeat.FbankOptions()
+    _set_options(options, config)
+    computer = kaldifeat.Mfcc(options) if isinstance(config, Mfcc) else kaldifeat.Fbank(options)
+    return lambda samples: computer(torch.from_numpy(samples)).numpy()
+
+
+def _kaldi_native_fbank(config: FeatureConfig) -> Callable[[np.ndarray], np.ndarray]:
+    knf = _need("kaldi_native_fbank", "pip install kaldi-native-fbank")
+    options = knf.MfccOptions() if isinstance(config, Mfcc) else knf.FbankOptions()
+    _set_options(options, config)
+    computer = knf.OnlineMfcc if isinstance(config, Mfcc) else knf.OnlineFbank
+
+    def compute(samples: np.ndarray) -> np.ndarray:
+        online = computer(options)
+        online.accept_waveform(config.sampling_rate, samples)
+        online.input_finished()
+        return np.stack([online.get_frame(frame) for frame in range(online.num_frames_ready)])
+
+    return compute
+
+
+def _set_options(options: Any, config: FeatureConfig) -> None:
+    """kaldifeat and kaldi-native-fbank share Kaldi's names of options."""
+    options.frame_opts.samp_freq = config.sampling_rate
+    options.frame_opts.frame_length_ms = 1000 * config.frame_length
+    options.frame_opts.frame_shift_ms = 1000 * config.frame_shift
+    options.frame_opts.dither = 0.0
+    options.frame_opts.snip_edges = False
+    options.mel_opts.num_bins = config.num_bins
+    options.mel_opts.low_freq = config.low_freq
+    options.mel_opts.high_freq = config.high_freq
+    options.use_energy = isinstance(config, Mfcc) and config.use_energy
+    if isinstance(config, Mfcc):
+        options.num_ceps = config.num_ceps
+        options.cepstral_lifter = config.cepstral_lifter
+
+
+def _lhotse(config: FeatureConfig) -> Callable[[np.ndarray], np.ndarray]:
+    torch = import_module("torch")
+    layers = import_module("lhotse.features.kaldi.layers")
+    common = {
+        "sampling_rate": config.sampling_rate,
+        "frame_length": config.frame_length,
+        "frame_shift": config.frame_shift,
+        "num_filters": config.num_bins,
+        "low_freq": config.low_freq,
+        "high_freq": config.high_freq,
+        "use_energy": False,
+        "dither": 0.0,
+        "snip_edges": False,
+    }
+    if isinstance(config, Mfcc):
+        lifter = config.cepstral_lifter
+        layer = layers.Wav2MFCC(num_ceps=config.num_ceps, cepstral_lifter=lifter, **common)
+    else:
+        layer = layers.Wav2LogFilterBank(**common)
+
+    def compute(samples: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            result = layer(torch.from_numpy(samples)[None])[0].numpy()
+        if isinstance(config, Mfcc) and config.use_energy:
+            # lhotse 1.33's own use_energy overwrites the first frame instead of the first coefficient.
+            result[:, 0] = _log_energy(samples, config)
+        return result
+
+    return compute
+
+
+def _log_energy(samples: np.ndarray, config: Mfcc) -> np.ndarray:
+    """Kaldi's raw log energy [T]: of the frame without its mean, before preemphasis and window."""
+    length = int(config.frame_length * config.sampling_rate)
+    shift = int(config.frame_shift * config.sampling_rate)
+    frames = (len(samples) + shift // 2) // shift
+    left = (length - shift) // 2
+    right = max(0, (frames - 1) * shift + length - left - len(samples))
+    padded = np.pad(samples, (left, right), mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, length)[::shift][:frames].astype(np.float64)
+    energy = np.square(windows - windows.mean(axis=1, keepdims=True)).sum(axis=1)
+    return np.log(np.maximum(energy, np.finfo(np.float32).eps))
+
+
+_BUILD = {"kaldifeat": _kaldifeat, "lhotse": _lhotse, "kaldi_native_fbank": _kaldi_native_fbank}

@@ -1,0 +1,123 @@
+"""What is done to features [T, D] after the front end: deltas, splicing, mean normalisation, stacking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Mapping, Optional, Union
+
+import numpy as np
+
+from hybrid.errors import DataError
+
+
+def deltas(x: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
+    """[T, D] -> float32 [T, D * (order + 1)]: the features and their derivatives (Kaldi's add-deltas).
+
+    The first derivative is the slope of the least-squares line through 2 * window + 1 frames,
+    d[t] = sum_j j x[t + j] / sum_j j^2, j = -window..window; the filter of order k is that filter convolved
+    k times with [1]. Frames outside are the first or the last one. As Kaldi does, each order is one filter on
+    x itself: repeating frames of d instead would give other numbers at the ends.
+    """
+    x = np.asarray(x, dtype=np.float32)
+    steps = np.arange(-window, window + 1)
+    slope = steps / np.square(steps).sum()
+    parts = [x]
+    taps = np.ones(1)
+    for _ in range(order):
+        taps = np.convolve(taps, slope)
+        reach = len(taps) // 2
+        padded = np.pad(x, ((reach, reach), (0, 0)), mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, len(taps), axis=0)  # [T, D, taps]
+        parts.append(windows @ taps.astype(np.float32))
+    return np.concatenate(parts, axis=1)
+
+
+def splice(x: np.ndarray, left: int, right: int) -> np.ndarray:
+    """[T, D] -> [T, D * (left + 1 + right)]: frames t - left .. t + right side by side (Kaldi's splice-feats).
+
+    Frames outside are the first or the last one.
+    """
+    x = np.asarray(x)
+    index = np.arange(len(x))[:, None] + np.arange(-left, right + 1)
+    return x[np.clip(index, 0, len(x) - 1)].reshape(len(x), -1)
+
+
+def stack_frames(x: np.ndarray, n: int = 3) -> np.ndarray:
+    """[T, D] -> [ceil(T / n), n * D]: n frames side by side, without overlap; the last frame fills the end."""
+    x = np.asarray(x)
+    missing = -len(x) % n
+    if missing:
+        x = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
+    return x.reshape(len(x) // n, -1)
+
+
+@dataclass
+class CmvnStats:
+    """Sums over frames: count, sum [D], sum of squares [D], float64."""
+
+    count: float
+    sum: np.ndarray
+    squares: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.sum / self.count
+
+    @property
+    def variance(self) -> np.ndarray:
+        return np.maximum(self.squares / self.count - np.square(self.mean), 1e-10)
+
+
+def cmvn_stats(
+    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]] = None
+) -> Dict[str, CmvnStats]:
+    """{speaker: sums over all his utterances}; per utterance where `speakers` (id -> speaker) is None.
+
+    Matches Kaldi's compute-cmvn-stats. Raises DataError for an utterance without a speaker.
+    """
+    stats: Dict[str, CmvnStats] = {}
+    for identifier, x in features.items():
+        speaker = _speaker(identifier, speakers)
+        values = np.asarray(x, dtype=np.float64)
+        total, squares = values.sum(axis=0), np.square(values).sum(axis=0)
+        if speaker in stats:
+            one = stats[speaker]
+            stats[speaker] = CmvnStats(one.count + len(values), one.sum + total, one.squares + squares)
+        else:
+            stats[speaker] = CmvnStats(float(len(values)), total, squares)
+    return stats
+
+
+def apply_cmvn(
+    features: Mapping[str, np.ndarray],
+    speakers: Optional[Mapping[str, str]] = None,
+    *,
+    stats: Union[Mapping[str, CmvnStats], None] = None,
+    variance: bool = False,
+) -> Dict[str, np.ndarray]:
+    """Subtracts each speaker's mean (of each utterance, without `speakers`); divides by the deviation on request.
+
+    `stats` defaults to those of `features` themselves. Kaldi's apply-cmvn, --norm-vars as `variance`.
+    Returns new float32 arrays.
+    """
+    stats = cmvn_stats(features, speakers) if stats is None else stats
+    result = {}
+    for identifier, x in features.items():
+        speaker = _speaker(identifier, speakers)
+        if speaker not in stats:
+            raise DataError(f"no mean for speaker '{speaker}'", utterance=identifier, remedy="compute it first")
+        one = stats[speaker]
+        y = np.asarray(x, dtype=np.float32) - one.mean.astype(np.float32)
+        result[identifier] = y / np.sqrt(one.variance).astype(np.float32) if variance else y
+    return result
+
+
+def _speaker(identifier: str, speakers: Optional[Mapping[str, str]]) -> str:
+    if speakers is None:
+        return identifier
+    try:
+        return speakers[identifier]
+    except KeyError:
+        raise DataError(
+            "no speaker is known for this utterance", utterance=identifier, remedy="normalise per utterance instead"
+        ) from None
