@@ -1,0 +1,203 @@
+"""Phone language model of the denominator: an n-gram as a deterministic acceptor without epsilon arcs.
+
+Matches Kaldi's `chain-est-phone-lm` (chain/language-model.h) in kind: a state is a history of at most
+order-1 phones; histories of up to `no_prune_order`-1 phones are all kept, of the longer ones the
+`max_extra_states` whose removal would lose most likelihood. A history that is not kept is replaced by its
+longest kept suffix, so that back-off costs no arc.
+
+Estimation. Let the kept histories be the states, and the state after phone p in state h the longest kept
+suffix of hp. That automaton is deterministic, so every training sequence walks one path through it and the
+counts c(h, p) of the arcs walked (p may be the end) are sufficient; the maximum likelihood estimate is
+c(h, p) / c(h). Every training sequence is accepted, other sequences may not be.
+
+With smoothing="interpolated" every state gets an arc for every phone (Witten and Bell 1991, as interpolated
+in Chen and Goodman 1998, eq. 17): with t(h) the number of different p seen after h and h' the history
+without its oldest phone
+
+    P(p | h) = (C(h, p) + t(h) P(p | h')) / (C(h) + t(h)),     P(p | no phone) = (C(p) + 1) / (C + V)
+
+where C counts all occurrences of hp in the training sequences (not only those walked in state h), and V is
+the number of phones plus one for the end. The graph becomes dense: states x phones arcs; bound the states.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import Dict, List, Mapping, Sequence, Set, Tuple
+
+from hybrid.errors import ConfigError, DataError
+from hybrid.io import PathLike, read_json, write_json
+from hybrid.train.fsa import NEG_INF, PhoneAcceptor
+
+End = 0  # the end of the sequence, as a phone; also the start, in a history
+History = Tuple[int, ...]
+
+
+def train_phone_lm(
+    sequences: Mapping[str, Sequence[int]],
+    *,
+    order: int = 4,
+    no_prune_order: int = 3,
+    max_extra_states: int = 2000,
+    smoothing: str = "none",
+    phones: Sequence[int] = (),
+) -> PhoneAcceptor:
+    """sequences: utterance id -> phone ids (from 1). Returns the n-gram; state 0 is the start.
+
+    order: longest n-gram; no_prune_order: histories for n-grams up to this order are all kept;
+    max_extra_states: how many longer ones are; smoothing: "none" or "interpolated"; phones: those that the
+    smoothed model covers beside the ones seen.
+
+    Raises ConfigError for a bad setting; DataError for no sequences, an empty one, or a phone below 1.
+    """
+    if smoothing not in ("none", "interpolated"):
+        raise ConfigError(f"phone LM smoothing is {smoothing!r}", remedy='use "none" or "interpolated"')
+    if not 1 <= order <= 10 or not 1 <= no_prune_order or max_extra_states < 0:
+        raise ConfigError(
+            f"phone LM of order {order}, all kept up to {no_prune_order}, {max_extra_states} more",
+            remedy="use 1 <= order <= 10, no_prune_order >= 1, max_extra_states >= 0",
+        )
+    if not sequences:
+        raise DataError("no phone sequences to train the phone LM on", remedy="run the alignment stage again")
+    for utterance, sequence in sequences.items():
+        if len(sequence) == 0 or min(sequence) < 1:
+            raise DataError(
+                "phone sequence is empty or holds a phone below 1", utterance=utterance, remedy="align it again"
+            )
+    counts = _count(sequences, order)
+    kept = _choose_histories(counts, order, min(no_prune_order, order), max_extra_states)
+    walked = _walk(sequences, kept, order)
+    if smoothing == "none":
+        return _acceptor(walked, kept, order)
+    everything = sorted({*phones, *(p for sequence in sequences.values() for p in sequence)})
+    return _acceptor(_interpolate(counts, kept, everything), kept, order)
+
+
+def _count(sequences: Mapping[str, Sequence[int]], order: int) -> Dict[History, Counter]:
+    """history of 0 .. order-1 symbols (may begin with the start, 0) -> counts of what follows (0: the end)."""
+    counts: Dict[History, Counter] = defaultdict(Counter)
+    for sequence in sequences.values():
+        symbols = [End, *map(int, sequence), End]
+        for position in range(1, len(symbols)):
+            for length in range(min(order - 1, position) + 1):
+                counts[tuple(symbols[position - length : position])][symbols[position]] += 1
+    return counts
+
+
+def _log_likelihood(counts: Counter) -> float:
+    total = sum(counts.values())
+    return sum(count * math.log(count / total) for count in counts.values())
+
+
+def _choose_histories(
+    counts: Dict[History, Counter], order: int, no_prune_order: int, max_extra_states: int
+) -> Set[History]:
+    """The kept histories: closed under dropping the oldest phone, so that back-off is one step at a time."""
+    kept = {history for history in counts if len(history) < no_prune_order}
+    kept |= {(), (End,)} if order > 1 else {()}
+    extra: List[Tuple[float, History]] = []
+    for history, following in counts.items():
+        if len(history) >= no_prune_order:
+            # What the training data lose when `history` is replaced by its suffix.
+            shorter = counts[history[1:]]
+            total = sum(shorter.values())
+            loss = _log_likelihood(following) - sum(c * math.log(shorter[p] / total) for p, c in following.items())
+            extra.append((loss, history))
+    extra.sort(key=lambda item: (-item[0], item[1]))
+    # A longer history is only worth its state when its suffix is one too.
+    room = max_extra_states
+    for loss, history in extra:
+        missing = []
+        suffix = history
+        while suffix not in kept:
+            missing.append(suffix)
+            suffix = suffix[1:]
+        if loss > 0.0 and len(missing) <= room:
+            kept.update(missing)
+            room -= len(missing)
+    return kept
+
+
+def _next(history: History, phone: int, kept: Set[History], order: int) -> History:
+    after = (*history, phone)[-(order - 1) :] if order > 1 else ()
+    while after not in kept:
+        after = after[1:]
+    return after
+
+
+def _start(order: int) -> History:
+    return (End,) if order > 1 else ()
+
+
+def _walk(sequences: Mapping[str, Sequence[int]], kept: Set[History], order: int) -> Dict[History, Dict[int, float]]:
+    counts: Dict[History, Counter] = defaultdict(Counter)
+    for sequence in sequences.values():
+        state = _start(order)
+        for phone in map(int, sequence):
+            counts[state][phone] += 1
+            state = _next(state, phone, kept, order)
+        counts[state][End] += 1
+    return {
+        state: {phone: count / sum(following.values()) for phone, count in sorted(following.items())}
+        for state, following in counts.items()
+    }
+
+
+def _interpolate(
+    counts: Dict[History, Counter], kept: Set[History], phones: Sequence[int]
+) -> Dict[History, Dict[int, float]]:
+    unigram = counts[()]
+    total = sum(unigram.values()) + len(phones) + 1
+    table: Dict[History, Dict[int, float]] = {(): {p: (unigram[p] + 1) / total for p in [End, *phones]}}
+    for history in sorted(kept, key=len):
+        if history:
+            following, shorter = counts[history], table[history[1:]]
+            mass, types = sum(following.values()), len(following)
+            table[history] = {p: (following[p] + types * shorter[p]) / (mass + types) for p in [End, *phones]}
+    return table
+
+
+def _acceptor(probs: Dict[History, Dict[int, float]], kept: Set[History], order: int) -> PhoneAcceptor:
+    """Only the states that can be reached from the start."""
+    number = {_start(order): 0}
+    histories = [_start(order)]
+    arcs: List[Dict[int, Tuple[int, float]]] = []
+    final: List[float] = []
+    for history in histories:  # grows while it is walked
+        leaving = {}
+        for phone, prob in probs[history].items():
+            if phone == End:
+                continue
+            after = _next(history, phone, kept, order)
+            if after not in number:
+                number[after] = len(histories)
+                histories.append(after)
+            leaving[phone] = (number[after], math.log(prob))
+        arcs.append(leaving)
+        end = probs[history].get(End, 0.0)
+        final.append(math.log(end) if end > 0.0 else NEG_INF)
+    return PhoneAcceptor(arcs, final)
+
+
+def save_phone_lm(path: PathLike, lm: PhoneAcceptor) -> None:
+    """JSON: one list a state of [phone, destination, log probability]; `final`: null where a state cannot end."""
+    write_json(
+        path,
+        {
+            "arcs": [[[phone, to, weight] for phone, (to, weight) in leaving.items()] for leaving in lm.arcs],
+            "final": [weight if weight > NEG_INF else None for weight in lm.final],
+        },
+    )
+
+
+def load_phone_lm(path: PathLike) -> PhoneAcceptor:
+    """Raises DataError where the file is absent or not a phone LM."""
+    value = read_json(path)
+    try:
+        return PhoneAcceptor(
+            [{int(p): (int(to), float(w)) for p, to, w in leaving} for leaving in value["arcs"]],
+            [NEG_INF if weight is None else float(weight) for weight in value["final"]],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"not a phone LM: {error!r}", file=path, remedy="run the stage that writes it again") from error
