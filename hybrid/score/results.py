@@ -1,0 +1,227 @@
+"""What a run has measured: a folder a decode, `results.json` over all, and the table made from it.
+
+    EXP/decode/<system>/<condition>/<set>/    hyp.txt, wer.json, aligned.txt: the same bytes from the same run
+                                              run.json: seconds and commit, which differ between two like runs
+    EXP/results.json                          one row per system, condition, set, tuned_on and seed
+
+A decode whose scale was chosen on the test set stands in `<set>-tuned-on-test`, beside the one chosen on dev.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from hybrid.errors import DataError
+from hybrid.io import PathLike, Problems, read_json, write_json, write_text
+from hybrid.score.significance import bootstrap_interval
+from hybrid.score.wer import Score, format_aligned, format_text, score
+
+Row = Dict[str, Any]
+
+# in the order of a table; systems and conditions of other names follow as they come
+SYSTEMS = "mono tri1 tri2 tri3 ce lfmmi smbr student_ce student_lfmmi".split()
+CONDITIONS = "clean noisy rerecorded".split()
+FIELDS = (
+    "system condition set wer low high errors words ins del sub tuned_on seed seconds commit".split()
+)  # DESIGN.md, Contracts
+KEY = ("system", "condition", "set", "tuned_on", "seed")
+
+
+def decode_folder(exp: PathLike, system: str, condition: str, name: str, tuned_on: str = "dev") -> Path:
+    """name: of the set, as dev or test."""
+    return Path(exp) / "decode" / system / condition / (name if tuned_on == "dev" else f"{name}-tuned-on-{tuned_on}")
+
+
+def write_decode(
+    exp: PathLike,
+    refs: Mapping[str, Sequence[str]],
+    hyps: Mapping[str, Sequence[str]],
+    *,
+    system: str,
+    condition: str,
+    name: str,
+    tuned_on: str,
+    seed: int,
+    speakers: Optional[Mapping[str, str]] = None,
+    settings: Optional[Mapping[str, Any]] = None,
+    seconds: Optional[float] = None,
+    commit: Optional[str] = None,
+    problems: Optional[Problems] = None,
+) -> Row:
+    """Scores a decode, writes its folder, returns its row of results.json (not yet merged: `collect`).
+
+    name: of the set. settings: what the decode was made with (acoustic_scale, word_penalty, beam, the tuning grid
+    ...), kept in wer.json. problems: gets the utterances that have no hypothesis and are not named there yet. The
+    interval draws utterances; the wider one that draws speakers stands in wer.json as "by_speaker".
+    """
+    result = score(refs, hyps, speakers=speakers)
+    counts = {utterance: (its.errors, its.words) for utterance, its in result.utterances.items()}
+    low, high = bootstrap_interval(counts)
+    value: Dict[str, Any] = {
+        "system": system,
+        "condition": condition,
+        "set": name,
+        "tuned_on": tuned_on,
+        "seed": seed,
+        "wer": _number(result.wer),
+        "low": _number(low),
+        "high": _number(high),
+        **result.total.as_dict(),
+    }
+    if speakers is not None:
+        wide = bootstrap_interval(counts, speakers=result.speaker_of)
+        value["by_speaker"] = {"low": _number(wide[0]), "high": _number(wide[1]), "speakers": len(result.speakers)}
+    value["settings"] = dict(settings or {})
+    value["missing"] = result.missing
+    value["speakers"] = {
+        speaker: {"wer": _number(its.wer), **its.as_dict()} for speaker, its in result.speakers.items()
+    }
+    value["utterances"] = {
+        utterance: {**its.as_dict(), **({"speaker": result.speaker_of[utterance]} if speakers is not None else {})}
+        for utterance, its in result.utterances.items()
+    }
+    value["confusions"] = {kind: found[:200] for kind, found in result.confusions().items()}
+    folder = decode_folder(exp, system, condition, name, tuned_on)
+    write_text(folder / "hyp.txt", format_text(hyps))
+    write_text(folder / "aligned.txt", format_aligned(result))
+    run = {"seconds": None if seconds is None else round(seconds, 2), "commit": commit}
+    write_json(folder / "run.json", run)
+    write_json(folder / "wer.json", value)
+    _note_missing(result, problems)
+    return _row(value, run)
+
+
+def collect(exp: PathLike) -> List[Row]:
+    """Merges every wer.json of a run into its results.json, and returns the rows in the table's order.
+
+    A row that is there already stays unless the same system, condition, set, tuned_on and seed was decoded again.
+    """
+    exp = Path(exp)
+    path = exp / "results.json"
+    found = []
+    for file in sorted(exp.glob("decode/*/*/*/wer.json")):
+        run = file.with_name("run.json")
+        found.append(_row(read_json(file), read_json(run) if run.exists() else {}, file))
+    rows = merge(read_results(path) if path.exists() else [], found)
+    write_json(path, rows)
+    return rows
+
+
+def read_results(path: PathLike) -> List[Row]:
+    """The rows of a results.json. Raises DataError where it is not one."""
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(KEY) <= set(row) for row in rows):
+        raise DataError("not a list of results", file=path, remedy="delete it and run the score stage again")
+    return rows
+
+
+def merge(old: Sequence[Row], new: Sequence[Row]) -> List[Row]:
+    """One row per (system, condition, set, tuned_on, seed), the new one where both have it; in the table's order."""
+    rows = {tuple(row[key] for key in KEY): row for row in (*old, *new)}
+    systems = ordered((row["system"] for row in rows.values()), SYSTEMS)
+    conditions = ordered((row["condition"] for row in rows.values()), CONDITIONS)
+    return sorted(
+        rows.values(),
+        key=lambda row: (
+            row["set"],
+            row["tuned_on"],
+            systems.index(row["system"]),
+            conditions.index(row["condition"]),
+            str(row["seed"]).zfill(12),
+        ),
+    )
+
+
+def ordered(names, known: Sequence[str]) -> List[str]:
+    """Each name once: the known ones in their order, then the others as they come."""
+    found = list(dict.fromkeys(names))
+    return [name for name in known if name in found] + [name for name in found if name not in known]
+
+
+def cells(rows: Sequence[Row], name: str = "test", tuned_on: str = "dev") -> Dict[Tuple[str, str], Row]:
+    """(system, condition) -> {"wer", "low", "high", "errors", "words", "seeds", "relative"} of one set.
+
+    Several seeds: the mean of their WERs, their lowest and highest for low and high. relative: change of WER against
+    the first system that has the condition, in percent; None for that one.
+    """
+    chosen = [row for row in rows if row["set"] == name and row["tuned_on"] == tuned_on and row.get("wer") is not None]
+    result: Dict[Tuple[str, str], Row] = {}
+    first: Dict[str, float] = {}
+    for system in ordered((row["system"] for row in chosen), SYSTEMS):
+        for condition in ordered((row["condition"] for row in chosen), CONDITIONS):
+            mine = [row for row in chosen if row["system"] == system and row["condition"] == condition]
+            if not mine:
+                continue
+            rates = [row["wer"] for row in mine]
+            wer = sum(rates) / len(rates)
+            base = first.setdefault(condition, wer)
+            is_first = not any(other == condition for _, other in result)
+            result[system, condition] = {
+                "wer": wer,
+                "low": mine[0].get("low") if len(mine) == 1 else min(rates),
+                "high": mine[0].get("high") if len(mine) == 1 else max(rates),
+                "errors": sum(row["errors"] for row in mine),
+                "words": sum(row["words"] for row in mine),
+                "seeds": len(mine),
+                "relative": None if is_first or base == 0 else 100.0 * (wer - base) / base,
+            }
+    return result
+
+
+def table(rows: Sequence[Row], name: str = "test", tuned_on: str = "dev") -> str:
+    """Markdown that also reads well as plain text: a row a system, a column a condition.
+
+    A cell: WER, its 95 % interval, the change relative to the first row.
+    """
+    found = cells(rows, name, tuned_on)
+    if not found:
+        return f"no result on {name} yet (scale chosen on {tuned_on})"
+    systems = list(dict.fromkeys(system for system, _ in found))
+    conditions = ordered((condition for _, condition in found), CONDITIONS)
+    grid = [["system", *conditions]]
+    grid += [[system, *(cell_text(found.get((system, condition))) for condition in conditions)] for system in systems]
+    widths = [max(len(row[k]) for row in grid) for k in range(len(grid[0]))]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in grid]
+    lines = [f"| {' | '.join(row)} |" for row in padded]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    seeds = {cell["seeds"] for cell in found.values()}
+    meaning = "95 % interval" if seeds == {1} else "95 % interval, or lowest and highest where a cell has several seeds"
+    lines.append("")
+    lines.append(f"WER in percent on {name} [{meaning}], change relative to the first row; chosen on {tuned_on}.")
+    if seeds != {1}:
+        lines.append(f"Seeds a cell: {', '.join(map(str, sorted(seeds)))}; a cell of several is their mean.")
+    return "\n".join(lines)
+
+
+def cell_text(cell: Optional[Row]) -> str:
+    if cell is None:
+        return "-"
+    text = f"{cell['wer']:.2f}"
+    if cell["low"] is not None and cell["high"] is not None:
+        text += f" [{cell['low']:.2f}, {cell['high']:.2f}]"
+    if cell["relative"] is not None:
+        text += f" {cell['relative']:+.1f} %"
+    return text
+
+
+def _row(value: Mapping[str, Any], run: Mapping[str, Any], file: Optional[Path] = None) -> Row:
+    both = {**value, "seconds": run.get("seconds"), "commit": run.get("commit")}
+    absent = [field for field in FIELDS if field not in both]
+    if absent:
+        raise DataError(f"no {absent[0]} in it", file=file, remedy="delete it and decode again")
+    return {field: both[field] for field in FIELDS}
+
+
+def _number(value: float) -> Optional[float]:
+    """JSON has no nan and no inf."""
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _note_missing(result: Score, problems: Optional[Problems]) -> None:
+    if problems is not None:
+        known = {row["utterance"] for row in problems.rows}
+        for utterance in result.missing:
+            if utterance not in known:
+                problems.add(utterance, "no hypothesis: all its words count as deleted")
