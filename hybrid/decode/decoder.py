@@ -15,7 +15,7 @@ from typing import List, Optional, Tuple, Union
 import kaldifst
 import numpy as np
 
-from hybrid.decode.arcs import Graph, add_cost_per_word, const, read_arcs
+from hybrid.hmm.arcs import Graph, add_cost_per_word, const, read_arcs
 from hybrid.errors import ConfigError, DataError, GraphError
 
 KEEP_ALL = 2**31 - 1
