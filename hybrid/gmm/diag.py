@@ -1,0 +1,105 @@
+"""Mixtures of diagonal Gaussians for all pdfs at once, in flat arrays.
+
+The Gaussians of pdf j are the rows offsets[j] .. offsets[j + 1] of `means` and `variances`. With a Gaussian
+m of weight w, mean mu and variance v (vectors over D dimensions),
+
+    log w + log N(x; mu, v) = c_m + sum_d x_d (mu_d / v_d) + sum_d x_d^2 (-1 / (2 v_d)),
+    c_m = log w - (D log 2 pi + sum_d log v_d + sum_d mu_d^2 / v_d) / 2,
+
+so that all Gaussians on all frames are one matrix product of [G, 2D] with the stacked [x; x^2] of [2D, T]
+(Kaldi's DiagGmm keeps the same three terms: gconsts, means_invvars, inv_vars).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Mapping, Optional, Tuple
+
+import numpy as np
+
+from hybrid.errors import ModelError
+
+
+@dataclass
+class DiagGmms:
+    """weights [G] (sum to one in each pdf), means [G, D], variances [G, D] float64, offsets [num_pdfs + 1] int64."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    variances: np.ndarray
+    offsets: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.offsets[-1] != len(self.weights) or np.any(np.diff(self.offsets) < 1):
+            raise ModelError("a mixture without a Gaussian", remedy="run the stage that trains it again")
+        dim = self.means.shape[1]
+        inverse = 1.0 / self.variances
+        self._const = (
+            np.log(self.weights)
+            - 0.5 * (dim * np.log(2 * np.pi) + np.log(self.variances).sum(1) + (self.means**2 * inverse).sum(1))
+        ).astype(np.float32)
+        self._linear = np.concatenate([self.means * inverse, -0.5 * inverse], axis=1).astype(np.float32)
+
+    @property
+    def num_pdfs(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_gaussians(self) -> int:
+        return len(self.weights)
+
+    @property
+    def dim(self) -> int:
+        return self.means.shape[1]
+
+    def rows(self, pdfs: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """The Gaussians of some pdfs, and where each pdf's begin in that list ([n] and [n + 1])."""
+        sizes = self.offsets[pdfs + 1] - self.offsets[pdfs]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        rows = np.arange(starts[-1]) - np.repeat(starts[:-1] - self.offsets[pdfs], sizes)
+        return rows, starts
+
+    def gaussian_loglikes(self, features: np.ndarray, rows: Optional[np.ndarray] = None) -> np.ndarray:
+        """features [T, D] -> [G, T] float32, the weight of each Gaussian included."""
+        both = np.concatenate([features, features**2], axis=1).astype(np.float32, copy=False)
+        linear, const = self._linear, self._const
+        if rows is not None:
+            linear, const = linear[rows], const[rows]
+        return linear @ both.T + const[:, None]
+
+    def loglikes(self, features: np.ndarray, pdfs: Optional[np.ndarray] = None) -> np.ndarray:
+        """features [T, D] -> [num_pdfs, T] float32 (or only the rows of the given pdfs), natural log."""
+        if pdfs is None:
+            scores, starts = self.gaussian_loglikes(features), self.offsets
+        else:
+            rows, starts = self.rows(pdfs)
+            scores = self.gaussian_loglikes(features, rows)
+        # Time is the last axis, so that a reduction over the Gaussians of a pdf adds whole rows.
+        best = np.maximum.reduceat(scores, starts[:-1], axis=0)
+        scores -= np.repeat(best, np.diff(starts), axis=0)
+        np.exp(scores, out=scores)
+        return best + np.log(np.add.reduceat(scores, starts[:-1], axis=0))
+
+    def tensors(self) -> Dict[str, np.ndarray]:
+        return {
+            "gmm.weights": self.weights,
+            "gmm.means": self.means,
+            "gmm.variances": self.variances,
+            "gmm.offsets": self.offsets,
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> DiagGmms:
+        """Raises ModelError where an array is missing."""
+        try:
+            return cls(*(tensors[f"gmm.{name}"] for name in ("weights", "means", "variances", "offsets")))
+        except KeyError as error:
+            raise ModelError(f"no {error} among the tensors", remedy="run the stage that writes them again") from error
+
+    @classmethod
+    def single(cls, means: np.ndarray, variances: np.ndarray) -> DiagGmms:
+        """One Gaussian a pdf: means and variances [num_pdfs, D]."""
+        count = len(means)
+        return cls(
+            np.ones(count), means.astype(np.float64), variances.astype(np.float64), np.arange(count + 1, dtype=np.int64)
+        )

@@ -1,0 +1,168 @@
+"""Estimation of Gaussian mixtures: statistics, maximum-likelihood update, and growing by splitting.
+
+Derivation. With the frames t aligned to pdf j, the EM auxiliary function of its mixture is
+sum_t sum_m gamma_tm log(w_m N(x_t; mu_m, v_m)), where gamma_tm = p(m | x_t) under the present parameters.
+It depends on the data through three sums for each Gaussian,
+
+    n_m = sum_t gamma_tm,    f_m = sum_t gamma_tm x_t,    s_m = sum_t gamma_tm x_t^2,
+
+and is maximised by w_m = n_m / sum n, mu_m = f_m / n_m, v_m = s_m / n_m - mu_m^2. Little data make the last
+one collapse: variances are floored and Gaussians with too few frames are removed (Kaldi's gmm-est,
+MleDiagGmmUpdate).
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import List
+
+import numpy as np
+
+from hybrid.gmm.diag import DiagGmms
+
+
+@dataclass
+class GmmStats:
+    """counts [G], first [G, D], second [G, D] float64; loglike and frames of the data seen."""
+
+    counts: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    loglike: float = 0.0
+    frames: int = 0
+
+    @classmethod
+    def zeros(cls, gmms: DiagGmms) -> GmmStats:
+        shape = gmms.means.shape
+        return cls(np.zeros(shape[0]), np.zeros(shape), np.zeros(shape))
+
+    def __add__(self, other: GmmStats) -> GmmStats:
+        return GmmStats(
+            self.counts + other.counts,
+            self.first + other.first,
+            self.second + other.second,
+            self.loglike + other.loglike,
+            self.frames + other.frames,
+        )
+
+    def occupancy(self, gmms: DiagGmms) -> np.ndarray:
+        """Frames of each pdf, [num_pdfs]."""
+        return np.add.reduceat(self.counts, gmms.offsets[:-1])
+
+
+def accumulate(gmms: DiagGmms, features: np.ndarray, pdfs: np.ndarray, into: GmmStats) -> None:
+    """Adds frames [T, D] aligned to pdfs [T] (Kaldi's gmm-acc-stats-ali). Frames of one pdf are one matrix product."""
+    order = np.argsort(pdfs, kind="stable")
+    sorted_pdfs = pdfs[order]
+    bounds = np.flatnonzero(np.diff(sorted_pdfs)) + 1
+    features = features[order].astype(np.float32, copy=False)
+    for begin, end in zip(np.r_[0, bounds], np.r_[bounds, len(pdfs)]):
+        rows = slice(*gmms.offsets[sorted_pdfs[begin] : sorted_pdfs[begin] + 2])
+        x = features[begin:end]
+        scores = gmms.gaussian_loglikes(x, np.arange(rows.start, rows.stop))  # [M, T_j]
+        best = scores.max(0)
+        scores = np.exp(scores - best)
+        total = scores.sum(0)
+        posteriors = scores / total
+        into.counts[rows] += posteriors.sum(1, dtype=np.float64)
+        into.first[rows] += posteriors @ x
+        into.second[rows] += posteriors @ x**2
+        into.loglike += float(np.sum(best + np.log(total), dtype=np.float64))
+    into.frames += len(pdfs)
+
+
+def update(
+    gmms: DiagGmms,
+    stats: GmmStats,
+    *,
+    min_count: float = 10.0,
+    min_weight: float = 1e-5,
+    variance_floor: float = 1e-3,
+) -> DiagGmms:
+    """The mixtures that maximise the likelihood of `stats`.
+
+    A Gaussian with fewer than `min_count` frames or a weight under `min_weight` is removed, except the
+    heaviest of its pdf, which stays as it is where it has no data.
+    """
+    weights: List[np.ndarray] = []
+    means: List[np.ndarray] = []
+    variances: List[np.ndarray] = []
+    sizes = [0]
+    for begin, end in zip(gmms.offsets[:-1], gmms.offsets[1:]):
+        count = stats.counts[begin:end]
+        total = count.sum()
+        prob = count / total if total > 0 else gmms.weights[begin:end]
+        enough = (count > min_count) & (prob > min_weight)
+        keep = enough.copy()
+        if not keep.any():
+            keep[np.argmax(prob)] = True
+        rows = np.arange(begin, end)[keep]
+        mean, variance = gmms.means[rows].copy(), gmms.variances[rows].copy()
+        good = enough[keep]
+        if good.any():
+            n = stats.counts[rows[good], None]
+            mean[good] = stats.first[rows[good]] / n
+            variance[good] = np.maximum(stats.second[rows[good]] / n - mean[good] ** 2, variance_floor)
+        kept = prob[keep]
+        weights.append(kept / kept.sum())
+        means.append(mean)
+        variances.append(variance)
+        sizes.append(len(rows))
+    return DiagGmms(np.concatenate(weights), np.concatenate(means), np.concatenate(variances), np.cumsum(sizes))
+
+
+def split_targets(
+    occupancy: np.ndarray, target: int, *, power: float = 0.25, min_count: float = 20.0
+) -> np.ndarray:
+    """How many Gaussians each pdf gets when all share `target` (Kaldi's GetSplitTargets).
+
+    Starting from one each, the next Gaussian goes to the pdf with the largest occupancy^power per Gaussian:
+    a power below one gives rare pdfs more than their share. A pdf stops at `min_count` frames a Gaussian.
+    """
+    components = np.ones(len(occupancy), dtype=np.int64)
+    powered = np.asarray(occupancy, dtype=np.float64) ** power
+    queue = [(-value, pdf) for pdf, value in enumerate(powered)]
+    heapq.heapify(queue)
+    total = len(occupancy)
+    while total < target and queue:
+        _, pdf = heapq.heappop(queue)
+        if (components[pdf] + 1) * min_count >= occupancy[pdf]:
+            continue
+        components[pdf] += 1
+        total += 1
+        heapq.heappush(queue, (-powered[pdf] / components[pdf], pdf))
+    return components
+
+
+def mix_up(
+    gmms: DiagGmms,
+    occupancy: np.ndarray,
+    target: int,
+    *,
+    rng: np.random.Generator,
+    power: float = 0.25,
+    min_count: float = 20.0,
+    perturb: float = 0.01,
+) -> DiagGmms:
+    """Splits the heaviest Gaussian of a pdf, again and again, until it has its target (Kaldi's gmm-mixup).
+
+    The halves keep the variance and move apart by `perturb` standard deviations times a normal draw.
+    """
+    targets = split_targets(occupancy, target, power=power, min_count=min_count)
+    weights, means, variances, sizes = [], [], [], [0]
+    for pdf, (begin, end) in enumerate(zip(gmms.offsets[:-1], gmms.offsets[1:])):
+        weight, mean, variance = (list(a[begin:end]) for a in (gmms.weights, gmms.means, gmms.variances))
+        while len(weight) < targets[pdf]:
+            heaviest = int(np.argmax(weight))
+            weight[heaviest] /= 2
+            shift = perturb * np.sqrt(variance[heaviest]) * rng.standard_normal(gmms.dim)
+            weight.append(weight[heaviest])
+            mean.append(mean[heaviest] + shift)
+            mean[heaviest] = mean[heaviest] - shift
+            variance.append(variance[heaviest])
+        weights += weight
+        means += mean
+        variances += variance
+        sizes.append(len(weight))
+    return DiagGmms(np.array(weights), np.array(means), np.array(variances), np.cumsum(sizes))

@@ -1,0 +1,112 @@
+"""What an alignment says: phones and their durations, contexts, and the same in another topology.
+
+An alignment is one transition id a frame. With reordered graphs (self-loops after the transition that leaves
+a state) a visit to a state begins at its one transition that is no self-loop, and a phone ends with the
+visit whose first transition is final (Kaldi's SplitToPhones with is_reordered = true).
+"""
+
+from __future__ import annotations
+
+from typing import List, Tuple
+
+import numpy as np
+
+from hybrid.errors import DataError
+from hybrid.hmm.senones import Senones
+
+
+def phone_segments(tids: np.ndarray, senones: Senones) -> Tuple[np.ndarray, np.ndarray]:
+    """tids [T] -> phones [n], durations in frames [n], int32; the durations sum to T."""
+    tids = np.asarray(tids)
+    if not len(tids):
+        return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
+    starts = np.flatnonzero(~senones.is_self_loop[tids])
+    final_visits = senones.is_final[tids[starts]]
+    # The phone after a final visit begins where the next visit begins.
+    begins = np.r_[0, starts[1:][final_visits[:-1]]]
+    durations = np.diff(np.r_[begins, len(tids)])
+    return senones.tid2phone[tids[begins]].astype(np.int32), durations.astype(np.int32)
+
+
+def windows(phones: np.ndarray, width: int, central: int, context_free: np.ndarray) -> np.ndarray:
+    """phones [n] -> [n, width]: the phones around each one, 0 beyond the edges.
+
+    Phones in `context_free` (silences) see no context themselves (Kaldi's --ci-phones).
+    """
+    padded = np.r_[np.zeros(central, dtype=np.int64), phones, np.zeros(width - 1 - central, dtype=np.int64)]
+    out = np.stack([padded[i : i + len(phones)] for i in range(width)], axis=1)
+    free = np.isin(phones, context_free)
+    out[free] = 0
+    out[free, central] = phones[free]
+    return out.astype(np.int32)
+
+
+def convert(tids: np.ndarray, old: Senones, new: Senones, context_free: np.ndarray) -> np.ndarray:
+    """The same states and arcs under another tree with the same topology (Kaldi's convert-ali)."""
+    phones, durations = phone_segments(tids, old)
+    tree = new.tree
+    context = np.repeat(windows(phones, tree.context_width, tree.central_position, context_free), durations, axis=0)
+    pdfs = tree.pdfs(context, old.tid2class[tids])
+    # (phone, HMM state, pdf) names a transition state; within it, arcs keep their order.
+    def key(phone, state, pdf):
+        return (phone.astype(np.int64) * 64 + state) * 1_000_000 + pdf
+
+    first = np.r_[True, np.diff(new.tid2state[1:]) > 0].nonzero()[0] + 1  # first tid of every state
+    keys = key(new.tid2phone[first], new.tid2hmm_state[first], new.tid2pdf[first])
+    order = np.argsort(keys)
+    wanted = key(old.tid2phone[tids], old.tid2hmm_state[tids], pdfs)
+    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(order) - 1)]
+    if np.any(keys[place] != wanted):
+        raise DataError("an alignment has a phone in a context that the tree does not cover",
+                        remedy="build the tree on the alignments of the same lexicon")
+    old_first = np.zeros(old.tid2state.max() + 1, dtype=np.int64)
+    old_first[old.tid2state[:0:-1]] = np.arange(old.num_tids, 0, -1)
+    return (first[place] + (tids - old_first[old.tid2state[tids]])).astype(np.int32)
+
+
+def subsample_durations(durations: np.ndarray, factor: int = 3) -> np.ndarray:
+    """Durations at one frame in `factor`, each phone at least one frame; they sum to ceil(T / factor).
+
+    Phone boundaries go to the nearest of the coarse frames (frame k stands for the fine frames
+    factor k .. factor k + factor - 1). A phone that would vanish takes a frame from where the sequence has
+    one to spare: the boundaries b_1 < b_2 < ... nearest to the real ones, subject to b_i >= b_{i-1} + 1, are
+    found by pushing boundaries right where they are too near, then left from the end.
+    Raises DataError where there are more phones than coarse frames.
+    """
+    durations = np.asarray(durations, dtype=np.int64)
+    count, total = len(durations), -(-int(durations.sum()) // factor)
+    if count > total:
+        raise DataError(f"{count} phones in {total} frames of {10 * factor} ms: too short for its transcript")
+    ends = np.floor(np.cumsum(durations) / factor + 0.5).astype(np.int64)
+    if count:
+        ends[-1] = total
+    index = np.arange(1, count + 1)
+    # e_i >= e_{i-1} + 1 is e_i - i non-decreasing; from the right, e_i <= total - (count - i).
+    ends = np.maximum.accumulate(np.maximum(ends - index, 0)) + index
+    ends = np.minimum(ends, total - (count - index))
+    return np.diff(np.r_[0, ends]).astype(np.int32)
+
+
+def network_frames(phones: np.ndarray, durations: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Per frame of the network topology: index of its phone in the sequence, and pdf class (0 entry, 1 loop)."""
+    index = np.repeat(np.arange(len(phones)), durations)
+    begins = np.cumsum(durations) - durations
+    classes = np.ones(len(index), dtype=np.int32)
+    classes[begins] = 0
+    return index, classes
+
+
+def network_pdfs(
+    phones: np.ndarray, durations: np.ndarray, senones: Senones, context_free: np.ndarray
+) -> np.ndarray:
+    """phones [n] and their durations in 30 ms frames -> pdfs [T30] int32 under a tree of the network topology."""
+    tree = senones.tree
+    index, classes = network_frames(phones, durations)
+    context = windows(phones, tree.context_width, tree.central_position, context_free)
+    return tree.pdfs(context[index], classes)
+
+
+def segments_text(phones: np.ndarray, durations: np.ndarray, senones: Senones) -> List[str]:
+    """'AH:7' and so on, to read."""
+    names = senones.phone_names
+    return [f"{names[int(phone)]}:{int(length)}" for phone, length in zip(phones, durations)]
