@@ -121,6 +121,13 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
     return AudioInfo(str(path), info.samplerate, info.frames, info.channels, info.format)
 
 
+def check(path: PathLike) -> AudioInfo:
+    """`inspect`, then decodes the whole file and looks at its samples. Raises DataError as `load_samples`."""
+    info = inspect(path)
+    load_samples(path, info.sampling_rate)
+    return info
+
+
 def load_samples(
     source: Union[Cut, PathLike], target_rate: int = RATE, *, channel: Optional[int] = None
 ) -> np.ndarray:

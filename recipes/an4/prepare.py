@@ -1,0 +1,122 @@
+"""CMU's AN4 (census data: names, addresses, dates, spelled words; 16 kHz) as Lhotse cuts.
+
+    an4/etc/an4_train.transcription    WORDS (an251-fash-b), some copies with <s> and </s>
+    an4/etc/an4_train.fileids          an4_clstk/fash/an251-fash-b
+    an4/wav/an4_clstk/fash/an251-fash-b.sph    the folder is the speaker, f or m its first letter
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+from lhotse import CutSet
+
+from hybrid.data.arrays import Progress
+from hybrid.data.corpus import Entry, build_cuts, split_speakers, text_lines
+from hybrid.errors import DataError
+from hybrid.io import PathLike, Problems
+
+PAGE = "http://www.speech.cs.cmu.edu/databases/an4/"
+ARCHIVE = PAGE + "an4_sphere.tar.gz"
+GET_IT = (
+    f"get an4_sphere.tar.gz from {PAGE} and unpack it, or let `python -m recipes.an4.download DIR` do both; "
+    "then give the folder that holds an4/ with --data DIR"
+)
+
+# What CMU's archive holds: a copy with less is used, and said.
+UTTERANCES = {"train": 948, "test": 130}
+_FOLDERS = {"train": "an4_clstk", "test": "an4test_clstk"}
+_LINE = re.compile(r"^(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)$")
+_AUDIO = (".sph", ".wav", ".flac")
+
+
+def find_an4(data_dir: PathLike) -> Path:
+    """The folder that holds etc/ and wav/: `data_dir` itself or its an4/. Raises DataError that says where it is."""
+    data_dir = Path(data_dir)
+    if not data_dir.exists():
+        raise DataError("the data folder does not exist", file=data_dir, remedy=GET_IT)
+    if not data_dir.is_dir():
+        raise DataError("the data folder is a file", file=data_dir, remedy=GET_IT)
+    for folder in (data_dir, data_dir / "an4"):
+        if (folder / "etc").is_dir() and (folder / "wav").is_dir():
+            return folder
+    what = "holds no AN4 (an4/etc and an4/wav)" if any(data_dir.iterdir()) else "is empty"
+    raise DataError(f"the data folder {what}", file=data_dir, remedy=GET_IT)
+
+
+def prepare_an4(
+    data_dir: PathLike,
+    problems: Optional[Problems] = None,
+    *,
+    num_dev_speakers: int = 8,
+    seed: int = 0,
+    executor: Optional[Executor] = None,
+    progress: Optional[Progress] = None,
+    log: Optional[Callable[[str], None]] = None,
+) -> Dict[str, CutSet]:
+    """{"train", "dev", "test"}; dev is `num_dev_speakers` of CMU's 74 training speakers, women and men by their share.
+
+    Entries that cannot be used go to `problems` (their total with the cuts is the number to close it with);
+    without it the first raises. Raises DataError where the folder holds no AN4 or a set no cut at all.
+    """
+    root = find_an4(data_dir)
+    sets: Dict[str, CutSet] = {}
+    for name in ("train", "test"):
+        entries = _entries(root, name)
+        if not any(entry.audio for entry in entries):
+            raise DataError("no audio at all", file=root / "wav" / _FOLDERS[name], remedy=GET_IT)
+        sets[name] = build_cuts(entries, problems, executor=executor, progress=progress, log=log)
+        if not len(sets[name]):
+            first = f"; the first: {problems.rows[0]['reason']}" if problems and problems.rows else ""
+            raise DataError(f"not one of the {len(entries)} {name} utterances can be used{first}", file=root)
+        if log is not None and len(entries) != UTTERANCES[name]:
+            log(f"{name}: {len(entries)} utterances where CMU's archive has {UTTERANCES[name]}")
+    train, dev = split_speakers(sets["train"], num_dev_speakers, seed, group=lambda speaker: speaker[:1])
+    return {"train": train, "dev": dev, "test": sets["test"]}
+
+
+def _entries(root: Path, name: str) -> List[Entry]:
+    """Everything that the transcripts, the list of files or the audio folder speak of, in the transcripts' order.
+
+    Raises DataError for a line of the transcripts that names no utterance, with its number.
+    """
+    path = root / "etc" / f"an4_{name}.transcription"
+    audio: Dict[str, List[Path]] = {}
+    for file in sorted((root / "wav" / _FOLDERS[name]).rglob("*")):
+        if file.suffix.lower() in _AUDIO and not file.name.startswith("."):
+            audio.setdefault(file.stem, []).append(file.resolve())
+    entries: List[Entry] = []
+
+    def add(identifier: str, text: Optional[str], wrong: Optional[str] = None) -> None:
+        # A file found twice gives two entries of one id, and so a problem that names both.
+        files: List[Optional[Path]] = [*audio.get(identifier, [])]
+        for file in files or [None]:
+            entries.append(Entry(identifier, file, text, _speaker(identifier, file), wrong=wrong))
+
+    for number, line, wrong in text_lines(path):
+        match = _LINE.match(line)
+        if not match:
+            raise DataError(
+                wrong or f"line {number} is not `WORDS (utterance-id)`: {line[:60]!r}",
+                file=path,
+                remedy="mend that line, or take the file from CMU's archive again: it is plain ASCII",
+            )
+        words = [word for word in match["text"].split() if word not in ("<s>", "</s>")]
+        add(match["id"], " ".join(words), wrong)
+    known = {entry.id for entry in entries}
+    listed = root / "etc" / f"an4_{name}.fileids"
+    ids = [line.rsplit("/", 1)[-1] for _, line, _ in text_lines(listed)] if listed.exists() else []
+    for identifier in dict.fromkeys([*ids, *audio]):
+        if identifier not in known:
+            add(identifier, None)
+    return entries
+
+
+def _speaker(identifier: str, file: Optional[Path]) -> str:
+    if file is not None:
+        return file.parent.name
+    parts = identifier.split("-")
+    return parts[1] if len(parts) > 1 else identifier
