@@ -1,0 +1,211 @@
+"""The command `hybrid`.
+
+Exit codes: 0 done; 1 bad input, a full disk, a defect; 2 a wrong option or setting; 130 stopped by Ctrl-C.
+Nothing heavy is imported before it is known that it is needed: `hybrid --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import importlib
+import os
+import pkgutil
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import List, Optional, Sequence
+
+from hybrid.errors import ConfigError, DataError, HybridError
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Runs one subcommand; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.call(options) or 0)
+    except ConfigError as error:
+        return _fail(f"hybrid: {error}", 2)
+    except HybridError as error:
+        return _fail(f"hybrid: {error}", 1)
+    except KeyboardInterrupt:
+        return _fail("hybrid: stopped; the same command goes on where it was", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`hybrid run an4 --list | head`); nothing is left to be told to anyone.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if type(error).__name__ == "StageFailed":  # by name: hybrid.stages is not imported for every subcommand
+            return _fail(f"hybrid: {error}", 1)
+        if os.environ.get("HYBRID_TRACEBACK"):
+            traceback.print_exc()
+        return _fail(
+            f"hybrid: a defect: {type(error).__name__}: {error}; set HYBRID_TRACEBACK=1 to see where it stands", 1
+        )
+
+
+def _fail(message: str, code: int) -> int:
+    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hybrid", description="Hybrid speech recognition: senones, LF-MMI, WFST decoding, word error rates."
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and the commit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run the stages of a recipe that are not up to date")
+    run.add_argument("recipe", help="name of a recipe: " + ", ".join(recipe_names()))
+    run.add_argument("--data", type=Path, metavar="DIR", help="folder of the corpus")
+    run.add_argument("--exp", type=Path, metavar="DIR", help="folder of the run (exp/RECIPE)")
+    run.add_argument("--stage", metavar="STAGE", help="begin at this stage (number or name); those before must be done")
+    run.add_argument("--stop-stage", metavar="STAGE", help="end after this stage (number or name)")
+    run.add_argument(
+        "--set", dest="overrides", action="append", default=[], nargs="+", metavar="NAME=VALUE", help="change a setting"
+    )
+    run.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of everything random (0)")
+    run.add_argument("--list", action="store_true", help="print the stages and what each would do, and end")
+    run.set_defaults(call=_run)
+
+    doctor = commands.add_parser("doctor", help="what is installed, what is missing, and the command that mends it")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(call=_doctor)
+
+    report = commands.add_parser("report", help="print the table of a run and write its report")
+    report.add_argument("exp", type=Path, metavar="EXP", help="folder of a run")
+    report.set_defaults(call=_report)
+
+    score = commands.add_parser("score", help="word error rate of HYP against REF")
+    score.add_argument("ref", type=Path, metavar="REF", help="text in Kaldi's format: `utterance-id word word ...`")
+    score.add_argument("hyp", type=Path, metavar="HYP", help="the same")
+    score.add_argument("--aligned", action="store_true", help="print the aligned utterances that have errors, too")
+    score.set_defaults(call=_score)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from hybrid.measure import commit, versions
+
+        print(f"hybrid {versions().get('hybrid-asr', '(not installed)')} {commit() or ''}".rstrip())
+        parser.exit()
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError("a seed is a number from 0 to 2147483647")
+    return value
+
+
+def recipe_names() -> List[str]:
+    import recipes
+
+    return sorted(module.name for module in pkgutil.iter_modules(recipes.__path__) if module.ispkg)
+
+
+def load_recipe(name: str) -> ModuleType:
+    """The module recipes.NAME, which has STAGES and CONFIG. Raises ConfigError that lists those there are."""
+    names = recipe_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        raise ConfigError(
+            f"no recipe {name}" + (f"; near it: {near[0]}" if near else "") + f"; there are: {', '.join(names)}"
+        )
+    recipe = importlib.import_module(f"recipes.{name}")
+    if not hasattr(recipe, "STAGES") or not hasattr(recipe, "CONFIG"):
+        raise ConfigError(f"the recipe {name} has no STAGES or no CONFIG", file=recipe.__file__)
+    return recipe
+
+
+def command_of(recipe: str, options: argparse.Namespace) -> str:
+    """The command as another person would type it: folders given by absolute path become DATA and EXP."""
+    words = ["hybrid", "run", recipe]
+    for name, path in (("data", options.data), ("exp", options.exp)):
+        if path is not None:
+            words += [f"--{name}", name.upper() if path.is_absolute() else str(path)]
+    for name, value in (("stage", options.stage), ("stop-stage", options.stop_stage)):
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    if options.seed:
+        words += ["--seed", str(options.seed)]
+    overrides = [override for group in options.overrides for override in group]
+    if overrides:
+        words += ["--set", *overrides]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from hybrid.parallel import prepare_environment
+
+    prepare_environment()
+    recipe = load_recipe(options.recipe)
+    from hybrid.config import load_config
+    from hybrid.stages import Run, run_stages, states
+
+    if options.data is not None:
+        _check_data(options.data)
+    config = load_config(recipe.CONFIG, [override for group in options.overrides for override in group])
+    run = Run(
+        exp=options.exp or Path("exp") / options.recipe,
+        config=config,
+        data=options.data,
+        seed=options.seed,
+        command=command_of(options.recipe, options),
+        recipe=options.recipe,
+    )
+    if not options.list:
+        run_stages(recipe.STAGES, run, options.stage, options.stop_stage)
+        return 0
+    rows = states(recipe.STAGES, run)
+    width = max(len(stage.name) for _, stage, _, _ in rows)
+    for number, stage, state, why in rows:
+        print(f"{number:3d}  {stage.name:{width}}  {state:8}{'' if state == 'done' else why}".rstrip())
+    return 0
+
+
+def _check_data(folder: Path) -> None:
+    if not folder.is_dir():
+        what = "--data is a file" if folder.exists() else "no such folder"
+        raise DataError(what, file=folder, remedy="give the folder of the corpus with --data")
+    if not any(folder.iterdir()):
+        raise DataError("the folder is empty", file=folder, remedy="give the folder of the corpus with --data")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from hybrid.doctor import diagnose
+
+    return diagnose(as_json=options.json)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from hybrid.score.results import read_results, table
+
+    results = options.exp / "results.json"
+    if not results.exists():
+        raise DataError("no results in this folder", file=results, remedy="run the recipe to its stage score")
+    print(table(read_results(results)))
+    write = getattr(importlib.import_module("hybrid.report"), "write_report", None)
+    if write is not None:
+        print(f"report: {write(options.exp)}")
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from hybrid.score import wer
+
+    result = wer.score_files(options.ref, options.hyp)
+    print(wer.format_score(result))
+    if options.aligned:
+        print(wer.format_aligned(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""`hybrid doctor`: what is installed, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import psutil
+
+from hybrid.measure import commit
+from hybrid.parallel import cores
+
+# (distribution, module, version that it must have or "", what it is for, whether the main job needs it)
+PACKAGES: Tuple[Tuple[str, str, str, str, bool], ...] = (
+    ("numpy", "numpy", "", "arrays", True),
+    ("scipy", "scipy", "", "filters, sparse matrices", True),
+    ("torch", "torch", "", "networks", True),
+    ("k2", "k2", "", "LF-MMI, lattices", True),
+    ("kaldi-hmm-gmm", "kaldi_hmm_gmm", "1.1.4", "topology, alignment, decoding", True),
+    ("kaldifst", "kaldifst", "1.7.17", "graphs", True),
+    ("kaldi-decoder", "kaldi_decoder", "0.2.11", "lattices without k2", True),
+    ("kaldi-native-fbank", "kaldi_native_fbank", "", "features", True),
+    ("lhotse", "lhotse", "", "cuts", True),
+    ("urllib3", "urllib3", "", "lhotse 1.33.0 forgets to require it", True),
+    ("pyroomacoustics", "pyroomacoustics", "", "simulated rooms", True),
+    ("soundfile", "soundfile", "", "reading audio", True),
+    ("safetensors", "safetensors", "", "models on disk", True),
+    ("sentencepiece", "sentencepiece", "", "subword lexicons", True),
+    ("matplotlib", "matplotlib", "", "report", True),
+    ("tqdm", "tqdm", "", "progress bars", True),
+    ("espeakng-loader", "espeakng_loader", "", "the voices of the recipe demo", False),
+    ("kaldifeat", "kaldifeat", "", "the fastest features on a GPU", False),
+)
+
+# PyPI's wheels of k2 are all tagged as if they fitted any Python 3; the hash is the only way to name one of them.
+K2_WHEEL = ("1.23.4", (3, 11), "1.13.1", "5b5f709b12b9cd092b583984d0b7d940c9f898101259c998d68d1f4adefa48d4")
+K2_PAGE = "https://k2-fsa.github.io/k2/installation/from_wheels.html"
+
+_PROBE = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    print(json.dumps(["try", name]), flush=True)
+    try:
+        importlib.import_module(name)
+        error = ""
+    except BaseException as caught:
+        error = f"{type(caught).__name__}: {caught}".splitlines()[0]
+    print(json.dumps(["done", name, error]), flush=True)
+if "torch" in sys.argv:
+    import torch
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    print(json.dumps(["cuda", torch.version.cuda, gpus]), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table. `state`: "ok", "missing", "broken" (both stop the main job) or "optional" (does not)."""
+
+    name: str
+    state: str
+    found: str
+    mend: str = ""
+
+
+def diagnose(as_json: bool = False, folder: Optional[Path] = None) -> int:
+    """Prints the table (or JSON) and returns the exit code: 0 when the main job can run here, else 1."""
+    checks = examine(folder or Path.cwd())
+    ready = all(check.state in ("ok", "optional") for check in checks)
+    if as_json:
+        print(json.dumps({"ready": ready, "checks": [asdict(check) for check in checks]}, indent=1))
+    else:
+        print(table(checks))
+        print("The main job can run here." if ready else "The main job cannot run here yet: see the lines marked.")
+    return 0 if ready else 1
+
+
+def table(checks: Sequence[Check]) -> str:
+    signs = {"ok": " ", "optional": "-"}
+    width = max(len(check.name) for check in checks)
+    rows = []
+    for check in checks:
+        rows.append(f"{signs.get(check.state, '!')} {check.name:{width}}  {check.found}")
+        if check.mend:
+            rows.append(f"  {'':{width}}    -> {check.mend}")
+    return "\n".join(rows)
+
+
+def examine(folder: Path) -> List[Check]:
+    """All checks; `folder` is where the runs are to be written."""
+    versions = {name: _version(name) for name, *_ in PACKAGES}
+    installed = [module for name, module, *_ in PACKAGES if versions[name] is not None]
+    errors, cuda = probe(installed)
+    checks = [_python(), *_project()]
+    for name, module, pin, use, needed in PACKAGES:
+        checks.append(judge(name, versions[name], errors.get(module, ""), pin, use, needed, versions.get("torch")))
+    checks.append(_cuda(cuda))
+    return checks + _machine(folder)
+
+
+def judge(
+    name: str, version: Optional[str], error: str, pin: str, use: str, needed: bool, torch: Optional[str] = None
+) -> Check:
+    """The line of one package: its version, what came of importing it, the version that it must have."""
+    bad = "missing" if needed else "optional"
+    if version is None:
+        return Check(name, bad, f"not installed ({use})", _install(name, pin, torch))
+    if error:
+        return Check(name, "broken" if needed else "optional", f"{version}: {error}", _install(name, pin, torch, True))
+    if pin and version != pin:
+        return Check(name, "broken", f"{version}, but only {pin} works here", _install(name, pin, torch))
+    return Check(name, "ok", f"{version} ({use})")
+
+
+def probe(modules: Sequence[str]) -> Tuple[Dict[str, str], Optional[List[Any]]]:
+    """Imports modules in another process, where one that crashes does no harm.
+
+    Returns {module: error, or "" where it imports} and [CUDA version of torch, names of the GPUs].
+    """
+    errors: Dict[str, str] = {}
+    cuda: Optional[List[Any]] = None
+    waiting = list(modules)
+    while waiting:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _PROBE, *waiting], capture_output=True, text=True, timeout=300, check=False
+            )
+            output, code = done.stdout, done.returncode
+        except subprocess.TimeoutExpired as expired:
+            output = expired.stdout.decode() if isinstance(expired.stdout, bytes) else expired.stdout or ""
+            code = "no answer within 300 s"  # type: ignore[assignment]
+        tried = ""
+        for line in output.splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # something that a library prints as it is imported
+            if row[0] == "try":
+                tried = row[1]
+            elif row[0] == "done":
+                errors[row[1]], tried = row[2], ""
+            elif row[0] == "cuda":
+                cuda = row[1:]
+        if tried:
+            errors[tried] = f"its import ends the process ({code})"
+        elif waiting[0] not in errors:
+            errors[waiting[0]] = f"its import could not be tried ({code})"
+        waiting = [module for module in waiting if module not in errors]
+    return errors, cuda
+
+
+def _install(name: str, pin: str, torch: Optional[str], again: bool = False) -> str:
+    option = " --force-reinstall --no-deps" if again else ""
+    if name == "k2":
+        return _install_k2(torch)
+    if name == "kaldifeat":
+        return "pip install kaldifeat  (it needs the CUDA toolkit; without it features are as exact, only slower)"
+    if name == "torch":
+        return f"pip install{option} torch==1.13.1  (with k2), or torch  (without)"
+    if name == "numpy" and torch is not None and torch.startswith("1."):
+        return f"pip install{option} 'numpy<2'"
+    return f"pip install{option} {name}{'==' + pin if pin else ''}"
+
+
+def _install_k2(torch: Optional[str]) -> str:
+    version, python, built_for, digest = K2_WHEEL
+    if sys.version_info[:2] == python and torch == built_for and (sys.platform, platform.machine()) == (
+        "linux",
+        "x86_64",
+    ):
+        return (
+            f"echo 'k2=={version} --hash=sha256:{digest}' > k2.txt && pip install uv && "
+            "uv pip install --reinstall --no-deps --require-hashes -r k2.txt"
+        )
+    return (
+        f"make setup  (with Python 3.11: torch {built_for} and its k2), or the wheel for torch {torch or '2.x'} "
+        f"that {K2_PAGE} names"
+    )
+
+
+def _version(name: str) -> Optional[str]:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()}, {sys.platform} {platform.machine()}"
+    if (3, 10) <= sys.version_info[:2] <= (3, 13):
+        return Check("python", "ok", found)
+    return Check("python", "broken", found, "install Python 3.11, then: make setup")
+
+
+def _project() -> List[Check]:
+    version = _version("hybrid-asr")
+    if version is None:
+        return [Check("hybrid-asr", "missing", "not installed", "pip install --no-deps -e .  (in the project's folder)")]
+    return [Check("hybrid-asr", "ok", f"{version} {(commit() or '')[:12]}".rstrip())]
+
+
+def _cuda(cuda: Optional[List[Any]]) -> Check:
+    if cuda is None:
+        return Check("CUDA", "optional", "unknown: torch does not answer")
+    version, gpus = cuda
+    if gpus:
+        return Check("CUDA", "ok", f"{version}, {', '.join(gpus)}")
+    built = f"torch is built for CUDA {version}" if version else "torch is built for the CPU"
+    return Check("CUDA", "optional", f"no GPU ({built}); everything runs on the CPU")
+
+
+def _machine(folder: Path) -> List[Check]:
+    memory = psutil.virtual_memory()
+    free = shutil.disk_usage(folder).free
+    few = memory.total < 3.5e9
+    return [
+        Check("cores", "ok", str(cores())),
+        Check(
+            "memory",
+            "optional" if few else "ok",
+            f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
+            "run with --set run.jobs=1" if few else "",
+        ),
+        Check(
+            "disk",
+            "optional" if free < 3e9 else "ok",
+            f"{free / 1e9:.1f} GB free here",
+            "free some space, or give --exp on another disk (a run takes 1 to 3 GB)" if free < 3e9 else "",
+        ),
+    ]
