@@ -115,7 +115,7 @@ def _examine(
     if entry.wrong is not None:
         return _Bad(entry.wrong, file)
     if entry.audio is None:
-        return _Bad("transcript without audio", None)
+        return _Bad("transcript without audio" if entry.text is not None else "neither audio nor transcript", None)
     if entry.text is None:
         return _Bad("audio without transcript", file)
     if not entry.text.strip():
