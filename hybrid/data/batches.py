@@ -1,0 +1,220 @@
+"""Utterances in memory, and batches of them that follow from (seed, epoch) alone.
+
+Batches hold utterances of similar length: an epoch sorts by length times exp(u), u uniform in [-jitter, jitter],
+cuts the row wherever the padded batch would exceed `max_frames`, and shuffles the batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybrid.errors import ConfigError, DataError
+
+IGNORE = -100  # the pdf of a frame that has none: padding, or a frame without alignment
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+@dataclass
+class Utterance:
+    """features: float32 [T, D]; pdfs: int [T] (0-based, -100: not to be trained on) or None; extra: passed through."""
+
+    id: str
+    features: np.ndarray
+    pdfs: Optional[np.ndarray] = None
+    extra: Dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.features.shape[0])
+
+
+@dataclass
+class Batch:
+    """features [B, T, D] float32 zero-padded, lengths [B] int64 (longest first), pdfs [B, T] int64 padded -100 or None."""
+
+    ids: List[str]
+    features: Tensor
+    lengths: Tensor
+    pdfs: Optional[Tensor]
+    utterances: List[Utterance]
+
+    def to(self, device: torch.device) -> Batch:
+        """features and pdfs on `device`; lengths stay on the CPU, where loops and packing read them."""
+        if self.features.device == device:
+            return self
+        pdfs = None if self.pdfs is None else self.pdfs.to(device)
+        return Batch(self.ids, self.features.to(device), self.lengths, pdfs, self.utterances)
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.lengths.sum())
+
+
+def collate(utterances: Sequence[Utterance], features: Optional[Sequence[np.ndarray]] = None) -> Batch:
+    """One batch, longest first (ties in the order given). `features` replaces the utterances' own, where changed."""
+    arrays = [utterance.features for utterance in utterances] if features is None else list(features)
+    order = sorted(range(len(arrays)), key=lambda i: (-arrays[i].shape[0], i))
+    frames, dim = arrays[order[0]].shape
+    x = np.zeros((len(arrays), frames, dim), dtype=np.float32)
+    # Targets are there for all or for none: a mixed batch would train on half of what it was given.
+    targets = None
+    if all(utterance.pdfs is not None for utterance in utterances):
+        targets = np.full((len(arrays), frames), IGNORE, dtype=np.int64)
+    for row, i in enumerate(order):
+        length = arrays[i].shape[0]
+        x[row, :length] = arrays[i]
+        if targets is not None:
+            targets[row, :length] = utterances[i].pdfs
+    chosen = [utterances[i] for i in order]
+    return Batch(
+        ids=[utterance.id for utterance in chosen],
+        features=torch.from_numpy(x),
+        lengths=torch.tensor([arrays[i].shape[0] for i in order], dtype=torch.int64),
+        pdfs=None if targets is None else torch.from_numpy(targets),
+        utterances=chosen,
+    )
+
+
+class Epoch(Sequence[Batch]):
+    """The batches of one epoch: `.indices` lists the utterances of each; a batch is built when it is asked for."""
+
+    def __init__(self, batches: Batches, number: int, indices: List[List[int]]) -> None:
+        self.batches = batches
+        self.number = number
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index):  # type: ignore[override]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self.batches.collate(self.number, self.indices[index])
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[i] for i in range(len(self)))
+
+    def ids(self, index: int) -> List[str]:
+        return [self.batches.utterances[i].id for i in self.indices[index]]
+
+
+class Batches:
+    """Batches of at most `max_frames` padded frames; a longer utterance is a batch of its own.
+
+    shuffle: off for development sets (longest first, the same every epoch). max_utterances: 0 for no limit.
+    transform: e.g. SpecAugment, called with features [T, D] and a generator that follows from (seed, epoch,
+    utterance); it returns new features of the same shape.
+    Raises DataError that names the utterance: empty, not float [T, D], not finite, pdfs of another length or
+    negative, an id twice, widths that differ.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        max_frames: int,
+        seed: int = 0,
+        *,
+        shuffle: bool = True,
+        jitter: float = 0.15,
+        max_utterances: int = 0,
+        transform: Optional[Transform] = None,
+    ) -> None:
+        if isinstance(max_frames, bool) or not isinstance(max_frames, int) or max_frames < 1:
+            raise ConfigError(f"max_frames is {max_frames!r}", remedy="a whole number of network frames, e.g. 4000")
+        if max_utterances < 0:
+            raise ConfigError(f"max_utterances is {max_utterances}", remedy="0 for no limit, or a positive number")
+        if not 0 <= jitter < 10:
+            raise ConfigError(f"jitter is {jitter}", remedy="a share of the length, e.g. 0.15")
+        self.utterances = list(utterances)
+        check_utterances(self.utterances)
+        self.max_frames = max_frames
+        self.seed = int(seed)
+        self.shuffle = shuffle
+        self.jitter = jitter
+        self.max_utterances = max_utterances
+        self.transform = transform
+        self.lengths = np.array([utterance.num_frames for utterance in self.utterances], dtype=np.int64)
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.lengths.sum())
+
+    @property
+    def dim(self) -> int:
+        return int(self.utterances[0].features.shape[1])
+
+    def epoch(self, number: int) -> Epoch:
+        """The batches of epoch `number` (from 0): the same for the same seed, whatever was asked for before."""
+        rng = np.random.default_rng([self.seed, int(number)])
+        keys = self.lengths.astype(np.float64)
+        if self.shuffle:
+            # A random order first: utterances of the same length do not keep each other's company.
+            order = rng.permutation(len(keys))
+            keys = keys * np.exp(rng.uniform(-self.jitter, self.jitter, size=len(keys)))
+            order = order[np.argsort(-keys[order], kind="stable")]
+        else:
+            order = np.argsort(-keys, kind="stable")
+        indices: List[List[int]] = []
+        current: List[int] = []
+        longest = 0
+        for i in order.tolist():
+            length = max(longest, int(self.lengths[i]))
+            full = self.max_utterances and len(current) == self.max_utterances
+            if current and (full or length * (len(current) + 1) > self.max_frames):
+                indices.append(current)
+                current, length = [], int(self.lengths[i])
+            current.append(i)
+            longest = length
+        if current:
+            indices.append(current)
+        if self.shuffle:
+            indices = [indices[i] for i in rng.permutation(len(indices)).tolist()]
+        return Epoch(self, int(number), indices)
+
+    def collate(self, epoch: int, indices: Sequence[int]) -> Batch:
+        chosen = [self.utterances[i] for i in indices]
+        if self.transform is None:
+            return collate(chosen)
+        features = []
+        for i, utterance in zip(indices, chosen):
+            rng = np.random.default_rng([self.seed, 1, int(epoch), int(i)])
+            features.append(self.transform(utterance.features, rng))
+        return collate(chosen, features)
+
+
+def check_utterances(utterances: Sequence[Utterance]) -> None:
+    if not utterances:
+        raise DataError("no utterances to make batches of", remedy="look at problems.jsonl of the stages before")
+    seen = set()
+    dim = None
+    for utterance in utterances:
+        x = utterance.features
+        if utterance.id in seen:
+            raise DataError("the id stands twice", utterance=utterance.id, remedy="ids must be unique")
+        seen.add(utterance.id)
+        if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind != "f":
+            raise DataError("features are not a float matrix [frames, dimension]", utterance=utterance.id)
+        if x.shape[0] == 0:
+            raise DataError("no frames", utterance=utterance.id, remedy="leave it out: it is too short")
+        if dim is None:
+            dim = x.shape[1]
+        if x.shape[1] != dim:
+            raise DataError(f"{x.shape[1]} features a frame where the others have {dim}", utterance=utterance.id)
+        if not np.isfinite(x).all():
+            raise DataError("features are not finite", utterance=utterance.id, remedy="look at its audio")
+        if utterance.pdfs is not None:
+            pdfs = np.asarray(utterance.pdfs)
+            if pdfs.shape != (x.shape[0],) or pdfs.dtype.kind not in "iu":
+                raise DataError(
+                    f"pdfs of the shape {list(pdfs.shape)} ({pdfs.dtype}) for {x.shape[0]} frames",
+                    utterance=utterance.id,
+                    remedy="alignments and features must come from the same cuts and frame shift: run both stages again",
+                )
+            if pdfs.size and bool(((pdfs < 0) & (pdfs != IGNORE)).any()):
+                raise DataError("a negative pdf", utterance=utterance.id, remedy="pdf ids start at 0; -100 is no pdf")

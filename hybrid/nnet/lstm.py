@@ -1,0 +1,193 @@
+"""LSTM acoustic models: uni- and bidirectional, any depth and width.
+
+An output depends on its own utterance alone: neither on the padding nor on what else is in the batch. A
+unidirectional layer never sees padding before the frames that count; a backward layer reads each sequence turned
+round within its own length, so no packing is needed (see recurrence.py for why that is faster).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, List, Mapping, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hybrid.errors import ConfigError, DataError
+from hybrid.nnet.recurrence import lstm_direction, reversal, take
+
+
+@dataclass(frozen=True)
+class LstmConfig:
+    """Raises ConfigError for a value out of its range."""
+
+    input_dim: int  # features per network frame, e.g. 3 x 64
+    num_pdfs: int
+    hidden: int = 320  # per direction
+    layers: int = 3
+    bidirectional: bool = False
+    dropout: float = 0.0  # between layers and before the output
+    locked_dropout: bool = False  # one mask for all frames of an utterance (Gal and Ghahramani 2016)
+    proj: int = 0  # recurrent projection (LSTMP, Sak et al. 2014); 0: none
+    delay: int = 0  # network frames that the output at t may look ahead; unidirectional models only
+    layer_norm: bool = False  # after each layer
+    front_dim: int = 0  # linear + ReLU over 2 * front_context + 1 frames before the first layer; 0: none
+    front_context: int = 1
+    xent_head: bool = False  # a second output layer, for the CE regularisation of LF-MMI
+
+    def __post_init__(self) -> None:
+        for name in ("input_dim", "num_pdfs", "hidden", "layers"):
+            _integer(name, getattr(self, name), 1)
+        for name in ("proj", "delay", "front_dim", "front_context"):
+            _integer(name, getattr(self, name), 0)
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout!r}", remedy="a number from 0 to below 1")
+        if self.proj and self.proj >= self.hidden:
+            raise ConfigError(f"proj is {self.proj}, hidden {self.hidden}", remedy="make proj smaller than hidden")
+        if self.delay and self.bidirectional:
+            raise ConfigError(
+                f"delay is {self.delay} in a bidirectional model",
+                remedy="a bidirectional model sees the whole utterance: set delay to 0",
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LstmConfig:
+        """Raises ConfigError for a missing or unknown name."""
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"unknown setting of an LSTM: {name}", remedy=f"one of {', '.join(known)}")
+        for name in ("input_dim", "num_pdfs"):
+            if name not in values:
+                raise ConfigError(f"an LSTM needs {name}", remedy=f"set {name}")
+        return cls(**values)
+
+    def to_dict(self) -> Dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of what the output layer reads."""
+        return (self.proj or self.hidden) * (2 if self.bidirectional else 1)
+
+
+def _integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} is {value!r}", remedy=f"a whole number, at least {least}")
+
+
+class LstmModel(nn.Module):
+    """x [B, T, D], lengths [B] -> {"logits": [B, T, num_pdfs], "xent": the same shape if config.xent_head}.
+
+    Logits beyond an utterance's length are without meaning. `seed` fixes the initial parameters and leaves torch's
+    own random state as it was.
+    """
+
+    kind = "lstm"
+
+    def __init__(self, config: LstmConfig, seed: Optional[int] = None) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self._build()
+
+    def _build(self) -> None:
+        config = self.config
+        self.register_buffer("input_mean", torch.zeros(config.input_dim))
+        self.register_buffer("input_scale", torch.ones(config.input_dim))
+        dim = config.input_dim
+        self.front: Optional[nn.Linear] = None
+        if config.front_dim:
+            self.front = nn.Linear(dim * (2 * config.front_context + 1), config.front_dim)
+            dim = config.front_dim
+        self.forward_layers = nn.ModuleList()
+        self.backward_layers = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for _ in range(config.layers):
+            for layers in (self.forward_layers, self.backward_layers)[: 2 if config.bidirectional else 1]:
+                layers.append(_initialised(nn.LSTM(dim, config.hidden, proj_size=config.proj)))
+            dim = config.output_dim
+            if config.layer_norm:
+                self.norms.append(nn.LayerNorm(dim))
+        self.output = _initialised_output(nn.Linear(dim, config.num_pdfs))
+        self.xent: Optional[nn.Linear] = None
+        if config.xent_head:
+            self.xent = _initialised_output(nn.Linear(dim, config.num_pdfs))
+
+    def set_input_stats(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Fixes the input normalisation (x - mean) / std; both [D]. Raises DataError for a wrong shape or NaN."""
+        for name, value in (("mean", mean), ("std", std)):
+            if np.shape(value) != (self.config.input_dim,):
+                raise DataError(f"{name} has the shape {np.shape(value)}, the input {self.config.input_dim} values")
+            if not np.all(np.isfinite(value)):
+                raise DataError(f"{name} of the input is not finite", remedy="look for broken audio in the features")
+        # A constant feature carries nothing: its scale must not blow up rounding noise.
+        scale = 1.0 / np.maximum(np.asarray(std, dtype=np.float64), 1e-3)
+        self.input_mean.copy_(torch.as_tensor(np.asarray(mean, dtype=np.float32)))
+        self.input_scale.copy_(torch.as_tensor(scale.astype(np.float32)))
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Dict[str, Tensor]:
+        config = self.config
+        lengths = lengths.to(x.device)
+        x = (x.transpose(0, 1) - self.input_mean) * self.input_scale  # [T, B, D]
+        if self.front is not None:
+            x = torch.relu(self.front(_splice(x, lengths, config.front_context)))
+        if config.delay:
+            # The last frame is repeated `delay` times; the first `delay` outputs belong to no frame.
+            time = torch.arange(x.shape[0] + config.delay, device=x.device).unsqueeze(1)
+            x = take(x, torch.minimum(time, lengths.unsqueeze(0) - 1))
+        index = reversal(lengths, x.shape[0]) if config.bidirectional else None
+        for number, layer in enumerate(self.forward_layers):
+            y = lstm_direction(layer, x)
+            if index is not None:
+                back = take(lstm_direction(self.backward_layers[number], take(x, index)), index)
+                y = torch.cat((y, back), dim=-1)
+            if config.layer_norm:
+                y = self.norms[number](y)
+            x = self._drop(y)
+        x = x[config.delay :].transpose(0, 1)
+        outputs = {"logits": self.output(x)}
+        if self.xent is not None:
+            outputs["xent"] = self.xent(x)
+        return outputs
+
+    def _drop(self, x: Tensor) -> Tensor:
+        if not self.training or not self.config.dropout:
+            return x
+        if self.config.locked_dropout:
+            mask = torch.nn.functional.dropout(torch.ones_like(x[:1]), self.config.dropout)
+            return x * mask
+        return torch.nn.functional.dropout(x, self.config.dropout)
+
+
+def _splice(x: Tensor, lengths: Tensor, context: int) -> Tensor:
+    """x [T, B, D] -> [T, B, (2 context + 1) D]; frames before the first and after the last are copies of these."""
+    time = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+    last = lengths.unsqueeze(0) - 1
+    parts: List[Tensor] = []
+    for offset in range(-context, context + 1):
+        parts.append(take(x, torch.minimum((time + offset).clamp(min=0), last)))
+    return torch.cat(parts, dim=-1)
+
+
+def _initialised(layer: nn.LSTM) -> nn.LSTM:
+    """Glorot input weights, orthogonal recurrent weights per gate, forget bias 1 (Jozefowicz et al. 2015)."""
+    hidden = layer.hidden_size
+    nn.init.xavier_uniform_(layer.weight_ih_l0)
+    with torch.no_grad():
+        for gate in layer.weight_hh_l0.split(hidden, dim=0):
+            nn.init.orthogonal_(gate)
+    nn.init.zeros_(layer.bias_ih_l0)
+    nn.init.zeros_(layer.bias_hh_l0)
+    with torch.no_grad():
+        layer.bias_ih_l0[hidden : 2 * hidden].fill_(1.0)
+    return layer
+
+
+def _initialised_output(layer: nn.Linear) -> nn.Linear:
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

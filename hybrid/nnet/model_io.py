@@ -1,0 +1,118 @@
+"""A model on disk: a folder with everything needed to decode anywhere, and no pickles.
+
+    model.safetensors   parameters and buffers
+    config.json         {"format": 1, "kind": "lstm", "model": {...}, and what the caller adds}
+    senones/            tree, topology, transitions (Senones.save), priors.safetensors
+    features.json       the front end
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
+
+import torch
+from torch import nn
+
+from hybrid.errors import DataError, HybridError, ModelError
+from hybrid.io import disk_errors, load_tensors, read_json, save_tensors, write_json
+from hybrid.nnet.lstm import LstmConfig, LstmModel
+
+PathLike = Union[str, "os.PathLike[str]"]
+FORMAT = 1
+
+BUILDERS: Dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    LstmModel.kind: lambda values: LstmModel(LstmConfig.from_dict(values)),
+}
+
+
+def save_model(
+    folder: PathLike,
+    model: nn.Module,
+    *,
+    config: Optional[Mapping[str, Any]] = None,
+    features: Optional[Mapping[str, Any]] = None,
+    writers: Optional[Mapping[str, Callable[[Path], Any]]] = None,
+) -> None:
+    """Writes the folder beside its place and renames it, so that `folder` is a whole model or not there.
+
+    model: has `.kind` and `.config.to_dict()`. config: further keys of config.json (kind, model and format are ours).
+    writers: name -> function that writes to the path it is given, e.g. {"senones": senones.save}.
+    """
+    folder = Path(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            for name, write in (writers or {}).items():
+                write(temporary / name)
+            if features is not None:
+                write_json(temporary / "features.json", dict(features))
+            save_tensors(temporary / "model.safetensors", state_arrays(model))
+            about = {"format": FORMAT, "kind": model.kind, "model": model.config.to_dict()}  # type: ignore[union-attr,operator]
+            write_json(temporary / "config.json", {**dict(config or {}), **about})
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(folder, old)
+            os.replace(temporary, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tuple[nn.Module, Dict[str, Any]]:
+    """Returns the model, in evaluation mode, and config.json. Raises ModelError where the folder is not a model."""
+    folder = Path(folder)
+    path = folder / "config.json"
+    remedy = "run the stage that trains it"
+    if not folder.is_dir():
+        raise ModelError("no such model", file=folder, remedy=remedy)
+    try:
+        config = read_json(path)
+    except DataError as error:
+        raise ModelError(error.what, file=path, remedy=remedy) from error
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise ModelError("not the configuration of a model", file=path, remedy=remedy)
+    if config.get("format") != FORMAT:
+        raise ModelError(f"format {config.get('format')!r}, this version reads {FORMAT}", file=path, remedy=remedy)
+    build = BUILDERS.get(str(config.get("kind")))
+    if build is None:
+        raise ModelError(f"unknown kind of model {config.get('kind')!r}", file=path, remedy=f"one of {sorted(BUILDERS)}")
+    try:
+        model = build(config["model"])
+    except HybridError as error:
+        raise ModelError(str(error), file=path, remedy=remedy) from error
+    load_state(model, folder / "model.safetensors")
+    return model.to(device).eval(), config
+
+
+def state_arrays(model: nn.Module) -> Dict[str, Any]:
+    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+
+
+def load_state(model: nn.Module, path: PathLike) -> None:
+    """Fills `model` from a safetensors file. Raises ModelError that names missing, unknown and mis-shaped tensors."""
+    put_state(model, load_tensors(path), path)
+
+
+def put_state(model: nn.Module, arrays: Mapping[str, Any], path: PathLike) -> None:
+    state = model.state_dict()
+    wrong = [f"{name} is missing" for name in state if name not in arrays]
+    wrong += [f"{name} is unknown" for name in arrays if name not in state]
+    for name, value in state.items():
+        if name in arrays and tuple(arrays[name].shape) != tuple(value.shape):
+            wrong.append(f"{name} has the shape {list(arrays[name].shape)} instead of {list(value.shape)}")
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise ModelError(
+            f"the tensors do not fit the model: {'; '.join(wrong[:4])}{more}",
+            file=path,
+            remedy="the file belongs to another configuration: run the stage that trains the model again",
+        )
+    model.load_state_dict({name: torch.from_numpy(arrays[name].copy()) for name in state})

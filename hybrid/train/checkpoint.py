@@ -1,0 +1,107 @@
+"""A training stopped at any moment goes on as if nothing had been: model, optimiser and place in one file.
+
+One safetensors file holds the tensors flat (`model.NAME`, `optimizer.INDEX.KEY`), its header the rest as JSON; one
+file, so that one rename replaces all of it at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, Tuple, Union
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from hybrid.errors import ModelError
+from hybrid.io import save_tensors
+from hybrid.nnet.model_io import put_state, state_arrays
+
+PathLike = Union[str, "os.PathLike[str]"]
+_REMEDY = "delete it and run the stage again: training starts from the beginning"
+
+
+def save_checkpoint(
+    path: PathLike, model: nn.Module, optimizer: torch.optim.Optimizer, state: Dict[str, Any]
+) -> None:
+    """state: anything that JSON holds."""
+    arrays = {f"model.{name}": array for name, array in state_arrays(model).items()}
+    tensors, scalars, groups = _flatten(optimizer)
+    arrays.update(tensors)
+    about = {"state": state, "scalars": scalars, "groups": groups}
+    save_tensors(path, arrays, metadata={"hybrid": json.dumps(about)})
+
+
+def load_checkpoint(path: PathLike, model: nn.Module, optimizer: torch.optim.Optimizer) -> Dict[str, Any]:
+    """Fills model and optimizer; returns the state. Raises ModelError where the file is broken or does not fit."""
+    arrays, about = _read(path)
+    put_state(
+        model,
+        {name[len("model.") :]: array for name, array in arrays.items() if name.startswith("model.")},
+        path,
+    )
+    _unflatten(path, optimizer, arrays, about)
+    return about["state"]
+
+
+def _read(path: PathLike) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
+    try:
+        with safe_open(str(path), framework="np") as stream:
+            about = json.loads((stream.metadata() or {})["hybrid"])
+            return {name: stream.get_tensor(name) for name in stream.keys()}, about
+    except FileNotFoundError:
+        raise ModelError("no such file", file=path, remedy=_REMEDY) from None
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ModelError(f"not a checkpoint of ours: {error}", file=path, remedy=_REMEDY) from error
+
+
+def _flatten(optimizer: torch.optim.Optimizer) -> Tuple[Dict[str, np.ndarray], Dict[str, Any], Any]:
+    whole = optimizer.state_dict()
+    tensors: Dict[str, np.ndarray] = {}
+    scalars: Dict[str, Any] = {}
+    for index, values in whole["state"].items():
+        for key, value in values.items():
+            name = f"optimizer.{index}.{key}"
+            if torch.is_tensor(value) and value.dim():
+                tensors[name] = value.detach().cpu().numpy()
+            elif torch.is_tensor(value):
+                # Adam counts its steps in a tensor without dimensions, which numpy would give one.
+                scalars[name] = {"tensor": str(value.dtype).split(".")[1], "value": value.item()}
+            else:
+                scalars[name] = {"value": value}
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in whole["param_groups"]]
+    return tensors, scalars, groups
+
+
+def _unflatten(
+    path: PathLike, optimizer: torch.optim.Optimizer, arrays: Dict[str, np.ndarray], about: Dict[str, Any]
+) -> None:
+    state: Dict[int, Dict[str, Any]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def put(name: str, value: Any) -> None:
+        _, index, key = name.split(".", 2)
+        state.setdefault(int(index), {})[key] = value
+
+    for name, array in arrays.items():
+        if name.startswith("optimizer."):
+            put(name, torch.from_numpy(array.copy()))
+    for name, scalar in about["scalars"].items():
+        value = scalar["value"]
+        put(name, torch.tensor(value, dtype=getattr(torch, scalar["tensor"])) if "tensor" in scalar else value)
+    template = optimizer.state_dict()["param_groups"]
+    if len(template) != len(about["groups"]) or any(index >= len(parameters) for index in state):
+        raise ModelError("the optimiser's state does not fit the model", file=path, remedy=_REMEDY)
+    groups = []
+    for group, saved in zip(template, about["groups"]):
+        # Keys that another torch version adds keep this version's defaults; tuples came back as lists.
+        known = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+        groups.append({**group, **known, "params": group["params"]})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

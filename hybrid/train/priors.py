@@ -1,0 +1,101 @@
+"""Priors of pdfs: what a CE-trained model's posteriors are divided by to become (scaled) likelihoods.
+
+    log p(x | s) = log p(s | x) - log p(s) + const        (Bourlard and Morgan 1994)
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Iterable, Union
+
+import numpy as np
+import torch
+from torch import nn
+
+from hybrid.data.batches import IGNORE, Batches
+from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.io import load_tensors, save_tensors
+
+PathLike = Union[str, "os.PathLike[str]"]
+FILE = "priors.safetensors"
+
+
+def count_priors(
+    alignments: Iterable[np.ndarray], num_pdfs: int, *, smoothing: float = 1.0, floor: float = 1e-7
+) -> np.ndarray:
+    """float64 [num_pdfs], sums to 1. `smoothing` frames are added to every pdf's count, so that one never seen does
+    not get an infinite likelihood; then `floor`. Raises DataError for a pdf out of range or no frames at all."""
+    if smoothing < 0 or not 0 <= floor < 1:
+        raise ConfigError(f"smoothing is {smoothing}, floor {floor}", remedy="smoothing >= 0, 0 <= floor < 1")
+    counts = np.zeros(num_pdfs, dtype=np.float64)
+    for pdfs in alignments:
+        pdfs = np.asarray(pdfs)
+        pdfs = pdfs[pdfs != IGNORE]
+        if pdfs.size and (pdfs.min() < 0 or pdfs.max() >= num_pdfs):
+            raise DataError(
+                f"an alignment has pdf {int(pdfs.max()) if pdfs.max() >= num_pdfs else int(pdfs.min())} "
+                f"of {num_pdfs}",
+                remedy="alignment and tree do not belong together: run the senones stage again",
+            )
+        counts += np.bincount(pdfs, minlength=num_pdfs)
+    if not counts.sum():
+        raise DataError("no aligned frames to count priors on", remedy="look at problems.jsonl of the align stage")
+    return floored((counts + smoothing) / (counts + smoothing).sum(), floor)
+
+
+def average_posterior(
+    model: nn.Module, batches: Batches, *, floor: float = 1e-7, device: Union[str, torch.device] = "cpu"
+) -> np.ndarray:
+    """float64 [num_pdfs]: the model's mean posterior over the frames of one epoch of `batches`."""
+    device = torch.device(device)
+    was_training = model.training
+    model.eval()
+    total = None
+    frames = 0
+    with torch.no_grad():
+        for batch in batches.epoch(0):
+            batch = batch.to(device)
+            posteriors = torch.softmax(model(batch.features, batch.lengths)["logits"], dim=-1)
+            for row, length in enumerate(batch.lengths.tolist()):
+                part = posteriors[row, :length].double().sum(0)
+                total = part if total is None else total + part
+                frames += length
+    model.train(was_training)
+    if total is None or not frames:
+        raise DataError("no frames to average posteriors over")
+    return floored((total / frames).cpu().numpy(), floor)
+
+
+def floored(priors: np.ndarray, floor: float) -> np.ndarray:
+    priors = np.maximum(priors, floor)
+    return priors / priors.sum()
+
+
+def check_priors(priors: np.ndarray, num_pdfs: int) -> np.ndarray:
+    """float64 [num_pdfs]. Raises ModelError for a wrong length, or values that are not all positive."""
+    priors = np.asarray(priors, dtype=np.float64)
+    if priors.shape != (num_pdfs,):
+        raise ModelError(
+            f"priors of the shape {list(priors.shape)} for {num_pdfs} pdfs",
+            remedy="priors and model come from different trees: run the stage that trains the model again",
+        )
+    if not np.isfinite(priors).all() or (priors <= 0).any():
+        raise ModelError("priors must be positive", remedy="count them again with smoothing")
+    return priors
+
+
+def save_priors(folder: PathLike, priors: np.ndarray) -> Path:
+    """Writes `folder`/priors.safetensors; in a model's folder that is senones/priors.safetensors."""
+    path = Path(folder) / FILE
+    save_tensors(path, {"priors": np.asarray(priors, dtype=np.float64)})
+    return path
+
+
+def load_priors(folder: PathLike) -> np.ndarray:
+    """Raises ModelError where the file is absent or broken."""
+    path = Path(folder) / FILE
+    arrays = load_tensors(path)
+    if "priors" not in arrays:
+        raise ModelError("no priors in the file", file=path, remedy="run the stage that trains the model again")
+    return check_priors(arrays["priors"], len(arrays["priors"]))
