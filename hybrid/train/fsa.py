@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -45,6 +45,10 @@ class Fsa:
     src, dst, pdf: int32 [arcs]; logw: float64 [arcs]; start, final: float64 [states], log weight of
     beginning and of ending in a state, -inf where that is not possible. The weight of a path of T arcs for
     the outputs x is  start + sum_t (logw(arc_t) + x[t, pdf(arc_t)]) + final.
+
+    first, last: int32 [states] or None. Where given, a path may be in a state after t frames only if
+    first <= t <= last: the tolerance window of a numerator made from an alignment. Such a graph fits
+    utterances of last.max() frames alone.
     """
 
     src: np.ndarray
@@ -53,6 +57,8 @@ class Fsa:
     logw: np.ndarray
     start: np.ndarray
     final: np.ndarray
+    first: Optional[np.ndarray] = None
+    last: Optional[np.ndarray] = None
 
     @property
     def num_states(self) -> int:
@@ -76,28 +82,35 @@ class Fsa:
             reached = after
         raise GraphError("graph is empty: no path from start to end", remedy=_REMEDY)
 
-    @cached_property
-    def accepts_exactly(self) -> int:
-        """The one length that this graph accepts where no path has a cycle and all are equally long, else 0.
+    def problem(self, num_frames: int) -> Optional[str]:
+        """Why this graph does not accept `num_frames` frames, or None where it does (as far as lengths tell)."""
+        if self.last is not None and self.last.max() != num_frames:
+            return f"its numerator is for {self.last.max()} frames, it has {num_frames}"
+        if num_frames < self.min_frames:
+            return f"too short for its transcript: {num_frames} frames, at least {self.min_frames} are needed"
+        return None
 
-        A numerator with a tolerance window is unrolled over the frames of its utterance and fits no other length.
-        """
-        if (self.src == self.dst).any():
-            return 0
-        depth = np.full(self.num_states, -1, dtype=np.int64)
-        depth[np.isfinite(self.start)] = 0
-        for _ in range(self.num_states):
-            known = depth[self.src] >= 0
-            before = depth.copy()
-            depth[self.dst[known]] = depth[self.src[known]] + 1
-            if (before == depth).all():
-                break
-        else:
-            return 0
-        ends = np.unique(depth[np.isfinite(self.final) & (depth >= 0)])
-        if len(ends) != 1 or (depth[self.dst] != depth[self.src] + 1).any():
-            return 0
-        return int(ends[0])
+    def unroll(self) -> Fsa:
+        """The same paths without windows: a state per (state, frame) that the windows allow."""
+        if self.first is None or self.last is None:
+            return self
+        number: Dict[Tuple[int, int], int] = {}
+        for state, (low, high) in enumerate(zip(self.first.tolist(), self.last.tolist(), strict=True)):
+            for frame in range(low, high + 1):
+                number[(state, frame)] = len(number)
+        arcs = []
+        for src, dst, pdf, weight in zip(self.src.tolist(), self.dst.tolist(), self.pdf.tolist(), self.logw.tolist(),
+                                         strict=True):
+            for frame in range(self.first[src], self.last[src] + 1):
+                if (dst, frame + 1) in number:
+                    arcs.append((number[(src, frame)], number[(dst, frame + 1)], pdf, weight))
+        length = int(self.last.max())
+        start = {number[(s, 0)]: self.start[s] for s in np.flatnonzero(np.isfinite(self.start)).tolist()}
+        final = {
+            number[(s, length)]: self.final[s]
+            for s in np.flatnonzero(np.isfinite(self.final)).tolist() if (s, length) in number
+        }
+        return Fsa.from_lists(arcs, start, final).connect()
 
     def check(self, num_pdfs: int) -> Fsa:
         """Returns itself. Raises GraphError: no path, indices or labels out of range, weights not finite."""
@@ -135,6 +148,8 @@ class Fsa:
             self.logw[arcs],
             self.start[keep],
             self.final[keep],
+            None if self.first is None else self.first[keep],
+            None if self.last is None else self.last[keep],
         )
 
     def save(self, path: PathLike) -> None:

@@ -1,0 +1,252 @@
+"""Exact forward-backward over one graph that all sequences of a batch share: the engine of the denominator.
+
+Derivation. Z = sum over paths of T arcs of  start * prod_t a(arc_t) e^{x[t, pdf(arc_t)]} * final, with a(arc)
+its probability. With alpha_t(j) the sum over the first t arcs of paths that lead to j,
+
+    alpha_0(j) = start(j),    alpha_{t+1}(j) = sum over arcs i->j of  alpha_t(i) a e^{x[t, pdf]}.
+
+Many arcs into a state share its pdf, so arcs are grouped by (destination, pdf) into K *slots*: with
+T [K, N] the matrix of arc probabilities from a state to a slot, node(k) and pdf(k) of a slot,
+
+    u_t = T alpha_t,      alpha_{t+1}(j) = sum over slots k of node j of  u_t(k) e^{x[t, pdf(k)]}.
+
+A pdf per slot is as good as a pdf per state, and spares the copy of all leaving arcs that splitting a state
+into "just entered" and "looped" would cost. The two passes are a product with a sparse matrix per frame,
+for all sequences of the batch at once (columns), in the probability domain: no exponential per arc, which is
+what makes it fast. Going back, with w_t(k) = e^{x[t, pdf(k)]} beta_{t+1}(node(k)),
+
+    beta_T(i) = final(i),   beta_t = T' w_t,   and the posterior of slot k at frame t is u_t(k) w_t(k) / Z.
+
+d log Z / d x[t, p] is the sum of the posteriors of the slots of pdf p.
+
+Range. The naive form under- or overflows after a few frames. Here e^x is relative to the frame's best pdf,
+alpha is divided by its sum s_t in every frame and the logarithms are added up; beta is divided by the same
+s_t and begins as final / sum_j alpha_T(j) final(j), so that sum_j alpha_t(j) beta_t(j) = 1 in every frame.
+What can still be lost is a path that is far behind at some frame (e^-87 in float32, e^-700 in float64) and
+comes back later. It is then missing in alpha before it comes back and another one in beta after it,
+so that the posteriors of some frame no longer sum to one. That is tested for every sequence, and those that
+fail are done again in float64, then in the log domain (graph_batch.py).
+
+Leaky HMM (Povey et al. 2016, section 2.5; chain/chain-denominator.h). Before every frame, from any state one
+may jump to state j with probability eps pi(j): alpha'_t = alpha_t + eps (sum_i alpha_t(i)) pi, which is
+alpha_t + eps pi as the sum is one; going back, beta_t = beta'_t + eps sum_j pi(j) beta'_t(j), the transpose.
+Paths are only added, so that the numerator stays contained.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Protocol, Tuple
+
+import numpy as np
+import torch
+
+from hybrid.errors import ConfigError, GraphError
+from hybrid.train.fsa import Fsa
+from hybrid.train.graph_batch import GraphBatch, check_outputs
+
+MAX_BYTES = 2**28  # of kept u_t; longer input is cut into segments whose u_t are computed twice
+TOLERANCE = 1e-3  # how far from one the posteriors of a frame may sum
+
+
+@dataclass
+class _Tensors:
+    arcs: torch.Tensor  # T, CSR [K, N]
+    arcs_back: torch.Tensor  # its transpose
+    to_node: torch.Tensor  # CSR [N, K] of ones
+    to_pdf: torch.Tensor  # CSR [num_pdfs, K] of ones
+    slot_pdf: torch.Tensor  # [K]
+    slot_node: torch.Tensor  # [K]
+    start: torch.Tensor  # [N, 1]
+    final: torch.Tensor  # [N, 1]
+    leak: Optional[torch.Tensor]  # eps pi, [N, 1]
+
+
+class SharedGraph:
+    """The denominator graph, ready for a batch of any size on any device.
+
+    leaky: eps above, 0 for none (Kaldi: 1e-5 for chunks); leak_to: pi as log probabilities [states], needed
+    where leaky > 0 (denominator.average_start). Raises GraphError for a graph that is empty or does not fit
+    num_pdfs, ConfigError for a leaky coefficient outside [0, 1) or without leak_to.
+    """
+
+    def __init__(
+        self, fsa: Fsa, num_pdfs: int, *, leaky: float = 0.0, leak_to: Optional[np.ndarray] = None
+    ) -> None:
+        self.fsa = fsa.check(num_pdfs)
+        self.num_pdfs = num_pdfs
+        if fsa.first is not None:
+            raise GraphError("a graph with windows cannot be shared", remedy="put it into a GraphBatch")
+        if not 0.0 <= leaky < 1.0 or (leaky > 0.0 and leak_to is None):
+            raise ConfigError(
+                f"leaky HMM coefficient {leaky}", remedy="use 0 (off) or a small number as 1e-5, with leak_to"
+            )
+        self.leaky = leaky
+        self.leak_to = None if leak_to is None or leaky == 0.0 else np.exp(leak_to)
+        keys, slot = np.unique(fsa.dst.astype(np.int64) * num_pdfs + fsa.pdf, return_inverse=True)
+        self._slot_node = keys // num_pdfs
+        self._slot_pdf = keys % num_pdfs
+        self._slot = slot.reshape(-1)
+        self._made: Dict[Tuple[torch.device, torch.dtype], _Tensors] = {}
+        self.retried = 0  # sequences that float32 could not hold
+
+    def _tensors(self, device: torch.device, dtype: torch.dtype) -> _Tensors:
+        if (device, dtype) not in self._made:
+            from scipy.sparse import csr_matrix
+
+            slots, states = len(self._slot_node), self.fsa.num_states
+            each = np.arange(slots)
+            arcs = csr_matrix((np.exp(self.fsa.logw), (self._slot, self.fsa.src)), shape=(slots, states))
+            ones = np.ones(slots)
+
+            def sparse(matrix: csr_matrix) -> torch.Tensor:
+                with warnings.catch_warnings():  # torch 1.13 calls its CSR layout a beta once per process
+                    warnings.simplefilter("ignore")
+                    return torch.sparse_csr_tensor(
+                        torch.as_tensor(matrix.indptr, dtype=torch.int32),
+                        torch.as_tensor(matrix.indices, dtype=torch.int32),
+                        torch.as_tensor(matrix.data, dtype=dtype),
+                        size=matrix.shape,
+                    ).to(device)
+
+            def column(values: np.ndarray) -> torch.Tensor:
+                return torch.as_tensor(values, dtype=dtype, device=device)[:, None].contiguous()
+
+            start = np.exp(self.fsa.start)
+            self._made[(device, dtype)] = _Tensors(
+                arcs=sparse(arcs),
+                arcs_back=sparse(arcs.T.tocsr()),
+                to_node=sparse(csr_matrix((ones, (self._slot_node, each)), shape=(states, slots))),
+                to_pdf=sparse(csr_matrix((ones, (self._slot_pdf, each)), shape=(self.num_pdfs, slots))),
+                slot_pdf=torch.as_tensor(self._slot_pdf, device=device),
+                slot_node=torch.as_tensor(self._slot_node, device=device),
+                start=column(start / start.sum()),
+                final=column(np.exp(self.fsa.final)),
+                leak=None if self.leak_to is None else column(self.leaky * self.leak_to),
+            )
+        return self._made[(device, dtype)]
+
+    def forward_backward(
+        self, logits: torch.Tensor, lengths: torch.Tensor, *, dtype: torch.dtype = torch.float32
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """logits [B, T, num_pdfs], lengths [B] -> (log Z [B] float64, posteriors [B, T, num_pdfs]).
+
+        Posteriors sum to one in every frame of a sequence and are 0 in the padding. A sequence shorter than
+        the graph's shortest path has log Z = -inf and posteriors 0. dtype: what to begin with.
+        """
+        logits = logits.detach()
+        frames = check_outputs(logits, lengths, self.num_pdfs, logits.shape[0])
+        scores, posteriors = self._scaled(logits, frames, dtype)
+        inside = torch.arange(logits.shape[1], device=logits.device)[None] < lengths.to(logits.device)[:, None]
+        sums = posteriors.sum(2)
+        wrong = (torch.where(inside, sums, torch.ones_like(sums)) - 1.0).abs().amax(1)
+        # Not "wrong > TOLERANCE": that would pass NaN.
+        again = torch.nonzero(~((wrong <= TOLERANCE) & torch.isfinite(scores)))[:, 0]
+        if len(again):
+            part, part_lengths = logits[again], lengths[again.to(lengths.device)]
+            if dtype == torch.float32:
+                self.retried += len(again)
+                redone = self.forward_backward(part, part_lengths, dtype=torch.float64)
+            else:
+                with np.errstate(divide="ignore"):
+                    leak = None if self.leak_to is None else np.log(self.leaky * self.leak_to)
+                exact = GraphBatch([self.fsa] * len(again), self.num_pdfs, leak=leak)
+                redone = exact.forward_backward(part, part_lengths)
+            scores[again], posteriors[again] = redone[0], redone[1].to(posteriors.dtype)
+        return scores, posteriors
+
+    def _scaled(
+        self, logits: torch.Tensor, frames: List[int], dtype: torch.dtype
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Both passes in the probability domain; scores or posteriors that are not to be trusted show it."""
+        device, longest, count = logits.device, max(frames), len(frames)
+        g = self._tensors(device, dtype)
+        order = sorted(range(count), key=lambda b: -frames[b])
+        sorting = torch.as_tensor(order, device=device)
+        running = [sum(n > t for n in frames) for t in range(longest)] + [0]
+        # [T, num_pdfs, B], longest first; relative to the best pdf of the frame.
+        outputs = logits[sorting, :longest].permute(1, 2, 0).to(dtype)
+        best = outputs.amax(1, keepdim=True)
+        outputs = torch.exp(outputs - best).contiguous()
+        best = best[:, 0].to(torch.float64)
+
+        def emitted(t: int) -> torch.Tensor:
+            """e^x of every slot, [K, running]."""
+            return outputs[t, :, : running[t]].contiguous().index_select(0, g.slot_pdf)
+
+        # Kept of the forward pass: alpha at the beginning of every segment, u and s in the last segment.
+        size = torch.empty(0, dtype=dtype).element_size() * len(self._slot_node) * count
+        segment = longest if size * longest <= MAX_BYTES else max(int(longest**0.5), 1)
+        begins = list(range(0, longest, segment))
+        ends = torch.zeros(count, dtype=dtype, device=device)  # sum_j alpha_T(j) final(j)
+        scores = torch.full((count,), float(np.log(np.exp(self.fsa.start).sum())), dtype=torch.float64, device=device)
+
+        def forward(first: int, alpha: torch.Tensor, once: bool) -> Tuple[List[torch.Tensor], ...]:
+            """One segment: its u_t, its s_t, and [the alpha after it]; `once` adds to the scores."""
+            kept, sums = [], []
+            for t in range(first, min(first + segment, longest)):
+                if g.leak is not None:
+                    alpha = alpha + g.leak
+                kept.append(g.arcs @ alpha)
+                alpha = g.to_node @ (kept[-1] * emitted(t))
+                sums.append(alpha.sum(0))
+                alpha = alpha / sums[-1]
+                now, after = running[t], running[t + 1]
+                if once:
+                    scores[:now] += torch.log(sums[-1]).to(torch.float64) + best[t, :now]
+                if after < now:
+                    if once:
+                        ends[after:now] = (g.final * alpha[:, after:]).sum(0)
+                    alpha = alpha[:, :after].contiguous()
+            return kept, sums, [alpha]
+
+        starts = [g.start.expand(-1, count).contiguous()]
+        for first in begins:
+            us, sums, after_segment = forward(first, starts[-1], True)
+            starts += after_segment
+        scores += torch.log(ends).to(torch.float64)
+
+        shape = (count, logits.shape[1], self.num_pdfs)
+        posteriors = torch.zeros(shape, dtype=torch.promote_types(dtype, logits.dtype), device=device)
+        beta = torch.empty(self.fsa.num_states, 0, dtype=dtype, device=device)
+        for number, first in reversed(list(enumerate(begins))):
+            if number < len(begins) - 1:
+                us, sums, _ = forward(first, starts[number], False)
+            for t in reversed(range(first, first + len(us))):
+                if beta.shape[1] < running[t]:
+                    beta = torch.cat([beta, g.final / ends[beta.shape[1] : running[t]]], 1)
+                w = emitted(t) * (beta / sums[t - first]).index_select(0, g.slot_node)
+                share = g.to_pdf @ (us[t - first] * w)
+                posteriors[: running[t], t] = share.T.to(posteriors.dtype)
+                beta = g.arcs_back @ w
+                if g.leak is not None:
+                    beta = beta + (g.leak * beta).sum(0)
+        back = torch.empty_like(sorting)
+        back[sorting] = torch.arange(count, device=device)
+        return scores[back], posteriors[back]
+
+
+class Graph(Protocol):
+    def forward_backward(self, logits: torch.Tensor, lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]: ...
+
+
+class _TotalScores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, lengths, graph):  # type: ignore[no-untyped-def]
+        scores, posteriors = graph.forward_backward(logits, lengths)
+        ctx.save_for_backward(posteriors.to(logits.dtype))
+        return scores
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        (posteriors,) = ctx.saved_tensors
+        return posteriors * gradient.to(posteriors.dtype)[:, None, None], None, None
+
+
+def total_scores(graph: Graph, logits: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """log Z [B], float64, differentiable in logits [B, T, num_pdfs]: the gradient is the posteriors.
+
+    graph: a SharedGraph or a GraphBatch. -inf (gradient 0) for a sequence that the graph does not accept.
+    """
+    return _TotalScores.apply(logits, lengths, graph)
