@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Protocol, Tuple
+from typing import Any, Dict, List, Optional, Protocol, Tuple
 
 import numpy as np
 import torch
@@ -89,7 +89,12 @@ class SharedGraph:
         self._slot_pdf = keys % num_pdfs
         self._slot = slot.reshape(-1)
         self._made: Dict[Tuple[torch.device, torch.dtype], _Tensors] = {}
+        self.k2_fsa: Any = None  # kept by k2_engine.py
         self.retried = 0  # sequences that float32 could not hold
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # What can be made again, and cannot travel to another process.
+        return {**self.__dict__, "_made": {}, "k2_fsa": None}
 
     def _tensors(self, device: torch.device, dtype: torch.dtype) -> _Tensors:
         if (device, dtype) not in self._made:
@@ -235,18 +240,27 @@ class _TotalScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, lengths, graph):  # type: ignore[no-untyped-def]
         scores, posteriors = graph.forward_backward(logits, lengths)
-        ctx.save_for_backward(posteriors.to(logits.dtype))
-        return scores
+        ctx.save_for_backward(posteriors)
+        ctx.dtype = logits.dtype
+        ctx.mark_non_differentiable(posteriors)
+        return scores, posteriors
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+    def backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
         (posteriors,) = ctx.saved_tensors
-        return posteriors * gradient.to(posteriors.dtype)[:, None, None], None, None
+        return (posteriors * gradient.to(posteriors.dtype)[:, None, None]).to(ctx.dtype), None, None
 
 
-def total_scores(graph: Graph, logits: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """log Z [B], float64, differentiable in logits [B, T, num_pdfs]: the gradient is the posteriors.
+def total_scores_and_posteriors(
+    graph: Graph, logits: torch.Tensor, lengths: torch.Tensor
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """log Z [B], float64, differentiable in logits [B, T, num_pdfs]; and its gradient, the posteriors [B, T, num_pdfs].
 
     graph: a SharedGraph or a GraphBatch. -inf (gradient 0) for a sequence that the graph does not accept.
     """
     return _TotalScores.apply(logits, lengths, graph)
+
+
+def total_scores(graph: Graph, logits: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The first of `total_scores_and_posteriors`."""
+    return _TotalScores.apply(logits, lengths, graph)[0]

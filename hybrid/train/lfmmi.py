@@ -1,0 +1,190 @@
+"""Lattice-free maximum mutual information.
+
+For an utterance with outputs x [T, num_pdfs] (unnormalised: they act as log-likelihoods without priors),
+
+    F = log sum over paths of the numerator of  p(path) e^{x(path)}  -  the same over the denominator,
+
+the log posterior of the transcript among all phone sequences (Povey et al. 2016, "Purely sequence-trained
+neural networks for ASR based on lattice-free MMI", eq. 3 and 4). The numerator's paths are among the
+denominator's, so F <= 0; F = 0 means that all mass is on the transcript. dF/dx[t, k] is the posterior of
+pdf k at frame t in the numerator minus that in the denominator. Minimised is
+
+    - F  +  xent_regularize * CE  +  l2_output / 2 * sum x^2
+
+where CE = - sum_t sum_k target[t, k] log softmax(y)[t, k], y the outputs of a second head of the network and
+the target the numerator's posteriors (Kaldi's chain-xent branch), or the alignment's pdfs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Mapping, Optional
+
+import torch
+
+from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.train.ce import hard_targets
+from hybrid.train.criterion import Loss
+from hybrid.train.denominator import average_start
+from hybrid.train.forward_backward import SharedGraph, total_scores, total_scores_and_posteriors
+from hybrid.train.fsa import Fsa
+from hybrid.train.graph_batch import GraphBatch
+
+ENGINES = ("auto", "sparse", "k2")
+
+
+def numerator_of(utterance: Any) -> Fsa:
+    """utterance.extra["numerator"]. Raises DataError where it is missing."""
+    graph = utterance.extra.get("numerator")
+    if graph is None:
+        raise DataError("no numerator graph", utterance=utterance.id, remedy="run the stage that makes them again")
+    return graph
+
+
+class LfMmi:
+    """The criterion: criterion(output, batch) -> Loss, with stats objective, num, den (sums of logs) and xent, l2.
+
+    engine            "sparse" (ours), "k2", or "auto": the fastest there is, which is "sparse" wherever measured
+    leaky             leaky-HMM coefficient of the denominator; 0 for whole utterances, Kaldi's 1e-5 for chunks
+    xent_regularize   weight of CE; on output["xent"] where the network has that head, else on the logits
+    xent_targets      "numerator" (its posteriors) or "alignment" (batch.pdfs)
+    l2_output         Kaldi's l2-regularize: 5e-5 is usual
+    output_scale      outputs are multiplied by it before they meet the graphs
+    numerator         utterance -> its numerator graph
+
+    Raises ConfigError for settings out of range, GraphError where the denominator does not fit num_pdfs.
+    When called: ModelError for outputs that are not finite and for a numerator that weighs more than the
+    denominator; DataError for an utterance whose numerator does not fit its length.
+    """
+
+    def __init__(
+        self,
+        denominator: Fsa,
+        num_pdfs: int,
+        *,
+        engine: str = "auto",
+        leaky: float = 0.0,
+        xent_regularize: float = 0.0,
+        xent_targets: str = "numerator",
+        l2_output: float = 0.0,
+        output_scale: float = 1.0,
+        numerator: Callable[[Any], Fsa] = numerator_of,
+    ) -> None:
+        if engine not in ENGINES:
+            raise ConfigError(f"lfmmi.engine is {engine!r}", remedy=f"use one of {', '.join(ENGINES)}")
+        if xent_targets not in ("numerator", "alignment"):
+            raise ConfigError(f"lfmmi.xent_targets is {xent_targets!r}", remedy='use "numerator" or "alignment"')
+        if min(xent_regularize, l2_output) < 0.0 or not output_scale > 0.0:
+            raise ConfigError(
+                f"xent_regularize {xent_regularize}, l2_output {l2_output}, output_scale {output_scale}",
+                remedy="weights are 0 or more, the scale is above 0",
+            )
+        if engine == "k2":
+            from hybrid.train.k2_engine import import_k2
+
+            import_k2()  # better now than in the first batch
+            if leaky > 0.0:
+                raise ConfigError("the k2 engine has no leaky HMM", remedy='set leaky = 0 or engine = "sparse"')
+        leak_to = average_start(denominator) if leaky > 0.0 else None
+        self.denominator = SharedGraph(denominator, num_pdfs, leaky=leaky, leak_to=leak_to)
+        self.num_pdfs = num_pdfs
+        self.engine = "sparse" if engine == "auto" else engine
+        self.xent_regularize = xent_regularize
+        self.xent_targets = xent_targets
+        self.l2_output = l2_output
+        self.output_scale = output_scale
+        self.numerator = numerator
+
+    def __call__(self, output: Mapping[str, torch.Tensor], batch: Any) -> Loss:
+        logits, lengths = output["logits"], batch.lengths
+        inside = torch.arange(logits.shape[1])[None] < lengths[:, None].cpu()
+        inside = inside.to(logits.device)
+        self._check_outputs(logits, inside, batch)
+        numerators = self._numerators(batch)
+        scaled = logits * self.output_scale if self.output_scale != 1.0 else logits
+        posteriors: Optional[torch.Tensor] = None
+        if self.engine == "k2":
+            from hybrid.train.k2_engine import k2_total_scores
+
+            den = k2_total_scores(self.denominator, scaled, lengths)
+            num = k2_total_scores(numerators, scaled, lengths)
+        else:
+            den = total_scores(self.denominator, scaled, lengths)
+            num, posteriors = total_scores_and_posteriors(numerators, scaled, lengths)
+        objective = num - den
+        self._check_objective(objective.detach(), num.detach(), batch)
+
+        value = -objective.sum()
+        frames = float(lengths.sum())
+        stats: Dict[str, float] = {
+            "objective": float(objective.detach().sum()),
+            "num": float(num.detach().sum()),
+            "den": float(den.detach().sum()),
+        }
+        if self.xent_regularize > 0.0:
+            xent = self._xent(output.get("xent", logits), batch, numerators, scaled, posteriors)
+            value = value + self.xent_regularize * xent
+            stats["xent"] = float(xent.detach())
+        if self.l2_output > 0.0:
+            l2 = 0.5 * (logits.masked_fill(~inside[:, :, None], 0.0) ** 2).sum()
+            value = value + self.l2_output * l2
+            stats["l2"] = float(l2.detach())
+        return Loss(value=value.to(logits.dtype), frames=frames, stats=stats)
+
+    def _numerators(self, batch: Any) -> GraphBatch:
+        graphs = []
+        for utterance, frames in zip(batch.utterances, batch.lengths.tolist(), strict=True):
+            graph = self.numerator(utterance)
+            problem = graph.problem(frames)
+            if problem:
+                raise DataError(problem, utterance=utterance.id, remedy="leave it out, or mend its transcript or audio")
+            graphs.append(graph)
+        return GraphBatch(graphs, self.num_pdfs)
+
+    def _xent(
+        self,
+        outputs: torch.Tensor,
+        batch: Any,
+        numerators: GraphBatch,
+        scaled: torch.Tensor,
+        posteriors: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        if self.xent_targets == "alignment":
+            targets = hard_targets(batch, self.num_pdfs)
+            return torch.nn.functional.cross_entropy(
+                outputs.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=-100
+            )
+        if posteriors is None:
+            posteriors = numerators.forward_backward(scaled, batch.lengths)[1]
+        # Posteriors are 0 in the padding, but 0 * inf is not: outputs there are finite, as they were checked.
+        return -(posteriors.to(outputs.dtype) * torch.log_softmax(outputs, dim=2)).sum()
+
+    def _check_outputs(self, logits: torch.Tensor, inside: torch.Tensor, batch: Any) -> None:
+        bad = ~torch.isfinite(logits.detach()).all(2) & inside
+        if bool(bad.any()):
+            row, frame = (int(i) for i in torch.nonzero(bad)[0])
+            raise ModelError(
+                f"the network's outputs are not finite from frame {frame} on",
+                utterance=batch.ids[row],
+                remedy="lower the learning rate or clip the gradient harder",
+            )
+
+    def _check_objective(self, objective: torch.Tensor, num: torch.Tensor, batch: Any) -> None:
+        # Rounding: every frame adds a logarithm in float32.
+        limit = 1e-3 + 1e-4 * batch.lengths.to(objective) + 1e-5 * num.abs()
+        wrong = ~(objective <= limit) | ~torch.isfinite(objective)
+        if not bool(wrong.any()):
+            return
+        row = int(torch.nonzero(wrong)[0])
+        name, frames = batch.ids[row], int(batch.lengths[row])
+        if not bool(torch.isfinite(objective[row])):
+            raise DataError(
+                f"no path of {frames} frames through its numerator (log weight {float(num[row])})",
+                utterance=name,
+                remedy="leave the utterance out: transcript, alignment and audio do not fit",
+            )
+        raise ModelError(
+            f"the numerator weighs more than the denominator (objective {float(objective[row]) / frames:.4f} a frame): "
+            "it has paths that the denominator lacks",
+            utterance=name,
+            remedy="make both from one phone LM and one tree: run the stages from the phone LM on again",
+        )
