@@ -23,11 +23,11 @@ import torch
 
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.train.ce import hard_targets
-from hybrid.train.criterion import Loss
 from hybrid.train.denominator import average_start
 from hybrid.train.forward_backward import SharedGraph, total_scores, total_scores_and_posteriors
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import GraphBatch
+from hybrid.train.loss import Loss
 
 ENGINES = ("auto", "sparse", "k2")
 
