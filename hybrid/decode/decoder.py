@@ -15,8 +15,8 @@ from typing import List, Optional, Tuple, Union
 import kaldifst
 import numpy as np
 
-from hybrid.hmm.arcs import Graph, add_cost_per_word, const, read_arcs
 from hybrid.errors import ConfigError, DataError, GraphError
+from hybrid.hmm.arcs import Graph, add_cost_per_word, const, read_arcs
 
 KEEP_ALL = 2**31 - 1
 
@@ -99,7 +99,9 @@ class Decoder:
         # A search object of its own for each utterance: a used one keeps its hash table, whose size changes the order
         # of tokens and so which are pruned; results would depend on what was decoded before.
         decodable = khg.DecodableCtc(scaled)
-        search = khg.FasterDecoder(self._graph, khg.FasterDecoderOptions(beam=beam, max_active=max_active))
+        # 20 is Kaldi's min_active; the library refuses one that is not below max_active
+        options = khg.FasterDecoderOptions(beam=beam, max_active=max_active, min_active=min(20, max_active - 1))
+        search = khg.FasterDecoder(self._graph, options)
         search.decode(decodable)
         found, path = search.get_best_path()
         frames = len(scaled)
@@ -128,7 +130,8 @@ class Decoder:
                 utterance=utterance,
                 remedy="decode with the graph that was made for this model",
             )
-        scaled = np.ascontiguousarray(matrix, np.float32) * np.float32(scale)
+        with np.errstate(over="ignore"):
+            scaled = np.ascontiguousarray(matrix, np.float32) * np.float32(scale)
         if not np.isfinite(scaled).all():
             frame, pdf = np.argwhere(~np.isfinite(scaled))[0]
             raise DataError(
