@@ -90,7 +90,7 @@ class Senones:
         # Kaldi keeps log(1 - p(self-loop)) per transition state beside them.
         non_loop = [0.0] * len(state[7])
         loops = np.asarray([False] + [self.transition_model.is_self_loop(t) for t in range(1, len(log_probs))])
-        states = np.asarray(state[4])
+        states = np.asarray(state[3])  # state[4] is the pdf of each tid
         for tid in np.flatnonzero(loops):
             non_loop[states[tid]] = float(np.log(max(1.0 - np.exp(log_probs[tid]), 1e-10)))
         state[7] = non_loop
