@@ -96,7 +96,8 @@ def write_decode(
 def collect(exp: PathLike) -> List[Row]:
     """Merges every wer.json of a run into its results.json, and returns the rows in the table's order.
 
-    A row that is there already stays unless the same system, condition, set, tuned_on and seed was decoded again.
+    A row that is there already stays if it is of a seed that has no decode folder now (another run of the recipe in
+    this folder); of the seeds decoded now only what lies there counts, so that no number outlives its decode.
     """
     exp = Path(exp)
     path = exp / "results.json"
@@ -104,7 +105,8 @@ def collect(exp: PathLike) -> List[Row]:
     for file in sorted(exp.glob("decode/*/*/*/wer.json")):
         run = file.with_name("run.json")
         found.append(_row(read_json(file), read_json(run) if run.exists() else {}, file))
-    rows = merge(read_results(path) if path.exists() else [], found)
+    seeds = {row["seed"] for row in found}
+    rows = merge([row for row in (read_results(path) if path.exists() else []) if row["seed"] not in seeds], found)
     write_json(path, rows)
     return rows
 
