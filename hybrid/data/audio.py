@@ -78,7 +78,9 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
     try:
         size = path.stat().st_size
         if path.is_dir():
-            raise DataError("a folder stands where an audio file should", file=path, utterance=utterance)
+            raise DataError(
+                "a folder stands where an audio file should", file=path, utterance=utterance, remedy=COPY_AGAIN
+            )
         with open(path, "rb") as stream:
             head = stream.read(16)
     except FileNotFoundError:
@@ -94,7 +96,7 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
         ) from error
     if size == 0:
         raise DataError("the audio file is empty (0 bytes)", file=path, utterance=utterance, remedy=COPY_AGAIN)
-    promised = _promised_size(path, head)
+    promised = _promised_size(path, head, utterance)
     if promised is not None and size < promised:
         raise DataError(
             f"the audio file is truncated: its header promises {promised} bytes and {size} are there",
@@ -222,16 +224,16 @@ def _short(error: BaseException) -> str:
 # ------------------------------------------------------------------ what a header promises
 
 
-def _promised_size(path: Path, head: bytes) -> Optional[int]:
+def _promised_size(path: Path, head: bytes, utterance: Optional[str]) -> Optional[int]:
     """The size in bytes that the file must have at least; None where the format does not say."""
     if head.startswith(b"NIST_1A"):
-        return _sphere_size(path)
+        return _sphere_size(path, utterance)
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         return _wav_size(path)
     return None
 
 
-def _sphere_size(path: Path) -> Optional[int]:
+def _sphere_size(path: Path, utterance: Optional[str]) -> Optional[int]:
     """NIST SPHERE: an ASCII header of a stated length, `name -type value` a line, then the samples.
 
     `sample_count` counts per channel.
@@ -241,11 +243,12 @@ def _sphere_size(path: Path) -> Optional[int]:
         try:
             length = int(lines[1])
         except (IndexError, ValueError):
-            raise DataError("the SPHERE header has no length", file=path, remedy=COPY_AGAIN) from None
+            what = "the SPHERE header has no length"
+            raise DataError(what, file=path, utterance=utterance, remedy=COPY_AGAIN) from None
         stream.seek(0)
         header = stream.read(min(length, 1 << 20))
     if len(header) < length or b"end_head" not in header:
-        raise DataError("the SPHERE header is truncated", file=path, remedy=COPY_AGAIN)
+        raise DataError("the SPHERE header is truncated", file=path, utterance=utterance, remedy=COPY_AGAIN)
     fields: Dict[str, Any] = {}
     for line in header.split(b"end_head")[0].decode("ascii", "replace").splitlines()[2:]:
         name, _, value = line.strip().partition(" ")
