@@ -36,7 +36,8 @@ class Utterance:
 
 @dataclass
 class Batch:
-    """features [B, T, D] float32 zero-padded, lengths [B] int64 (longest first), pdfs [B, T] int64 padded -100 or None."""
+    """features [B, T, D] float32, zero-padded; lengths [B] int64, longest first; pdfs [B, T] int64, padded with -100,
+    or None where not every utterance has some."""
 
     ids: List[str]
     features: Tensor
@@ -214,7 +215,7 @@ def check_utterances(utterances: Sequence[Utterance]) -> None:
                 raise DataError(
                     f"pdfs of the shape {list(pdfs.shape)} ({pdfs.dtype}) for {x.shape[0]} frames",
                     utterance=utterance.id,
-                    remedy="alignments and features must come from the same cuts and frame shift: run both stages again",
+                    remedy="alignments and features must have the same cuts and frame shift: run both stages again",
                 )
             if pdfs.size and bool(((pdfs < 0) & (pdfs != IGNORE)).any()):
                 raise DataError("a negative pdf", utterance=utterance.id, remedy="pdf ids start at 0; -100 is no pdf")

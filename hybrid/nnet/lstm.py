@@ -96,6 +96,8 @@ class LstmModel(nn.Module):
 
     def _build(self) -> None:
         config = self.config
+        self.input_mean: Tensor
+        self.input_scale: Tensor
         self.register_buffer("input_mean", torch.zeros(config.input_dim))
         self.register_buffer("input_scale", torch.ones(config.input_dim))
         dim = config.input_dim
@@ -176,14 +178,15 @@ def _splice(x: Tensor, lengths: Tensor, context: int) -> Tensor:
 def _initialised(layer: nn.LSTM) -> nn.LSTM:
     """Glorot input weights, orthogonal recurrent weights per gate, forget bias 1 (Jozefowicz et al. 2015)."""
     hidden = layer.hidden_size
-    nn.init.xavier_uniform_(layer.weight_ih_l0)
+    weights = dict(layer.named_parameters())
+    nn.init.xavier_uniform_(weights["weight_ih_l0"])
     with torch.no_grad():
-        for gate in layer.weight_hh_l0.split(hidden, dim=0):
+        for gate in weights["weight_hh_l0"].split(hidden, dim=0):
             nn.init.orthogonal_(gate)
-    nn.init.zeros_(layer.bias_ih_l0)
-    nn.init.zeros_(layer.bias_hh_l0)
+    nn.init.zeros_(weights["bias_ih_l0"])
+    nn.init.zeros_(weights["bias_hh_l0"])
     with torch.no_grad():
-        layer.bias_ih_l0[hidden : 2 * hidden].fill_(1.0)
+        weights["bias_ih_l0"][hidden : 2 * hidden].fill_(1.0)
     return layer
 
 

@@ -83,7 +83,8 @@ def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tu
         raise ModelError(f"format {config.get('format')!r}, this version reads {FORMAT}", file=path, remedy=remedy)
     build = BUILDERS.get(str(config.get("kind")))
     if build is None:
-        raise ModelError(f"unknown kind of model {config.get('kind')!r}", file=path, remedy=f"one of {sorted(BUILDERS)}")
+        known = ", ".join(sorted(BUILDERS))
+        raise ModelError(f"unknown kind of model {config.get('kind')!r}", file=path, remedy=f"known: {known}")
     try:
         model = build(config["model"])
     except HybridError as error:

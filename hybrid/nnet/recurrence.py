@@ -89,8 +89,8 @@ def lstm_direction(layer: nn.LSTM, x: Tensor) -> Tensor:
     On the CPU by the recursion above; on other devices, with a projection, or in double backward, by torch.
     """
     if x.device.type == "cpu" and not layer.proj_size and x.shape[0] > 0:
-        bias = layer.bias_ih_l0 + layer.bias_hh_l0
-        return _LstmDirection.apply(x, layer.weight_ih_l0, layer.weight_hh_l0, bias)
+        w_ih, w_hh, b_ih, b_hh = layer.all_weights[0]
+        return _LstmDirection.apply(x, w_ih, w_hh, b_ih + b_hh)
     return layer(x)[0]
 
 

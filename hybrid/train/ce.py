@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hybrid.data.batches import IGNORE, Batch
 from hybrid.errors import ConfigError, DataError, ModelError
-from hybrid.train.criterion import Loss
+from hybrid.train.loss import Loss
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ file, so that one rename replaces all of it at once.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Dict, Mapping, Tuple, Union
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from hybrid.errors import ModelError
-from hybrid.io import save_tensors
+from hybrid.io import disk_errors, save_tensors
 from hybrid.nnet.model_io import put_state, state_arrays
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -103,5 +104,26 @@ def _unflatten(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+class Curve:
+    """log.jsonl: rows are appended; after a resume, those written later than the checkpoint are gone."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+        self.size = 0
+
+    def truncate(self, size: int) -> None:
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab") as stream:
+                # A file shorter than it was (a crash of the machine) must not be filled up with zeros.
+                size = min(size, stream.tell())
+                stream.truncate(size)
+        self.size = size
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        # Plain JSON has no NaN: a reader in a browser would choke on it.
+        clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in row.items()}
+        data = (json.dumps(clean, ensure_ascii=False) + "\n").encode("utf-8")
+        with disk_errors(self.path), open(self.path, "ab") as stream:
+            stream.write(data)
+        self.size += len(data)

@@ -1,0 +1,100 @@
+"""Settings of a training, the same for every criterion."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Dict, List, Mapping
+
+import torch
+from torch import nn
+
+from hybrid.errors import ConfigError
+from hybrid.train.schedule import ScheduleConfig
+
+# What makes a run faster or tells more, but leaves its numbers as they are.
+_NEUTRAL = ("threads", "device", "checkpoint_minutes", "checkpoint_updates", "log_every")
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Raises ConfigError for a value out of its range.
+
+    An update is made of `accumulate` batches. `workers` processes share these: each takes every workers-th batch, the
+    gradients are summed in the order of the workers. With accumulate == workers == 2 the parameters are bit for bit
+    those of one process with accumulate == 2.
+    """
+
+    epochs: int = 15
+    optimizer: str = "adam"  # adam, adamw, sgd
+    lr: float = 1e-3
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    momentum: float = 0.9  # sgd
+    weight_decay: float = 0.0
+    clip: float = 5.0  # norm of the gradient of the mean loss per frame; 0: no clipping
+    accumulate: int = 1
+    workers: int = 1
+    average: int = 0  # the mean of the parameters of the best n epochs, where it is better than the best; 0: off
+    max_skipped: int = 20  # batches and updates left out for a loss or gradient that is not finite, then an error
+    threads: int = 1  # per worker
+    device: str = "auto"  # auto, cpu, cuda
+    checkpoint_minutes: float = 2.0  # besides the end of each epoch; 0: off
+    checkpoint_updates: int = 0  # likewise
+    log_every: int = 50  # updates; 0: only whole epochs
+
+    def __post_init__(self) -> None:
+        at_least = {"epochs": 1, "accumulate": 1, "workers": 1, "threads": 1, "average": 0, "max_skipped": 0}
+        at_least.update(checkpoint_updates=0, log_every=0)
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name} is {value!r}", remedy=f"a whole number, at least {least}")
+        for name in ("lr", "weight_decay", "clip", "momentum", "checkpoint_minutes"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise ConfigError(f"{name} is {value!r}", remedy="a number, 0 or more")
+        if not self.lr:
+            raise ConfigError("lr is 0", remedy="a number above 0, e.g. 0.001")
+        if self.optimizer not in ("adam", "adamw", "sgd"):
+            raise ConfigError(f"optimizer is {self.optimizer!r}", remedy="one of adam, adamw, sgd")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"device is {self.device!r}", remedy="one of auto, cpu, cuda")
+        if self.workers > self.accumulate:
+            raise ConfigError(
+                f"{self.workers} workers share {self.accumulate} batches an update",
+                remedy="set accumulate to at least the number of workers, and max_frames of a batch smaller",
+            )
+        if self.workers > 1 and self.device == "cuda":
+            raise ConfigError("workers are processes on the CPU", remedy="set workers to 1 or device to cpu")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainerConfig:
+        """Flat: settings of the schedule stand beside the others, `schedule` naming its kind.
+
+        Raises ConfigError for an unknown name.
+        """
+        plan = [f.name for f in fields(ScheduleConfig) if f.name != "kind"]
+        own = [f.name for f in fields(cls) if f.name != "schedule"]
+        for name in values:
+            if name not in (*own, *plan, "schedule"):
+                known = ", ".join(["schedule", *own, *plan])
+                raise ConfigError(f"unknown setting of the training: {name}", remedy=f"one of {known}")
+        kind = {"kind": values["schedule"]} if "schedule" in values else {}
+        schedule = ScheduleConfig(**kind, **{name: values[name] for name in plan if name in values})
+        return cls(schedule=schedule, **{name: values[name] for name in own if name in values})
+
+    def numbers(self) -> Dict[str, Any]:
+        """What the numbers of a run depend on."""
+        return {name: value for name, value in asdict(self).items() if name not in _NEUTRAL}
+
+    def build_optimizer(self, parameters: List[nn.Parameter]) -> torch.optim.Optimizer:
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
+        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
+
+    def find_device(self) -> torch.device:
+        """Raises ConfigError where cuda is asked for and absent."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("device is cuda, but torch sees none", remedy="set device to cpu, or look at nvidia-smi")
+        cuda = self.device == "cuda" or (self.device == "auto" and self.workers == 1 and torch.cuda.is_available())
+        return torch.device("cuda" if cuda else "cpu")

@@ -1,0 +1,171 @@
+"""One training over several processes of one machine (or over a process group that stands already, as torchrun's).
+
+Every process holds the model and makes the same updates; what differs is which batches it computes. Sums are taken
+in the order of the ranks, so that the numbers depend on the number of processes alone, never on timing.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import tempfile
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from hybrid.errors import HybridError
+from hybrid.parallel import _context, _start_worker, start_server
+
+
+class Alone:
+    """A training in one process."""
+
+    rank = 0
+    size = 1
+
+    def gather(self, value: Any) -> List[Any]:
+        return [value]
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter], present: Sequence[int]) -> None:
+        """Sums .grad over the ranks; `present`: the indices of the parameters that have one on any rank."""
+
+
+class Group(Alone):
+    """The default process group of torch.distributed."""
+
+    def __init__(self) -> None:
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
+
+    def gather(self, value: Any) -> List[Any]:
+        """The value of every rank, in their order."""
+        values: List[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter], present: Sequence[int]) -> None:
+        chosen = [parameters[index] for index in present]
+        if not chosen:
+            return
+        parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in chosen]
+        flat = torch.cat(parts)
+        every = [torch.empty_like(flat) for _ in range(self.size)]
+        dist.all_gather(every, flat)
+        # all_reduce would sum in an order of its own choosing.
+        total = every[0]
+        for other in every[1:]:
+            total.add_(other)
+        start = 0
+        for parameter in chosen:
+            parameter.grad = total[start : start + parameter.numel()].view_as(parameter)
+            start += parameter.numel()
+
+
+@contextmanager
+def group(trainer: Any, workers: int) -> Iterator[Alone]:
+    """Starts workers - 1 processes that run trainer._fit with us, and ends them with the block.
+
+    An error in one of them is raised here.
+    """
+    if dist.is_available() and dist.is_initialized():
+        yield Group()
+        return
+    if workers == 1:
+        yield Alone()
+        return
+    # Plain pickle: multiprocessing's own would share the parameters' memory between the processes.
+    payload = pickle.dumps(trainer.arguments())
+    folder = tempfile.mkdtemp(prefix="hybrid-")
+    start_server()
+    context = _context()
+    processes: List[Any] = []
+    pipes: List[Connection] = []
+    try:
+        for rank in range(1, workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, rank, workers, folder), daemon=True)
+            process.start()
+            theirs.close()
+            ours.send_bytes(payload)
+            processes.append(process)
+            pipes.append(ours)
+        del payload
+        try:
+            _join(folder, 0, workers)
+            yield Group()
+        except (RuntimeError, OSError) as error:
+            found = _their_error(pipes)
+            if found is None:
+                raise
+            raise found from error
+        for process in processes:
+            process.join(30)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+            process.join(5)
+        for pipe in pipes:
+            pipe.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _join(folder: str, rank: int, size: int) -> None:
+    # The loopback device: a host name that does not resolve, as in many containers, must not matter.
+    name = "GLOO_SOCKET_IFNAME"
+    before = os.environ.get(name)
+    if before is None and Path("/sys/class/net/lo").exists():
+        os.environ[name] = "lo"
+    try:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+
+
+def _work(pipe: Any, rank: int, size: int, folder: str) -> None:
+    """A worker process."""
+    _start_worker(None)
+    from hybrid.train.trainer import Trainer
+
+    try:
+        trainer = Trainer(*pickle.loads(pipe.recv_bytes()), log=_silent)
+        _join(folder, rank, size)
+        trainer._fit(Group())
+        dist.destroy_process_group()
+    except HybridError as error:
+        pipe.send(error)
+        os._exit(1)
+    except Exception as error:
+        # Where the first process failed or was killed, the connection broke: nobody reads this then.
+        try:
+            pipe.send(RuntimeError(f"worker {rank}: {type(error).__name__}: {error}"))
+        except OSError:
+            pass
+        os._exit(1)
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _their_error(pipes: Sequence[Connection]) -> Optional[Exception]:
+    for pipe in pipes:
+        if not pipe.poll(5):
+            continue
+        try:
+            return pipe.recv()
+        except EOFError:
+            return HybridError(
+                "a training process was killed",
+                remedy="often there is too little memory: set train.workers to 1, or make the batches smaller",
+            )
+    return None
