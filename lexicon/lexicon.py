@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import re
 from dataclasses import dataclass
@@ -234,7 +235,7 @@ def _lines(path: Path) -> List[str]:
     except IsADirectoryError:
         raise DataError("a folder, not a lexicon", file=path, remedy="give the file in it") from None
     lines = []
-    for number, line in enumerate(raw.split(b"\n"), 1):
+    for number, line in enumerate(raw.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         try:
             lines.append(line.decode("utf-8"))
         except UnicodeDecodeError as error:

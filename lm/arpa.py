@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import math
 import re
@@ -55,7 +56,7 @@ class _Reader:
             with gzip.open(self.path) if self.path.suffix == ".gz" else open(self.path, "rb") as stream:
                 for raw in stream:
                     self.number += 1
-                    line = raw.decode("utf-8").strip()
+                    line = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8").strip()
                     if line:
                         yield line
         except FileNotFoundError:

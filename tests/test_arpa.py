@@ -52,6 +52,11 @@ def test_reads(tmp_path):
     assert model.logprob("<s>", ["a"]) == -math.inf
 
 
+def test_byte_order_mark(tmp_path):
+    text = GOOD[GOOD.index("\\data\\\nngram 1=4") :]
+    assert arpa.read(write(tmp_path, "\ufeff" + text)).order == 2
+
+
 @pytest.mark.parametrize(
     "old, new, line, message",
     [

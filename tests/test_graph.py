@@ -286,6 +286,13 @@ def test_grammar_of_other_words():
             graphs.make_hclg(lang, grammar, senones)
 
 
+def test_a_lexicon_without_disambiguation_is_refused():
+    lang, grammar, senones = make()
+    lang._fsts["L_disambig"] = lang.L
+    with pytest.raises(GraphError, match="LG cannot be determinized"):
+        graphs.make_hclg(lang, grammar, senones)
+
+
 def test_pdf_graph_keeps_all_but_the_labels():
     lang, grammar, senones = make(3, "network")
     hclg = graphs.make_hclg(lang, grammar, senones)

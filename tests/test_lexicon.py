@@ -23,6 +23,7 @@ def write(folder, text):
         "A AH\nA EY\nAND AE N D\n",
         "A 1.0 AH\nA 1 EY\nAND 1e0 AE N D\n",
         ";;; a comment\n\nA AH\r\nA EY\r\nAND AE N D",
+        "\ufeffA AH\nA EY\nAND AE N D\n",
         "<s> SIL\n</s> SIL\n<sil> SIL\nA AH\nA(2) EY\nAND AE N D\n",
     ],
 )

@@ -111,11 +111,16 @@ def _not_empty(fst: kaldifst.StdVectorFst, what: str, remedy: str) -> None:
 
 
 def _determinize(fst: kaldifst.StdVectorFst, name: str) -> None:
-    # A graph that cannot be determinized would grow until memory ends.
+    # A graph that cannot be determinized is refused at once, or grows until memory ends.
     limit = 1_000_000 + 20 * fst.num_states
-    if kaldifst.determinize_star(fst, max_states=limit, use_log=True):
+    try:
+        stopped = kaldifst.determinize_star(fst, max_states=limit, use_log=True)
+        reason = f"more than {limit} states"
+    except RuntimeError as error:
+        stopped, reason = True, str(error).rsplit("[E] ", 1)[-1].strip()
+    if stopped:
         raise GraphError(
-            f"{name} does not end being determinized (over {limit} states)",
+            f"{name} cannot be determinized: {reason}",
             remedy="use L_disambig with its disambiguation symbols, and a grammar with #0 on its back-off arcs",
         )
     _not_empty(fst, f"{name} is empty", "check that lexicon and grammar write their words alike")
@@ -137,7 +142,7 @@ def _check_phones(lang: Any, senones: Any) -> None:
 def _remove_disambig(fst: kaldifst.StdVectorFst, disambig_tids: Sequence[int]) -> kaldifst.StdVectorFst:
     """Disambiguation symbols become epsilon (fstrmsymbols); epsilons that cost nothing to remove go (fstrmepslocal)."""
     arrays = to_arrays(fst)
-    table = np.arange(max(int(arrays.arcs["ilabel"].max()), *disambig_tids, 0) + 1, dtype=np.int32)
+    table = np.arange(max(int(arrays.arcs["ilabel"].max(initial=0)), *disambig_tids) + 1, dtype=np.int32)
     table[np.asarray(disambig_tids, dtype=np.int64)] = 0
     arrays.arcs["ilabel"] = table[arrays.arcs["ilabel"]]
     _skip_epsilon_states(arrays)
