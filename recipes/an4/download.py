@@ -93,9 +93,9 @@ def _fetch(url: str, archive: Path, timeout: float, log: Callable[[str], None]) 
     """Downloads to NAME.part, from where an earlier attempt stopped, and renames."""
     part = archive.with_name(archive.name + ".part")
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     log(f"downloading {url}" + (f" from byte {have}" if have else ""))
     try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
         with urllib.request.urlopen(request, timeout=timeout) as response:
             # Only 206 means that the server goes on from there; anything else sends the file from its start.
             again = have > 0 and getattr(response, "status", None) == 206
