@@ -286,6 +286,14 @@ def test_grammar_of_other_words():
             graphs.make_hclg(lang, grammar, senones)
 
 
+def test_nothing_to_disambiguate():
+    lang = Lang.create(Lexicon.from_dict({"A": ["a b"]}), silence_prob=0.0)
+    names = {lang.phone_names[phone]: phone for phone in lang.phone_ids}
+    senones = Senones.monophone(network_topology(lang.phone_ids), names, lang.phone_groups())
+    hclg = graphs.make_hclg(lang, kaldifst.make_linear_acceptor([1, 1]), senones)
+    assert graphs.min_frames(hclg) == 4
+
+
 def test_a_lexicon_without_disambiguation_is_refused():
     lang, grammar, senones = make()
     lang._fsts["L_disambig"] = lang.L

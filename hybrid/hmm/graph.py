@@ -142,7 +142,7 @@ def _check_phones(lang: Any, senones: Any) -> None:
 def _remove_disambig(fst: kaldifst.StdVectorFst, disambig_tids: Sequence[int]) -> kaldifst.StdVectorFst:
     """Disambiguation symbols become epsilon (fstrmsymbols); epsilons that cost nothing to remove go (fstrmepslocal)."""
     arrays = to_arrays(fst)
-    table = np.arange(max(int(arrays.arcs["ilabel"].max(initial=0)), *disambig_tids) + 1, dtype=np.int32)
+    table = np.arange(max([int(arrays.arcs["ilabel"].max(initial=0)), *disambig_tids]) + 1, dtype=np.int32)
     table[np.asarray(disambig_tids, dtype=np.int64)] = 0
     arrays.arcs["ilabel"] = table[arrays.arcs["ilabel"]]
     _skip_epsilon_states(arrays)
