@@ -133,13 +133,15 @@ class SharedGraph:
         return self._made[(device, dtype)]
 
     def forward_backward(
-        self, logits: torch.Tensor, lengths: torch.Tensor, *, dtype: torch.dtype = torch.float32
+        self, logits: torch.Tensor, lengths: torch.Tensor, *, dtype: Optional[torch.dtype] = None
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """logits [B, T, num_pdfs], lengths [B] -> (log Z [B] float64, posteriors [B, T, num_pdfs]).
 
         Posteriors sum to one in every frame of a sequence and are 0 in the padding. A sequence shorter than
-        the graph's shortest path has log Z = -inf and posteriors 0. dtype: what to begin with.
+        the graph's shortest path has log Z = -inf and posteriors 0. dtype: what to begin with (default: float64 for float64 logits, else float32).
         """
+        if dtype is None:
+            dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         logits = logits.detach()
         frames = check_outputs(logits, lengths, self.num_pdfs, logits.shape[0])
         scores, posteriors = self._scaled(logits, frames, dtype)

@@ -74,7 +74,7 @@ class GraphBatch:
         self.leak = leak
 
     def forward_backward(self, logits: torch.Tensor, lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """logits [B, T, num_pdfs], lengths [B] -> (scores [B] float64, posteriors [B, T, num_pdfs] float32).
+        """logits [B, T, num_pdfs], lengths [B] -> (scores [B] float64, posteriors [B, T, num_pdfs]).
 
         Posteriors sum to one in every frame of a sequence and are 0 in the padding. A sequence that its
         graph does not accept has score -inf and posteriors 0: `Fsa.min_frames` tells beforehand.
@@ -111,6 +111,10 @@ class GraphBatch:
             low = together([np.zeros(g.num_states) if g.first is None else g.first for g in graphs], torch.int64)
             high = together([np.full(g.num_states, never) if g.last is None else g.last for g in graphs], torch.int64)
             windows = (low, high)
+
+        def outside(t: int, states: int) -> torch.Tensor:
+            return (windows[0][:states] > t) | (windows[1][:states] < t)
+
         leak = None if self.leak is None else together([self.leak] * count, torch.float64)
 
         alphas = [start]
@@ -124,8 +128,7 @@ class GraphBatch:
                 alphas[t] = torch.cat([jumped, alphas[t][states:]])
             after = _log_sum(alphas[t][src[:arcs]] + scored[t], dst[:arcs], states)
             if windows is not None:
-                outside = (windows[0][:states] > t + 1) | (windows[1][:states] < t + 1)
-                after = after.masked_fill(outside, float("-inf"))
+                after = after.masked_fill(outside(t + 1, states), float("-inf"))
             # Sequences that have ended keep their last alpha.
             alphas.append(after if states == len(start) else torch.cat([after, alphas[t][states:]]))
         score = _log_sum(alphas[longest] + final, sequence, count)
@@ -133,12 +136,16 @@ class GraphBatch:
         # Minus the score from the start: arcs of a sequence with no path would give inf - inf.
         accepted = torch.isfinite(score)
         beta = final - torch.where(accepted, score, torch.zeros_like(score))[sequence]
-        posteriors = torch.zeros(logits.shape[1], count * num_pdfs, dtype=torch.float32, device=device)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        posteriors = torch.zeros(logits.shape[1], count * num_pdfs, dtype=dtype, device=device)
         for t in reversed(range(longest)):
             states, arcs = int(state_ends[running[t]]), int(arc_ends[running[t]])
+            if windows is not None:
+                # An arc that leaves the window has no share, though what follows it would have weight.
+                beta = torch.cat([beta[:states].masked_fill(outside(t + 1, states), float("-inf")), beta[states:]])
             onward = scored[t] + beta[dst[:arcs]]
             share = torch.exp(alphas[t][src[:arcs]] + onward)
-            posteriors[t].index_add_(0, column[:arcs], share.to(torch.float32))
+            posteriors[t].index_add_(0, column[:arcs], share.to(dtype))
             before = _log_sum(onward, src[:arcs], states)
             if leak is not None:
                 jump = _log_sum(before + leak[:states], sequence[:states], count)
@@ -147,6 +154,5 @@ class GraphBatch:
         posteriors = posteriors.view(logits.shape[1], count, num_pdfs).transpose(0, 1)
         scores = torch.empty_like(score)
         scores[torch.as_tensor(order, device=device)] = score
-        if not bool(accepted.all()):
-            posteriors = posteriors * torch.isfinite(scores).to(torch.float32)[:, None, None]
+        posteriors = posteriors.masked_fill(~torch.isfinite(scores)[:, None, None], 0.0)
         return scores, posteriors.contiguous()
