@@ -97,6 +97,13 @@ def test_lhotse_reads_it(tmp_path):
         assert read[cut.id].start == 1.5
 
 
+def test_mixed_cuts(tmp_path):
+    mixed = [CUTS[0].mix(CUTS[1], offset_other_by=0.1, snr=10), CUTS[2]]
+    write_shards(tmp_path, mixed, Compute(), **OPTIONS)
+    check_whole(tmp_path, mixed)
+    assert read_cuts(tmp_path)[0].tracks == mixed[0].tracks
+
+
 def test_same_bytes_by_either_way_and_executor(tmp_path):
     write_shards(tmp_path / "a", CUTS, Compute(), **OPTIONS)
     write_shards(tmp_path / "b", CUTS, Compute(), executor=SerialExecutor(), **OPTIONS)

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Unio
 
 import numpy as np
 from lhotse.array import Array, TemporalArray
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MixedCut
 from lhotse.serialization import deserialize_item
 from lhotse.utils import fastcopy
 
@@ -90,6 +90,8 @@ def whole_shard(folder: Path, index: int, key: str) -> Optional[Dict[str, Any]]:
 
 def without_arrays(cut: Cut) -> Any:
     """A copy without attached arrays: they live in their own sets, and bytes do not fit into a manifest."""
+    if isinstance(cut, MixedCut):
+        return fastcopy(cut, tracks=[fastcopy(track, cut=without_arrays(track.cut)) for track in cut.tracks])
     custom = getattr(cut, "custom", None)
     if not custom:
         return fastcopy(cut)
@@ -105,7 +107,7 @@ def _checked(arrays: Mapping[str, np.ndarray], name: str, cut: Cut, folder: Path
     if name not in arrays:
         raise DataError(f"no array '{name}' for this cut (only: {', '.join(arrays)})", file=folder, utterance=cut.id)
     array = np.ascontiguousarray(arrays[name])
-    if array.dtype.kind not in "biuf" or arrays[name].ndim == 0:
+    if array.dtype.kind not in "biuf" or np.ndim(arrays[name]) == 0:
         raise DataError(
             f"array '{name}' must be [T, ...] of numbers, not {array.dtype} {list(array.shape)}",
             file=folder,
