@@ -16,7 +16,8 @@ help:
 .venv/.k2: requirements/k2.lock requirements/bootstrap.lock requirements/setup.sh pyproject.toml
 	requirements/setup.sh k2 .venv
 
-.venv-modern/.modern: requirements/modern.lock requirements/modern-cuda.lock requirements/setup.sh pyproject.toml
+.venv-modern/.modern: requirements/modern.lock requirements/modern-cpu.lock requirements/modern-cuda.lock \
+    requirements/bootstrap.lock requirements/setup.sh pyproject.toml
 	requirements/setup.sh modern .venv-modern
 
 setup: .venv/.k2

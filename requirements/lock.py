@@ -20,8 +20,8 @@ K2_311 = "sha256:5b5f709b12b9cd092b583984d0b7d940c9f898101259c998d68d1f4adefa48d
 # torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl of torch's own CPU builds, which PyPI does not hold.
 TORCH_CPU = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
 
-# Needed by PyPI's CUDA build of torch only (4.6 GB unpacked, against 0.8 GB of the CPU build).
-CUDA = re.compile(r"(nvidia|cuda)-|triton$")
+# Needed by PyPI's CUDA build of torch only.
+CUDA = re.compile(r"(nvidia|cuda)-|triton$|torch$")
 
 HEADERS = {
     "k2": """\
@@ -35,17 +35,21 @@ name of k2's wheel.
 The installer of k2.lock. Made by `make lock` from bootstrap.in.
 """,
     "modern": """\
-The modern stack for Python 3.11: torch 2.13.0, no k2. Made by `make lock` from modern.in; install it with
-    pip install --no-deps --require-hashes -r requirements/modern.lock
-and, if `import torch` then misses CUDA's libraries, modern-cuda.lock in the same way.
-Why two files: PyPI has torch for x86 Linux only as a CUDA build, which cannot be imported without 20 packages of
-CUDA libraries. torch's CPU build is a quarter of the size and needs none of them, but comes from torch's own
-index. This file names both builds of torch 2.13.0, and pip prefers the CPU build where the user's settings
-(find-links, extra-index-url) show it one. Measured on 2 cores: with the CPU build installed in 25 s and 1.6 GB,
-with PyPI's CUDA build and modern-cuda.lock in 90 s and 5.4 GB.
+The modern stack for Python 3.11: no k2, and torch 2.13.0 in one of two builds, modern-cpu.lock or modern-cuda.lock.
+Made by `make lock` from modern.in; `make modern` installs it, which comes to
+    pip install --no-deps --require-hashes -r requirements/modern.lock -r requirements/modern-cuda.lock
+""",
+    "modern-cpu": """\
+torch's CPU build for Linux on x86_64, which PyPI does not hold: it is found where pip is told to look for it too
+(find-links, or an extra index such as torch's own). Made by `make lock`.
+Why: PyPI has torch for x86_64 only as a CUDA build, which cannot be imported without 18 packages of CUDA
+libraries. Measured on 2 cores, the whole environment: 60 s and 1.2 GB with this file, 80 s and 4.9 GB with
+modern-cuda.lock. `make modern` tries this file and falls back on that.
+It is a file of its own because pip prefers a build whose hash the index tells, whatever its version: beside the
+hashes of PyPI's builds this one would never be taken.
 """,
     "modern-cuda": """\
-CUDA's libraries for PyPI's build of torch 2.13.0: see the header of modern.lock. Made by `make lock`.
+PyPI's build of torch 2.13.0 and the CUDA libraries without which it cannot be imported. Made by `make lock`.
 """,
 }
 
@@ -57,9 +61,10 @@ def main() -> None:
         if name == "k2":
             blocks["k2"] = only(blocks["k2"], K2_311)
         if name == "modern":
-            blocks["torch"] = with_hash(blocks["torch"], TORCH_CPU)
-            write("modern-cuda", {key: block for key, block in blocks.items() if CUDA.match(key)})
-            blocks = {key: block for key, block in blocks.items() if not CUDA.match(key)}
+            cuda = {key: block for key, block in blocks.items() if CUDA.match(key)}
+            write("modern-cuda", cuda)
+            write("modern-cpu", {"torch": cpu_build(cuda["torch"])})
+            blocks = {key: block for key, block in blocks.items() if key not in cuda}
         write(name, blocks)
 
 
@@ -91,11 +96,11 @@ def only(block: List[str], digest: str) -> List[str]:
     return [block[0], f"    --hash={digest}"]
 
 
-def with_hash(block: List[str], digest: str) -> List[str]:
-    if not block[0].startswith("torch==2.13.0 "):
-        sys.exit(f"lock.py: the hash of torch's CPU build is that of 2.13.0, but {block[0]}")
-    rest = [line for line in block[1:] if digest not in line]
-    return [block[0], f"    --hash={digest} \\", *rest]
+def cpu_build(block: List[str]) -> List[str]:
+    version = block[0].split()[0]
+    if version != "torch==2.13.0":
+        sys.exit(f"lock.py: TORCH_CPU is the hash of torch 2.13.0, but modern.in asks for {version}: put the new one")
+    return [f"{version}+cpu \\", f"    --hash={TORCH_CPU}"]
 
 
 def write(name: str, blocks: Dict[str, List[str]]) -> None:

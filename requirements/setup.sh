@@ -42,14 +42,18 @@ if [ ! -x "$env/bin/python" ]; then
 fi
 pip() { "$env/bin/python" -m pip --disable-pip-version-check "$@"; }
 
+pip install --quiet --no-deps --require-hashes -r requirements/bootstrap.lock
+locked() { "$env/bin/uv" pip install --quiet --python "$env/bin/python" --require-hashes "$@"; }
+echo "setup: filling $env from requirements/$stack.lock; a minute or some, by the network"
 if [ "$stack" = k2 ]; then
-  pip install --quiet --no-deps --require-hashes -r requirements/bootstrap.lock
-  "$env/bin/uv" pip install --python "$env/bin/python" --require-hashes -r requirements/k2.lock
+  locked -r requirements/k2.lock
 else
-  # pip and not uv: it knows where the user has pip find a CPU build of torch (see the header of modern.lock).
-  pip install --quiet --no-deps --require-hashes -r "requirements/$stack.lock"
-  "$env/bin/python" -c 'import torch' 2>/dev/null ||
-    pip install --quiet --no-deps --require-hashes -r "requirements/$stack-cuda.lock"
+  # pip and not uv: it knows where the user has pip look for a CPU build of torch (see modern-cpu.lock).
+  torch=cpu
+  pip install --quiet --no-deps --require-hashes -r requirements/modern-cpu.lock >"$env/.log" 2>&1 || torch=cuda
+  [ "$torch" = cpu ] || echo "setup: pip finds no CPU build of torch; taking PyPI's CUDA build (4.5 GB)"
+  [ "$torch" = cpu ] || locked --no-deps -r requirements/modern-cuda.lock
+  locked --no-deps -r requirements/modern.lock
 fi
 pip install --quiet --no-deps --no-build-isolation --editable .
 rm "$env/.incomplete"
