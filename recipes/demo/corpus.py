@@ -13,7 +13,7 @@ import json
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 
 import numpy as np
 import soundfile
@@ -53,12 +53,11 @@ def build_corpus(
     for name in minutes:
         if name not in MINUTES or not minutes[name] > 0:
             raise ConfigError(f"minutes.{name} = {minutes[name]}", remedy="give train, dev and test a positive number")
-    if executor is None or not _installed_here():
-        library()  # one clear error, not one from each process
+    library()  # where it is missing: one clear error, not one from each process
     tasks: List[Tuple[str, Voice, float]] = []
     for name, length in minutes.items():
         # A tiny set has fewer speakers, so that none of them is without an utterance.
-        number = min(SPEAKERS[name], max(1, int(length * 60 / 3)), 10**6)
+        number = min(SPEAKERS[name], max(1, int(length * 60 / 3)))
         tasks.extend((name, voice, length * 60 / number) for voice in speakers(name, seed, number))
     jobs = [(str(out_dir), seed, part, voice, seconds) for part, voice, seconds in tasks]
     cuts: Dict[str, List[MonoCut]] = {name: [] for name in minutes}
@@ -71,14 +70,6 @@ def build_corpus(
     return {name: CutSet.from_cuts(members) for name, members in cuts.items()}
 
 
-def _installed_here() -> bool:
-    try:
-        import espeakng_loader  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 def _speaker(out_dir: str, seed: int, part: str, voice: Voice, seconds: float) -> List[Dict[str, Any]]:
     """All utterances of one speaker, until there are `seconds` of them; rows for `_cut`."""
     rng = stable_rng("speaker", seed, voice.name)
@@ -86,7 +77,8 @@ def _speaker(out_dir: str, seed: int, part: str, voice: Voice, seconds: float) -
     background = float(rng.uniform(35, 50))  # dB below the speech
     level = float(rng.uniform(-32, -22))  # dB of full scale, active speech
     rows: List[Dict[str, Any]] = []
-    total, said = 0.0, set()
+    total = 0.0
+    said: Set[str] = set()
     while total < seconds:
         own = stable_rng("utterance", seed, voice.name, len(rows))
         text = sentence(own)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
@@ -44,7 +45,7 @@ def to_phones(phoneme: str, accent: str) -> Tuple[str, ...]:
     if not name:
         return ()
     # Numbers and signs behind a name are its allophones: I2, @5, O:, t2, r-.
-    for candidate in (name, name.rstrip(":"), name.rstrip(":2345-#"), name.rstrip(":2345-#3@")):
+    for candidate in (name, name.rstrip(":"), re.sub("[:2345#-]+$", "", name)):
         if candidate in _BEFORE_R:
             vowel = _BEFORE_R[candidate]
             return (vowel, "R") if accent.startswith("en-us") and vowel != "ER" else (vowel,)
@@ -53,7 +54,7 @@ def to_phones(phoneme: str, accent: str) -> Tuple[str, ...]:
     raise DataError(f"eSpeak NG's phoneme {phoneme!r} has no phone", remedy="pip install espeakng-loader==0.2.4")
 
 
-@lru_cache(maxsize=None)
+@cache
 def alone(word: str, accent: str) -> Tuple[str, ...]:
     """How the word is pronounced by itself."""
     found = [phone for name in phonemes(Voice("", accent, ""), word) for phone in to_phones(name, accent)]
@@ -71,9 +72,12 @@ def align(spoken: Spoken, accent: str) -> Tuple[Timed, List[Tuple[str, float, fl
     """
     phones: Timed = []
     first = []  # the index of each phoneme's first phone
-    for name, start, duration in spoken.phones:
+    parts_of = [to_phones(name, accent) for name, _, _ in spoken.phones]
+    for k, (_, start, duration) in enumerate(spoken.phones):
         first.append(len(phones))
-        parts = to_phones(name, accent)
+        parts = parts_of[k]
+        if len(parts) > 1 and parts[-1] == "R" and k + 1 < len(parts_of) and parts_of[k + 1][:1] == ("R",):
+            parts = parts[:-1]  # "for a": the linking r is the vowel's own
         for i, part in enumerate(parts):
             phones.append((part, start + duration * i / len(parts), duration / len(parts)))
         if not parts and phones:  # a mark: its time belongs to the phone before it
@@ -81,7 +85,7 @@ def align(spoken: Spoken, accent: str) -> Tuple[Timed, List[Tuple[str, float, fl
             phones[-1] = (symbol, begun, start + duration - begun)
     first.append(len(phones))
 
-    words = []
+    words: List[Tuple[str, float, float, Tuple[str, ...]]] = []
     i = 0
     while i < len(spoken.words):
         j = i + 1
@@ -92,12 +96,10 @@ def align(spoken: Spoken, accent: str) -> Tuple[Timed, List[Tuple[str, float, fl
         following = spoken.words[j][1] if j < len(spoken.words) else None
         span = phones[first[begin or 0] : first[following] if following is not None else len(phones)]
         heard = [phone for phone in span if phone[0] != SILENCE]
-        for word, part in zip(group, _part(heard, [alone(word, accent) for word in group]), strict=True):
-            if part:
-                end = part[-1][1] + part[-1][2]
-                words.append((word, part[0][1], end - part[0][1], tuple(p for p, _, _ in part)))
-            else:
-                words.append((word, heard[0][1] if heard else 0.0, 0.0, ()))
+        for word, own in zip(group, _part(heard, [alone(word, accent) for word in group]), strict=True):
+            begun = own[0][1] if own else 0.0
+            length = own[-1][1] + own[-1][2] - begun if own else 0.0
+            words.append((word, begun, length, tuple(phone for phone, _, _ in own)))
         i = j
     return phones, words
 
@@ -133,11 +135,11 @@ def build_lexicon(path: Union[str, Path], words: Iterable[str], cuts: Optional[C
     A word has the pronunciations that it has alone in each accent, and those heard in at least a tenth of its
     occurrences in `cuts` (the training set; the connected forms: "a", "the", "for").
     """
-    found: Dict[str, Counter] = {word: Counter() for word in words}
+    found: Dict[str, Counter[Tuple[str, ...]]] = {word: Counter() for word in words}
     for cut in cuts or ():
         for word, *phones in (cut.custom or {}).get("pronunciations", ()):
             found.setdefault(word, Counter())[tuple(phones)] += 1
-    lines = []
+    lines: List[str] = []
     for word in sorted(found):
         count = found[word]
         total = sum(count.values())

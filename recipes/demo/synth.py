@@ -122,6 +122,25 @@ def library() -> Any:
     return lib
 
 
+def forget() -> None:
+    """Unloads eSpeak NG; the next call loads it again (some 2 ms).
+
+    Its noise and its pitch periods go on from where the utterance before has left them, in variables that neither
+    espeak_Terminate nor espeak_ng_SetRandSeed resets. Only a library loaded afresh says the same text the same way
+    whatever was said before, and on it rests that a run that was killed and resumed gives the same samples.
+    """
+    global _library
+    if _library is None:
+        return
+    handle, _library = _library._handle, None
+    ctypes.CDLL(None, handle=handle).espeak_Terminate()
+    try:
+        from _ctypes import dlclose
+    except ImportError:  # Windows: there the samples depend on what was said before
+        return
+    dlclose(handle)
+
+
 def set_voice(voice: Voice) -> None:
     lib = library()
     name = f"{voice.accent}+{voice.variant}" if voice.variant else voice.accent
@@ -132,13 +151,16 @@ def set_voice(voice: Voice) -> None:
 
 
 def speak(voice: Voice, text: str) -> Spoken:
-    """Raises HybridError where nothing is heard."""
+    """The same samples for the same voice and text, always. Raises HybridError where nothing is heard."""
+    forget()
     set_voice(voice)
     _audio.clear()
     _events.clear()
     raw = text.encode("utf-8")
     if library().espeak_Synth(raw, len(raw) + 1, 0, 1, 0, _CHARS_UTF8, None, None) != 0 or not _audio:
-        raise HybridError(f"eSpeak NG says nothing for {text!r}", remedy="pip install --force-reinstall espeakng-loader")
+        raise HybridError(
+            f"eSpeak NG says nothing for {text!r}", remedy="pip install --force-reinstall espeakng-loader"
+        )
     audio = np.concatenate(_audio).astype(np.float32) / 32768
     rate = 50 * round(_rate * voice.warp / 50)  # played back at this rate
     common = math.gcd(rate, RATE)
