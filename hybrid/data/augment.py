@@ -30,6 +30,7 @@ from lhotse import AudioSource, CutSet, MonoCut, Recording
 from lhotse.utils import fastcopy
 from scipy import signal
 
+from hybrid.data.audio import load_samples
 from hybrid.data.measured import MeasuredRooms
 from hybrid.data.noise import NoiseLibrary, active_power, mix
 from hybrid.data.rooms import LEAD, RATE, Rooms, SimulatedRooms, stable_rng
@@ -279,20 +280,14 @@ def _heard_noise(
 
 def load(cut: MonoCut) -> np.ndarray:
     """float32 [samples] at 16 kHz. Raises DataError where the audio is missing, broken, empty or silent."""
-    source = cut.recording.sources[0].source if cut.has_recording else None
-    source = source if isinstance(source, str) else None
-    remedy = "see that the corpus is unpacked completely"
     if not cut.has_recording:
+        remedy = "see that the corpus is unpacked completely"
         raise DataError("a cut without a recording", utterance=cut.id, remedy=remedy)
-    try:
-        audio = (cut if cut.sampling_rate == RATE else cut.resample(RATE)).load_audio()
-    except Exception as error:  # lhotse's back ends raise what they like: anything here is unusable audio
-        raise DataError(f"audio that cannot be read: {error}", file=source, utterance=cut.id, remedy=remedy) from None
-    if audio is None or audio.shape[-1] == 0 or not np.isfinite(audio).all():
-        raise DataError("audio that is empty or not finite", file=source, utterance=cut.id, remedy=remedy)
-    if active_power(audio[0]) <= 0:
+    audio = load_samples(cut, RATE)
+    if active_power(audio) <= 0:
+        source = str(cut.recording.sources[0].source)
         raise DataError("audio that is silent", file=source, utterance=cut.id, remedy="leave this utterance out")
-    return audio[0]
+    return audio
 
 
 def _source(cut: MonoCut) -> str:
