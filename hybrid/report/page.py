@@ -1,0 +1,84 @@
+"""The report of a run: one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, List, Optional, Tuple
+
+from hybrid.io import PathLike, write_text
+from hybrid.report import recognition, running, training
+from hybrid.report.gather import Material, gather
+from hybrid.report.html import Markup, esc, join, none, tag, warning
+from hybrid.report.style import CSS
+
+Section = Tuple[str, str, Callable[[Material], Markup]]
+
+SECTIONS: Tuple[Section, ...] = (
+    ("wer", "Word error rates", recognition.wer_section),
+    ("speakers", "Speakers", recognition.speaker_section),
+    ("words", "Word confusions", recognition.confusion_section),
+    ("scales", "Scales chosen", recognition.scale_section),
+    ("curves", "Training curves", training.curve_section),
+    ("gmm", "GMM passes", training.gmm_section),
+    ("senones", "Senone occupancy", training.senone_section),
+    ("phones", "Phone confusions", training.phone_section),
+    ("problems", "Problems found", running.problem_section),
+    ("stages", "Stages", running.stage_section),
+    ("origin", "Versions, seed, commands", running.origin_section),
+)
+
+
+def write_report(exp: PathLike, title: Optional[str] = None) -> Path:
+    """Writes EXP/report/index.html from what lies in the run's folder; returns its path.
+
+    A part that is absent is said to be; a file that cannot be read is named at the head of the page. Raises DiskError.
+    """
+    material = gather(exp)
+    path = Path(exp) / "report" / "index.html"
+    write_text(path, render(material, title or f"Run {Path(exp).resolve().name}"))
+    return path
+
+
+def render(material: Material, title: str) -> str:
+    bodies = [(name, heading, _section(material, make)) for name, heading, make in SECTIONS]
+    # after the sections: a part that could not be made is among the notes then
+    notes = [warning("Not all could be shown:", tag("ul", *(tag("li", note) for note in material.notes)))]
+    links = join((tag("a", heading, href=f"#{name}") for name, heading, _ in bodies), " ")
+    body = join(
+        [
+            tag("header", tag("h1", title), _summary(material), tag("nav", links)),
+            *(notes if material.notes else []),
+            *(tag("section", tag("h2", heading), content, id=name) for name, heading, content in bodies),
+        ],
+        "\n",
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{esc(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _section(material: Material, make: Callable[[Material], Markup]) -> Markup:
+    # Files of another version, or edited by hand, may hold anything; one odd value must not cost the whole page.
+    try:
+        return make(material)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        name = make.__name__.replace("_", " ")
+        material.notes.append(f"{name}: a file holds what is not expected there ({type(error).__name__}: {error})")
+        return none("This part could not be made: see the note at the head of the page.")
+
+
+def _summary(material: Material) -> Markup:
+    said: List[str] = []
+    commits = material.distinct("commit")
+    if commits:
+        said.append(f"commit {', '.join(str(commit)[:12] for commit in commits)}")
+    if material.seeds():
+        said.append(f"seed {', '.join(map(str, material.seeds()))}")
+    done = sum(mark.get("state") == "done" for mark in material.marks)
+    if material.marks:
+        said.append(f"{done} of {len(material.marks)} stages done")
+    if material.problems:
+        said.append(f"{len(material.problems)} problems noted")
+    return tag("p", " · ".join(said) or "nothing has run yet", cls="soft")
