@@ -169,5 +169,6 @@ def _head(found: re.Match) -> str:
 
 
 def _plain(text: Optional[str]) -> str:
-    """matplotlib takes $...$ for mathematics."""
-    return str(text).replace("$", r"\$")
+    """matplotlib takes $...$ for mathematics; and a name longer than the figure would leave no room for it."""
+    short = str(text) if len(str(text)) <= 30 else str(text)[:29] + "…"
+    return short.replace("$", r"\$")

@@ -48,7 +48,7 @@ def _wer_table(
         row: List[Any] = [system]
         for condition in conditions:
             before = systems[k - 1] if k else None
-            p = _p_value(material, before, system, condition, name, tuned_on) if before else None
+            p = p_value(material, before, system, condition, name, tuned_on) if before else None
             row.append(_wer_cell(found.get((system, condition)), best[condition], p, before))
         rows.append(row)
     return table(["system", *conditions], rows, cls="wer")
@@ -73,7 +73,7 @@ def _wer_cell(cell: Optional[Dict[str, Any]], best: float, p: Optional[float], b
     return tag("td", number, " ", change, *lines)
 
 
-def _p_value(
+def p_value(
     material: Material, before: str, system: str, condition: str, name: str, tuned_on: str
 ) -> Optional[float]:
     pair = [material.decodes.get((which, condition, name, tuned_on)) for which in (before, system)]
