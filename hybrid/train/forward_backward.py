@@ -11,9 +11,13 @@ T [K, N] the matrix of arc probabilities from a state to a slot, node(k) and pdf
     u_t = T alpha_t,      alpha_{t+1}(j) = sum over slots k of node j of  u_t(k) e^{x[t, pdf(k)]}.
 
 A pdf per slot is as good as a pdf per state, and spares the copy of all leaving arcs that splitting a state
-into "just entered" and "looped" would cost. The two passes are a product with a sparse matrix per frame,
-for all sequences of the batch at once (columns), in the probability domain: no exponential per arc, which is
-what makes it fast. Going back, with w_t(k) = e^{x[t, pdf(k)]} beta_{t+1}(node(k)),
+into "just entered" and "looped" would cost. Slots are laid out in *layers*: the first holds one slot of
+every node, in the order of the nodes, the next a second slot of those nodes that have one, and so on (gaps
+are filled with slots without arcs). Sums over a node's slots are then sums of slices.
+
+The two passes are a product with a sparse matrix per frame, for all sequences of the batch at once
+(columns), in the probability domain: no exponential per arc, which is what makes it fast. Going back, with
+w_t(k) = e^{x[t, pdf(k)]} beta_{t+1}(node(k)),
 
     beta_T(i) = final(i),   beta_t = T' w_t,   and the posterior of slot k at frame t is u_t(k) w_t(k) / Z.
 
@@ -54,10 +58,8 @@ TOLERANCE = 1e-3  # how far from one the posteriors of a frame may sum
 class _Tensors:
     arcs: torch.Tensor  # T, CSR [K, N]
     arcs_back: torch.Tensor  # its transpose
-    to_node: torch.Tensor  # CSR [N, K] of ones
     to_pdf: torch.Tensor  # CSR [num_pdfs, K] of ones
     slot_pdf: torch.Tensor  # [K]
-    slot_node: torch.Tensor  # [K]
     start: torch.Tensor  # [N, 1]
     final: torch.Tensor  # [N, 1]
     leak: Optional[torch.Tensor]  # eps pi, [N, 1]
@@ -84,23 +86,46 @@ class SharedGraph:
             )
         self.leaky = leaky
         self.leak_to = None if leak_to is None or leaky == 0.0 else np.exp(leak_to)
-        keys, slot = np.unique(fsa.dst.astype(np.int64) * num_pdfs + fsa.pdf, return_inverse=True)
-        self._slot_node = keys // num_pdfs
-        self._slot_pdf = keys % num_pdfs
-        self._slot = slot.reshape(-1)
+        self._lay_out()
         self._made: Dict[Tuple[torch.device, torch.dtype], _Tensors] = {}
+        self._kept: Dict[Tuple[torch.device, torch.dtype], torch.Tensor] = {}
         self.k2_fsa: Any = None  # kept by k2_engine.py
         self.retried = 0  # sequences that float32 could not hold
 
     def __getstate__(self) -> Dict[str, Any]:
         # What can be made again, and cannot travel to another process.
-        return {**self.__dict__, "_made": {}, "k2_fsa": None}
+        return {**self.__dict__, "_made": {}, "_kept": {}, "k2_fsa": None}
+
+    def _lay_out(self) -> None:
+        """_slot [arcs], _slot_pdf [K], _layers: (first slot, first node, end node) of each."""
+        # Slots by node; rank: the how-manieth slot of its node.
+        keys, slot = np.unique(self.fsa.dst.astype(np.int64) * self.num_pdfs + self.fsa.pdf, return_inverse=True)
+        node, pdf = keys // self.num_pdfs, keys % self.num_pdfs
+        rank = np.arange(len(keys)) - np.searchsorted(node, node)
+        self._layers: List[Tuple[int, int, int]] = [(0, 0, self.fsa.num_states)]
+        size = self.fsa.num_states
+        for number in range(1, int(rank.max(initial=0)) + 1):
+            low, high = int(node[rank == number].min()), int(node[rank == number].max()) + 1
+            self._layers.append((size, low, high))
+            size += high - low
+        offset = np.asarray([first - low for first, low, _ in self._layers])
+        place = offset[rank] + node
+        self._slot = place[slot.reshape(-1)]
+        self._slot_pdf = np.zeros(size, dtype=np.int64)
+        self._slot_pdf[place] = pdf
+
+    def _memory(self, size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Kept from call to call: fresh pages for every batch cost as much as the arithmetic."""
+        kept = self._kept.get((device, dtype))
+        if kept is None or len(kept) < size:
+            kept = self._kept[(device, dtype)] = torch.empty(size, dtype=dtype, device=device)
+        return kept
 
     def _tensors(self, device: torch.device, dtype: torch.dtype) -> _Tensors:
         if (device, dtype) not in self._made:
             from scipy.sparse import csr_matrix
 
-            slots, states = len(self._slot_node), self.fsa.num_states
+            slots, states = len(self._slot_pdf), self.fsa.num_states
             each = np.arange(slots)
             arcs = csr_matrix((np.exp(self.fsa.logw), (self._slot, self.fsa.src)), shape=(slots, states))
             ones = np.ones(slots)
@@ -122,10 +147,8 @@ class SharedGraph:
             self._made[(device, dtype)] = _Tensors(
                 arcs=sparse(arcs),
                 arcs_back=sparse(arcs.T.tocsr()),
-                to_node=sparse(csr_matrix((ones, (self._slot_node, each)), shape=(states, slots))),
                 to_pdf=sparse(csr_matrix((ones, (self._slot_pdf, each)), shape=(self.num_pdfs, slots))),
                 slot_pdf=torch.as_tensor(self._slot_pdf, device=device),
-                slot_node=torch.as_tensor(self._slot_node, device=device),
                 start=column(start / start.sum()),
                 final=column(np.exp(self.fsa.final)),
                 leak=None if self.leak_to is None else column(self.leaky * self.leak_to),
@@ -138,7 +161,8 @@ class SharedGraph:
         """logits [B, T, num_pdfs], lengths [B] -> (log Z [B] float64, posteriors [B, T, num_pdfs]).
 
         Posteriors sum to one in every frame of a sequence and are 0 in the padding. A sequence shorter than
-        the graph's shortest path has log Z = -inf and posteriors 0. dtype: what to begin with (default: float64 for float64 logits, else float32).
+        the graph's shortest path has log Z = -inf and posteriors 0.
+        dtype: what to begin with (default: float64 for float64 logits, else float32).
         """
         if dtype is None:
             dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
@@ -178,60 +202,77 @@ class SharedGraph:
         outputs = torch.exp(outputs - best).contiguous()
         best = best[:, 0].to(torch.float64)
 
+        # u_t of a segment and one more [K, B] to work in.
+        slots, states = len(self._slot_pdf), self.fsa.num_states
+        size = slots * count
+        fits = MAX_BYTES // (size * torch.empty(0, dtype=dtype).element_size()) - 1
+        segment = longest if longest <= fits else max(int(longest**0.5), 1)
+        memory = self._memory((segment + 1) * size, device, dtype)
+
         def emitted(t: int) -> torch.Tensor:
-            """e^x of every slot, [K, running]."""
-            return outputs[t, :, : running[t]].contiguous().index_select(0, g.slot_pdf)
+            """e^x of every slot, [K, running], in the place to work in."""
+            place = memory[segment * size : segment * size + slots * running[t]].view(slots, running[t])
+            return torch.index_select(outputs[t, :, : running[t]].contiguous(), 0, g.slot_pdf, out=place)
 
-        # Kept of the forward pass: alpha at the beginning of every segment, u and s in the last segment.
-        size = torch.empty(0, dtype=dtype).element_size() * len(self._slot_node) * count
-        segment = longest if size * longest <= MAX_BYTES else max(int(longest**0.5), 1)
-        begins = list(range(0, longest, segment))
-        ends = torch.zeros(count, dtype=dtype, device=device)  # sum_j alpha_T(j) final(j)
+        def kept(t: int) -> torch.Tensor:
+            """The place of u_t, [K, running]."""
+            begin = (t % segment) * size
+            return memory[begin : begin + slots * running[t]].view(slots, running[t])
+
         scores = torch.full((count,), float(np.log(np.exp(self.fsa.start).sum())), dtype=torch.float64, device=device)
+        ends = torch.zeros(count, dtype=dtype, device=device)  # sum_j alpha_T(j) final(j)
+        sums: List[torch.Tensor] = []  # s_t
 
-        def forward(first: int, alpha: torch.Tensor, once: bool) -> Tuple[List[torch.Tensor], ...]:
-            """One segment: its u_t, its s_t, and [the alpha after it]; `once` adds to the scores."""
-            kept, sums = [], []
+        def forward(first: int, alpha: torch.Tensor) -> torch.Tensor:
+            """Frames of the segment that begins at `first`; returns the alpha after it."""
             for t in range(first, min(first + segment, longest)):
+                now, after = running[t], running[t + 1]
                 if g.leak is not None:
                     alpha = alpha + g.leak
-                kept.append(g.arcs @ alpha)
-                alpha = g.to_node @ (kept[-1] * emitted(t))
-                sums.append(alpha.sum(0))
-                alpha = alpha / sums[-1]
-                now, after = running[t], running[t + 1]
-                if once:
-                    scores[:now] += torch.log(sums[-1]).to(torch.float64) + best[t, :now]
+                u = kept(t)
+                torch.addmm(u, g.arcs, alpha, beta=0, out=u)
+                v = emitted(t).mul_(u)
+                for begin, low, high in self._layers[1:]:
+                    v[low:high] += v[begin : begin + high - low]
+                if t == len(sums):  # the first time here
+                    sums.append(v[:states].sum(0))
+                    scores[:now] += torch.log(sums[t]).to(torch.float64) + best[t, :now]
+                alpha = v[:states] / sums[t]
                 if after < now:
-                    if once:
-                        ends[after:now] = (g.final * alpha[:, after:]).sum(0)
+                    ends[after:now] = (g.final * alpha[:, after:]).sum(0)
                     alpha = alpha[:, :after].contiguous()
-            return kept, sums, [alpha]
+            return alpha
 
+        begins = list(range(0, longest, segment))
         starts = [g.start.expand(-1, count).contiguous()]
         for first in begins:
-            us, sums, after_segment = forward(first, starts[-1], True)
-            starts += after_segment
+            starts.append(forward(first, starts[-1]))
         scores += torch.log(ends).to(torch.float64)
 
-        shape = (count, logits.shape[1], self.num_pdfs)
-        posteriors = torch.zeros(shape, dtype=torch.promote_types(dtype, logits.dtype), device=device)
-        beta = torch.empty(self.fsa.num_states, 0, dtype=dtype, device=device)
-        for number, first in reversed(list(enumerate(begins))):
-            if number < len(begins) - 1:
-                us, sums, _ = forward(first, starts[number], False)
-            for t in reversed(range(first, first + len(us))):
-                if beta.shape[1] < running[t]:
-                    beta = torch.cat([beta, g.final / ends[beta.shape[1] : running[t]]], 1)
-                w = emitted(t) * (beta / sums[t - first]).index_select(0, g.slot_node)
-                share = g.to_pdf @ (us[t - first] * w)
-                posteriors[: running[t], t] = share.T.to(posteriors.dtype)
+        # Posteriors take the place of the outputs, which are not needed any more.
+        beta = torch.empty(states, 0, dtype=dtype, device=device)
+        for first in reversed(begins):
+            if first != begins[-1]:
+                forward(first, starts[first // segment])
+            for t in reversed(range(first, min(first + segment, longest))):
+                now = running[t]
+                if beta.shape[1] < now:
+                    beta = torch.cat([beta, g.final / ends[beta.shape[1] : now]], 1)
+                beta = beta / sums[t]
+                w = emitted(t)
+                for begin, low, high in self._layers:
+                    w[begin : begin + high - low] *= beta[low:high]
+                outputs[t, :, :now] = g.to_pdf @ kept(t).mul_(w)
+                outputs[t, :, now:] = 0.0
                 beta = g.arcs_back @ w
                 if g.leak is not None:
                     beta = beta + (g.leak * beta).sum(0)
         back = torch.empty_like(sorting)
         back[sorting] = torch.arange(count, device=device)
-        return scores[back], posteriors[back]
+        posteriors = outputs.permute(2, 0, 1)[back].to(torch.promote_types(dtype, logits.dtype))
+        if longest < logits.shape[1]:
+            posteriors = torch.nn.functional.pad(posteriors, (0, 0, 0, logits.shape[1] - longest))
+        return scores[back], posteriors.contiguous()
 
 
 class Graph(Protocol):

@@ -51,9 +51,7 @@ def check_outputs(logits: torch.Tensor, lengths: torch.Tensor, num_pdfs: int, nu
 def _log_sum(values: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
     """out[i] = log sum of exp(values[k]) over the k with index[k] == i; -inf where there is none."""
     top = torch.full((size,), float("-inf"), dtype=values.dtype, device=values.device)
-    with warnings.catch_warnings():  # torch 1.13 calls it a beta once per process
-        warnings.simplefilter("ignore")
-        top = top.scatter_reduce(0, index, values, "amax")
+    top = top.scatter_reduce(0, index, values, "amax")
     top = torch.where(torch.isinf(top), torch.zeros_like(top), top)
     total = torch.zeros_like(top).index_add_(0, index, torch.exp(values - top[index]))
     return torch.log(total) + top
@@ -79,7 +77,11 @@ class GraphBatch:
         Posteriors sum to one in every frame of a sequence and are 0 in the padding. A sequence that its
         graph does not accept has score -inf and posteriors 0: `Fsa.min_frames` tells beforehand.
         """
-        frames = check_outputs(logits, lengths, self.num_pdfs, len(self.graphs))
+        with warnings.catch_warnings():  # torch 1.13 calls scatter_reduce a beta, once per process
+            warnings.simplefilter("ignore")
+            return self._both_passes(logits, check_outputs(logits, lengths, self.num_pdfs, len(self.graphs)))
+
+    def _both_passes(self, logits: torch.Tensor, frames: List[int]) -> Tuple[torch.Tensor, torch.Tensor]:
         device, num_pdfs, count = logits.device, self.num_pdfs, len(frames)
         # Longest first: the sequences still running at a frame are then a prefix of states and of arcs.
         order = sorted(range(count), key=lambda b: -frames[b])
@@ -105,30 +107,31 @@ class GraphBatch:
         running = [int((ordered > t).sum()) for t in range(longest)]
         outputs = logits.detach().transpose(0, 1).reshape(logits.shape[1], -1)  # [T, B * num_pdfs]
 
-        windows = None
+        windows: Optional[Tuple[torch.Tensor, torch.Tensor]] = None
         if any(graph.first is not None for graph in graphs):
             never = 2**30
             low = together([np.zeros(g.num_states) if g.first is None else g.first for g in graphs], torch.int64)
             high = together([np.full(g.num_states, never) if g.last is None else g.last for g in graphs], torch.int64)
             windows = (low, high)
 
-        def outside(t: int, states: int) -> torch.Tensor:
-            return (windows[0][:states] > t) | (windows[1][:states] < t)
+        def inside(values: torch.Tensor, t: int, states: int) -> torch.Tensor:
+            """`values` of all states, -inf for those of the running ones whose window does not hold frame t."""
+            if windows is None:
+                return values
+            outside = (windows[0][:states] > t) | (windows[1][:states] < t)
+            return torch.cat([values[:states].masked_fill(outside, float("-inf")), values[states:]])
 
         leak = None if self.leak is None else together([self.leak] * count, torch.float64)
 
         alphas = [start]
-        scored: List[torch.Tensor] = []  # per frame: logw + x[t, pdf] of the running arcs
+        scored = outputs[:longest, column] + weight  # logw + x[t, pdf] of every arc
         for t in range(longest):
             states, arcs = int(state_ends[running[t]]), int(arc_ends[running[t]])
-            scored.append(weight[:arcs] + outputs[t, column[:arcs]])
             if leak is not None:
                 total = _log_sum(alphas[t][:states], sequence[:states], count)
                 jumped = torch.logaddexp(alphas[t][:states], total[sequence[:states]] + leak[:states])
                 alphas[t] = torch.cat([jumped, alphas[t][states:]])
-            after = _log_sum(alphas[t][src[:arcs]] + scored[t], dst[:arcs], states)
-            if windows is not None:
-                after = after.masked_fill(outside(t + 1, states), float("-inf"))
+            after = inside(_log_sum(alphas[t][src[:arcs]] + scored[t, :arcs], dst[:arcs], states), t + 1, states)
             # Sequences that have ended keep their last alpha.
             alphas.append(after if states == len(start) else torch.cat([after, alphas[t][states:]]))
         score = _log_sum(alphas[longest] + final, sequence, count)
@@ -136,21 +139,21 @@ class GraphBatch:
         # Minus the score from the start: arcs of a sequence with no path would give inf - inf.
         accepted = torch.isfinite(score)
         beta = final - torch.where(accepted, score, torch.zeros_like(score))[sequence]
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        posteriors = torch.zeros(logits.shape[1], count * num_pdfs, dtype=dtype, device=device)
         for t in reversed(range(longest)):
             states, arcs = int(state_ends[running[t]]), int(arc_ends[running[t]])
-            if windows is not None:
-                # An arc that leaves the window has no share, though what follows it would have weight.
-                beta = torch.cat([beta[:states].masked_fill(outside(t + 1, states), float("-inf")), beta[states:]])
-            onward = scored[t] + beta[dst[:arcs]]
-            share = torch.exp(alphas[t][src[:arcs]] + onward)
-            posteriors[t].index_add_(0, column[:arcs], share.to(dtype))
+            # An arc that leaves its window has no share, though what follows it would have weight.
+            onward = scored[t, :arcs] + inside(beta, t + 1, states)[dst[:arcs]]
+            scored[t, :arcs] = alphas[t][src[:arcs]] + onward
+            scored[t, arcs:] = float("-inf")
             before = _log_sum(onward, src[:arcs], states)
             if leak is not None:
                 jump = _log_sum(before + leak[:states], sequence[:states], count)
                 before = torch.logaddexp(before, jump[sequence[:states]])
             beta = before if states == len(start) else torch.cat([before, beta[states:]])
+        # What were scores have become log posteriors of arcs.
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        posteriors = torch.zeros(logits.shape[1], count * num_pdfs, dtype=dtype, device=device)
+        posteriors[:longest].scatter_add_(1, column.expand(longest, -1), torch.exp(scored).to(dtype))
         posteriors = posteriors.view(logits.shape[1], count, num_pdfs).transpose(0, 1)
         scores = torch.empty_like(score)
         scores[torch.as_tensor(order, device=device)] = score
