@@ -82,7 +82,7 @@ def occupancy(counts: Sequence[float]) -> str:
 def matrix(names: Sequence[str], values: np.ndarray) -> str:
     """A confusion matrix [reference, recognised], each row as shares of its sum; colour by square root of the share."""
     shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-30)
-    size = min(7.4, 1.6 + 0.17 * len(names))
+    size = min(7.4, max(4.0, 1.6 + 0.17 * len(names)))
     figure, (axis,) = _figure(1, size, size)
     # one colour of varying opacity, in cells: an image would carry a background of its own
     axis.set_xlim(-0.5, len(names) - 0.5)

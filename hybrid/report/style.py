@@ -67,6 +67,8 @@ svg.plot text { font-family: inherit !important; }
   :root { --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --band: #f2f2f2; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav { display: none; }
+  th, td { padding: .15rem .5rem; }
+  .columns { grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); }
   .scroll { max-height: none; overflow: visible; }
   thead th { position: static; }
   h2, h3, summary { break-after: avoid; }
