@@ -53,7 +53,7 @@ def test_engines_agree(world, options):
         gradient = torch.autograd.grad(loss.value, (x, y) if options else (x,))
         results.append((loss, gradient))
     for loss, gradient in results[1:]:
-        assert float(loss.value) == pytest.approx(float(results[0][0].value), rel=1e-4)
+        assert loss.value.item() == pytest.approx(float(results[0][0].value), rel=1e-4)
         assert loss.stats == pytest.approx(results[0][0].stats, rel=1e-4)
         for mine, theirs in zip(gradient, results[0][1], strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
@@ -88,7 +88,7 @@ def test_objective_is_never_positive_and_stats_add_up(world):
         loss = LfMmi(denominator, num_pdfs, l2_output=0.5)({"logits": outputs(world, 3, scale)}, batch)
         assert loss.stats["objective"] <= 1e-2
         assert loss.stats["objective"] == pytest.approx(loss.stats["num"] - loss.stats["den"])
-        assert float(loss.value) == pytest.approx(-loss.stats["objective"] + 0.5 * loss.stats["l2"], rel=1e-5)
+        assert loss.value.item() == pytest.approx(-loss.stats["objective"] + 0.5 * loss.stats["l2"], rel=1e-5)
         assert loss.frames == float(batch.lengths.sum())
 
 
@@ -218,5 +218,5 @@ def test_criterion_can_be_sent_to_another_process(world):
     num_pdfs, denominator, batch = world
     criterion = LfMmi(denominator, num_pdfs, leaky=1e-5)
     x = outputs(world, 5)
-    value = float(criterion({"logits": x}, batch).value)
+    value = criterion({"logits": x}, batch).value.item()
     assert float(pickle.loads(pickle.dumps(criterion))({"logits": x}, batch).value) == value
