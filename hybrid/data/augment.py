@@ -17,7 +17,6 @@ killed goes on with the files that are there, and a file of other settings is ma
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import asdict, dataclass, replace
@@ -25,17 +24,17 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
-import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording
 from lhotse.utils import fastcopy
 from scipy import signal
 
 from hybrid.data.audio import load_samples
+from hybrid.data.flac import description_of, write_flac
 from hybrid.data.measured import MeasuredRooms
-from hybrid.data.noise import NoiseLibrary, active_power, mix
+from hybrid.data.noise import Noise, NoiseLibrary, active_power, mix
 from hybrid.data.rooms import LEAD, RATE, Rooms, SimulatedRooms, stable_rng
 from hybrid.errors import ConfigError, DataError, HybridError
-from hybrid.io import Problems, atomic_write
+from hybrid.io import Problems
 
 VERSION = 1  # raise it when the same settings would give other samples
 PEAK = 0.99
@@ -157,22 +156,24 @@ def _augment(
         if cut.id in clean:
             raise DataError("two cuts of one id", utterance=cut.id, remedy="make the ids of the corpus unique")
         clean[cut.id] = cut
-    done: Dict[str, Union[Dict[str, Any], HybridError]] = {}
+    done: Dict[str, Dict[str, Any]] = {}
+    problems_of: Dict[str, HybridError] = {}
     for results in _run(job, list(clean.values()), executor):
         for cut_id, result in results:
-            if isinstance(result, HybridError) and problems is None:
-                raise result
-            done[cut_id] = result
+            if isinstance(result, HybridError):
+                if problems is None:
+                    raise result
+                problems_of[cut_id] = result
+            else:
+                done[cut_id] = result
         if progress is not None:
             progress(len(results))
     twins = []
     for cut_id, cut in clean.items():
-        result = done[cut_id]
-        if isinstance(result, HybridError):
-            assert problems is not None  # else it was raised above
-            problems.add(cut_id, str(result), result.file)
-        else:
-            twins.append(_twin(job, cut, result))
+        if cut_id in done:
+            twins.append(_twin(job, cut, done[cut_id]))
+        elif problems is not None:
+            problems.add(cut_id, str(problems_of[cut_id]), problems_of[cut_id].file)
     return CutSet.from_cuts(twins)
 
 
@@ -213,10 +214,7 @@ def _run(job: _Job, cuts: Sequence[MonoCut], executor: Optional[Executor]) -> It
 def _process(job: _Job, cuts: Sequence[MonoCut]) -> List[Tuple[str, Union[Dict[str, Any], HybridError]]]:
     results: List[Tuple[str, Union[Dict[str, Any], HybridError]]] = []
     for cut in cuts:
-        try:
-            results.append((cut.id, _one(job, cut)))
-        except DataError as error:
-            results.append((cut.id, error))
+        results.append((cut.id, _one(job, cut)))
     return results
 
 
@@ -224,25 +222,32 @@ def _path(job: _Job, cut: MonoCut) -> Path:
     return job.out_dir / f"{job.twin_id(cut.id)}.flac"
 
 
-def _one(job: _Job, cut: MonoCut) -> Dict[str, Any]:
-    """Writes the twin of one cut unless it is there already; returns its custom fields."""
+def _one(job: _Job, cut: MonoCut) -> Union[Dict[str, Any], HybridError]:
+    """Writes the twin of one cut unless it is there already; returns its custom fields, or why it cannot be used.
+
+    A noise or a response that is broken is raised, and stops the stage: it would spoil cut after cut.
+    """
     path = _path(job, cut)
     fingerprint = f"{job.settings} {cut.start:g} {cut.duration:g} {_source(cut)}"
-    there = _already(path, fingerprint)
+    there = description_of(path, fingerprint)
     if there is not None:
         return there
     rng = job.rng(cut.id)
     key = job.rooms.choose(rng)  # first, as in _run: the same room
     prescription = job.prescription
-    speech = load(cut)
+    try:
+        speech = _speech(cut)
+    except DataError as error:
+        return error
     ratio = float(rng.uniform(*prescription.snr))
     gain = float(rng.uniform(*prescription.gain))
     count = int(rng.integers(prescription.noises[0], prescription.noises[1] + 1))
     place = job.rooms.open(key).place(rng, count)
     heard = signal.oaconvolve(speech, place.talker)[LEAD : LEAD + len(speech)].astype(np.float32)
     chosen = job.noises.draw(rng, count, prescription.kinds)
-    parts = [_heard_noise(noise.segment, rng, response, len(speech)) for noise, response in
-             zip(chosen, place.noises, strict=True)]
+    parts = [
+        _heard_noise(noise, rng, response, len(speech)) for noise, response in zip(chosen, place.noises, strict=True)
+    ]
     levels = [float(rng.uniform(-prescription.relative_level, prescription.relative_level)) for _ in chosen]
     mixed, _ = mix(heard, parts, levels, ratio)
     scale = np.sqrt(active_power(speech) / active_power(heard)) * 10 ** (gain / 20)
@@ -258,36 +263,22 @@ def _one(job: _Job, cut: MonoCut) -> Dict[str, Any]:
         "gain": round(float(10 * np.log10(scale**2 * active_power(heard) / active_power(speech))), 3),
         **place.description,
     }
-    buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", samplerate=RATE, channels=1, format="FLAC", subtype="PCM_16") as file:
-        file.comment = json.dumps({"made_from": fingerprint, "samples": len(mixed), "custom": custom})
-        file.write(mixed * scale)
-    with atomic_write(path) as stream:
-        stream.write(buffer.getvalue())
+    write_flac(path, mixed * scale, RATE, fingerprint, custom)
     return custom
 
 
-def _heard_noise(
-    segment: Callable[[np.random.Generator, int], np.ndarray],
-    rng: np.random.Generator,
-    response: np.ndarray,
-    samples: int,
-) -> np.ndarray:
+def _heard_noise(noise: Noise, rng: np.random.Generator, response: np.ndarray, samples: int) -> np.ndarray:
     """A noise in the room, its reverberation already there at the first sample."""
     before = len(response) - 1
-    return signal.oaconvolve(segment(rng, before + samples), response)[before : before + samples].astype(np.float32)
+    dry = noise.segment(rng, before + samples)
+    return signal.oaconvolve(dry, response)[before : before + samples].astype(np.float32)
 
 
-def load(cut: MonoCut) -> np.ndarray:
+def _speech(cut: MonoCut) -> np.ndarray:
     """float32 [samples] at 16 kHz. Raises DataError where the audio is missing, broken, empty or silent."""
     if not cut.has_recording:
-        remedy = "see that the corpus is unpacked completely"
-        raise DataError("a cut without a recording", utterance=cut.id, remedy=remedy)
-    audio = load_samples(cut, RATE)
-    if active_power(audio) <= 0:
-        source = str(cut.recording.sources[0].source)
-        raise DataError("audio that is silent", file=source, utterance=cut.id, remedy="leave this utterance out")
-    return audio
+        raise DataError("a cut without a recording", utterance=cut.id, remedy="leave this utterance out")
+    return load_samples(cut, RATE)
 
 
 def _source(cut: MonoCut) -> str:
@@ -296,20 +287,6 @@ def _source(cut: MonoCut) -> str:
         return "memory"
     path = Path(cut.recording.sources[0].source)
     return f"{path.name} {path.stat().st_size if path.is_file() else 0}"
-
-
-def _already(path: Path, fingerprint: str) -> Optional[Dict[str, Any]]:
-    """The custom fields of a twin that an earlier run has made of the same cut with the same settings."""
-    if not path.is_file():
-        return None
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            made = json.loads(file.comment)
-            if made["made_from"] == fingerprint and file.frames == made["samples"]:
-                return made["custom"]
-    except (soundfile.LibsndfileError, ValueError, KeyError, TypeError):
-        pass  # not one of ours, or not whole: it is made again
-    return None
 
 
 def _twin(job: _Job, cut: MonoCut, custom: Dict[str, Any]) -> MonoCut:

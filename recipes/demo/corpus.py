@@ -8,7 +8,6 @@ alignment, and its custom field `pronunciations` ([word, phone, ...] each) says 
 
 from __future__ import annotations
 
-import io
 import json
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
@@ -16,15 +15,14 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 
 import numpy as np
-import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.supervision import AlignmentItem
 from scipy import signal
 
+from hybrid.data.flac import description_of, write_flac
 from hybrid.data.noise import active_power
 from hybrid.data.rooms import RATE, stable_rng
 from hybrid.errors import ConfigError
-from hybrid.io import atomic_write
 from recipes.demo.grammar import sentence
 from recipes.demo.pronounce import SILENCE, align
 from recipes.demo.synth import Voice, library, speak
@@ -88,7 +86,7 @@ def _speaker(out_dir: str, seed: int, part: str, voice: Voice, seconds: float) -
         name = f"{voice.name}-{len(rows):03d}"
         path = Path(out_dir) / part / voice.name / f"{name}.flac"
         made_from = f"{VERSION} {seed} {json.dumps(asdict(voice))} {text}"
-        row = _already(path, made_from)
+        row = description_of(path, made_from)
         if row is None:
             row = _utterance(path, made_from, name, text, voice, own, microphone, background, level)
         row["path"] = str(path)
@@ -132,27 +130,8 @@ def _utterance(
         "words": [(w, round(s + shift, 4), round(d, 4)) for w, s, d, _ in words],
         "pronunciations": [[w, *p] for w, _, _, p in words if p],
     }
-    buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", samplerate=RATE, channels=1, format="FLAC", subtype="PCM_16") as file:
-        file.comment = json.dumps({"made_from": made_from, "row": row})
-        file.write(audio.astype(np.float32))
-    with atomic_write(path) as stream:
-        stream.write(buffer.getvalue())
+    write_flac(path, audio, RATE, made_from, row)
     return row
-
-
-def _already(path: Path, made_from: str) -> Optional[Dict[str, Any]]:
-    """The row of a file that an earlier run has written whole for the same seed, voice and text."""
-    if not path.is_file():
-        return None
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            comment = json.loads(file.comment)
-            if comment["made_from"] == made_from and comment["row"]["samples"] == file.frames:
-                return comment["row"]
-    except (soundfile.LibsndfileError, ValueError, KeyError, TypeError):
-        pass  # not one of ours, or not whole: it is made again
-    return None
 
 
 def _microphone(rng: np.random.Generator) -> np.ndarray:

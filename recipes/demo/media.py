@@ -7,18 +7,15 @@ a voice nor a piece.
 
 from __future__ import annotations
 
-import io
-import json
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple, Union
 
 import numpy as np
-import soundfile
 from scipy import signal
 
+from hybrid.data.flac import description_of, write_flac
 from hybrid.data.rooms import RATE, SimulatedRooms, stable_rng
-from hybrid.io import atomic_write
 from recipes.demo.synth import library, speak
 from recipes.demo.voices import speakers
 
@@ -98,14 +95,8 @@ def other_rooms(seed: int, number: Optional[int] = None) -> SimulatedRooms:
 
 def _piece(path: str, seed: int, part: str, kind: str, index: int, seconds: float) -> None:
     made_from = f"{VERSION} {seed} {part} {kind} {index} {seconds:g}"
-    file = Path(path)
-    if file.is_file():
-        try:
-            with soundfile.SoundFile(path) as there:
-                if json.loads(there.comment)["made_from"] == made_from and there.frames > 0:
-                    return
-        except (soundfile.LibsndfileError, ValueError, KeyError, TypeError):
-            pass  # not one of ours, or not whole: it is made again
+    if description_of(path, made_from) is not None:
+        return
     rng = stable_rng("media", seed, part, kind, index)
     samples = round(seconds * RATE)
     if kind == "music":
@@ -117,12 +108,7 @@ def _piece(path: str, seed: int, part: str, kind: str, index: int, seconds: floa
     else:
         audio = np.sum([talk(rng, samples, part, seed, 2) for _ in range(3)], axis=0)
     audio = 0.5 * audio / max(float(np.abs(audio).max()), 1e-9)
-    buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", samplerate=RATE, channels=1, format="FLAC", subtype="PCM_16") as out:
-        out.comment = json.dumps({"made_from": made_from})
-        out.write(audio.astype(np.float32))
-    with atomic_write(file) as stream:
-        stream.write(buffer.getvalue())
+    write_flac(path, audio, RATE, made_from)
 
 
 def talk(rng: np.random.Generator, samples: int, part: str, seed: int, voices: int) -> np.ndarray:

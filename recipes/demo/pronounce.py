@@ -96,7 +96,8 @@ def align(spoken: Spoken, accent: str) -> Tuple[Timed, List[Tuple[str, float, fl
         following = spoken.words[j][1] if j < len(spoken.words) else None
         span = phones[first[begin or 0] : first[following] if following is not None else len(phones)]
         heard = [phone for phone in span if phone[0] != SILENCE]
-        for word, own in zip(group, _part(heard, [alone(word, accent) for word in group]), strict=True):
+        parted = _part(heard, [alone(word, accent) for word in group]) if len(group) > 1 else [heard]
+        for word, own in zip(group, parted, strict=True):
             begun = own[0][1] if own else 0.0
             length = own[-1][1] + own[-1][2] - begun if own else 0.0
             words.append((word, begun, length, tuple(phone for phone, _, _ in own)))

@@ -118,6 +118,9 @@ def library() -> Any:
         )
     lib.espeak_SetSynthCallback(_callback)
     lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    # Breathy voices draw their noise from the C library's rand().
+    lib.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
+    lib.espeak_ng_SetRandSeed(1)
     _library = lib
     return lib
 
@@ -125,7 +128,7 @@ def library() -> Any:
 def forget() -> None:
     """Unloads eSpeak NG; the next call loads it again (some 2 ms).
 
-    Its noise and its pitch periods go on from where the utterance before has left them, in variables that neither
+    Its noises and pitch periods go on from where the utterance before has left them, in variables that neither
     espeak_Terminate nor espeak_ng_SetRandSeed resets. Only a library loaded afresh says the same text the same way
     whatever was said before, and on it rests that a run that was killed and resumed gives the same samples.
     """
