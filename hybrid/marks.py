@@ -117,6 +117,12 @@ class Book:
         for path in self._others(stage):
             path.unlink()
 
+    def renumber(self, stage: Stage) -> None:
+        """Puts a mark that stands under another number where it belongs now."""
+        mark = self.read(stage)
+        if mark is not None and self._others(stage):
+            self.write(stage, {**mark, "number": self.numbers[stage.name]})
+
     def remove(self, stage: Stage) -> None:
         for path in [self.path(stage), *self._others(stage)]:
             path.unlink(missing_ok=True)

@@ -84,6 +84,7 @@ def _run_one(book: Book, number: int, run: Run) -> None:
     state, why = book.state(stage)
     title = f"stage {number} {stage.name}"
     if state == "done":
+        book.renumber(stage)
         print(f"{title}: up to date", flush=True)
         return
     folder = run.dir(stage.name)

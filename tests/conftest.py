@@ -1,11 +1,43 @@
+"""What all tests share: the folder of real speech, and which tests the modern stack leaves out.
+
+Marks: `k2` needs k2 (skipped, with the reason, where it cannot be imported); `slow` is left out by `make modern`.
+"""
+
 from __future__ import annotations
 
+import importlib
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+# Before torch and numpy are loaded: tests run side by side, and threads that fight over cores cost more than they give.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+@cache
+def why_no_k2() -> str:
+    """Empty where k2 can be imported, else the reason."""
+    try:
+        importlib.import_module("k2")
+    except ImportError as error:
+        return f"needs k2 ({error})"
+    return ""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "k2: needs k2, which the modern stack lacks")
+    config.addinivalue_line("markers", "slow: takes more than some seconds; left out by `make modern`")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("k2") and why_no_k2():
+        pytest.skip(why_no_k2())
 
 
 @pytest.fixture(scope="session")
