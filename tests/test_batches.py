@@ -111,7 +111,7 @@ def test_bad_utterances(utterances, message):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"max_frames": 0}, {"max_frames": 10.5}, {"max_utterances": -1}, {"jitter": -0.1}]
+    "arguments", [{"max_frames": 0}, {"max_frames": 10.5}, {"max_utterances": -1}, {"jitter": -0.1}, {"seed": -1}]
 )
 def test_bad_settings(arguments):
     with pytest.raises(ConfigError, match=next(iter(arguments))):

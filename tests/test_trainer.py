@@ -294,6 +294,26 @@ def test_an_error_in_a_worker_comes_back(tmp_path):
     assert not torch.distributed.is_initialized()
 
 
+def test_what_cannot_be_sent_to_a_worker(tmp_path):
+    trainer = trainer_of(tmp_path, replace(SETTINGS, workers=2), criterion=lambda output, batch: None)
+    with pytest.raises(ConfigError, match="cannot be shared out"):
+        trainer.fit()
+
+
+def test_progress_is_told_of_every_update(tmp_path):
+    told = []
+
+    def progress(items, total, desc):
+        told.append([desc, total, 0])
+        for item in items:
+            yield item
+            told[-1][2] += 1
+
+    trainer_of(tmp_path, progress=progress).fit()
+    assert [desc for desc, _, _ in told] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert all(total == count > 3 for _, total, count in told)
+
+
 def test_batches_without_a_frame_that_counts(tmp_path):
     train = utterances_of(6, 1)
     for utterance in train[:5]:

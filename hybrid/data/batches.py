@@ -135,7 +135,7 @@ class Batches:
         self.utterances = list(utterances)
         check_utterances(self.utterances)
         self.max_frames = max_frames
-        self.seed = int(seed)
+        self.seed = check_seed(seed)
         self.shuffle = shuffle
         self.jitter = jitter
         self.max_utterances = max_utterances
@@ -187,6 +187,13 @@ class Batches:
             rng = np.random.default_rng([self.seed, 1, int(epoch), int(i)])
             features.append(self.transform(utterance.features, rng))
         return collate(chosen, features)
+
+
+def check_seed(seed: int) -> int:
+    """Raises ConfigError unless it is a whole number, 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ConfigError(f"the seed is {seed!r}", remedy="a whole number, 0 or more")
+    return int(seed)
 
 
 def check_utterances(utterances: Sequence[Utterance]) -> None:

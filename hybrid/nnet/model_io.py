@@ -1,9 +1,9 @@
 """A model on disk: a folder with everything needed to decode anywhere, and no pickles.
 
-    model.safetensors   parameters and buffers
-    config.json         {"format": 1, "kind": "lstm", "model": {...}, and what the caller adds}
-    senones/            tree, topology, transitions (Senones.save), priors.safetensors
-    features.json       the front end
+model.safetensors   parameters and buffers
+config.json         {"format": 1, "kind": "lstm", "model": {...}, and what the caller adds}
+senones/            tree, topology, transitions (Senones.save), priors.safetensors
+features.json       the front end
 """
 
 from __future__ import annotations

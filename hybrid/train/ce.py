@@ -39,9 +39,7 @@ class CrossEntropy:
         # [B, T] -> the frames that count only: padding costs nothing in the softmax.
         keep = pdfs != IGNORE
         picked, wanted = logits[keep], pdfs[keep]
-        value = torch.nn.functional.cross_entropy(
-            picked, wanted, reduction="sum", label_smoothing=self.label_smoothing
-        )
+        value = torch.nn.functional.cross_entropy(picked, wanted, reduction="sum", label_smoothing=self.label_smoothing)
         with torch.no_grad():
             correct = float((picked.argmax(dim=-1) == wanted).sum())
         return Loss(value=value, frames=float(wanted.numel()), stats={"correct": correct})

@@ -25,9 +25,7 @@ PathLike = Union[str, "os.PathLike[str]"]
 _REMEDY = "delete it and run the stage again: training starts from the beginning"
 
 
-def save_checkpoint(
-    path: PathLike, model: nn.Module, optimizer: torch.optim.Optimizer, state: Dict[str, Any]
-) -> None:
+def save_checkpoint(path: PathLike, model: nn.Module, optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> None:
     """state: anything that JSON holds."""
     arrays = {f"model.{name}": array for name, array in state_arrays(model).items()}
     tensors, scalars, groups = _flatten(optimizer)

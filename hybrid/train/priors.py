@@ -1,6 +1,6 @@
 """Priors of pdfs: what a CE-trained model's posteriors are divided by to become (scaled) likelihoods.
 
-    log p(x | s) = log p(s | x) - log p(s) + const        (Bourlard and Morgan 1994)
+log p(x | s) = log p(s | x) - log p(s) + const        (Bourlard and Morgan 1994)
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ def count_priors(
         pdfs = pdfs[pdfs != IGNORE]
         if pdfs.size and (pdfs.min() < 0 or pdfs.max() >= num_pdfs):
             raise DataError(
-                f"an alignment has pdf {int(pdfs.max()) if pdfs.max() >= num_pdfs else int(pdfs.min())} "
-                f"of {num_pdfs}",
+                f"an alignment has pdf {int(pdfs.max()) if pdfs.max() >= num_pdfs else int(pdfs.min())} of {num_pdfs}",
                 remedy="alignment and tree do not belong together: run the senones stage again",
             )
         counts += np.bincount(pdfs, minlength=num_pdfs)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Protocol, Tuple
 
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hybrid.data.batches import Batch, Batches, Epoch
+from hybrid.data.batches import Batch, Batches, Epoch, check_seed
 from hybrid.errors import ConfigError, HybridError
 from hybrid.io import load_tensors, save_tensors
 from hybrid.nnet.model_io import load_state, put_state, state_arrays
@@ -27,6 +26,7 @@ from hybrid.train.checkpoint import Curve, load_checkpoint, save_checkpoint
 from hybrid.train.config import TrainerConfig
 from hybrid.train.loss import Loss
 from hybrid.train.schedule import Schedule, ScheduleConfig
+from hybrid.train.state import Record, State, Sums
 from hybrid.train.workers import Alone, group
 
 __all__ = ["Criterion", "Loss", "ScheduleConfig", "Trainer", "TrainerConfig"]
@@ -36,54 +36,6 @@ class Criterion(Protocol):
     """output: what the model returned for the batch. For more than one worker it must be picklable."""
 
     def __call__(self, output: Mapping[str, Tensor], batch: Batch) -> Loss: ...
-
-
-@dataclass
-class Sums:
-    """Of losses over frames."""
-
-    loss: float = 0.0
-    frames: float = 0.0
-    stats: Dict[str, float] = field(default_factory=dict)
-
-    def add(self, record: Record) -> None:
-        self.loss += record.loss
-        self.frames += record.frames
-        for name, value in record.stats.items():
-            self.stats[name] = self.stats.get(name, 0.0) + value
-
-    def means(self) -> Dict[str, float]:
-        frames = self.frames or math.nan
-        means = {"loss": self.loss / frames}
-        for name, value in self.stats.items():
-            means["frame_accuracy" if name == "correct" else name] = value / frames
-        return means
-
-
-@dataclass
-class Record:
-    """What became of one batch."""
-
-    index: int
-    loss: float = 0.0
-    frames: float = 0.0
-    stats: Dict[str, float] = field(default_factory=dict)
-    bad: bool = False
-
-
-@dataclass
-class State:
-    """Where a training stands; JSON in the checkpoint."""
-
-    epoch: int = 0
-    batch: int = 0  # the next of the epoch
-    update: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-    finished: bool = False
-    epoch_sums: Dict[str, Any] = field(default_factory=dict)
-    recent_sums: Dict[str, Any] = field(default_factory=dict)
-    history: List[Tuple[int, float]] = field(default_factory=list)  # (epoch, development loss)
 
 
 class Trainer:
@@ -115,7 +67,7 @@ class Trainer:
         self.dev = dev
         self.config = config
         self.folder = Path(folder)
-        self.seed = int(seed)
+        self.seed = check_seed(seed)
         self.log = log
         self.progress = progress or (lambda items, total, desc: items)
         self.on_update = on_update

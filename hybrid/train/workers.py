@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from hybrid.errors import HybridError
+from hybrid.errors import ConfigError, HybridError
 from hybrid.parallel import _context, _start_worker, start_server
 
 
@@ -80,7 +80,10 @@ def group(trainer: Any, workers: int) -> Iterator[Alone]:
         yield Alone()
         return
     # Plain pickle: multiprocessing's own would share the parameters' memory between the processes.
-    payload = pickle.dumps(trainer.arguments())
+    try:
+        payload = pickle.dumps(trainer.arguments())
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise ConfigError(f"this training cannot be shared out: {error}", remedy="set train.workers to 1") from error
     folder = tempfile.mkdtemp(prefix="hybrid-")
     start_server()
     context = _context()
