@@ -90,7 +90,7 @@ class SharedGraph:
         self._made: Dict[Tuple[torch.device, torch.dtype], _Tensors] = {}
         self._kept: Dict[Tuple[torch.device, torch.dtype], torch.Tensor] = {}
         self.k2_fsa: Any = None  # kept by k2_engine.py
-        self.retried = 0  # sequences that float32 could not hold
+        self.retried = 0  # how often a sequence was done again, as float32 or float64 could not hold it
 
     def __getstate__(self) -> Dict[str, Any]:
         # What can be made again, and cannot travel to another process.
@@ -176,8 +176,8 @@ class SharedGraph:
         again = torch.nonzero(~((wrong <= TOLERANCE) & torch.isfinite(scores)))[:, 0]
         if len(again):
             part, part_lengths = logits[again], lengths[again.to(lengths.device)]
+            self.retried += len(again)
             if dtype == torch.float32:
-                self.retried += len(again)
                 redone = self.forward_backward(part, part_lengths, dtype=torch.float64)
             else:
                 with np.errstate(divide="ignore"):
