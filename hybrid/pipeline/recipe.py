@@ -1,0 +1,133 @@
+"""What a recipe must say, and the stages that all recipes share.
+
+    prepare   audio and transcripts -> cuts                       (the recipe's own)
+    augment   cuts -> speed-perturbed, noisy and re-recorded ones
+    lang      lexicon -> phones, words, L
+    lm        ARPA n-gram -> G
+    features  cuts -> MFCC for the GMMs, log mel for the networks
+    gmm       monophones from a flat start, triphones
+    senones   alignments at 30 ms, tree of the network topology, targets
+    ce        network trained with cross-entropy
+    lfmmi     the same network trained with LF-MMI
+    graph     HCLG of every model
+    decode    development sets choose the scales, test sets are decoded
+    score     results.json, paired tests
+    report    one HTML page
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Dict, Iterable, List, Optional
+
+from hybrid.data.noise import NoiseLibrary
+from hybrid.data.rooms import Rooms
+from hybrid.marks import Stage
+from hybrid.run import Run
+from lexicon.lexicon import Lexicon
+from lm.model import NgramModel
+
+Inputs = Callable[[Run], Iterable[Path]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The parts that are special to a corpus.
+
+    prepare(run) -> problems' total; writes EXP/prepare/{train,dev,test}.jsonl.gz through `sets.write_cuts`.
+    lexicon(run), grammar(run): the pronunciations, the n-gram of the decoding graph.
+    noises(run, split), rooms(run, split): for split train, dev, test; rooms are those of the re-recorded
+    condition, never seen in training. inputs: per stage, the files from outside of EXP that it reads.
+    rerecorded: what the third condition really is, in words, for tables and the report.
+    """
+
+    name: str
+    title: str
+    prepare: Callable[[Run], None]
+    lexicon: Callable[[Run], Lexicon]
+    grammar: Callable[[Run], NgramModel]
+    noises: Callable[[Run, str], NoiseLibrary]
+    rooms: Callable[[Run, str], Rooms]
+    rerecorded: str
+    inputs: Dict[str, Inputs] = field(default_factory=dict)
+    notes: str = ""
+
+
+def standard_stages(recipe: Recipe) -> List[Stage]:
+    """The thirteen stages in order. Modules are imported when their stage runs, so that `--list` is quick."""
+
+    def lazy(module: str, function: str) -> Callable[[Run], None]:
+        def call(run: Run) -> None:
+            import importlib
+
+            getattr(importlib.import_module(f"hybrid.pipeline.{module}"), function)(run, recipe)
+
+        return call
+
+    def inputs(name: str) -> Optional[Inputs]:
+        return recipe.inputs.get(name)
+
+    return [
+        Stage("prepare", recipe.prepare, settings=("prepare", "limits"), inputs=inputs("prepare")),
+        Stage(
+            "augment",
+            lazy("data", "augment"),
+            needs=("prepare",),
+            settings=("augment", "limits"),
+            inputs=inputs("augment"),
+        ),
+        Stage(
+            "lang",
+            lazy("language", "lang"),
+            needs=("prepare",),
+            settings=("lang",),
+            inputs=inputs("lang"),
+            seeded=False,
+        ),
+        Stage(
+            "lm",
+            lazy("language", "lm"),
+            needs=("prepare", "lang"),
+            settings=("lm",),
+            inputs=inputs("lm"),
+            seeded=False,
+        ),
+        Stage(
+            "features",
+            lazy("data", "features"),
+            needs=("prepare", "augment"),
+            settings=("features", "limits"),
+            seeded=False,
+        ),
+        Stage("gmm", lazy("gmm", "gmm"), needs=("lang", "features"), settings=("gmm", "limits")),
+        Stage(
+            "senones",
+            lazy("senones", "senones"),
+            needs=("lang", "features", "gmm"),
+            settings=("senones", "limits"),
+            seeded=False,
+        ),
+        Stage("ce", lazy("network", "ce"), needs=("features", "senones"), settings=("model", "ce")),
+        Stage(
+            "lfmmi",
+            lazy("network", "lfmmi"),
+            needs=("lang", "features", "senones", "ce"),
+            settings=("model", "lfmmi"),
+        ),
+        Stage(
+            "graph",
+            lazy("decoding", "graph"),
+            needs=("lang", "lm", "gmm", "senones"),
+            settings=("graph",),
+            seeded=False,
+        ),
+        Stage(
+            "decode",
+            lazy("decoding", "decode"),
+            needs=("lang", "features", "gmm", "senones", "ce", "lfmmi", "graph"),
+            settings=("decode",),
+        ),
+        Stage("score", lazy("scoring", "score"), needs=("decode",), settings=("score",)),
+        Stage("report", lazy("scoring", "report"), needs=("score",), seeded=False),
+    ]

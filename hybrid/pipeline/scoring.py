@@ -1,0 +1,49 @@
+"""Stages score and report."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from hybrid.errors import DataError
+from hybrid.io import read_json, write_json, write_text
+from hybrid.pipeline.recipe import Recipe
+from hybrid.run import Run
+from hybrid.score.results import collect, ordered, table
+
+
+def score(run: Run, recipe: Recipe) -> None:
+    """EXP/results.json of all decodes, EXP/score/table.md, EXP/score/paired.json: each system against the one before."""
+    from hybrid.score.significance import paired_test
+
+    rows = collect(run.exp)
+    if not rows:
+        raise DataError("no decode to score", file=run.dir("decode"), remedy="run the decode stage")
+    text = "\n\n".join(
+        f"Test sets, scale chosen on {tuned_on}:\n\n{table(rows, 'test', tuned_on)}" for tuned_on in ("dev", "test")
+    )
+    write_text(run.dir("score") / "table.md", text + "\n")
+    pairs: List[Dict[str, Any]] = []
+    systems = ordered((row["system"] for row in rows), ("mono", "tri1", "ce", "lfmmi"))
+    for condition in sorted({row["condition"] for row in rows}):
+        for before, after in zip(systems, systems[1:]):
+            counts = [_utterance_counts(run, system, condition) for system in (before, after)]
+            found = paired_test(counts[0], counts[1], seed=run.seed)
+            pairs.append({"condition": condition, "before": before, "after": after, **found.__dict__})
+    write_json(run.dir("score") / "paired.json", pairs)
+    run.log(text)
+    run.log(f"\n  the third condition, rerecorded, is: {recipe.rerecorded}")
+
+
+def _utterance_counts(run: Run, system: str, condition: str) -> Dict[str, Any]:
+    value = read_json(run.dir("decode") / system / condition / "test" / "wer.json")
+    return {name: (row["errors"], row["words"]) for name, row in value["utterances"].items()}
+
+
+def report(run: Run, recipe: Recipe) -> None:
+    """EXP/report/index.html and EXP/report/RESULTS.md."""
+    from hybrid.report import write_report, write_results_md
+
+    path = write_report(run.exp, recipe.title)
+    notes = f"The third condition, `rerecorded`, is: {recipe.rerecorded}.\n\n{recipe.notes}".strip()
+    write_results_md(run.exp, run.dir("report") / "RESULTS.md", recipe.title, notes)
+    run.log(f"  read {path}")
