@@ -146,11 +146,11 @@ def _run(options: argparse.Namespace) -> int:
 
     prepare_environment()
     recipe = load_recipe(options.recipe)
+    if options.data is not None:
+        _check_data(options.data, getattr(recipe, "GET_IT", "give the folder of the corpus with --data"))
     from hybrid.config import load_config
     from hybrid.stages import Run, run_stages, states
 
-    if options.data is not None:
-        _check_data(options.data)
     config = load_config(recipe.CONFIG, [override for group in options.overrides for override in group])
     run = Run(
         exp=options.exp or Path("exp") / options.recipe,
@@ -170,12 +170,12 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_data(folder: Path) -> None:
+def _check_data(folder: Path, remedy: str) -> None:
+    """`remedy` is the recipe's word on where its corpus is had (GET_IT), where it has one."""
     if not folder.is_dir():
-        what = "--data is a file" if folder.exists() else "no such folder"
-        raise DataError(what, file=folder, remedy="give the folder of the corpus with --data")
+        raise DataError("--data is a file" if folder.exists() else "no such folder", file=folder, remedy=remedy)
     if not any(folder.iterdir()):
-        raise DataError("the folder is empty", file=folder, remedy="give the folder of the corpus with --data")
+        raise DataError("the folder is empty", file=folder, remedy=remedy)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -23,9 +23,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# Settings that every recipe has, whether its file names them or not; 0 stands for "as many as there are cores".
+# Settings that every recipe has, whether its file names them or not. run.jobs: worker processes, 0 for one a core;
+# run.threads: of torch in the main process, 0 for one a core (with other work on the machine, more than one is slower).
 BASE: Dict[str, Any] = {
-    "run": {"jobs": 0, "threads": 0},
+    "run": {"jobs": 0, "threads": 1},
     "limits": {"problems": 0.02},
 }
 

@@ -202,7 +202,7 @@ def _python() -> Check:
 def _project() -> List[Check]:
     version = _version("hybrid-asr")
     if version is None:
-        return [Check("hybrid-asr", "missing", "not installed", "pip install --no-deps -e .  (in the project's folder)")]
+        return [Check("hybrid-asr", "missing", "not installed", "pip install --no-deps -e .  (in its folder)")]
     return [Check("hybrid-asr", "ok", f"{version} {(commit() or '')[:12]}".rstrip())]
 
 

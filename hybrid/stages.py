@@ -65,7 +65,7 @@ def run_stages(
     if end < begin:
         raise ConfigError(f"--stop-stage {last} comes before --stage {first}")
     with _claimed(run):
-        set_threads(int(run.config.get("run.threads", 0)))
+        set_threads(int(run.config.get("run.threads", 1)))
         write_json(run.exp / "config.json", run.config.flat())
         book = Book(stages, run)
         for number in range(begin, end + 1):

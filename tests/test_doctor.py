@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid import doctor
+from hybrid.cli import main
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "error", "torch", "state", "mend"),
+    [
+        ("scipy", "1.17", "", None, "ok", ""),
+        ("scipy", None, "", None, "missing", "pip install scipy"),
+        ("kaldifst", "1.7.17", "", None, "ok", ""),
+        ("kaldifst", "1.8.2", "", None, "broken", "pip install kaldifst==1.7.17"),
+        ("kaldifst", None, "", None, "missing", "pip install kaldifst==1.7.17"),
+        ("numpy", "2.1", "ImportError: x", "1.13.1", "broken", "pip install --force-reinstall --no-deps 'numpy<2'"),
+        ("kaldifeat", None, "", None, "optional", "pip install kaldifeat"),
+        ("espeakng-loader", None, "", None, "optional", "pip install espeakng-loader"),
+        ("k2", None, "", "2.13.0", "missing", "make setup"),
+        ("k2", "1.23.4", "ModuleNotFoundError: No module named '_k2'", "2.13.0", "broken", "make setup"),
+    ],
+)
+def test_each_fault_has_its_remedy(name, version, error, torch, state, mend) -> None:
+    (row,) = [row for row in doctor.PACKAGES if row[0] == name]
+    check = doctor.judge(name, version, error, *row[2:], torch)
+    assert check.state == state
+    assert check.mend.startswith(mend) and bool(check.mend) == bool(mend)
+    assert (version or "not installed") in check.found
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11) or sys.platform != "linux", reason="the wheel is for 3.11 on Linux")
+def test_the_wrong_wheel_of_k2_is_mended_by_its_hash() -> None:
+    check = doctor.judge("k2", "1.23.4", "ModuleNotFoundError: No module named '_k2'", "", "", True, "1.13.1")
+    assert doctor.K2_WHEEL[3] in check.mend and "--require-hashes" in check.mend
+
+
+def test_imports_are_tried_where_a_crash_does_no_harm(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "good_one.py").write_text("print('hello from a library')")
+    (tmp_path / "bad_one.py").write_text("raise ImportError('no library\\nat all')")
+    (tmp_path / "worse_one.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    (tmp_path / "last_one.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    errors, cuda = doctor.probe(["good_one", "bad_one", "worse_one", "last_one"])
+    assert cuda is None
+    assert errors == {
+        "good_one": "",
+        "bad_one": "ImportError: no library",
+        "worse_one": "its import ends the process (-11)",
+        "last_one": "",
+    }
+
+
+def fake(monkeypatch, missing: str, torch: str = "1.13.1") -> None:
+    """A machine where everything is installed but `missing`."""
+    pins = {name: pin or "1.0" for name, _, pin, _, _ in doctor.PACKAGES}
+    versions = {**pins, "torch": torch, "hybrid-asr": "0.1.0"}
+    versions.pop(missing, None)
+    monkeypatch.setattr(doctor, "_version", versions.get)
+    monkeypatch.setattr(doctor, "probe", lambda modules: (dict.fromkeys(modules, ""), ["11.7", []]))
+
+
+@pytest.mark.parametrize(
+    ("missing", "code"), [("", 0), ("kaldifeat", 0), ("espeakng-loader", 0), ("k2", 1), ("torch", 1), ("hybrid-asr", 1)]
+)
+def test_exit_code_and_json(monkeypatch, capsys, missing: str, code: int) -> None:
+    fake(monkeypatch, missing)
+    assert main(["doctor", "--json"]) == code
+    told = json.loads(capsys.readouterr().out)
+    assert told["ready"] == (code == 0)
+    faults = [check["name"] for check in told["checks"] if check["state"] in ("missing", "broken")]
+    assert faults == ([missing] if code else [])
+    assert {"python", "k2", "CUDA", "cores", "memory", "disk"} <= {check["name"] for check in told["checks"]}
+    assert main(["doctor"]) == code
+    text = capsys.readouterr().out
+    assert ("\n! " in text) == (code == 1)
+    assert ("The main job can run here." in text) == (code == 0)
+
+
+def test_this_environment(capsys) -> None:
+    main(["doctor", "--json"])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["torch"]["state"] == "ok"
+    assert checks["torch"]["found"].startswith(importlib.metadata.version("torch"))
+
+
+def test_pins_are_those_of_the_project() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    pins = dict(re.findall(r"^([\w-]+)==([\w.]+)", "\n".join(project["dependencies"]), re.M))
+    assert {name: pin for name, _, pin, _, _ in doctor.PACKAGES if pin} == pins
+
+
+def locked(name: str) -> dict:
+    """{package: (version, number of hashes)} of a lock file."""
+    text = (PROJECT / "requirements" / f"{name}.lock").read_text()
+    blocks = re.findall(r"^([\w.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M)
+    # Every line is a comment or part of a package with its hashes: nothing else could be installed.
+    assert len(re.findall(r"^[^#\s]", text, re.M)) == len(blocks)
+    assert "://" not in text
+    return {package: (version, hashes.count("--hash")) for package, version, hashes in blocks}
+
+
+def test_locks() -> None:
+    k2 = locked("k2")
+    assert k2["k2"] == (doctor.K2_WHEEL[0], 1)
+    assert doctor.K2_WHEEL[3] in (PROJECT / "requirements" / "k2.lock").read_text()
+    assert k2["torch"][0] == doctor.K2_WHEEL[2]
+    modern, cuda = locked("modern"), locked("modern-cuda")
+    assert locked("modern-cpu") == {"torch": (cuda["torch"][0] + "+cpu", 1)}
+    assert "k2" not in modern and "torch" not in modern and not set(modern) & set(cuda)
+    assert int(modern["numpy"][0].split(".")[0]) >= 2
+    for lock in (k2, modern):
+        assert {name: lock[name][0] for name in ("kaldi-hmm-gmm", "kaldifst", "kaldi-decoder")} == {
+            name: pin for name, _, pin, _, _ in doctor.PACKAGES if pin
+        }
+    assert set(locked("bootstrap")) == {"uv"}
