@@ -191,9 +191,14 @@ def _report(options: argparse.Namespace) -> int:
     if not results.exists():
         raise DataError("no results in this folder", file=results, remedy="run the recipe to its stage score")
     print(table(read_results(results)))
-    write = getattr(importlib.import_module("hybrid.report"), "write_report", None)
-    if write is not None:
-        print(f"report: {write(options.exp)}")
+    page = options.exp / "report" / "index.html"
+    # A page that is as new as the results is the one that the stage `report` wrote: writing it anew, with other bytes,
+    # would make that stage run again.
+    if not page.exists() or page.stat().st_mtime < results.stat().st_mtime:
+        from hybrid.report import write_report
+
+        page = write_report(options.exp)
+    print(f"report: {page}")
     return 0
 
 
