@@ -8,7 +8,6 @@ workers there are, because each utterance is aligned alone.
 
 from __future__ import annotations
 
-import pickle
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -16,6 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from hybrid.gmm.diag import DiagGmms
+from hybrid.hmm.arcs import from_bytes, read_arcs, to_bytes
 from hybrid.hmm.senones import Senones
 
 
@@ -32,20 +32,18 @@ class AlignOptions:
 
 @dataclass(frozen=True)
 class UtteranceGraph:
-    """A training graph without transition probabilities: `data` rebuilds it in any process; `tids` that it uses."""
+    """A training graph without transition probabilities: OpenFst's bytes, and the tids that it uses."""
 
     data: bytes
     tids: np.ndarray
 
     @classmethod
     def from_fst(cls, fst: Any) -> UtteranceGraph:
-        from hybrid.hmm.arcs import read_arcs
-
         labels = np.unique(read_arcs(fst).arcs["ilabel"])
-        return cls(pickle.dumps(fst), labels[labels > 0])
+        return cls(to_bytes(fst), labels[labels > 0])
 
     def fst(self) -> Any:
-        return pickle.loads(self.data)  # bytes of our own making, never from a file
+        return from_bytes(self.data)
 
 
 @dataclass

@@ -48,6 +48,22 @@ class Arcs:
         return int(np.isfinite(self.states["final"]).sum())
 
 
+def to_bytes(graph: kaldifst.StdVectorFst) -> bytes:
+    """OpenFst's vector format, to send a graph to another process: kaldifst's objects cannot be pickled."""
+    with tempfile.NamedTemporaryFile(suffix=".fst") as file:
+        if not graph.write(file.name):
+            raise GraphError("the graph could not be written", file=file.name, remedy="free some space in TMPDIR")
+        return Path(file.name).read_bytes()
+
+
+def from_bytes(data: bytes) -> kaldifst.StdVectorFst:
+    """The graph that `to_bytes` wrote."""
+    with tempfile.NamedTemporaryFile(suffix=".fst") as file:
+        file.write(data)
+        file.flush()
+        return kaldifst.StdVectorFst.read(file.name)
+
+
 def const(graph: Graph) -> kaldifst.StdConstFst:
     """The graph in OpenFst's constant format: half the memory of a vector FST, and faster to search."""
     return graph if isinstance(graph, kaldifst.StdConstFst) else kaldifst.StdConstFst(graph)

@@ -125,7 +125,7 @@ def _with_progress(run: Run, name: str, cuts: CutSet, make: Any, **arguments: An
 
 
 def _bar(run: Run, desc: str) -> Callable[..., Iterable[Any]]:
-    return lambda items, **more: run.progress(items, desc=desc, **more)
+    return lambda items, **more: run.progress(items, **{**more, "desc": desc})
 
 
 def features(run: Run, recipe: Recipe) -> None:

@@ -77,7 +77,7 @@ def decode(run: Run, recipe: Recipe) -> None:
     """EXP/decode/SYSTEM/CONDITION/{dev,test}: hyp.txt, wer.json; a decode that is there already is kept.
 
     The acoustic scale and the word insertion penalty are chosen on the development set of the same condition; the
-    rows "tuned on test" use the test set's own best, as Kaldi's published numbers do, and are for that comparison alone.
+    rows "tuned on test" use the test set's own best, as Kaldi's published numbers do, for that comparison alone.
     """
     lang = Lang.load(run.dir("lang"))
     settings = run.config.section("decode")
@@ -108,7 +108,7 @@ def _decode_one(
 ) -> int:
     path = run.dir("graph") / f"{graph_name}.fst"
     grid = settings["gmm" if graph_name != "network" else system]
-    search = {"beam": float(settings["beam"]), "max_active": int(settings["max_active"])}
+    search: Dict[str, Any] = {"beam": float(settings["beam"]), "max_active": int(settings["max_active"])}
     matrices: Dict[str, Loglikes] = {}
     cuts = {}
     references: Dict[str, Dict[str, List[str]]] = {}

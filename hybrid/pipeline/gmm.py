@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List
+from typing import Any, Dict, List
 
 from hybrid.data.features import Mfcc, config_to_json
 from hybrid.errors import DataError
@@ -68,11 +68,14 @@ def gmm(run: Run, recipe: Recipe) -> None:
     senones = Senones.monophone(topology, phones, lang.phone_groups())
     problems = run.problems("gmm")
     graphs = usable(lang, senones, texts, {i: len(x) for i, x in features.items()}, problems)
-    about = {"mfcc": config_to_json(Mfcc(**run.config.section("features").get("mfcc", {}))),
-             "cmvn": "speaker mean", "deltas": 2}
+    about = {
+        "mfcc": config_to_json(Mfcc(**run.config.section("features").get("mfcc", {}))),
+        "cmvn": {"per": "speaker", "variance": settings["variance_normalisation"]},
+        "deltas": 2,
+    }
     with run.executor() as executor:
         data = TrainingSet(sorted(graphs), features, graphs)
-        shared = {"seed": run.seed, "executor": executor, "log": run.log, "progress": run.progress,
+        shared: Dict[str, Any] = {"seed": run.seed, "executor": executor, "log": run.log, "progress": run.progress,
                   "silence_phones": lang.silence_ids}
         model = mono.train_mono(
             senones,
@@ -88,9 +91,10 @@ def gmm(run: Run, recipe: Recipe) -> None:
         start = align(data.ids, features, graphs, model.gmms, model.senones, align_options(run), executor)
         report_failed(problems, start.failed)
         data = TrainingSet([i for i in data.ids if i in start.tids], features, graphs)
-        compile_graphs: Callable[[Senones], Dict[str, UtteranceGraph]] = (
-            lambda tree: training_graphs(lang, tree, texts, data.ids)
-        )
+
+        def compile_graphs(tree: Senones) -> Dict[str, UtteranceGraph]:
+            return training_graphs(lang, tree, texts, data.ids)
+
         model = deltas.train_deltas(
             model.senones,
             start,

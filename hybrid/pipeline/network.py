@@ -77,10 +77,6 @@ def dev_sets(run: Run) -> List[str]:
     return [name for name in set_list(run)["decode"] if name.startswith("dev")]
 
 
-def trainer_config(settings: Dict[str, Any]) -> TrainerConfig:
-    return TrainerConfig.from_dict(settings)
-
-
 def batches(run: Run, data: List[Utterance], max_frames: int, *, train: bool) -> Batches:
     transform = None
     about = run.config.section("model").get("specaugment", {})
@@ -109,7 +105,7 @@ def ce(run: Run, recipe: Recipe) -> None:
     )
     model = LstmModel(config, seed=run.seed)
     stacked = np.concatenate([utterance.features for utterance in data])
-    model.set_input_stats(stacked.mean(0), stacked.std(0))
+    model.set_input_stats(stacked.mean(0, dtype=np.float64), stacked.std(0, dtype=np.float64))
     del stacked
     run.log(f"  {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(data)} utterances")
     train = batches(run, data, settings["batch_frames"], train=True)
@@ -118,13 +114,13 @@ def ce(run: Run, recipe: Recipe) -> None:
         CrossEntropy(settings["label_smoothing"]),
         train,
         batches(run, dev, settings["batch_frames"], train=False),
-        trainer_config(settings["trainer"]),
+        TrainerConfig.from_dict(settings["trainer"]),
         run.dir("ce"),
         run.seed,
         log=run.log,
         progress=lambda items, total, desc: run.progress(items, total=total, desc=desc),
     )
-    model = trainer.fit()
+    trainer.fit()
     if settings["priors"] == "counts":
         priors = count_priors([utterance.pdfs for utterance in data if utterance.pdfs is not None], senones.num_pdfs)
     else:
@@ -184,7 +180,7 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
     data, segments = utterances(run, training_sets(run))
     dev, dev_segments = utterances(run, dev_sets(run))
     phone_lm = train_phone_lm(
-        {i: phones for i, (phones, _) in segments.items()},
+        {i: phones.tolist() for i, (phones, _) in segments.items()},
         phones=lang.phone_ids,
         **settings["phone_lm"],
     )
@@ -204,13 +200,13 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
         criterion,
         batches(run, data, settings["batch_frames"], train=True),
         batches(run, dev, settings["batch_frames"], train=False),
-        trainer_config(settings["trainer"]),
+        TrainerConfig.from_dict(settings["trainer"]),
         run.dir("lfmmi"),
         run.seed,
         log=run.log,
         progress=lambda items, total, desc: run.progress(items, total=total, desc=desc),
     )
-    model = trainer.fit()
+    trainer.fit()
     _save(run, "lfmmi", model, senones, None)
 
 
@@ -250,7 +246,7 @@ def with_numerators(
             if key not in known:
                 lengths = durations.copy()
                 lengths[-1] -= lengths.sum() - utterance.num_frames
-                graph = made.from_alignment(phones, lengths, tolerance, twin)
+                graph = made.from_alignment(phones.tolist(), lengths.tolist(), tolerance, twin)
                 check_length(graph, utterance.num_frames, twin)
                 known[key] = graph
         except DataError as error:

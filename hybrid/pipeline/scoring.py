@@ -12,7 +12,7 @@ from hybrid.score.results import collect, ordered, table
 
 
 def score(run: Run, recipe: Recipe) -> None:
-    """EXP/results.json of all decodes, EXP/score/table.md, EXP/score/paired.json: each system against the one before."""
+    """EXP/results.json, EXP/score/table.md, and EXP/score/paired.json: each system against the one before."""
     from hybrid.score.significance import paired_test
 
     rows = collect(run.exp)

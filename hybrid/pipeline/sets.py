@@ -65,9 +65,9 @@ def texts_of(cuts: CutSet) -> Dict[str, str]:
 
 
 def gmm_features(run: Run, name: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
-    """MFCC less the speaker's mean, with deltas: [T, 39] (Kaldi's apply-cmvn | add-deltas)."""
+    """MFCC normalised per speaker, with deltas: [T, 39] (Kaldi's apply-cmvn | add-deltas)."""
     cuts, features = read_arrays(feature_folder(run, name, "mfcc"), "mfcc")
-    normal = apply_cmvn(features, speakers_of(cuts))
+    normal = apply_cmvn(features, speakers_of(cuts), variance=run.config["gmm.variance_normalisation"])
     return cuts, {identifier: deltas(x).astype(np.float32) for identifier, x in normal.items()}
 
 
