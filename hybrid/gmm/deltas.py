@@ -55,6 +55,7 @@ def train_deltas(
     silence_phones: Sequence[int],
     leaves: int,
     threshold: float = 300.0,
+    extra_questions: Sequence[Sequence[int]] = (),
     graphs,
     folder: PathLike,
     seed: int = 0,
@@ -62,11 +63,14 @@ def train_deltas(
     log: Log = print,
     progress: Progress = _plain,
 ) -> GmmModel:
-    """`alignments` are of `simpler`; `graphs(senones)` compiles the training graphs {id: UtteranceGraph} of a tree."""
+    """`alignments` are of `simpler`; `graphs(senones)` compiles the training graphs {id: UtteranceGraph} of a tree.
+
+    extra_questions: sets of phones to ask about besides those that clustering finds (Kaldi's extra_questions.txt).
+    """
     silence = np.asarray(silence_phones)
     stats = tree_stats(data, alignments, simpler, silence)
     # The middle state tells phones apart best (Kaldi's cluster-phones --pdf-class-list).
-    questions = phone_questions(stats, 1, groups, classes=[1])
+    questions = phone_questions(stats, 1, groups, classes=[1]) + [tuple(extra) for extra in extra_questions]
     tree, sums = build_tree(
         stats,
         simpler.topology,

@@ -106,12 +106,24 @@ def gmm(run: Run, recipe: Recipe) -> None:
             groups=lang.phone_groups(),
             leaves=settings["tri_leaves"],
             threshold=settings["tri_threshold"],
+            extra_questions=position_questions(lang),
             graphs=compile_graphs,
             folder=run.dir("gmm") / "tri1",
             **shared,
         )
         model.save(run.dir("gmm") / "tri1", about)
     problems.close(len(features), run.config["limits.problems"])
+
+
+def position_questions(lang: Lang) -> List[List[int]]:
+    """All phones at one place in a word; clustering cannot find these sets, because a root's positions share data."""
+    if not lang.position_dependent:
+        return []
+    places: Dict[str, List[int]] = {}
+    for name, number in lang.phones.items():
+        if number in set(lang.phone_ids) and number not in lang.silence_ids:
+            places.setdefault(name.rpartition("_")[2], []).append(number)
+    return [sorted(members) for _, members in sorted(places.items())]
 
 
 def report_failed(problems: Problems, failed: List[str]) -> None:

@@ -13,11 +13,11 @@ from hybrid.errors import DataError
 from hybrid.gmm.align import Alignments, UtteranceGraph, align
 from hybrid.gmm.train import GmmModel
 from hybrid.hmm.alignment import network_frames, network_pdfs, phone_segments, subsample_durations, windows
-from hybrid.hmm.build_tree import TreeStats, build_tree
+from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
 from hybrid.io import Problems, write_json
-from hybrid.pipeline.gmm import align_options, load, report_failed, usable
+from hybrid.pipeline.gmm import align_options, load, position_questions, report_failed, usable
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import NETWORK_RATE, gmm_features, set_list, set_name, texts_of
 from hybrid.run import Run
@@ -60,6 +60,7 @@ def senones(run: Run, recipe: Recipe) -> None:
         central=central,
         max_leaves=settings["leaves"],
         threshold=settings["threshold"],
+        questions=[*phone_questions(all_stats, central, lang.phone_groups()), *position_questions(lang)],
         unsplit=lang.silence_ids,
         min_count=settings["min_count"],
     )
