@@ -95,33 +95,16 @@ def _seed(base: int, split: str, copy: int) -> int:
 
 
 def _with_progress(run: Run, name: str, cuts: CutSet, make: Any, **arguments: Any) -> CutSet:
-    """The library reports how many cuts are done; the run shows bars over iterables."""
-    import queue
-    import threading
+    """make(cuts, progress=...) with the run's progress bar; it reports how many cuts it has just done."""
+    steps = iter(run.progress(range(len(cuts)), total=len(cuts), desc=name))
 
-    done: queue.Queue = queue.Queue()
-    result: Dict[str, Any] = {}
+    def done(count: int) -> None:
+        for _ in range(count):
+            next(steps, None)
 
-    def work() -> None:
-        try:
-            result["cuts"] = make(cuts, progress=lambda count: done.put(count), **arguments)
-        except BaseException as error:  # handed to the caller below
-            result["error"] = error
-        done.put(None)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-
-    def ticks() -> Iterable[int]:
-        while (count := done.get()) is not None:
-            yield from range(count)
-
-    for _ in run.progress(ticks(), total=len(cuts), desc=name):
-        pass
-    thread.join()
-    if "error" in result:
-        raise result["error"]
-    return result["cuts"].to_eager()
+    made: CutSet = make(cuts, progress=done, **arguments).to_eager()
+    next(steps, None)  # closes the bar
+    return made
 
 
 def _bar(run: Run, desc: str) -> Callable[..., Iterable[Any]]:
