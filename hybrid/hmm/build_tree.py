@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -26,7 +26,9 @@ from hybrid.errors import DataError
 from hybrid.hmm.topology import Topology
 from hybrid.hmm.tree import PDF_CLASS, Leaf, Node, Split, Table, Tree
 
-VARIANCE_FLOOR = 0.01  # Kaldi's --var-floor of acc-tree-stats
+# Share of the variance of all frames under which no cluster's variance counts as lower. Kaldi's --var-floor=0.01 is
+# absolute, about this share of an MFCC's variance; relative, it means the same for features of any scale.
+VARIANCE_FLOOR = 1e-3
 
 
 @dataclass
@@ -68,13 +70,22 @@ class TreeStats:
     def dim(self) -> int:
         return (self.sums.shape[1] - 1) // 2
 
+    def variance_floor(self) -> np.ndarray:
+        """[D]: VARIANCE_FLOOR times the variance of all frames."""
+        total = self.sums.sum(0)
+        mean = total[1 : 1 + self.dim] / total[0]
+        return np.maximum(VARIANCE_FLOOR * (total[1 + self.dim :] / total[0] - mean**2), 1e-10)
 
-def log_likelihood(sums: np.ndarray) -> np.ndarray:
-    """L of the head of this file for each row of sums [..., 1 + 2 D]; 0 where there are no frames."""
+
+def log_likelihood(sums: np.ndarray, floor: Union[float, np.ndarray] = 1e-10) -> np.ndarray:
+    """L of the head of this file for each row of sums [..., 1 + 2 D]; 0 where there are no frames.
+
+    floor: the lowest variance, one for all dimensions or [D].
+    """
     dim = (sums.shape[-1] - 1) // 2
     count = sums[..., :1]
     safe = np.maximum(count, 1e-10)
-    variance = np.maximum(sums[..., 1 + dim :] / safe - (sums[..., 1 : 1 + dim] / safe) ** 2, VARIANCE_FLOOR)
+    variance = np.maximum(sums[..., 1 + dim :] / safe - (sums[..., 1 : 1 + dim] / safe) ** 2, floor)
     value = -0.5 * count[..., 0] * (dim * (np.log(2 * np.pi) + 1) + np.log(variance).sum(-1))
     return np.where(count[..., 0] > 0, value, 0.0)
 
@@ -85,6 +96,7 @@ def phone_questions(
     """Sets of phones, found by clustering the groups (phones that share a root) by their frames' likelihood."""
     rows = np.ones(len(stats.classes), bool) if classes is None else np.isin(stats.classes, classes)
     phones, sums = stats.windows[rows, central], stats.sums[rows]
+    floor = stats.variance_floor()
     clusters = []
     for group in groups:
         mine = np.isin(phones, group)
@@ -93,8 +105,8 @@ def phone_questions(
     questions = [members for members, _ in clusters]
     while len(clusters) > 2:
         values = np.stack([total for _, total in clusters])
-        alone = log_likelihood(values)
-        loss = alone[:, None] + alone[None, :] - log_likelihood(values[:, None, :] + values[None, :, :])
+        alone = log_likelihood(values, floor)
+        loss = alone[:, None] + alone[None, :] - log_likelihood(values[:, None, :] + values[None, :, :], floor)
         loss[np.tril_indices(len(clusters))] = np.inf
         i, j = np.unravel_index(int(np.argmin(loss)), loss.shape)
         merged = (tuple(sorted(clusters[i][0] + clusters[j][0])), clusters[i][1] + clusters[j][1])
@@ -164,6 +176,7 @@ class _Grower:
 
     def __init__(self, stats: TreeStats, questions: np.ndarray, width: int, size: int, min_count: float) -> None:
         self.stats, self.questions, self.width, self.size, self.min_count = stats, questions, width, size, min_count
+        self.floor = stats.variance_floor()
 
     def best(self, rows: np.ndarray) -> Tuple[float, int, int]:
         """(gain, key, question) of the best split of these events; gain 0 where there is none."""
@@ -172,7 +185,7 @@ class _Grower:
             return best
         sums = self.stats.sums[rows]
         total = sums.sum(0)
-        whole = float(log_likelihood(total))
+        whole = float(log_likelihood(total, self.floor))
         for key in range(self.width):
             values = self.stats.windows[rows, key]
             if (values == values[0]).all():
@@ -181,7 +194,7 @@ class _Grower:
             np.add.at(by_value, values, sums)
             yes = self.questions @ by_value
             no = total - yes
-            gains = log_likelihood(yes) + log_likelihood(no) - whole
+            gains = log_likelihood(yes, self.floor) + log_likelihood(no, self.floor) - whole
             gains[(yes[:, 0] <= self.min_count) | (no[:, 0] <= self.min_count)] = 0.0
             question = int(np.argmax(gains))
             if gains[question] > best[0] + 1e-6:
@@ -231,6 +244,7 @@ def _grow(
 def _merge(stats: TreeStats, leaves: Sequence[_LeafData], threshold: float) -> List[int]:
     """Which leaf each leaf is merged into: pairs of one root whose merging loses less than `threshold`."""
     parent = list(range(len(leaves)))
+    floor = stats.variance_floor()
     if not np.isfinite(threshold):
         return parent
     by_root: Dict[int, List[int]] = {}
@@ -241,8 +255,8 @@ def _merge(stats: TreeStats, leaves: Sequence[_LeafData], threshold: float) -> L
         while len(sums) > 1:
             names = sorted(sums)
             values = np.stack([sums[name] for name in names])
-            alone = log_likelihood(values)
-            loss = alone[:, None] + alone[None, :] - log_likelihood(values[:, None, :] + values[None, :, :])
+            alone = log_likelihood(values, floor)
+            loss = alone[:, None] + alone[None, :] - log_likelihood(values[:, None, :] + values[None, :, :], floor)
             loss[np.tril_indices(len(names))] = np.inf
             i, j = np.unravel_index(int(np.argmin(loss)), loss.shape)
             if loss[i, j] >= threshold:
