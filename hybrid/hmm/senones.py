@@ -15,9 +15,11 @@ import numpy as np
 from hybrid.errors import ModelError
 from hybrid.hmm.topology import Topology
 from hybrid.hmm.tree import Tree, monophone_tree
-from hybrid.io import PathLike, load_tensors, read_json, save_tensors, write_json, write_text
+from hybrid.io import PathLike, atomic_write, load_tensors, read_json, save_tensors, write_json, write_text
 
 REORDER = True  # self-loops come after the transition that leaves the state, as in all of Kaldi's graphs
+
+_AGAIN = "run the stage that writes it again"
 
 
 class Senones:
@@ -38,6 +40,7 @@ class Senones:
         if log_probs is not None:
             self.set_log_probs(log_probs)
         self._tables()
+        self._check_covered()
 
     @classmethod
     def monophone(cls, topology: Topology, phones: Dict[str, int], groups: Sequence[Sequence[int]]) -> Senones:
@@ -69,6 +72,19 @@ class Senones:
             forward, loop = classes[(int(self.tid2phone[tid]), int(self.tid2hmm_state[tid]))]
             self.tid2class[tid] = loop if self.is_self_loop[tid] else forward
 
+    def _check_covered(self) -> None:
+        """Transition states that the tree has no pdf for are left out silently, and graphs over them have no path."""
+        made = set(zip(self.tid2phone[1:].tolist(), self.tid2hmm_state[1:].tolist()))
+        for entry in self.topology.entries:
+            for phone in entry.phones:
+                for number in range(len(entry.states)):
+                    if (phone, number) not in made:
+                        name = self.phone_names.get(phone, phone)
+                        raise ModelError(
+                            f"the tree has no pdf for state {number} of phone {name}",
+                            remedy="topology and tree are of two runs: run the stage that writes them again",
+                        )
+
     @property
     def phone_names(self) -> Dict[int, str]:
         return {number: name for name, number in self.phones.items()}
@@ -81,11 +97,17 @@ class Senones:
     def set_log_probs(self, log_probs: np.ndarray) -> None:
         """Puts the probabilities of all transition ids. Raises ModelError where their number does not fit."""
         state = list(self.transition_model.__getstate__())
-        if len(log_probs) != len(state[6]):
+        remedy = "the transitions are of another tree: run the stage that writes them again"
+        log_probs = np.asarray(log_probs)
+        if log_probs.shape != (len(state[6]),):
             raise ModelError(
-                f"{len(log_probs)} transition probabilities for a model of {len(state[6])}",
-                remedy="the transitions are of another tree: run the stage that writes them again",
+                f"{log_probs.size} transition probabilities for a model of {len(state[6])}", remedy=remedy
             )
+        # state[3] is the transition state of each tid. The probabilities of one state sum to one.
+        sums = np.bincount(np.asarray(state[3])[1:], weights=np.exp(log_probs[1:].astype(np.float64)))[1:]
+        if not np.allclose(sums, 1.0, atol=1e-2):
+            worst = int(np.argmax(np.abs(np.nan_to_num(sums, nan=np.inf) - 1)))
+            raise ModelError(f"transition probabilities of state {worst + 1} sum to {sums[worst]:g}", remedy=remedy)
         state[6] = [float(value) for value in log_probs]
         # Kaldi keeps log(1 - p(self-loop)) per transition state beside them.
         non_loop = [0.0] * len(state[7])
@@ -127,18 +149,25 @@ class Senones:
         write_json(folder / "topology.json", self.topology.to_json())
         write_json(folder / "phones.json", self.phones)
         write_text(folder / "topo", self.topology.text())
+        with atomic_write(folder / "tree") as stream:
+            stream.write(b"\0B" + self.tree.kaldi_bytes())
         save_tensors(folder / "transitions.safetensors", {"log_probs": self.log_probs})
 
     @classmethod
     def load(cls, folder: PathLike) -> Senones:
         """Raises DataError or ModelError naming the file that is missing or does not fit."""
         folder = Path(folder)
-        return cls(
-            Topology.from_json(read_json(folder / "topology.json")),
-            Tree.from_json(read_json(folder / "tree.json")),
-            read_json(folder / "phones.json"),
-            load_tensors(folder / "transitions.safetensors")["log_probs"],
-        )
+        phones = read_json(folder / "phones.json")
+        if not isinstance(phones, dict) or not all(isinstance(number, int) for number in phones.values()):
+            raise ModelError("not a table of phones", file=folder / "phones.json", remedy=_AGAIN)
+        log_probs = load_tensors(folder / "transitions.safetensors").get("log_probs")
+        if log_probs is None:
+            raise ModelError("no log_probs", file=folder / "transitions.safetensors", remedy=_AGAIN)
+        try:
+            topology = Topology.from_json(read_json(folder / "topology.json"))
+            return cls(topology, Tree.from_json(read_json(folder / "tree.json")), phones, log_probs)
+        except ModelError as error:
+            raise ModelError(error.what, file=error.file or folder, remedy=error.remedy) from error
 
     def __reduce__(self) -> Any:
         # kaldi-hmm-gmm's objects point into each other: a worker process gets the parts and builds its own.

@@ -10,9 +10,12 @@ be passed in one frame, with one pdf for the frame that enters it and another fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from numbers import Integral
+from typing import Any, Dict, List, Sequence, Set, Tuple
 
 from hybrid.errors import ModelError
+
+_REMEDY = "run the stage that writes it again"
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class Topology:
+    """Raises ModelError for entries that no HMM can be made of: the library behind would stop, or take them as is."""
+
     entries: Tuple[Entry, ...]
     name: str
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise ModelError("a topology without phones", remedy=_REMEDY)
+        seen: Set[int] = set()
+        for entry in self.entries:
+            twice = seen & set(entry.phones)
+            if not entry.phones or twice or not all(_is_number(phone, 1) for phone in entry.phones):
+                raise ModelError(f"a topology with the phones {list(entry.phones)}, {len(twice)} twice", remedy=_REMEDY)
+            seen |= set(entry.phones)
+            _check_states(entry.states)
 
     @property
     def phones(self) -> List[int]:
@@ -114,7 +130,26 @@ class Topology:
                 name=value["name"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"not a topology: {error!r}", remedy="run the stage that writes it again") from error
+            raise ModelError(f"not a topology: {error!r}", remedy=_REMEDY) from error
+
+
+def _is_number(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def _check_states(states: Sequence[State]) -> None:
+    classes = {number for state in states for number in (state.forward_class, state.loop_class)}
+    if not all(_is_number(number, 0) for number in classes) or classes != set(range(len(classes))) or not classes:
+        raise ModelError(f"pdf classes {sorted(map(str, classes))}, which are not 0 .. n-1", remedy=_REMEDY)
+    for number, state in enumerate(states):
+        to = [destination for destination, _ in state.transitions]
+        probs = [prob for _, prob in state.transitions]
+        if len(set(to)) != len(to) or not all(0 <= destination <= len(states) for destination in to):
+            raise ModelError(f"state {number} of {len(states)} leads to {to}", remedy=_REMEDY)
+        if not all(prob > 0 for prob in probs) or not abs(sum(probs) - 1) < 1e-3:
+            raise ModelError(f"state {number} has the probabilities {probs}", remedy=_REMEDY)
+        if len(states) not in to and not any(destination > number for destination in to):
+            raise ModelError(f"state {number} has no way on", remedy=_REMEDY)
 
 
 def _left_to_right(num_states: int, loop: float = 0.75) -> Tuple[State, ...]:

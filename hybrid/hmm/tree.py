@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -54,10 +54,18 @@ class Tree:
     central_position: int
 
     def __post_init__(self) -> None:
-        leaves = self.leaves()
-        if sorted(set(leaves)) != list(range(len(set(leaves)))):
+        """Raises ModelError where pdfs are not 0 .. n-1, or a question is about no key of the window."""
+        pdfs = set(self.leaves())
+        if not pdfs or pdfs != set(range(len(pdfs))):
             raise ModelError("the tree's pdfs are not 0 .. n-1", remedy="build the tree again")
-        self.num_pdfs = len(set(leaves))
+        odd = {key for key in self._keys() if key != PDF_CLASS and not 0 <= key < self.context_width}
+        if odd or not 0 <= self.central_position < self.context_width:
+            raise ModelError(
+                f"a tree of {self.context_width} phones, the central one at {self.central_position}, "
+                f"with questions about {sorted(odd)}",
+                remedy="build the tree again",
+            )
+        self.num_pdfs = len(pdfs)
 
     def leaves(self) -> List[int]:
         """The pdf of every leaf, in order (a pdf may stand at several leaves)."""
@@ -73,6 +81,19 @@ class Tree:
                 stack += reversed(node.children)
         return found
 
+    def _keys(self) -> Set[int]:
+        keys: Set[int] = set()
+        stack: List[Optional[Node]] = [self.root]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, Split):
+                keys.add(node.key)
+                stack += [node.no, node.yes]
+            elif isinstance(node, Table):
+                keys.add(node.key)
+                stack += node.children
+        return keys
+
     def pdf(self, window: Sequence[int], pdf_class: int) -> int:
         """One event, walked node by node. Raises ModelError where the tree does not cover it."""
         node: Optional[Node] = self.root
@@ -83,7 +104,7 @@ class Tree:
             if isinstance(node, Split):
                 node = node.yes if value in node.values else node.no
             else:
-                node = node.children[value] if value < len(node.children) else None
+                node = node.children[value] if 0 <= value < len(node.children) else None
         return node.pdf
 
     def pdfs(self, windows: np.ndarray, pdf_classes: np.ndarray) -> np.ndarray:
@@ -181,14 +202,14 @@ def _node_to_json(node: Optional[Node]) -> Any:
 def _node_from_json(value: Any) -> Optional[Node]:
     if value is None:
         return None
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return Leaf(value)
     if "table" in value:
         return Table(int(value["key"]), [_node_from_json(child) for child in value["table"]])
     yes, no = _node_from_json(value["yes"]), _node_from_json(value["no"])
     if yes is None or no is None:
         raise ValueError("a split with a missing branch")
-    return Split(int(value["key"]), tuple(value["in"]), yes, no)
+    return Split(int(value["key"]), tuple(int(member) for member in value["in"]), yes, no)
 
 
 def monophone_tree(num_classes: Dict[int, int], groups: Sequence[Sequence[int]]) -> Tree:
