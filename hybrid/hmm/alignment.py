@@ -11,7 +11,7 @@ from typing import List, Tuple
 
 import numpy as np
 
-from hybrid.errors import DataError
+from hybrid.errors import DataError, ModelError
 from hybrid.hmm.senones import Senones
 
 
@@ -42,26 +42,69 @@ def windows(phones: np.ndarray, width: int, central: int, context_free: np.ndarr
 
 
 def convert(tids: np.ndarray, old: Senones, new: Senones, context_free: np.ndarray) -> np.ndarray:
-    """The same states and arcs under another tree with the same topology (Kaldi's convert-ali)."""
+    """The same states and arcs under another tree with the same topology (Kaldi's convert-ali).
+
+    Raises ModelError where the topologies differ, DataError for a phone that the tree has no pdf for.
+    """
+    if old.topology.entries != new.topology.entries:
+        raise ModelError("an alignment can only be carried over to a tree of the same topology")
+    tids = np.asarray(tids)
     phones, durations = phone_segments(tids, old)
     tree = new.tree
     context = np.repeat(windows(phones, tree.context_width, tree.central_position, context_free), durations, axis=0)
-    pdfs = tree.pdfs(context, old.tid2class[tids])
-    # (phone, HMM state, pdf) names a transition state; within it, arcs keep their order.
-    def key(phone, state, pdf):
-        return (phone.astype(np.int64) * 64 + state) * 1_000_000 + pdf
+    # A transition state is a phone, an HMM state and its two pdfs; within it, arcs keep their order.
+    base = new.num_pdfs + 1
 
-    first = np.r_[True, np.diff(new.tid2state[1:]) > 0].nonzero()[0] + 1  # first tid of every state
-    keys = key(new.tid2phone[first], new.tid2hmm_state[first], new.tid2pdf[first])
+    def key(phone, state, forward, loop):
+        return ((phone.astype(np.int64) * _MAX_STATES + state) * base + forward + 1) * base + loop + 1
+
+    old_forward, old_loop = _classes(old)
+    wanted = key(
+        old.tid2phone[tids],
+        old.tid2hmm_state[tids],
+        tree.pdfs(context, old_forward[tids]),
+        tree.pdfs(context, old_loop[tids]),
+    )
+    first = _first_tids(new)[1:]
+    forward, loop = _pdfs_of_states(new)
+    keys = key(new.tid2phone[first], new.tid2hmm_state[first], forward[1:], loop[1:])
     order = np.argsort(keys)
-    wanted = key(old.tid2phone[tids], old.tid2hmm_state[tids], pdfs)
     place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(order) - 1)]
     if np.any(keys[place] != wanted):
-        raise DataError("an alignment has a phone in a context that the tree does not cover",
-                        remedy="build the tree on the alignments of the same lexicon")
-    old_first = np.zeros(old.tid2state.max() + 1, dtype=np.int64)
-    old_first[old.tid2state[:0:-1]] = np.arange(old.num_tids, 0, -1)
-    return (first[place] + (tids - old_first[old.tid2state[tids]])).astype(np.int32)
+        raise DataError(
+            "an alignment has a phone in a context that the tree does not cover",
+            remedy="build the tree on the alignments of the same lexicon",
+        )
+    return (first[place] + (tids - _first_tids(old)[old.tid2state[tids]])).astype(np.int32)
+
+
+_MAX_STATES = 1024  # of one phone
+
+
+def _first_tids(senones: Senones) -> np.ndarray:
+    """The first transition id of every transition state; index 0 is not used."""
+    first = np.zeros(senones.tid2state.max() + 1, dtype=np.int64)
+    first[senones.tid2state[:0:-1]] = np.arange(senones.num_tids, 0, -1)
+    return first
+
+
+def _classes(senones: Senones) -> Tuple[np.ndarray, np.ndarray]:
+    """The forward and the self-loop pdf class of the HMM state of every transition id; index 0 is not used."""
+    pairs = {
+        (phone, number): (state.forward_class, state.loop_class)
+        for entry in senones.topology.entries
+        for phone in entry.phones
+        for number, state in enumerate(entry.states)
+    }
+    states = zip(senones.tid2phone[1:].tolist(), senones.tid2hmm_state[1:].tolist())
+    table = np.array([(-1, -1)] + [pairs[state] for state in states])
+    return table[:, 0], table[:, 1]
+
+
+def _pdfs_of_states(senones: Senones) -> Tuple[np.ndarray, np.ndarray]:
+    """The forward and the self-loop pdf of every transition state; index 0 is not used."""
+    tuples = np.array([(-1, -1)] + [item.__getstate__()[2:4] for item in senones.transition_model.tuples])
+    return tuples[:, 0], tuples[:, 1]
 
 
 def subsample_durations(durations: np.ndarray, factor: int = 3) -> np.ndarray:
@@ -99,11 +142,21 @@ def network_frames(phones: np.ndarray, durations: np.ndarray) -> Tuple[np.ndarra
 def network_pdfs(
     phones: np.ndarray, durations: np.ndarray, senones: Senones, context_free: np.ndarray
 ) -> np.ndarray:
-    """phones [n] and their durations in 30 ms frames -> pdfs [T30] int32 under a tree of the network topology."""
+    """phones [n] and their durations in 30 ms frames -> pdfs [T30] int32 under a tree of the network topology.
+
+    Raises DataError for a phone that the tree has no pdf for.
+    """
     tree = senones.tree
     index, classes = network_frames(phones, durations)
     context = windows(phones, tree.context_width, tree.central_position, context_free)
-    return tree.pdfs(context[index], classes)
+    pdfs = tree.pdfs(context[index], classes)
+    if np.any(pdfs < 0):
+        phone = int(phones[index[np.argmax(pdfs < 0)]])
+        raise DataError(
+            f"the tree has no pdf for phone {senones.phone_names.get(phone, phone)}",
+            remedy="build the tree with the lexicon of the alignments",
+        )
+    return pdfs
 
 
 def segments_text(phones: np.ndarray, durations: np.ndarray, senones: Senones) -> List[str]:
