@@ -5,7 +5,8 @@ and variance the log-likelihood is
 
     L(E) = -n/2 (D log 2 pi + sum_d log v_d + D),      v_d = s_d / n - (f_d / n)^2,
 
-a function of the count n, the sum f and the sum of squares s only, which add over events. A question q splits
+a function of the count n, the sum f and the sum of squares s only, which add over events. Where v_d is under a
+floor u, the best variance allowed is u, and log v_d + 1 becomes log u + v_d / u. A question q splits
 E into E_yes and E_no and gains L(E_yes) + L(E_no) - L(E) >= 0. The tree asks the question of largest gain
 at the leaf where that is largest, until no gain exceeds `threshold` or there are `max_leaves`; leaves of
 one root that lose less than the smallest gain taken are merged again (Kaldi's build-tree; Young et al. 1994).
@@ -46,6 +47,9 @@ class TreeStats:
     def from_frames(cls, windows: np.ndarray, classes: np.ndarray, features: np.ndarray) -> TreeStats:
         """windows [T, width], classes [T], features [T, D] (Kaldi's acc-tree-stats)."""
         events = np.column_stack([windows, classes]).astype(np.int64)
+        if not len(events):
+            none = np.zeros((0, 1 + 2 * features.shape[1]))
+            return cls(events[:, :-1].astype(np.int32), events[:, -1].astype(np.int32), none)
         base = int(events.max(initial=0)) + 1
         code = np.zeros(len(events), dtype=np.int64)
         for column in range(events.shape[1]):
@@ -85,8 +89,10 @@ def log_likelihood(sums: np.ndarray, floor: Union[float, np.ndarray] = 1e-10) ->
     dim = (sums.shape[-1] - 1) // 2
     count = sums[..., :1]
     safe = np.maximum(count, 1e-10)
-    variance = np.maximum(sums[..., 1 + dim :] / safe - (sums[..., 1 : 1 + dim] / safe) ** 2, floor)
-    value = -0.5 * count[..., 0] * (dim * (np.log(2 * np.pi) + 1) + np.log(variance).sum(-1))
+    # rounding may leave a variance of zero on either side of it
+    variance = np.maximum(sums[..., 1 + dim :] / safe - (sums[..., 1 : 1 + dim] / safe) ** 2, 0.0)
+    floored = np.maximum(variance, floor)
+    value = -0.5 * count[..., 0] * (dim * np.log(2 * np.pi) + (np.log(floored) + variance / floored).sum(-1))
     return np.where(count[..., 0] > 0, value, 0.0)
 
 
@@ -195,7 +201,7 @@ class _Grower:
             yes = self.questions @ by_value
             no = total - yes
             gains = log_likelihood(yes, self.floor) + log_likelihood(no, self.floor) - whole
-            gains[(yes[:, 0] <= self.min_count) | (no[:, 0] <= self.min_count)] = 0.0
+            gains[np.minimum(yes[:, 0], no[:, 0]) < max(self.min_count, 1e-10)] = 0.0
             question = int(np.argmax(gains))
             if gains[question] > best[0] + 1e-6:
                 best = (float(gains[question]), key, question)
