@@ -11,6 +11,7 @@ from typing import Optional, Sequence
 
 import numpy as np
 
+from hybrid.errors import DataError
 from hybrid.gmm.align import Alignments
 from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.train import GmmModel, Log, PassOptions, Progress, TrainingSet, _plain, run_passes
@@ -32,7 +33,10 @@ def options(*, passes: int = 35, gaussians: int = 9000, **more) -> PassOptions:
 
 
 def tree_stats(data: TrainingSet, alignments: Alignments, senones: Senones, silence: np.ndarray) -> TreeStats:
-    """Triphone statistics of all aligned frames (Kaldi's acc-tree-stats --ci-phones=silence)."""
+    """Triphone statistics of all aligned frames (Kaldi's acc-tree-stats --ci-phones=silence).
+
+    Raises DataError where no utterance is aligned.
+    """
     contexts, classes, features = [], [], []
     for identifier in data.ids:
         tids = alignments.tids.get(identifier)
@@ -42,6 +46,8 @@ def tree_stats(data: TrainingSet, alignments: Alignments, senones: Senones, sile
         contexts.append(np.repeat(windows(phones, 3, 1, silence), durations, axis=0))
         classes.append(senones.tid2class[tids])
         features.append(data.features[identifier])
+    if not contexts:
+        raise DataError("no aligned utterance to grow a tree on", remedy="look at problems.jsonl of the stage")
     return TreeStats.from_frames(np.concatenate(contexts), np.concatenate(classes), np.concatenate(features))
 
 

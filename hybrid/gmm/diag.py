@@ -30,8 +30,14 @@ class DiagGmms:
     offsets: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.offsets[-1] != len(self.weights) or np.any(np.diff(self.offsets) < 1):
-            raise ModelError("a mixture without a Gaussian", remedy="run the stage that trains it again")
+        remedy = "run the stage that trains it again"
+        if not len(self.weights) or self.offsets[-1] != len(self.weights) or np.any(np.diff(self.offsets) < 1):
+            raise ModelError("a mixture without a Gaussian", remedy=remedy)
+        if self.means.ndim != 2 or not len(self.weights) == len(self.means) or self.means.shape != self.variances.shape:
+            shapes = [list(a.shape) for a in (self.weights, self.means, self.variances)]
+            raise ModelError(f"weights, means and variances of the shapes {shapes}", remedy=remedy)
+        if not (self.weights.min() > 0 and self.variances.min() > 0 and np.isfinite(self.means).all()):
+            raise ModelError("weights or variances that are not above 0, or means that are not finite", remedy=remedy)
         dim = self.means.shape[1]
         inverse = 1.0 / self.variances
         self._const = (

@@ -12,6 +12,7 @@ from typing import Optional, Sequence
 
 import numpy as np
 
+from hybrid.errors import DataError
 from hybrid.gmm.align import equal_alignments
 from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import update
@@ -45,9 +46,14 @@ def train_mono(
     progress: Progress = _plain,
     silence_phones: Sequence[int] = (),
 ) -> GmmModel:
-    """Trains from nothing but transcripts; `senones` are a monophone tree (Senones.monophone)."""
+    """Trains from nothing but transcripts; `senones` are a monophone tree (Senones.monophone).
+
+    Raises DataError where there is no utterance, or none that fits its transcript.
+    """
+    if not data.ids:
+        raise DataError("no utterances to train on", remedy="problems.jsonl of the stage says why each was left out")
     frames = np.concatenate([data.features[i] for i in data.ids]).astype(np.float64)
-    mean, variance = frames.mean(0), frames.var(0)
+    mean, variance = frames.mean(0), np.maximum(frames.var(0), opts.variance_floor)
     gmms = DiagGmms.single(np.tile(mean, (senones.num_pdfs, 1)), np.tile(variance, (senones.num_pdfs, 1)))
     model = GmmModel(senones, gmms)
     start = equal_alignments(data.ids, {i: len(data.features[i]) for i in data.ids}, data.graphs)

@@ -173,8 +173,16 @@ def run_passes(
 
 
 def gather(model: GmmModel, data: TrainingSet, alignments: Alignments) -> tuple[GmmStats, np.ndarray]:
-    """Statistics of the mixtures and counts of the transition ids [num_tids + 1]."""
+    """Statistics of the mixtures and counts of the transition ids [num_tids + 1].
+
+    Raises DataError where no utterance is aligned.
+    """
     ids = [i for i in data.ids if i in alignments.tids]
+    if not ids:
+        raise DataError(
+            f"none of {len(data.ids)} utterances is aligned",
+            remedy="listen to some of them and compare their transcripts and the lexicon",
+        )
     tids = np.concatenate([alignments.tids[i] for i in ids])
     features = np.concatenate([data.features[i] for i in ids])
     stats = GmmStats.zeros(model.gmms)
