@@ -1,0 +1,335 @@
+"""Recipes end to end, by the command a user types: a demo of a minute through all stages, some AN4 to its GMMs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, Iterable, List
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+from mini_demo import SETTINGS
+
+from hybrid.io import read_json, read_jsonl
+from hybrid.pipeline.sets import read_cuts
+
+pytestmark = pytest.mark.slow
+
+STAGES = "prepare augment lang lm features gmm senones ce lfmmi graph decode score report".split()
+SYSTEMS = "mono tri1 ce lfmmi".split()
+CONDITIONS = "clean noisy rerecorded".split()
+# DESIGN.md, Contracts: spelled out here, so that a change of the contract is seen.
+FIELDS = {
+    "system", "condition", "set", "wer", "low", "high", "errors", "words", "ins", "del", "sub", "tuned_on", "seed",
+    "seconds", "commit",
+}  # fmt: skip
+
+
+def command(program: Iterable[str], exp: Path, *arguments: str) -> subprocess.Popen:
+    """A run in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, *program, *arguments, "--exp", str(exp)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        start_new_session=True,
+    )
+
+
+def demo(exp: Path, *more: str, stop: str = "report") -> subprocess.Popen:
+    program = [str(PROJECT / "tests" / "mini_demo.py"), "run", "demo", "--stop-stage", stop]
+    return command(program, exp, "--set", *SETTINGS, *more)
+
+
+def finish(process: subprocess.Popen) -> str:
+    printed, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, printed
+    assert "Traceback" not in printed
+    return printed
+
+
+def done(printed: str) -> Dict[str, bool]:
+    """stage -> whether it was run (and not up to date)."""
+    found = re.findall(r"^stage \d+ (\w+): (.*)$", printed, re.MULTILINE)
+    return {name: why != "up to date" for name, why in found}
+
+
+def contents(exp: Path) -> Dict[str, str]:
+    """Every file of a run by its hash; the lock, which holds the last process, is left out."""
+    return {
+        str(path.relative_to(exp)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(exp.rglob("*"))
+        if path.is_file() and path.name not in (".lock", ".workers")
+    }
+
+
+def error_rates(exp: Path) -> Dict[str, bytes]:
+    return {str(path.relative_to(exp)): path.read_bytes() for path in sorted(exp.glob("decode/*/*/*/wer.json"))}
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo, run once; tests leave it as it is."""
+    if importlib.util.find_spec("espeakng_loader") is None:
+        pytest.skip("the demo's speech needs espeakng-loader (pip install espeakng-loader)")
+    if importlib.util.find_spec("k2") is None:
+        pytest.skip("needs k2")
+    folder = tmp_path_factory.mktemp("demo") / "exp"
+    printed = finish(demo(folder))
+    assert done(printed) == dict.fromkeys(STAGES, True)
+    return folder
+
+
+def test_results_have_the_fields_of_the_contract_and_every_cell(exp: Path) -> None:
+    rows = read_json(exp / "results.json")
+    assert all(set(row) == FIELDS for row in rows)
+    cells = [(row["system"], row["condition"], row["set"], row["tuned_on"]) for row in rows]
+    wanted = {
+        (system, condition, *which)
+        for system in SYSTEMS
+        for condition in CONDITIONS
+        for which in (("dev", "dev"), ("test", "dev"), ("test", "test"))
+    }
+    assert set(cells) == wanted and len(cells) == len(wanted)
+    for row in rows:
+        assert row["errors"] == row["ins"] + row["del"] + row["sub"]
+        assert row["wer"] == pytest.approx(100 * row["errors"] / row["words"], abs=1e-3)
+        assert row["low"] <= row["wer"] <= row["high"]
+        assert row["seed"] == 0 and row["seconds"] > 0
+
+
+def test_an_independent_scorer_finds_the_same_errors(exp: Path) -> None:
+    kaldialign = pytest.importorskip("kaldialign")
+    rows = read_json(exp / "results.json")
+    scored = heard = 0
+    for row in rows:
+        which = row["set"] + ("" if row["tuned_on"] == "dev" else "-tuned-on-test")
+        lines = (exp / "decode" / row["system"] / row["condition"] / which / "hyp.txt").read_text().splitlines()
+        hyps = {line.split()[0]: line.split()[1:] for line in lines}
+        # The clean transcripts: a noisy cut is told from its twin by what is added to its id.
+        cuts = read_cuts(exp / "prepare" / f"{row['set']}.jsonl.gz")
+        refs = {cut.id: cut.supervisions[0].text.split() for cut in cuts}
+        twins = {identifier: re.sub(r"_(noisy|rerecorded)1$", "", identifier) for identifier in hyps}
+        assert sorted(twins.values()) == sorted(refs)
+        total = {"ins": 0, "del": 0, "sub": 0}
+        for identifier, words in hyps.items():
+            found = kaldialign.edit_distance(refs[twins[identifier]], words)
+            for kind in total:
+                total[kind] += found[kind]
+            heard += len(words)
+        assert sum(total.values()) == row["errors"]
+        assert {kind: row[kind] for kind in total} == total
+        assert sum(map(len, refs.values())) == row["words"]
+        scored += 1
+    assert scored == 36 and heard > 100
+
+
+def test_a_second_run_finds_all_up_to_date_and_changes_no_file(exp: Path) -> None:
+    before = contents(exp)
+    times = {path: path.stat().st_mtime_ns for name in STAGES for path in (exp / name).rglob("*")}
+    assert done(finish(demo(exp))) == dict.fromkeys(STAGES, False)
+    assert contents(exp) == before
+    assert {path: path.stat().st_mtime_ns for name in STAGES for path in (exp / name).rglob("*")} == times
+
+
+def test_a_setting_of_decoding_redoes_decoding_and_what_follows(exp: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(exp, tmp_path / "exp")
+    printed = finish(demo(changed, "decode.gmm.scales=[0.2]", "decode.ce.scales=[1.0]", "decode.gmm.penalties=[1.0]"))
+    assert done(printed) == {name: name in ("decode", "score", "report") for name in STAGES}
+    assert "decode.gmm.scales [0.05, 0.1] -> [0.2]" in printed
+    before, after = error_rates(exp), error_rates(changed)
+    assert before.keys() == after.keys()
+    for name in before:
+        same = "lfmmi" in name
+        assert (before[name] == after[name]) == same or not same and "/ce/" in name, name
+    settings = read_json(changed / "decode" / "mono" / "clean" / "test" / "wer.json")["settings"]
+    assert settings["acoustic_scale"] == 0.2 and settings["word_penalty"] == 1.0
+    after_results = contents(changed)
+    for name, value in contents(exp).items():
+        if name.split("/")[0] in STAGES[:10]:
+            assert after_results[name] == value
+
+
+def test_the_lfmmi_objective_is_a_log_probability(exp: Path) -> None:
+    rows = read_jsonl(exp / "lfmmi" / "log.jsonl")
+    assert {row["split"] for row in rows} == {"train", "dev"}
+    for row in rows:
+        assert row["objective"] <= 0 and np.isfinite(row["loss"])
+        assert row["objective"] == pytest.approx(row["num"] - row["den"], abs=1e-4)
+
+
+def test_the_report_is_one_file_that_needs_no_other(exp: Path) -> None:
+    folder = exp / "report"
+    assert sorted(path.name for path in folder.iterdir()) == ["RESULTS.md", "index.html"]
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    for link in re.findall(r"""(?:src|href|data|action)\s*=\s*["']?([^"'\s>]+)""", page):
+        assert link.startswith(("#", "data:")), link
+    assert not re.search(r"@import|<link|<iframe|<script[^>]+src|url\(\s*['\"]?(?!#|data:)", page)
+    for row in read_json(exp / "results.json"):
+        if row["set"] == "test" and row["tuned_on"] == "dev":
+            assert f"{row['wer']:.2f}" in page or f"{row['wer']:.1f}" in page
+    assert "not real speech" in page
+    assert str(exp) not in page and str(PROJECT) not in page
+
+
+def test_model_folders_load_and_compute(exp: Path) -> None:
+    import torch
+
+    from hybrid.gmm.train import GmmModel
+    from hybrid.hmm.senones import Senones
+    from hybrid.nnet.model_io import load_model
+    from hybrid.train.priors import load_priors
+
+    for system in ("mono", "tri1"):
+        model = GmmModel.load(exp / "gmm" / system)
+        loglikes = model.loglikes(np.zeros((4, 39), np.float32))
+        assert loglikes.shape == (4, model.senones.num_pdfs) and np.isfinite(loglikes).all()
+    for system in ("ce", "lfmmi"):
+        folder = exp / system / "model"
+        network, about = load_model(folder)
+        senones = Senones.load(folder / "senones")
+        network.eval()
+        with torch.no_grad():
+            logits = network(torch.zeros(1, 5, 192), torch.tensor([5]))["logits"]
+        assert logits.shape == (1, 5, senones.num_pdfs) and bool(torch.isfinite(logits).all())
+        assert about["system"] == system
+        features = read_json(folder / "features.json")
+        assert features["logmel"]["num_bins"] == 64 and features["stack"] == 3 and features["normalise"] == "speaker"
+        assert not [path for path in folder.rglob("*") if path.suffix in (".pt", ".pkl", ".pickle", ".bin")]
+    priors = load_priors(exp / "ce" / "model" / "senones")
+    assert priors.shape == (Senones.load(exp / "senones" / "model").num_pdfs,)
+    assert priors.sum() == pytest.approx(1, abs=1e-3) and (priors > 0).all()
+
+
+def test_noisy_cuts_know_their_clean_twins(exp: Path) -> None:
+    sets = read_json(exp / "augment" / "sets.json")
+    assert sets["clean"] == ["train"] and sets["noisy"] == ["train_noisy1"]
+    twins = {"train_noisy1": "train"}
+    twins.update({f"{split}_{c}": f"{split}_clean" for split in ("dev", "test") for c in ("noisy", "rerecorded")})
+    for name, base in twins.items():
+        clean = {cut.id: cut for cut in read_cuts(exp / "augment" / f"{base}.jsonl.gz")}
+        noisy = read_cuts(exp / "augment" / f"{name}.jsonl.gz")
+        assert [cut.custom["clean_twin"] for cut in noisy] == list(clean)
+        for cut in noisy:
+            twin = clean[cut.custom["clean_twin"]]
+            assert cut.duration == twin.duration and cut.num_samples == twin.num_samples
+            assert cut.supervisions[0].text == twin.supervisions[0].text
+            assert cut.supervisions[0].speaker == twin.supervisions[0].speaker
+        heard, said = cut.load_audio()[0], twin.load_audio()[0]
+        assert heard.shape == said.shape and np.abs(heard - said).max() > 0.01
+    speakers = {
+        split: {cut.supervisions[0].speaker for cut in read_cuts(exp / "prepare" / f"{split}.jsonl.gz")}
+        for split in ("train", "dev", "test")
+    }
+    assert len(set().union(*speakers.values())) == sum(map(len, speakers.values())), "no voice is in two sets"
+
+
+def kill_at(process: subprocess.Popen, pattern: str, delay: float) -> str:
+    """Ends the whole process group by SIGKILL `delay` seconds after a line of its output matches."""
+    seen: List[str] = []
+    for line in process.stdout:
+        seen.append(line)
+        if re.search(pattern, line):
+            time.sleep(delay)
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    seen += process.communicate()[0].splitlines(keepends=True)
+    assert process.returncode == -signal.SIGKILL, "".join(seen)
+    return "".join(seen)
+
+
+def test_kills_of_the_whole_group_change_no_error_rate(exp: Path, tmp_path: Path) -> None:
+    """From the senones on, killed once in training and once in decoding."""
+    draw = random.Random(5)
+    again = shutil.copytree(exp, tmp_path / "exp")
+    for name in STAGES[6:]:
+        next((again / "marks").glob(f"*-{name}.json")).unlink()
+    (again / "results.json").unlink()
+    first = kill_at(demo(again), rf"^stage \d+ {draw.choice(['senones', 'ce', 'lfmmi'])}:", draw.uniform(0.2, 2.0))
+    assert done(first)["senones"] and "graph" not in done(first)
+    line = rf"^  (tri1|ce) {draw.choice(CONDITIONS)}: .*on test,"
+    second = kill_at(demo(again, stop="score"), line, draw.uniform(0, 0.5))
+    assert done(second)["decode"] and "score" not in done(second)
+    last = finish(demo(again, stop="score"))
+    assert "stage 10 decode: goes on where it was stopped" in last
+    assert done(last) == {name: name in ("decode", "score") for name in STAGES[:12]}
+    assert len(error_rates(exp)) == 36
+    assert error_rates(again) == error_rates(exp)
+    timeless = [
+        [{key: row[key] for key in FIELDS - {"seconds", "commit"}} for row in read_json(folder / "results.json")]
+        for folder in (exp, again)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+# ------------------------------------------------------------------ real speech
+
+
+@pytest.fixture
+def some_an4(shared_data: Path, tmp_path: Path) -> Path:
+    """Three training speakers and one test speaker of AN4, some noises and one room: links into the shared data."""
+    root = tmp_path / "data"
+    for name, folder, number in (("train", "an4_clstk", 3), ("test", "an4test_clstk", 1)):
+        real = shared_data / "an4" / "wav" / folder
+        speakers = sorted(path.name for path in real.iterdir() if path.is_dir())[:number]
+        (root / "an4" / "wav" / folder).mkdir(parents=True)
+        for speaker in speakers:
+            (root / "an4" / "wav" / folder / speaker).symlink_to(real / speaker)
+        etc = root / "an4" / "etc"
+        etc.mkdir(exist_ok=True)
+        for kind, pattern in (("transcription", r"\(\w+-(\w+)-\w+\)"), ("fileids", r"/(\w+)/")):
+            lines = (shared_data / "an4" / "etc" / f"an4_{name}.{kind}").read_text().splitlines()
+            kept = [line for line in lines if re.search(pattern, line)[1] in speakers]
+            (etc / f"an4_{name}.{kind}").write_text("\n".join(kept) + "\n")
+    for name in ("an4.dic", "an4.ug.lm"):
+        (etc / name).symlink_to(shared_data / "an4" / "etc" / name)
+    for part in ("noise/train", "noise/test"):
+        for kind in sorted(path for path in (shared_data / part).iterdir() if path.is_dir()):
+            (root / part / kind.name).mkdir(parents=True)
+            for file in sorted(kind.glob("*.flac"))[:2]:
+                (root / part / kind.name / file.name).symlink_to(file)
+    for part in ("rir/dev", "rir/test"):
+        (root / part).parent.mkdir(exist_ok=True)
+        (root / part).symlink_to(shared_data / part)
+    return root
+
+
+def test_a_little_of_an4_to_its_gmms(some_an4: Path, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    settings = [
+        "run.jobs=1", "prepare.dev_speakers=1", "augment.speeds=[1.1]", "augment.noisy_copies=0", "gmm.mono_passes=8",
+        "gmm.mono_gaussians=150", "gmm.tri_passes=5", "gmm.tri_leaves=150", "gmm.tri_gaussians=250",
+    ]  # fmt: skip
+    run = ["-m", "recipes.an4", "--data", str(some_an4), "--stop-stage", "gmm", "--set", *settings]
+    printed = finish(command(run, exp))
+    assert done(printed) == dict.fromkeys(STAGES[:6], True)
+    cuts = {name: read_cuts(exp / "prepare" / f"{name}.jsonl.gz") for name in ("train", "dev", "test")}
+    speakers = {name: {cut.supervisions[0].speaker for cut in these} for name, these in cuts.items()}
+    assert [len(speakers[name]) for name in ("train", "dev", "test")] == [2, 1, 1]
+    assert not speakers["train"] & speakers["dev"]
+    assert sum(map(len, cuts.values())) >= 40
+    assert f"{len(cuts['train']) + len(cuts['dev'])} utterances where CMU's archive has 948" in printed
+    for row in read_cuts(exp / "augment" / "train_sp1.1.jsonl.gz"):
+        assert row.duration == pytest.approx(row.num_samples / 16000) and row.id.endswith("_sp1.1")
+    fast = sum(cut.duration for cut in read_cuts(exp / "augment" / "train_sp1.1.jsonl.gz"))
+    assert fast == pytest.approx(sum(cut.duration for cut in cuts["train"]) / 1.1, rel=1e-3)
+    for system in ("mono", "tri1"):
+        passes = read_jsonl(exp / "gmm" / system / "passes.jsonl")
+        assert len(passes) == {"mono": 8, "tri1": 5}[system]
+        likelihoods = [row["loglike_per_frame"] for row in passes]
+        assert likelihoods[-1] > likelihoods[0] + 0.5, likelihoods
+    assert (exp / "gmm" / "problems.jsonl").read_text() == ""
+    assert [json.loads(p.read_text())["state"] for p in sorted((exp / "marks").iterdir())] == ["done"] * 6
