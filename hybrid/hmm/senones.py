@@ -19,6 +19,7 @@ from hybrid.io import PathLike, atomic_write, load_tensors, read_json, save_tens
 
 REORDER = True  # self-loops come after the transition that leaves the state, as in all of Kaldi's graphs
 
+_TWO_RUNS = "topology and tree are of two runs: run the stage that writes them again"
 _AGAIN = "run the stage that writes it again"
 
 
@@ -36,11 +37,14 @@ class Senones:
         # Held here because the transition model keeps pointers into them.
         self._khg_topology = topology.khg()
         self.ctx_dep = tree.khg()
-        self.transition_model = khg.TransitionModel(ctx_dep=self.ctx_dep, hmm_topo=self._khg_topology)
-        if log_probs is not None:
-            self.set_log_probs(log_probs)
+        try:
+            self.transition_model = khg.TransitionModel(ctx_dep=self.ctx_dep, hmm_topo=self._khg_topology)
+        except RuntimeError as error:
+            raise ModelError(f"the tree does not fit the topology: {error}", remedy=_TWO_RUNS) from error
         self._tables()
         self._check_covered()
+        if log_probs is not None:
+            self.set_log_probs(log_probs)
 
     @classmethod
     def monophone(cls, topology: Topology, phones: Dict[str, int], groups: Sequence[Sequence[int]]) -> Senones:
@@ -82,7 +86,7 @@ class Senones:
                         name = self.phone_names.get(phone, phone)
                         raise ModelError(
                             f"the tree has no pdf for state {number} of phone {name}",
-                            remedy="topology and tree are of two runs: run the stage that writes them again",
+                            remedy=_TWO_RUNS,
                         )
 
     @property
