@@ -265,7 +265,8 @@ def _merge(stats: TreeStats, leaves: Sequence[_LeafData], threshold: float) -> L
             loss = alone[:, None] + alone[None, :] - log_likelihood(values[:, None, :] + values[None, :, :], floor)
             loss[np.tril_indices(len(names))] = np.inf
             i, j = np.unravel_index(int(np.argmin(loss)), loss.shape)
-            if loss[i, j] >= threshold:
+            # To join the sides of the split of smallest gain loses just that gain; rounding must not decide.
+            if loss[i, j] >= threshold * (1 - 1e-6):
                 break
             sums[names[i]] = values[i] + values[j]
             del sums[names[j]]
