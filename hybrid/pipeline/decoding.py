@@ -127,7 +127,7 @@ def _decode_one(
         started = time.perf_counter()
         matrices[split] = loglikes(run, system, set_name(split, condition), executor)
         seconds[split] = time.perf_counter() - started
-    for tuned_on in ("dev", "test"):
+    for tuned_on in settings["tune_on"]:
         found = tune(
             matrices[tuned_on], references[tuned_on], path, lang.words,
             scales=grid["scales"], penalties=grid["penalties"], executor=executor, **search,

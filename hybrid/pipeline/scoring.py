@@ -19,7 +19,8 @@ def score(run: Run, recipe: Recipe) -> None:
     if not rows:
         raise DataError("no decode to score", file=run.dir("decode"), remedy="run the decode stage")
     text = "\n\n".join(
-        f"Test sets, scale chosen on {tuned_on}:\n\n{table(rows, 'test', tuned_on)}" for tuned_on in ("dev", "test")
+        f"Test sets, scale chosen on {tuned_on}:\n\n{table(rows, 'test', tuned_on)}"
+        for tuned_on in sorted({row["tuned_on"] for row in rows})
     )
     write_text(run.dir("score") / "table.md", text + "\n")
     pairs: List[Dict[str, Any]] = []
