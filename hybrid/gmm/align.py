@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from hybrid.errors import ConfigError
 from hybrid.gmm.diag import DiagGmms
 from hybrid.hmm.arcs import from_bytes, read_arcs, to_bytes
 from hybrid.hmm.senones import Senones
@@ -21,13 +22,23 @@ from hybrid.hmm.senones import Senones
 
 @dataclass(frozen=True)
 class AlignOptions:
-    """Scales and beams of Kaldi's training scripts (scale_opts, beam, retry_beam)."""
+    """Scales and beams of Kaldi's training scripts (scale_opts, beam, retry_beam); retry_beam 0: no second search.
+
+    Raises ConfigError for a beam that is not above 0, and a second one that is not above the first.
+    """
 
     acoustic_scale: float = 0.1
     transition_scale: float = 1.0
     self_loop_scale: float = 0.1
     beam: float = 10.0
     retry_beam: float = 40.0
+
+    def __post_init__(self) -> None:
+        if not (self.beam > 0 and self.acoustic_scale > 0 and (self.retry_beam == 0 or self.retry_beam > self.beam)):
+            raise ConfigError(
+                f"acoustic scale {self.acoustic_scale}, beam {self.beam}, retry beam {self.retry_beam}",
+                remedy="give a scale and a beam above 0, and a retry beam above the beam, or 0 for none",
+            )
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,11 @@ class UtteranceGraph:
 
 @dataclass
 class Alignments:
-    """`tids`: id -> [T] int32; `loglike`: id -> log-likelihood per frame; `failed`: ids that no path fits."""
+    """`tids`: id -> [T] int32; `failed`: ids that no path fits; `retried`: searches that took the second beam.
+
+    `loglike`: id -> score of the best path a frame: log-likelihood, and the scaled log transition probabilities
+    over the acoustic scale.
+    """
 
     tids: Dict[str, np.ndarray] = field(default_factory=dict)
     loglike: Dict[str, float] = field(default_factory=dict)

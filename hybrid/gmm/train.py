@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 import numpy as np
 
-from hybrid.errors import DataError, ModelError
+from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.gmm.align import Alignments, AlignOptions, UtteranceGraph, align
 from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import GmmStats, accumulate, mix_up, update
@@ -45,11 +45,15 @@ class GmmModel:
     @classmethod
     def load(cls, folder: PathLike) -> GmmModel:
         folder = Path(folder)
-        if read_json(folder / "config.json").get("kind") != "gmm":
+        about = read_json(folder / "config.json")
+        if not isinstance(about, dict) or about.get("kind") != "gmm":
             raise ModelError("not a GMM", file=folder / "config.json", remedy="give the folder of a GMM stage")
-        model = cls(
-            Senones.load(folder / "senones"), DiagGmms.from_tensors(load_tensors(folder / "model.safetensors"))
-        )
+        senones = Senones.load(folder / "senones")
+        tensors = load_tensors(folder / "model.safetensors")
+        try:
+            model = cls(senones, DiagGmms.from_tensors(tensors))
+        except ModelError as error:
+            raise ModelError(error.what, file=folder / "model.safetensors", remedy=error.remedy) from error
         if model.senones.num_pdfs != model.gmms.num_pdfs:
             raise ModelError(
                 f"{model.gmms.num_pdfs} mixtures for {model.senones.num_pdfs} pdfs",
@@ -112,6 +116,8 @@ def run_passes(
 
     Raises DataError when an alignment pass loses more than half of the utterances.
     """
+    if options.passes < 1:
+        raise ConfigError(f"{options.passes} passes", remedy="give at least 1")
     folder = Path(folder)
     state = _State.load(folder, model, alignments)
     increase = max(0, (options.gaussians - model.gmms.num_gaussians) // max(options.last_increase, 1))
@@ -229,10 +235,19 @@ class _State:
         path = folder / "state.safetensors"
         if not path.exists():
             return cls(model, alignments, [])
+        remedy = "delete it and run the stage again: it starts from its first pass"
         tensors = load_tensors(path)
-        with safe_open(str(path), "numpy") as file:
-            notes = json.loads(file.metadata()["state"])
-        model.senones.set_log_probs(tensors["log_probs"])
-        parts = np.split(tensors["tids"], np.cumsum(tensors["lengths"])[:-1])
-        restored = Alignments(dict(zip(notes["ids"], parts)), {}, notes["failed"])
-        return cls(replace(model, gmms=DiagGmms.from_tensors(tensors)), restored, notes["rows"], notes["done"])
+        try:
+            with safe_open(str(path), "numpy") as file:
+                notes = json.loads(file.metadata()["state"])
+            gmms = DiagGmms.from_tensors(tensors)
+            if gmms.num_pdfs != model.senones.num_pdfs:
+                raise ModelError(f"{gmms.num_pdfs} mixtures for {model.senones.num_pdfs} pdfs")
+            model.senones.set_log_probs(tensors["log_probs"])
+            parts = np.split(tensors["tids"], np.cumsum(tensors["lengths"])[:-1])
+            restored = Alignments(dict(zip(notes["ids"], parts)), {}, notes["failed"])
+            return cls(replace(model, gmms=gmms), restored, notes["rows"], notes["done"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"not the state of a training: {error!r}", file=path, remedy=remedy) from error
+        except ModelError as error:
+            raise ModelError(f"the state of another training: {error.what}", file=path, remedy=remedy) from error
