@@ -292,10 +292,10 @@ def some_an4(shared_data: Path, tmp_path: Path) -> Path:
     for name, folder, number in (("train", "an4_clstk", 3), ("test", "an4test_clstk", 1)):
         real = shared_data / "an4" / "wav" / folder
         speakers = sorted(path.name for path in real.iterdir() if path.is_dir())[:number]
+        (root / "an4" / "wav" / folder).mkdir(parents=True)
+        (root / "an4" / "wav" / folder / "circle").symlink_to(root / "an4" / "wav")
         for speaker in speakers:
-            (root / "an4" / "wav" / folder / speaker).mkdir(parents=True)
-            for file in (real / speaker).iterdir():
-                (root / "an4" / "wav" / folder / speaker / file.name).symlink_to(file)
+            (root / "an4" / "wav" / folder / speaker).symlink_to(real / speaker)
         etc = root / "an4" / "etc"
         etc.mkdir(exist_ok=True)
         for kind, pattern in (("transcription", r"\(\w+-(\w+)-\w+\)"), ("fileids", r"/(\w+)/")):

@@ -58,6 +58,6 @@ def lm(run: Run, recipe: Recipe) -> None:
     arpa.write(run.dir("lm") / "lm.arpa", model)
     write_fst(run.dir("lm") / "G.fst", arpa_to_fst(model, words.words))
     dev = [text.split() for text in texts_of(prepared(run, "dev")).values()]
-    for name, one in ((source, model), ("train", ours)):
+    for name, one in {source: model, "train": ours}.items():
         found = one.perplexity(dev)
         run.log(f"  {name}: perplexity {found.perplexity:.1f} on dev, {found.oovs} words unknown to it")

@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional
 
 from lhotse import CutSet
 
@@ -85,7 +86,7 @@ def _entries(root: Path, name: str) -> List[Entry]:
     """
     path = root / "etc" / f"an4_{name}.transcription"
     audio: Dict[str, List[Path]] = {}
-    for file in sorted((root / "wav" / _FOLDERS[name]).rglob("*")):
+    for file in sorted(_files(root / "wav" / _FOLDERS[name])):
         if file.suffix.lower() in _AUDIO and not file.name.startswith("."):
             audio.setdefault(file.stem, []).append(file.resolve())
     entries: List[Entry] = []
@@ -113,6 +114,14 @@ def _entries(root: Path, name: str) -> List[Entry]:
         if identifier not in known:
             add(identifier, None)
     return entries
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Links to folders are followed, as the fingerprint of the corpus follows them: speakers may lie on other disks."""
+    for top, folders, names in os.walk(folder, followlinks=True):
+        real = Path(top).resolve()
+        folders[:] = [name for name in folders if (real / name).resolve() not in (real, *real.parents)]  # no circles
+        yield from (Path(top) / name for name in names)
 
 
 def _speaker(identifier: str, file: Optional[Path]) -> str:
