@@ -16,7 +16,10 @@ from hybrid.run import Run
 from lexicon.lexicon import Lexicon
 from lm import arpa
 from lm.model import NgramModel
+from recipes.an4.download import download_an4
 from recipes.an4.prepare import GET_IT, find_an4, prepare_an4
+
+__all__ = ["CONFIG", "GET_IT", "RECIPE", "STAGES"]
 
 CONFIG = Path(__file__).with_name("an4.toml")
 
@@ -32,6 +35,8 @@ def _etc(run: Run, name: str) -> Path:
 
 
 def prepare(run: Run) -> None:
+    if run.config["prepare.download"]:
+        download_an4(_data(run), log=run.log)
     problems = run.problems("prepare")
     with run.executor() as executor:
         sets = prepare_an4(
@@ -82,7 +87,8 @@ def grammar(run: Run) -> NgramModel:
 
 
 def _corpus_files(run: Run) -> Iterable[Path]:
-    return [find_an4(_data(run))]
+    # A download is compared with the archive's known contents: there is nothing else to be seen as changed.
+    return [] if run.config["prepare.download"] else [find_an4(_data(run))]
 
 
 def _sound_files(run: Run) -> Iterable[Path]:
