@@ -4,9 +4,10 @@
     python -m benchmarks.kill --kills 10 demo --set prepare.train_minutes=3 ce.trainer.epochs=2
 
 The recipe runs once undisturbed, in DIR/undisturbed. It then runs in DIR/killed, where SIGKILL goes to the whole
-process group at `kills` random moments: of the time that the undisturbed run took, one moment falls into each
-`kills`-th part. A killed run is started again at once. In the end every wer.json of the two must be the same, byte for
-byte; the exit code is 1 where one is not.
+process group at `kills` random moments, and is started again at once. One moment is drawn from each `kills`-th part of
+the time that the stages took undisturbed; a moment t seconds into a stage is t seconds after the stage is seen to begin
+(or to go on, where it was killed before; it may then be over sooner, and the kill falls into the next). In the end
+every wer.json of the two must be the same, byte for byte; the exit code is 1 where one is not.
 """
 
 from __future__ import annotations
@@ -37,8 +38,17 @@ class Attempt:
     code: int
 
 
-def attempt(recipe: str, exp: Path, arguments: Sequence[str], kill_after: Optional[float], log: Path) -> Attempt:
-    """Runs the recipe; after `kill_after` seconds its process group is ended by SIGKILL."""
+@dataclass(frozen=True)
+class Moment:
+    """`seconds` after `stage` has begun; or after the first stage of the attempt, where that one is done already."""
+
+    stage: str
+    number: int
+    seconds: float
+
+
+def attempt(recipe: str, exp: Path, arguments: Sequence[str], moment: Optional[Moment], log: Path) -> Attempt:
+    """Runs the recipe; at `moment` its process group is ended by SIGKILL."""
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     process = subprocess.Popen(
@@ -48,18 +58,22 @@ def attempt(recipe: str, exp: Path, arguments: Sequence[str], kill_after: Option
         text=True,
         start_new_session=True,
     )
-    timer = threading.Timer(kill_after, _kill, (process.pid,)) if kill_after is not None else None
-    if timer is not None:
-        timer.start()
+    timer: Optional[threading.Timer] = None
     stage = "start"
-    assert process.stdout is not None
+    stream = process.stdout
+    if stream is None:
+        raise RuntimeError("a process without its output")
     try:
-        with open(log, "w", encoding="utf-8") as stream:
-            for line in process.stdout:
-                stream.write(line)
-                found = re.match(r"stage \d+ (\w+): (.*)", line)
-                if found and found[2] != "up to date":
-                    stage = found[1]
+        with open(log, "w", encoding="utf-8") as copy:
+            for line in stream:
+                copy.write(line)
+                found = re.match(r"stage (\d+) (\w+): (.*)", line)
+                if not found or found[3] == "up to date":
+                    continue
+                stage = found[2]
+                if moment is not None and timer is None and int(found[1]) >= moment.number:
+                    timer = threading.Timer(moment.seconds, _kill, (process.pid,))
+                    timer.start()
         code = process.wait()
     except BaseException:
         _kill(process.pid)
@@ -77,15 +91,20 @@ def _kill(group: int) -> None:
         pass  # it has just ended by itself
 
 
-def moments(kills: int, seconds: float, seed: int) -> List[float]:
-    """`kills` moments of `seconds`, one drawn from each part of equal length."""
+def moments(kills: int, undisturbed: Path, seed: int) -> List[Moment]:
+    """`kills` moments of the undisturbed run's work, one drawn from each part of equal length."""
     draw = random.Random(seed)
-    return [(part + draw.random()) * seconds / kills for part in range(kills)]
-
-
-def work_of(exp: Path) -> float:
-    """Seconds of all attempts at the stages that are done, as their marks say, without starts of Python."""
-    return sum(json.loads(path.read_text()).get("seconds", 0.0) for path in exp.glob("marks/*.json"))
+    marks = [json.loads(path.read_text()) for path in sorted(undisturbed.glob("marks/*.json"))]
+    total = sum(mark["seconds"] for mark in marks)
+    found = []
+    for part in range(kills):
+        left = (part + draw.random()) * total / kills
+        for mark in marks:
+            if left <= mark["seconds"]:
+                break
+            left -= mark["seconds"]
+        found.append(Moment(mark["stage"], mark["number"], left))
+    return found
 
 
 def compare(one: Path, two: Path) -> List[str]:
@@ -106,28 +125,26 @@ def experiment(recipe: str, arguments: Sequence[str], folder: Path, kills: int, 
         print((folder / "logs" / "undisturbed.txt").read_text()[-3000:], file=sys.stderr)
         print(f"the undisturbed run ended with {quiet.code} in stage {quiet.stage}", file=sys.stderr)
         return 1
-    start = max(0.0, quiet.seconds - work_of(undisturbed))  # imports and the like, which every attempt pays
-    print(f"undisturbed: {quiet.seconds:.0f} s, of which {start:.0f} s go before the first stage", flush=True)
-    print("| kill | after, s of its attempt | in stage | result |")
-    print("|---|---|---|---|", flush=True)
-    at = moments(kills, quiet.seconds - start, seed)
+    print(f"undisturbed: {quiet.seconds:.0f} s", flush=True)
+    print("| kill | drawn | in stage | after, s of its attempt | result |")
+    print("|---|---|---|---|---|", flush=True)
     done = 0
-    # An attempt goes on where the one before was killed: it is given the time from one moment to the next.
-    for number, wait in enumerate([at[0], *(b - a for a, b in zip(at, at[1:]))], 1):
-        one = attempt(recipe, killed, arguments, start + wait, folder / "logs" / f"kill{number:02d}.txt")
+    for number, moment in enumerate(moments(kills, undisturbed, seed), 1):
+        one = attempt(recipe, killed, arguments, moment, folder / "logs" / f"kill{number:02d}.txt")
         if one.code == -signal.SIGKILL:
             done += 1
             result = "killed"
         else:
             result = f"ended by itself with {one.code}"
-        print(f"| {number} | {one.seconds:.1f} | {one.stage} | {result} |", flush=True)
+        drawn = f"{moment.seconds:.1f} s into {moment.stage}"
+        print(f"| {number} | {drawn} | {one.stage} | {one.seconds:.1f} | {result} |", flush=True)
         if one.code > 0:
             print((folder / "logs" / f"kill{number:02d}.txt").read_text()[-3000:], file=sys.stderr)
             return 1
         if one.code == 0:
             break
     last = attempt(recipe, killed, arguments, None, folder / "logs" / "last.txt")
-    print(f"| last | {last.seconds:.1f} | {last.stage} | ended with {last.code} |")
+    print(f"| last | | {last.stage} | {last.seconds:.1f} | ended with {last.code} |")
     if last.code:
         print((folder / "logs" / "last.txt").read_text()[-3000:], file=sys.stderr)
         return 1
