@@ -7,6 +7,8 @@ visit whose first transition is final (Kaldi's SplitToPhones with is_reordered =
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import List, Tuple
 
 import numpy as np
@@ -58,16 +60,15 @@ def convert(tids: np.ndarray, old: Senones, new: Senones, context_free: np.ndarr
     def key(phone, state, forward, loop):
         return ((phone.astype(np.int64) * _MAX_STATES + state) * base + forward + 1) * base + loop + 1
 
-    old_forward, old_loop = _classes(old)
+    before, after = _tables(old), _tables(new)
     wanted = key(
         old.tid2phone[tids],
         old.tid2hmm_state[tids],
-        tree.pdfs(context, old_forward[tids]),
-        tree.pdfs(context, old_loop[tids]),
+        tree.pdfs(context, before.forward_class[tids]),
+        tree.pdfs(context, before.loop_class[tids]),
     )
-    first = _first_tids(new)[1:]
-    forward, loop = _pdfs_of_states(new)
-    keys = key(new.tid2phone[first], new.tid2hmm_state[first], forward[1:], loop[1:])
+    first = after.first[1:]
+    keys = key(new.tid2phone[first], new.tid2hmm_state[first], after.forward_pdf[1:], after.loop_pdf[1:])
     order = np.argsort(keys)
     place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(order) - 1)]
     if np.any(keys[place] != wanted):
@@ -75,21 +76,28 @@ def convert(tids: np.ndarray, old: Senones, new: Senones, context_free: np.ndarr
             "an alignment has a phone in a context that the tree does not cover",
             remedy="build the tree on the alignments of the same lexicon",
         )
-    return (first[place] + (tids - _first_tids(old)[old.tid2state[tids]])).astype(np.int32)
+    return (first[place] + (tids - before.first[old.tid2state[tids]])).astype(np.int32)
 
 
 _MAX_STATES = 1024  # of one phone
 
 
-def _first_tids(senones: Senones) -> np.ndarray:
-    """The first transition id of every transition state; index 0 is not used."""
+@dataclass(frozen=True)
+class _Tables:
+    """Of every transition state: `first` tid and its pdfs; of every tid: the pdf classes of its HMM state. From 1."""
+
+    first: np.ndarray
+    forward_pdf: np.ndarray
+    loop_pdf: np.ndarray
+    forward_class: np.ndarray
+    loop_class: np.ndarray
+
+
+@lru_cache(maxsize=2)  # of the old and the new tree: a set of utterances is converted one by one
+def _tables(senones: Senones) -> _Tables:
     first = np.zeros(senones.tid2state.max() + 1, dtype=np.int64)
     first[senones.tid2state[:0:-1]] = np.arange(senones.num_tids, 0, -1)
-    return first
-
-
-def _classes(senones: Senones) -> Tuple[np.ndarray, np.ndarray]:
-    """The forward and the self-loop pdf class of the HMM state of every transition id; index 0 is not used."""
+    pdfs = np.array([(-1, -1)] + [item.__getstate__()[2:4] for item in senones.transition_model.tuples])
     pairs = {
         (phone, number): (state.forward_class, state.loop_class)
         for entry in senones.topology.entries
@@ -97,14 +105,8 @@ def _classes(senones: Senones) -> Tuple[np.ndarray, np.ndarray]:
         for number, state in enumerate(entry.states)
     }
     states = zip(senones.tid2phone[1:].tolist(), senones.tid2hmm_state[1:].tolist())
-    table = np.array([(-1, -1)] + [pairs[state] for state in states])
-    return table[:, 0], table[:, 1]
-
-
-def _pdfs_of_states(senones: Senones) -> Tuple[np.ndarray, np.ndarray]:
-    """The forward and the self-loop pdf of every transition state; index 0 is not used."""
-    tuples = np.array([(-1, -1)] + [item.__getstate__()[2:4] for item in senones.transition_model.tuples])
-    return tuples[:, 0], tuples[:, 1]
+    classes = np.array([(-1, -1)] + [pairs[state] for state in states])
+    return _Tables(first, pdfs[:, 0], pdfs[:, 1], classes[:, 0], classes[:, 1])
 
 
 def subsample_durations(durations: np.ndarray, factor: int = 3) -> np.ndarray:
