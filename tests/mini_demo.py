@@ -33,6 +33,7 @@ SETTINGS = [
     "lfmmi.trainer.lr=0.003",
     "lfmmi.trainer.warmup=2",
     "lfmmi.trainer.workers=1",
+    'decode.tune_on=["dev","test"]',
     "decode.beam=9",
     "decode.max_active=500",
     "decode.gmm.scales=[0.05,0.1]",

@@ -24,6 +24,7 @@ from test_stages import FullDisk
 
 import hybrid.io
 from hybrid.cli import main
+from hybrid.errors import ConfigError
 from hybrid.io import read_json, read_jsonl
 from hybrid.parallel import SerialExecutor
 from hybrid.run import Run
@@ -337,6 +338,18 @@ def test_an_utterance_too_short_for_its_words_is_named(data: Path, tmp_path: Pat
     assert code == 0, message
     rows = read_jsonl(tmp_path / "exp" / "gmm" / "problems.jsonl")
     assert [(row["stage"], row["utterance"]) for row in rows] == [("gmm", name)]
+
+
+# ------------------------------------------------------------------ settings
+
+
+@pytest.mark.parametrize("names", [[], ["test"], ["test", "dev"], ["dev", "train"], "dev"])
+def test_sets_that_scales_cannot_be_chosen_on(names) -> None:
+    from hybrid.pipeline.decoding import tuning_sets
+
+    assert tuning_sets({"tune_on": ["dev", "test"]}) == ["dev", "test"]
+    with pytest.raises(ConfigError, match=r'decode.tune_on is .*Remedy: use \["dev"\]'):
+        tuning_sets({"tune_on": names})
 
 
 # ------------------------------------------------------------------ the disk

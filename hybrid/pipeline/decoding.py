@@ -10,6 +10,7 @@ import numpy as np
 from hybrid.data.arrays import read_cuts
 from hybrid.data.batches import Utterance
 from hybrid.decode.run import decode_set, tune
+from hybrid.errors import ConfigError
 from hybrid.fst import read_fst, to_arrays, write_fst
 from hybrid.hmm.graph import make_hclg, tids_to_pdfs
 from hybrid.io import read_json, write_json
@@ -81,6 +82,7 @@ def decode(run: Run, recipe: Recipe) -> None:
     """
     lang = Lang.load(run.dir("lang"))
     settings = run.config.section("decode")
+    tuning_sets(settings)  # a wrong setting is said before any work is done
     systems: List[Tuple[str, str, Callable[..., Loglikes]]] = [
         (name, name, gmm_loglikes) for name in gmm_stage.SYSTEMS
     ] + [(name, "network", network_loglikes) for name in NETWORKS]
@@ -93,6 +95,14 @@ def decode(run: Run, recipe: Recipe) -> None:
                 run, lang, settings, system, graph_name, loglikes, condition, executor, problems
             )
     problems.close(max(total, 1), run.config["limits.problems"])
+
+
+def tuning_sets(settings: Dict[str, Any]) -> List[str]:
+    """decode.tune_on. Raises ConfigError; "dev" is always wanted, because results are compared on it."""
+    names = list(settings["tune_on"])
+    if names not in (["dev"], ["dev", "test"]):
+        raise ConfigError(f"decode.tune_on is {names}", remedy='use ["dev"] or ["dev", "test"]')
+    return names
 
 
 def _decode_one(
@@ -127,7 +137,7 @@ def _decode_one(
         started = time.perf_counter()
         matrices[split] = loglikes(run, system, set_name(split, condition), executor)
         seconds[split] = time.perf_counter() - started
-    for tuned_on in settings["tune_on"]:
+    for tuned_on in tuning_sets(settings):
         found = tune(
             matrices[tuned_on], references[tuned_on], path, lang.words,
             scales=grid["scales"], penalties=grid["penalties"], executor=executor, **search,
