@@ -1,7 +1,14 @@
-"""Weighted automata on disk and as arrays.
+"""Weighted automata on disk, as bytes and as arrays.
 
-kaldifst's objects can be neither pickled nor edited in bulk; its file format (OpenFst's VectorFst, version 2) is
-simple, so that a graph of ten million arcs is relabelled by numpy in a second instead of a Python loop.
+kaldifst's objects can be neither pickled nor edited in bulk; OpenFst's file formats are simple, so that a graph of ten
+million arcs is read, relabelled and written by numpy in a second instead of half a minute of Python.
+
+Read is the constant format (`fst/const-fst.h`, version 2), all states and then all arcs as packed records:
+
+    header | states: final weight, first arc, arcs, input epsilons, output epsilons | arcs: input, output, weight, next
+
+Written is the vector format (`fst/vector-fst.h`, version 2), the one that kaldifst reads: each state is its final
+weight, the number of its arcs in 64 bits, then its arcs.
 """
 
 from __future__ import annotations
@@ -9,17 +16,22 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Union
 
 import kaldifst
 import numpy as np
 
-from hybrid.errors import DiskError, GraphError
+from hybrid.errors import ConfigError, DiskError, GraphError
 from hybrid.io import PathLike, disk_errors
 
+Graph = Union["kaldifst.StdVectorFst", "kaldifst.StdConstFst"]
+
 ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
+_STATE = np.dtype([("final", "<f4"), ("first", "<u4"), ("arcs", "<u4"), ("ieps", "<u4"), ("oeps", "<u4")])
 _MAGIC = 2125659606
+_HEADER = "<iiQqqq"  # version, flags, properties, start, states, arcs; after the magic number and two names
 _PROPERTIES = 3  # expanded and mutable; everything else unknown, to be computed when asked for
 _ROOM = "free some space or give another --exp, then run the same command again"
 
@@ -39,18 +51,69 @@ class FstArrays:
         return len(self.final)
 
     @property
+    def num_final(self) -> int:
+        return int(np.isfinite(self.final).sum())
+
+    @property
     def sources(self) -> np.ndarray:
         """int32 [arcs]: the state that each arc leaves."""
         return np.repeat(np.arange(self.num_states, dtype=np.int32), np.diff(self.offsets))
 
+    @property
+    def max_ilabel(self) -> int:
+        return int(self.arcs["ilabel"].max(initial=0))
 
-def to_arrays(fst: kaldifst.StdVectorFst) -> FstArrays:
-    """A copy of the graph as arrays. Raises DiskError where no temporary file can be written."""
+    @property
+    def max_olabel(self) -> int:
+        return int(self.arcs["olabel"].max(initial=0))
+
+
+def const(fst: Graph) -> kaldifst.StdConstFst:
+    """The graph in OpenFst's constant format: half the memory of a vector FST, and faster to search.
+
+    A graph without a start accepts nothing, whatever its states: an empty one stands for it.
+    """
+    if isinstance(fst, kaldifst.StdConstFst):
+        return fst
+    # OpenFst's conversion crashes on states that nothing starts.
+    return kaldifst.StdConstFst(fst if fst.start >= 0 else kaldifst.StdVectorFst())
+
+
+def to_arrays(fst: Graph) -> FstArrays:
+    """A copy of the graph as arrays. Raises DiskError where no temporary file can be written, GraphError for
+    what is no graph or not laid out as expected."""
+    if not isinstance(fst, (kaldifst.StdVectorFst, kaldifst.StdConstFst)):
+        raise GraphError(f"not a graph but {type(fst).__name__}", remedy="give a kaldifst.StdVectorFst")
+    if isinstance(fst, kaldifst.StdVectorFst) and fst.start < 0 and fst.num_states:
+        started = kaldifst.StdVectorFst(fst)
+        started.start = 0
+        return replace(to_arrays(started), start=-1)
+    return _parse(_written(const(fst)))
+
+
+def to_bytes(fst: kaldifst.StdVectorFst) -> bytes:
+    """OpenFst's vector format, to send a graph to another process. Raises DiskError."""
+    return _written(fst)
+
+
+def from_bytes(data: bytes) -> kaldifst.StdVectorFst:
+    """The graph that `to_bytes` wrote. Raises GraphError for other bytes."""
+    with tempfile.TemporaryDirectory(prefix="hybrid-fst-") as folder:
+        path = Path(folder) / "fst"
+        with disk_errors(path):
+            path.write_bytes(data)
+        fst = kaldifst.StdVectorFst.read(str(path))
+    if fst is None:
+        raise GraphError("the bytes are no graph", remedy="delete what they were read from and run its stage again")
+    return fst
+
+
+def _written(fst: Graph) -> bytes:
     with tempfile.TemporaryDirectory(prefix="hybrid-fst-") as folder:
         path = Path(folder) / "fst"
         if not fst.write(str(path)):
             raise DiskError("cannot write a graph", file=path, remedy="free some space there, or set TMPDIR")
-        return _parse(path.read_bytes(), path)
+        return path.read_bytes()
 
 
 def from_arrays(arrays: FstArrays) -> kaldifst.StdVectorFst:
@@ -63,7 +126,7 @@ def from_arrays(arrays: FstArrays) -> kaldifst.StdVectorFst:
     header = struct.pack("<i", _MAGIC)
     for name in (b"vector", b"standard"):
         header += struct.pack("<i", len(name)) + name
-    header += struct.pack("<iiQqqq", 2, 0, _PROPERTIES, arrays.start, states, len(arcs))
+    header += struct.pack(_HEADER, 2, 0, _PROPERTIES, arrays.start, states, len(arcs))
     # Each state: final weight (one word), number of arcs (two), then its arcs (four each).
     offsets = arrays.offsets.astype(np.int64)
     body = np.empty(3 * states + 4 * len(arcs), dtype="<i4")
@@ -75,52 +138,45 @@ def from_arrays(arrays: FstArrays) -> kaldifst.StdVectorFst:
     words = np.ascontiguousarray(arcs).view("<i4").reshape(-1, 4)
     for column in range(4):
         body[at + column] = words[:, column]
-    with tempfile.TemporaryDirectory(prefix="hybrid-fst-") as folder:
-        path = Path(folder) / "fst"
-        with disk_errors(path):
-            path.write_bytes(header + body.tobytes())
-        fst = kaldifst.StdVectorFst.read(str(path))
-    if fst is None:
-        raise GraphError("the arrays are no graph", remedy="report this: it is a defect of the program")
-    return fst
+    return from_bytes(header + body.tobytes())
 
 
-def _parse(raw: bytes, path: Path) -> FstArrays:
-    position = 4
-    try:
-        if struct.unpack_from("<i", raw)[0] != _MAGIC:
-            raise GraphError("not a graph of OpenFst", file=path, remedy="delete it and run its stage again")
-        names = []
-        for _ in range(2):
-            (length,) = struct.unpack_from("<i", raw, position)
-            names.append(raw[position + 4 : position + 4 + length])
-            position += 4 + length
-        version, flags, _, start, states, _ = struct.unpack_from("<iiQqqq", raw, position)
-        position += struct.calcsize("<iiQqqq")
-        if names != [b"vector", b"standard"] or version != 2 or flags != 0 or states < 0:
-            raise GraphError(
-                f"a graph of kind {names}, version {version}, flags {flags}",
-                file=path,
-                remedy="convert it: fstconvert --fst_type=vector, without symbol tables",
-            )
-        body = np.frombuffer(raw, dtype="<i4", offset=position, count=(len(raw) - position) // 4)
-        offsets = np.zeros(states + 1, dtype=np.int64)
-        at = 0
-        for state in range(states):
-            count = int(body[at + 1])
-            offsets[state + 1] = offsets[state] + count
-            at += 3 + 4 * count
-        if at > len(body):
-            raise IndexError
-    except (struct.error, IndexError):
-        raise GraphError("a graph that is cut off", file=path, remedy="delete it and run its stage again") from None
-    heads = 3 * np.arange(states, dtype=np.int64) + 4 * offsets[:-1]
-    final = body[heads].view("<f4").astype(np.float32)
-    inside = np.ones(at, dtype=bool)
-    for column in range(3):
-        inside[heads + column] = False
-    arcs = body[:at][inside].view(ARC)
-    return FstArrays(int(start), final, offsets, arcs.copy())
+def _parse(data: bytes) -> FstArrays:
+    at, names = 4, []
+    for _ in range(2):
+        (length,) = struct.unpack_from("<i", data, at)
+        names.append(data[at + 4 : at + 4 + length])
+        at += 4 + length
+    version, flags, _properties, start, states, arcs = struct.unpack_from(_HEADER, data, at)
+    at += struct.calcsize(_HEADER)
+    # flags 1 and 2: tables of symbols follow the header; 4: the records are aligned to 16 bytes
+    known = names == [b"const", b"standard"] and version == 2 and flags == 0
+    if not known or len(data) != at + states * _STATE.itemsize + arcs * ARC.itemsize:
+        raise GraphError(
+            f"a graph of kind {names}, version {version}, flags {flags}",
+            remedy="use the pinned kaldifst and a graph without symbol tables: hybrid doctor",
+        )
+    records = np.frombuffer(data, _STATE, states, at)
+    offsets = np.zeros(states + 1, dtype=np.int64)
+    np.cumsum(records["arcs"], out=offsets[1:])
+    return FstArrays(
+        int(start),
+        records["final"].astype(np.float32),
+        offsets,
+        np.frombuffer(data, ARC, arcs, at + records.nbytes).copy(),
+    )
+
+
+def add_word_penalty(fst: Graph, penalty: float) -> kaldifst.StdVectorFst:
+    """A copy in which every arc that puts out a word costs `penalty` more (natural log; above 0: fewer words).
+
+    The word insertion penalty of Kaldi's lattice-add-penalty. Raises ConfigError for one that is not finite.
+    """
+    if not np.isfinite(penalty):
+        raise ConfigError(f"word insertion penalty {penalty}", remedy="give a finite number")
+    arrays = to_arrays(fst)
+    arrays.arcs["weight"] += np.float32(penalty) * (arrays.arcs["olabel"] > 0)
+    return from_arrays(arrays)
 
 
 def write_fst(path: PathLike, fst: kaldifst.StdVectorFst) -> None:

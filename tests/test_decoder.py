@@ -14,7 +14,7 @@ import pytest
 from hybrid.decode import run
 from hybrid.decode.decoder import Decoder
 from hybrid.errors import ConfigError, DataError, GraphError
-from hybrid.hmm.arcs import add_cost_per_word, read_arcs
+from hybrid.fst import add_word_penalty, to_arrays
 from hybrid.io import Problems
 
 WORDS = {"<eps>": 0, "yes": 1, "no": 2, "well": 3}
@@ -99,19 +99,20 @@ def _penalised(fst, penalty):
 
 
 def test_penalty_leaves_all_else():
-    before, after = read_arcs(_loop()), read_arcs(add_cost_per_word(_loop(), 2.0))
-    for name in ("ilabel", "olabel", "next"):
+    before, after = to_arrays(_loop()), to_arrays(add_word_penalty(_loop(), 2.0))
+    for name in ("ilabel", "olabel", "nextstate"):
         np.testing.assert_array_equal(before.arcs[name], after.arcs[name])
     np.testing.assert_allclose(after.arcs["weight"] - before.arcs["weight"], 2.0 * (before.arcs["olabel"] > 0))
-    np.testing.assert_array_equal(before.states, after.states)
-    np.testing.assert_array_equal(after.arcs["weight"], read_arcs(_penalised(_loop(), 2.0)).arcs["weight"])
+    np.testing.assert_array_equal(before.final, after.final)
+    np.testing.assert_array_equal(before.offsets, after.offsets)
+    np.testing.assert_array_equal(after.arcs["weight"], to_arrays(_penalised(_loop(), 2.0)).arcs["weight"])
     assert (before.start, before.max_ilabel, before.max_olabel, before.num_final) == (0, 4, 3, 2)
 
 
 def test_a_start_state_other_than_the_first():
     fst = _graph([(1, 1, 1, 0.0, 0), (0, 1, 0, 0.0, 0)], {0: 0.0})
     fst.start = 1
-    assert read_arcs(add_cost_per_word(fst, 1.0)).start == 1
+    assert to_arrays(add_word_penalty(fst, 1.0)).start == 1
     assert Decoder(fst, word_penalty=1.0).decode(np.full((2, 1), -1.0)).words == (1,)
 
 

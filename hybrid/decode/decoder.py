@@ -80,7 +80,7 @@ class Decoder:
             )
         self.num_pdfs = num_pdfs
         self.num_arcs = len(labels.arcs)
-        self._graph = add_cost_per_word(graph, word_penalty) if word_penalty else const(graph)
+        self._graph = const(add_cost_per_word(graph, word_penalty) if word_penalty else graph)
         self._options = (float(beam), int(min(max_active, KEEP_ALL)))
 
     def decode(self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None) -> Hypothesis:

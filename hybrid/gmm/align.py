@@ -15,8 +15,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from hybrid.errors import ConfigError
+from hybrid.fst import from_bytes, to_arrays, to_bytes
 from hybrid.gmm.diag import DiagGmms
-from hybrid.hmm.arcs import from_bytes, read_arcs, to_bytes
 from hybrid.hmm.senones import Senones
 
 
@@ -50,7 +50,7 @@ class UtteranceGraph:
 
     @classmethod
     def from_fst(cls, fst: Any) -> UtteranceGraph:
-        labels = np.unique(read_arcs(fst).arcs["ilabel"])
+        labels = np.unique(to_arrays(fst).arcs["ilabel"])
         return cls(to_bytes(fst), labels[labels > 0])
 
     def fst(self) -> Any:

@@ -24,7 +24,7 @@ import kaldifst
 import numpy as np
 
 from hybrid.errors import GraphError, ModelError
-from hybrid.fst import FstArrays, from_arrays, read_fst, to_arrays, write_fst
+from hybrid.fst import FstArrays, add_word_penalty, from_arrays, read_fst, to_arrays, write_fst
 
 __all__ = [
     "TrainingGraphs",
@@ -205,13 +205,6 @@ def tids_to_pdfs(fst: kaldifst.StdVectorFst, senones: Any) -> kaldifst.StdVector
     check_graph(fst, len(table) - 1)
     arrays = to_arrays(fst)
     arrays.arcs["ilabel"] = table[arrays.arcs["ilabel"]]
-    return from_arrays(arrays)
-
-
-def add_word_penalty(fst: kaldifst.StdVectorFst, penalty: float) -> kaldifst.StdVectorFst:
-    """A copy in which every word costs `penalty` more (natural log; above 0: fewer words are inserted)."""
-    arrays = to_arrays(fst)
-    arrays.arcs["weight"] += np.float32(penalty) * (arrays.arcs["olabel"] != 0)
     return from_arrays(arrays)
 
 
