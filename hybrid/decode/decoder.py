@@ -16,7 +16,7 @@ import kaldifst
 import numpy as np
 
 from hybrid.errors import ConfigError, DataError, GraphError
-from hybrid.hmm.arcs import Graph, add_cost_per_word, const, read_arcs
+from hybrid.fst import Graph, add_word_penalty, const, to_arrays
 
 KEEP_ALL = 2**31 - 1
 
@@ -66,7 +66,7 @@ class Decoder:
         if isinstance(graph, (str, PathLike)):
             self.name = str(graph)
             graph = read_graph(graph)
-        labels = read_arcs(graph)
+        labels = to_arrays(graph)
         if labels.start < 0 or not len(labels.arcs):
             raise self._error("the graph is empty", "make it again: grammar and lexicon share no words")
         if not labels.num_final:
@@ -80,7 +80,7 @@ class Decoder:
             )
         self.num_pdfs = num_pdfs
         self.num_arcs = len(labels.arcs)
-        self._graph = const(add_cost_per_word(graph, word_penalty) if word_penalty else graph)
+        self._graph = const(add_word_penalty(graph, word_penalty) if word_penalty else graph)
         self._options = (float(beam), int(min(max_active, KEEP_ALL)))
 
     def decode(self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None) -> Hypothesis:
