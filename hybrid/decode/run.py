@@ -7,7 +7,7 @@ the number of workers or on the order in which they answer.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ import numpy as np
 from hybrid.decode.decoder import Decoder, Hypothesis
 from hybrid.errors import ConfigError, DataError, GraphError
 from hybrid.io import PathLike, Problems
+from hybrid.parallel import ordered_map
 from hybrid.score.wer import Counts, align, count
 
 # a matrix [frames, num_pdfs], or what makes one where it is needed (picklable, for processes)
@@ -115,20 +116,7 @@ def decode_hypotheses(
 
 def in_order(executor: Optional[Executor], work: Callable, tasks: Iterable, window: int = _WINDOW) -> Iterator:
     """Like `executor.map`, with at most `window` tasks waiting; None works here, in this process."""
-    if executor is None:
-        yield from map(work, tasks)
-        return
-    waiting: deque = deque()
-    try:
-        for task in tasks:
-            waiting.append(executor.submit(work, task))
-            if len(waiting) >= window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+    yield from map(work, tasks) if executor is None else ordered_map(executor, work, tasks, window)
 
 
 def word_names(words: Mapping[str, int]) -> Dict[int, str]:

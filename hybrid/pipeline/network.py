@@ -26,7 +26,7 @@ from hybrid.train.lfmmi import LfMmi
 from hybrid.train.numerator import Numerators, check_length
 from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
 from hybrid.train.priors import average_posterior, count_priors, load_priors, save_priors
-from hybrid.train.trainer import Trainer
+from hybrid.train.trainer import Criterion, Trainer
 from lexicon.lang import Lang
 
 
@@ -108,25 +108,31 @@ def ce(run: Run, recipe: Recipe) -> None:
     model.set_input_stats(stacked.mean(0, dtype=np.float64), stacked.std(0, dtype=np.float64))
     del stacked
     run.log(f"  {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(data)} utterances")
-    train = batches(run, data, settings["batch_frames"], train=True)
-    trainer = Trainer(
-        model,
-        CrossEntropy(settings["label_smoothing"]),
-        train,
-        batches(run, dev, settings["batch_frames"], train=False),
-        TrainerConfig.from_dict(settings["trainer"]),
-        run.dir("ce"),
-        run.seed,
-        log=run.log,
-        progress=lambda items, total, desc: run.progress(items, total=total, desc=desc),
-    )
-    trainer.fit()
+    fit(run, "ce", model, CrossEntropy(settings["label_smoothing"]), data, dev)
     if settings["priors"] == "counts":
         priors = count_priors([utterance.pdfs for utterance in data if utterance.pdfs is not None], senones.num_pdfs)
     else:
         priors = average_posterior(model, batches(run, data, settings["batch_frames"], train=False))
     _save(run, "ce", model, senones, priors)
     write_json(run.dir("ce") / "phone_confusion.json", phone_confusion(model, dev, senones))
+
+
+def fit(
+    run: Run, system: str, model: LstmModel, criterion: Criterion, data: List[Utterance], dev: List[Utterance]
+) -> None:
+    """Trains `model` in place by the settings of the stage `system`, in its folder."""
+    settings = run.config.section(system)
+    Trainer(
+        model,
+        criterion,
+        batches(run, data, settings["batch_frames"], train=True),
+        batches(run, dev, settings["batch_frames"], train=False),
+        TrainerConfig.from_dict(settings["trainer"]),
+        run.dir(system),
+        run.seed,
+        log=run.log,
+        progress=lambda items, total, desc: run.progress(items, total=total, desc=desc),
+    ).fit()
 
 
 def network_settings(run: Run) -> Dict[str, Any]:
@@ -195,18 +201,7 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
     problems.close(len(data) + len(dev) + len(problems.rows), run.config["limits.problems"])
     criterion = LfMmi(denominator, senones.num_pdfs, **settings["criterion"])
     model = start_from_ce(run, settings["criterion"]["xent_regularize"] > 0)
-    trainer = Trainer(
-        model,
-        criterion,
-        batches(run, data, settings["batch_frames"], train=True),
-        batches(run, dev, settings["batch_frames"], train=False),
-        TrainerConfig.from_dict(settings["trainer"]),
-        run.dir("lfmmi"),
-        run.seed,
-        log=run.log,
-        progress=lambda items, total, desc: run.progress(items, total=total, desc=desc),
-    )
-    trainer.fit()
+    fit(run, "lfmmi", model, criterion, data, dev)
     _save(run, "lfmmi", model, senones, None)
 
 
