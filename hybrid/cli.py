@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(call=_doctor)
 
     report = commands.add_parser("report", help="print the table of a run and write its report")
-    report.add_argument("exp", type=Path, metavar="EXP", help="folder of a run")
+    report.add_argument(
+        "exps", type=Path, nargs="+", metavar="EXP", help="folder of a run; several that differ in a seed: their table"
+    )
     report.set_defaults(call=_report)
 
     score = commands.add_parser("score", help="word error rate of HYP against REF")
@@ -187,17 +189,23 @@ def _doctor(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from hybrid.score.results import read_results, table
 
-    results = options.exp / "results.json"
+    if len(options.exps) > 1:
+        from hybrid.score.seeds import report_runs
+
+        print(report_runs(options.exps))
+        return 0
+    (exp,) = options.exps
+    results = exp / "results.json"
     if not results.exists():
         raise DataError("no results in this folder", file=results, remedy="run the recipe to its stage score")
     print(table(read_results(results)))
-    page = options.exp / "report" / "index.html"
+    page = exp / "report" / "index.html"
     # A page that is as new as the results is the one that the stage `report` wrote: writing it anew, with other bytes,
     # would make that stage run again.
     if not page.exists() or page.stat().st_mtime < results.stat().st_mtime:
         from hybrid.report import write_report
 
-        page = write_report(options.exp)
+        page = write_report(exp)
     print(f"report: {page}")
     return 0
 

@@ -117,6 +117,7 @@ def _decode_one(
     problems: Any,
 ) -> int:
     path = run.dir("graph") / f"{graph_name}.fst"
+    seed = read_json(run.dir(system) / "model" / "config.json")["seed"] if system in NETWORKS else run.seed
     grid = settings["gmm" if graph_name != "network" else system]
     search: Dict[str, Any] = {"beam": float(settings["beam"]), "max_active": int(settings["max_active"])}
     matrices: Dict[str, Loglikes] = {}
@@ -153,7 +154,7 @@ def _decode_one(
             took = seconds[split] + time.perf_counter() - started
             row = write_decode(
                 run.exp, references[split], hypotheses, system=system, condition=condition, name=split,
-                tuned_on=tuned_on, seed=run.seed, speakers=speakers_of(cuts[split]),
+                tuned_on=tuned_on, seed=seed, speakers=speakers_of(cuts[split]),
                 settings={**search, **found.as_dict()}, seconds=took, commit=commit(), problems=problems,
             )
             if split == "test" and tuned_on == "dev":

@@ -83,7 +83,12 @@ def batches(run: Run, data: List[Utterance], max_frames: int, *, train: bool) ->
     if train and about.get("enabled", False):
         values = {name: value for name, value in about.items() if name != "enabled"}
         transform = SpecAugment(stack=NETWORK_RATE, **values)
-    return Batches(data, max_frames, run.seed, shuffle=train, transform=transform)
+    return Batches(data, max_frames, network_seed(run), shuffle=train, transform=transform)
+
+
+def network_seed(run: Run) -> int:
+    """Of initial parameters, batches and dropout: the data and the senones stay as they are when it changes."""
+    return run.seed + int(run.config["model.seed"])
 
 
 def features_about(run: Run) -> Dict[str, Any]:
@@ -103,7 +108,7 @@ def ce(run: Run, recipe: Recipe) -> None:
     config = LstmConfig.from_dict(
         {**network_settings(run), "input_dim": data[0].features.shape[1], "num_pdfs": senones.num_pdfs}
     )
-    model = LstmModel(config, seed=run.seed)
+    model = LstmModel(config, seed=network_seed(run))
     stacked = np.concatenate([utterance.features for utterance in data])
     model.set_input_stats(stacked.mean(0, dtype=np.float64), stacked.std(0, dtype=np.float64))
     del stacked
@@ -129,7 +134,7 @@ def fit(
         batches(run, dev, settings["batch_frames"], train=False),
         TrainerConfig.from_dict(settings["trainer"]),
         run.dir(system),
-        run.seed,
+        network_seed(run),
         log=run.log,
         progress=lambda items, total, desc: run.progress(items, total=total, desc=desc),
     ).fit()
@@ -137,9 +142,8 @@ def fit(
 
 def network_settings(run: Run) -> Dict[str, Any]:
     """[model] without what is not the network's own."""
-    return {
-        name: value for name, value in run.config.section("model").items() if name not in ("normalise", "specaugment")
-    }
+    others = ("normalise", "seed", "specaugment")
+    return {name: value for name, value in run.config.section("model").items() if name not in others}
 
 
 def _save(run: Run, system: str, model: LstmModel, senones: Any, priors: Optional[np.ndarray]) -> None:
@@ -151,7 +155,7 @@ def _save(run: Run, system: str, model: LstmModel, senones: Any, priors: Optiona
     save_model(
         run.dir(system) / "model",
         model,
-        config={"system": system, "frame_shift": 0.03},
+        config={"system": system, "frame_shift": 0.03, "seed": network_seed(run)},
         features=features_about(run),
         writers={"senones": write_senones},
     )
@@ -214,7 +218,7 @@ def start_from_ce(run: Run, xent_head: bool) -> LstmModel:
     trained, _ = load_model(folder)
     priors = load_priors(folder / "senones")
     config = LstmConfig.from_dict({**trained.config.to_dict(), "xent_head": xent_head})  # type: ignore[operator,union-attr]
-    model = LstmModel(config, seed=run.seed)
+    model = LstmModel(config, seed=network_seed(run))
     state = dict(trained.state_dict())
     names = sorted(name for name in state if name.startswith("output."))
     if not names:
