@@ -7,7 +7,7 @@ cuts the row wherever the padded batch would exceed `max_frames`, and shuffles t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,6 +18,18 @@ from hybrid.errors import ConfigError, DataError
 IGNORE = -100  # the pdf of a frame that has none: padding, or a frame without alignment
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Transforms one after the other, with one generator."""
+
+    transforms: Tuple[Transform, ...]
+
+    def __call__(self, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for transform in self.transforms:
+            features = transform(features, rng)
+        return features
 
 
 @dataclass

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from lhotse import CutSet
 
-from hybrid.data.batches import Batches, Utterance
+from hybrid.data.batches import Batches, Chain, Transform, Utterance
 from hybrid.data.features import LogMel, config_to_json
 from hybrid.data.specaugment import SpecAugment
+from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError, HybridError
 from hybrid.io import write_json
 from hybrid.nnet.lstm import LstmConfig, LstmModel
@@ -78,12 +79,25 @@ def dev_sets(run: Run) -> List[str]:
 
 
 def batches(run: Run, data: List[Utterance], max_frames: int, *, train: bool) -> Batches:
-    transform = None
-    about = run.config.section("model").get("specaugment", {})
-    if train and about.get("enabled", False):
-        values = {name: value for name, value in about.items() if name != "enabled"}
-        transform = SpecAugment(stack=NETWORK_RATE, **values)
+    transform = perturbations(run) if train else None
     return Batches(data, max_frames, network_seed(run), shuffle=train, transform=transform)
+
+
+def perturbations(run: Run) -> Optional[Transform]:
+    """What [model.vtlp] and [model.specaugment] ask for, in this order: masks stay where they were put."""
+    model = run.config.section("model")
+    chosen: List[Transform] = []
+    for name in ("vtlp", "specaugment"):
+        values = dict(model.get(name, {}))
+        if not values.pop("enabled", False):
+            continue
+        if name == "vtlp":
+            bank = config_to_json(LogMel(**run.config.section("features").get("logmel", {})))
+            about = {key: bank[key] for key in ("low_freq", "high_freq", "sampling_rate")}
+            chosen.append(Vtlp(stack=NETWORK_RATE, **about, **values))
+        else:
+            chosen.append(SpecAugment(stack=NETWORK_RATE, **values))
+    return Chain(tuple(chosen)) if chosen else None
 
 
 def network_seed(run: Run) -> int:
@@ -142,7 +156,7 @@ def fit(
 
 def network_settings(run: Run) -> Dict[str, Any]:
     """[model] without what is not the network's own."""
-    others = ("normalise", "seed", "specaugment")
+    others = ("normalise", "seed", "specaugment", "vtlp")
     return {name: value for name, value in run.config.section("model").items() if name not in others}
 
 
