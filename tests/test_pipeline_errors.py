@@ -352,6 +352,15 @@ def test_sets_that_scales_cannot_be_chosen_on(names) -> None:
         tuning_sets({"tune_on": names})
 
 
+@pytest.mark.parametrize("names", [[], ["tri9"], ["ce", "tri9"]])
+def test_systems_that_cannot_be_decoded(names) -> None:
+    from hybrid.pipeline.decoding import chosen_systems
+
+    assert chosen_systems({"systems": ["lfmmi", "mono"]}) == ["mono", "lfmmi"]
+    with pytest.raises(ConfigError, match="decode.systems is .*Remedy: some or all of mono, tri1, ce, lfmmi"):
+        chosen_systems({"systems": names})
+
+
 # ------------------------------------------------------------------ the disk
 
 

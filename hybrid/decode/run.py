@@ -193,7 +193,7 @@ def _decode_chunk(
 
 @dataclass(frozen=True)
 class Tuning:
-    """The point of fewest errors, and the whole grid.
+    """The point chosen (`middle_of_best`), and the whole grid.
 
     grid: rows {"acoustic_scale", "word_penalty", "wer", "errors", "words", "ins", "del", "sub"}, by penalty, then
     scale. edges: of "acoustic_scale" and "word_penalty" those whose choice lies at an end of the values tried; others
@@ -236,7 +236,7 @@ def tune(
     problems: Optional[Problems] = None,
     progress: Optional[Callable[[int], Any]] = None,
 ) -> Tuning:
-    """Decodes the set at every acoustic scale and penalty; the fewest errors win, ties by `middle_of_best`.
+    """Decodes the set at every acoustic scale and penalty; `middle_of_best` chooses.
 
     refs: the words of every utterance; what cannot be decoded counts as deleted at every point alike.
     """
@@ -278,12 +278,15 @@ def tune(
 
 
 def middle_of_best(errors: np.ndarray) -> Tuple[int, int]:
-    """The cell of fewest errors [rows, columns]; of tied cells the one in the middle of the largest tied region.
+    """The middle of the flat bottom that the fewest errors [rows, columns] lie in.
 
-    A region is cells that touch by a side; the middle is the cell nearest to its centre, the first such in reading
-    order. A flat valley's middle is safer on other data than its shore.
+    Errors on other data scatter by about the square root of their number: cells within half of that of the fewest are
+    tied, for one or two errors say nothing. A region is tied cells that touch by a side; of those that hold a cell of
+    fewest errors the largest is taken, and of its cells the one nearest to its centre, the first in reading order. A
+    flat valley's middle is safer on other data than its shore.
     """
-    tied = errors == errors.min()
+    fewest = errors.min()
+    tied = errors <= fewest + 0.5 * np.sqrt(fewest)
     regions: List[List[Tuple[int, int]]] = []
     seen = np.zeros_like(tied)
     for first in zip(*np.nonzero(tied), strict=True):
@@ -299,6 +302,6 @@ def middle_of_best(errors: np.ndarray) -> Tuple[int, int]:
                     seen[cell] = True
                     front.append(cell)
         regions.append(sorted(region))
-    largest = max(regions, key=len)
+    largest = max((region for region in regions if any(errors[cell] == fewest for cell in region)), key=len)
     centre = np.mean(largest, axis=0)
     return min(largest, key=lambda cell: (float(((np.array(cell) - centre) ** 2).sum()), cell))

@@ -84,8 +84,9 @@ def decode(run: Run, recipe: Recipe) -> None:
     settings = run.config.section("decode")
     tuning_sets(settings)  # a wrong setting is said before any work is done
     systems: List[Tuple[str, str, Callable[..., Loglikes]]] = [
-        (name, name, gmm_loglikes) for name in gmm_stage.SYSTEMS
-    ] + [(name, "network", network_loglikes) for name in NETWORKS]
+        (name, name, gmm_loglikes) if name in gmm_stage.SYSTEMS else (name, "network", network_loglikes)
+        for name in chosen_systems(settings)
+    ]
     jobs = [(system, condition) for system in systems for condition in CONDITIONS]
     problems = run.problems("decode")
     total = 0
@@ -95,6 +96,15 @@ def decode(run: Run, recipe: Recipe) -> None:
                 run, lang, settings, system, graph_name, loglikes, condition, executor, problems
             )
     problems.close(max(total, 1), run.config["limits.problems"])
+
+
+def chosen_systems(settings: Dict[str, Any]) -> List[str]:
+    """decode.systems, in the table's order. Raises ConfigError."""
+    names = list(settings["systems"])
+    known = (*gmm_stage.SYSTEMS, *NETWORKS)
+    if not names or not set(names) <= set(known):
+        raise ConfigError(f"decode.systems is {names}", remedy=f"some or all of {', '.join(known)}")
+    return [name for name in known if name in names]
 
 
 def tuning_sets(settings: Dict[str, Any]) -> List[str]:
