@@ -15,7 +15,7 @@ from hybrid.io import load_tensors, save_tensors
 from hybrid.nnet import model_io
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.lstm import LstmConfig, LstmModel
-from hybrid.nnet.recurrence import lstm_direction, reversal, take
+from hybrid.nnet.recurrence import directions_in_parallel, lstm_both, lstm_direction, reversal, take
 from hybrid.parallel import SerialExecutor
 
 SHAPES = {
@@ -74,6 +74,33 @@ def test_direction_of_few_frames(frames):
         return
     lstm_direction(layer, x).sum().backward()
     assert torch.equal(layer.weight_hh_l0.grad, torch.zeros(12, 3))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_directions_in_two_threads_give_the_same_bits(frozen):
+    model = model_of(bidirectional=True)
+    batch = collate(utterances_of(12, 5, 9))
+    for parameter in model.forward_layers[0].parameters():
+        parameter.requires_grad_(not frozen)
+
+    def gradients():
+        model.zero_grad(set_to_none=True)
+        logits = model(batch.features, batch.lengths)["logits"]
+        logits.square().sum().backward()
+        return [logits.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+    one = gradients()
+    with directions_in_parallel():
+        two = gradients()
+    assert len(one) == len(two) > 9 and all(torch.equal(a, b) for a, b in zip(one, two))
+
+
+def test_an_error_in_the_second_thread_is_raised():
+    layers = nn.LSTM(2, 3), nn.LSTM(2, 3)
+    x, index = torch.randn(4, 2, 2), reversal(torch.tensor([4, 3]), 4)
+    layers[1].weight_hh_l0 = nn.Parameter(torch.zeros(12, 2))
+    with directions_in_parallel(), pytest.raises(RuntimeError):
+        lstm_both(*layers, x, index)
 
 
 def test_bidirectional_equals_packed_torch():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.errors import ConfigError, DataError
-from hybrid.nnet.recurrence import lstm_direction, reversal, take
+from hybrid.nnet.recurrence import lstm_both, lstm_direction, reversal, take
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,7 @@ class LstmModel(nn.Module):
             x = take(x, torch.minimum(time, lengths.unsqueeze(0) - 1))
         index = reversal(lengths, x.shape[0]) if config.bidirectional else None
         for number, layer in enumerate(self.forward_layers):
-            y = lstm_direction(layer, x)
-            if index is not None:
-                back = take(lstm_direction(self.backward_layers[number], take(x, index)), index)
-                y = torch.cat((y, back), dim=-1)
+            y = lstm_direction(layer, x) if index is None else lstm_both(layer, self.backward_layers[number], x, index)
             if config.layer_norm:
                 y = self.norms[number](y)
             x = self._drop(y)

@@ -15,72 +15,156 @@ Backward, with dh[t] the gradient of h[t] from above plus from a[t+1], and dc[t]
     dW_hh = sum_t da[t] h[t-1]',   dW_ih = sum_t da[t] x[t]'
 
 Why not autograd's own: on the CPU it adds da[t] h[t-1]' into dW_hh frame by frame, which is a pass over the whole
-matrix per frame. Here everything that does not stand in the recursion is one product over all frames. Measured on
-one AMD EPYC core (90 frames, 16 sequences, 1000 outputs, forward and backward): 3 x 320: 1003 frames/s packed and
-3590 padded with nn.LSTM, 3984 here; 2 x 256 bidirectional: 1534 packed with nn.LSTM, 3308 here.
+matrix per frame. Here everything that does not stand in the recursion is one product over all frames, and what does is
+TorchScript, which does not hold Python's lock: the two directions of a layer can run in two threads
+(`directions_in_parallel`), with the same numbers. What that brings: `python -m benchmarks.lstm`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Tuple
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, List, Tuple
 
 import torch
 from torch import Tensor, nn
+
+_in_parallel = False
+
+
+@contextmanager
+def directions_in_parallel(wanted: bool = True) -> Iterator[None]:
+    """Within the block the directions of bidirectional layers run in two threads (on the CPU)."""
+    global _in_parallel
+    before, _in_parallel = _in_parallel, wanted
+    try:
+        yield
+    finally:
+        _in_parallel = before
+
+
+def _script(function: Callable[..., Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch 2.x, which has nothing yet in its place
+        return torch.jit.script(function)
+
+
+def _frames_forward(gates: Tensor, w_t: Tensor, cells: Tensor, outputs: Tensor, tanh_cells: Tensor) -> None:
+    """gates [T, B, 4H]: W_ih x + b in, i, f, g, o out; cells, outputs [T + 1, B, H], 0 at 0; w_t: W_hh'."""
+    hidden = outputs.shape[2]
+    for t in range(gates.shape[0]):
+        gate = gates[t]
+        if t > 0:
+            gate.addmm_(outputs[t], w_t)
+        gate[:, : 2 * hidden].sigmoid_()
+        gate[:, 2 * hidden : 3 * hidden].tanh_()
+        gate[:, 3 * hidden :].sigmoid_()
+        torch.mul(gate[:, hidden : 2 * hidden], cells[t], out=cells[t + 1])
+        cells[t + 1].addcmul_(gate[:, :hidden], gate[:, 2 * hidden : 3 * hidden])
+        torch.tanh(cells[t + 1], out=tanh_cells[t])
+        torch.mul(gate[:, 3 * hidden :], tanh_cells[t], out=outputs[t + 1])
+
+
+def _frames_backward(grad: Tensor, w_hh: Tensor, f: Tensor, factor: Tensor, through_tanh: Tensor, da: Tensor) -> None:
+    """Fills da [T, B, 4, H] from grad = dout; factor and through_tanh as `_backward` makes them."""
+    frames, batch = grad.shape[0], grad.shape[1]
+    dc = torch.zeros_like(grad[0])
+    dh = grad[frames - 1]
+    for step in range(frames):
+        t = frames - 1 - step
+        if step > 0:
+            dh = torch.addmm(grad[t], da[t + 1].view(batch, -1), w_hh)
+            dc.mul_(f[t + 1])
+        dc.addcmul_(dh, through_tanh[t])
+        torch.mul(factor[t, :, :3], dc.unsqueeze(1), out=da[t, :, :3])
+        torch.mul(factor[t, :, 3], dh, out=da[t, :, 3])
+
+
+_scripted_forward = _script(_frames_forward)
+_scripted_backward = _script(_frames_backward)
+
+
+def _forward(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> List[Tensor]:
+    """What `_backward` needs; the outputs are [5][1:]."""
+    frames, batch, dim = x.shape
+    hidden = w_hh.shape[1]
+    gates = torch.addmm(bias, x.reshape(frames * batch, dim), w_ih.t()).view(frames, batch, 4 * hidden)
+    cells = x.new_zeros(frames + 1, batch, hidden)
+    outputs = x.new_zeros(frames + 1, batch, hidden)
+    tanh_cells = x.new_empty(frames, batch, hidden)
+    _scripted_forward(gates, w_hh.t(), cells, outputs, tanh_cells)
+    return [x, w_ih, w_hh, gates, cells, outputs, tanh_cells]
+
+
+def _backward(grad: Tensor, saved: List[Tensor], needs_x: bool) -> List[Any]:
+    """Gradients of x (None if not wanted), w_ih, w_hh, bias."""
+    x, w_ih, w_hh, gates, cells, outputs, tanh_cells = saved
+    frames, batch, dim = x.shape
+    hidden = w_hh.shape[1]
+    i, f, g, o = gates.view(frames, batch, 4, hidden).unbind(2)
+    # da[t] = factor[t] * (dc, dc, dc, dh): the factors of all frames at once, the recursion keeps only products.
+    factor = x.new_empty(frames, batch, 4, hidden)
+    torch.mul(g * i, 1 - i, out=factor[:, :, 0])
+    torch.mul(cells[:-1] * f, 1 - f, out=factor[:, :, 1])
+    torch.mul(i, 1 - g * g, out=factor[:, :, 2])
+    torch.mul(tanh_cells * o, 1 - o, out=factor[:, :, 3])
+    through_tanh = o * (1 - tanh_cells * tanh_cells)
+    da = x.new_empty(frames, batch, 4, hidden)
+    _scripted_backward(grad, w_hh, f, factor, through_tanh, da)
+    flat = da.view(frames * batch, 4 * hidden)
+    grad_x = (flat @ w_ih).view(frames, batch, dim) if needs_x else None
+    grad_w_ih = flat.t() @ x.reshape(frames * batch, dim)
+    grad_w_hh = flat[batch:].t() @ outputs[1:-1].reshape(-1, hidden)
+    return [grad_x, grad_w_ih, grad_w_hh, flat.sum(0)]
 
 
 class _LstmDirection(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> Tensor:
-        frames, batch, dim = x.shape
-        hidden = w_hh.shape[1]
-        gates = torch.addmm(bias, x.reshape(frames * batch, dim), w_ih.t()).view(frames, batch, 4 * hidden)
-        cells = x.new_zeros(frames + 1, batch, hidden)
-        outputs = x.new_zeros(frames + 1, batch, hidden)
-        tanh_cells = x.new_empty(frames, batch, hidden)
-        w_t = w_hh.t()
-        for t in range(frames):
-            gate = gates[t]
-            if t:
-                gate.addmm_(outputs[t], w_t)
-            gate[:, : 2 * hidden].sigmoid_()
-            gate[:, 2 * hidden : 3 * hidden].tanh_()
-            gate[:, 3 * hidden :].sigmoid_()
-            torch.mul(gate[:, hidden : 2 * hidden], cells[t], out=cells[t + 1])
-            cells[t + 1].addcmul_(gate[:, :hidden], gate[:, 2 * hidden : 3 * hidden])
-            torch.tanh(cells[t + 1], out=tanh_cells[t])
-            torch.mul(gate[:, 3 * hidden :], tanh_cells[t], out=outputs[t + 1])
-        ctx.save_for_backward(x, w_ih, w_hh, gates, cells, outputs, tanh_cells)
-        return outputs[1:]
+        saved = _forward(x, w_ih, w_hh, bias)
+        ctx.save_for_backward(*saved)
+        return saved[5][1:]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tuple[Tensor, ...]:
-        (grad,) = grads
-        x, w_ih, w_hh, gates, cells, outputs, tanh_cells = ctx.saved_tensors
-        frames, batch, dim = x.shape
-        hidden = w_hh.shape[1]
-        i, f, g, o = gates.view(frames, batch, 4, hidden).unbind(2)
-        # da[t] = factor[t] * (dc, dc, dc, dh): the factors of all frames at once, the recursion keeps only products.
-        factor = x.new_empty(frames, batch, 4, hidden)
-        torch.mul(g * i, 1 - i, out=factor[:, :, 0])
-        torch.mul(cells[:-1] * f, 1 - f, out=factor[:, :, 1])
-        torch.mul(i, 1 - g * g, out=factor[:, :, 2])
-        torch.mul(tanh_cells * o, 1 - o, out=factor[:, :, 3])
-        through_tanh = o * (1 - tanh_cells * tanh_cells)
-        da = x.new_empty(frames, batch, 4, hidden)
-        dc = x.new_zeros(batch, hidden)
-        dh = grad[frames - 1]
-        for t in range(frames - 1, -1, -1):
-            if t < frames - 1:
-                dh = torch.addmm(grad[t], da[t + 1].view(batch, 4 * hidden), w_hh)
-                dc.mul_(f[t + 1])
-            dc.addcmul_(dh, through_tanh[t])
-            torch.mul(factor[t, :, :3], dc.unsqueeze(1), out=da[t, :, :3])
-            torch.mul(factor[t, :, 3], dh, out=da[t, :, 3])
-        flat = da.view(frames * batch, 4 * hidden)
-        grad_x = (flat @ w_ih).view(frames, batch, dim) if ctx.needs_input_grad[0] else None
-        grad_w_ih = flat.t() @ x.reshape(frames * batch, dim)
-        grad_w_hh = flat[batch:].t() @ outputs[1:-1].reshape(-1, hidden)
-        return grad_x, grad_w_ih, grad_w_hh, flat.sum(0)  # type: ignore[return-value]
+        return tuple(_backward(grads[0], list(ctx.saved_tensors), ctx.needs_input_grad[0]))
+
+
+class _LstmPair(torch.autograd.Function):
+    """Two directions, each (x, w_ih, w_hh, bias), in two threads."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tuple[Tensor, Tensor]:
+        one, two = _two_threads(_forward, inputs[:4], inputs[4:])
+        ctx.save_for_backward(*one, *two)
+        return one[5][1:], two[5][1:]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tuple[Tensor, ...]:
+        saved = list(ctx.saved_tensors)
+        half, needs = len(saved) // 2, ctx.needs_input_grad
+        one, two = _two_threads(_backward, (grads[0], saved[:half], needs[0]), (grads[1], saved[half:], needs[4]))
+        return (*one, *two)
+
+
+def _two_threads(work: Callable[..., List[Any]], one: Any, two: Any) -> Tuple[List[Any], List[Any]]:
+    def there() -> List[Any]:
+        with torch.no_grad():  # a thread's own switch
+            return work(*two)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(there)
+        return work(*one), other.result()
+
+
+def _ours(layer: nn.LSTM, x: Tensor) -> bool:
+    return x.device.type == "cpu" and not layer.proj_size and x.shape[0] > 0
+
+
+def _weights(layer: nn.LSTM) -> Tuple[Tensor, Tensor, Tensor]:
+    w_ih, w_hh, b_ih, b_hh = layer.all_weights[0]
+    return w_ih, w_hh, b_ih + b_hh
 
 
 def lstm_direction(layer: nn.LSTM, x: Tensor) -> Tensor:
@@ -88,10 +172,17 @@ def lstm_direction(layer: nn.LSTM, x: Tensor) -> Tensor:
 
     On the CPU by the recursion above; on other devices, with a projection, or in double backward, by torch.
     """
-    if x.device.type == "cpu" and not layer.proj_size and x.shape[0] > 0:
-        w_ih, w_hh, b_ih, b_hh = layer.all_weights[0]
-        return _LstmDirection.apply(x, w_ih, w_hh, b_ih + b_hh)
-    return layer(x)[0]
+    return _LstmDirection.apply(x, *_weights(layer)) if _ours(layer, x) else layer(x)[0]
+
+
+def lstm_both(forward: nn.LSTM, backward: nn.LSTM, x: Tensor, index: Tensor) -> Tensor:
+    """Both directions over x [T, B, D] -> [T, B, 2 x (hidden or projection)]; index: `reversal` of the lengths."""
+    turned = take(x, index)
+    if _in_parallel and _ours(forward, x):
+        y, back = _LstmPair.apply(x, *_weights(forward), turned, *_weights(backward))
+    else:
+        y, back = lstm_direction(forward, x), lstm_direction(backward, turned)
+    return torch.cat((y, take(back, index)), dim=-1)
 
 
 def reversal(lengths: Tensor, frames: int) -> Tensor:

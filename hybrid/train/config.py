@@ -12,7 +12,7 @@ from hybrid.errors import ConfigError
 from hybrid.train.schedule import ScheduleConfig
 
 # What makes a run faster or tells more, but leaves its numbers as they are.
-_NEUTRAL = ("threads", "device", "checkpoint_minutes", "checkpoint_updates", "log_every")
+_NEUTRAL = ("threads", "parallel_directions", "device", "checkpoint_minutes", "checkpoint_updates", "log_every")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class TrainerConfig:
     workers: int = 1
     average: int = 0  # the mean of the parameters of the best n epochs, where it is better than the best; 0: off
     max_skipped: int = 20  # batches and updates left out for a loss or gradient that is not finite, then an error
-    threads: int = 1  # per worker
+    threads: int = 1  # of torch, per worker
+    parallel_directions: bool = True  # a bidirectional LSTM's directions in two threads per worker; the same numbers
     device: str = "auto"  # auto, cpu, cuda
     checkpoint_minutes: float = 2.0  # besides the end of each epoch; 0: off
     checkpoint_updates: int = 0  # likewise

@@ -22,6 +22,7 @@ from hybrid.data.batches import Batch, Batches, Epoch, check_seed
 from hybrid.errors import ConfigError, HybridError
 from hybrid.io import load_tensors, save_tensors
 from hybrid.nnet.model_io import load_state, put_state, state_arrays
+from hybrid.nnet.recurrence import directions_in_parallel
 from hybrid.train.checkpoint import Curve, load_checkpoint, save_checkpoint
 from hybrid.train.config import TrainerConfig
 from hybrid.train.loss import Loss
@@ -95,7 +96,7 @@ class Trainer:
         threads = torch.get_num_threads()
         torch.set_num_threads(self.config.threads)
         try:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), directions_in_parallel(self.config.parallel_directions):
                 return self._run()
         finally:
             torch.set_num_threads(threads)
