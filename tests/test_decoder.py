@@ -372,3 +372,7 @@ def test_undecodable_utterances_count_as_deleted_in_tuning(tmp_path, graph):
 )
 def test_middle_of_best(errors, cell):
     assert run.middle_of_best(np.array(errors)) == cell
+
+
+def test_without_slack_the_fewest_errors_win():
+    assert run.middle_of_best(np.array([[60, 51, 51, 51, 49, 60]]), slack=0.0) == (0, 4)

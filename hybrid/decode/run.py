@@ -235,8 +235,9 @@ def tune(
     executor: Optional[Executor] = None,
     problems: Optional[Problems] = None,
     progress: Optional[Callable[[int], Any]] = None,
+    slack: float = 0.5,
 ) -> Tuning:
-    """Decodes the set at every acoustic scale and penalty; `middle_of_best` chooses.
+    """Decodes the set at every acoustic scale and penalty; `middle_of_best` chooses, with this `slack`.
 
     refs: the words of every utterance; what cannot be decoded counts as deleted at every point alike.
     """
@@ -267,7 +268,7 @@ def tune(
                 known[key] = count(align(list(ref), spelt))
             totals[k] += known[key]
     errors = np.array([counts.errors for counts in totals]).reshape(len(penalties), len(scales))
-    row, column = middle_of_best(errors)
+    row, column = middle_of_best(errors, slack)
     grid = tuple(
         {"acoustic_scale": scale, "word_penalty": penalty, "wer": round(counts.wer, 4), **counts.as_dict()}
         for (scale, penalty), counts in zip(points, totals, strict=True)
@@ -277,16 +278,16 @@ def tune(
     return Tuning(scales[column], penalties[row], totals[row * len(scales) + column], edges, grid)
 
 
-def middle_of_best(errors: np.ndarray) -> Tuple[int, int]:
+def middle_of_best(errors: np.ndarray, slack: float = 0.5) -> Tuple[int, int]:
     """The middle of the flat bottom that the fewest errors [rows, columns] lie in.
 
-    Errors on other data scatter by about the square root of their number: cells within half of that of the fewest are
-    tied, for one or two errors say nothing. A region is tied cells that touch by a side; of those that hold a cell of
-    fewest errors the largest is taken, and of its cells the one nearest to its centre, the first in reading order. A
-    flat valley's middle is safer on other data than its shore.
+    Errors on other data scatter by about the square root of their number: cells within `slack` times that of the
+    fewest are tied, for one or two errors say nothing. A region is tied cells that touch by a side; of those that hold
+    a cell of fewest errors the largest is taken, and of its cells the one nearest to its centre, the first in reading
+    order. A flat valley's middle is safer on other data than its shore.
     """
     fewest = errors.min()
-    tied = errors <= fewest + 0.5 * np.sqrt(fewest)
+    tied = errors <= fewest + slack * np.sqrt(fewest)
     regions: List[List[Tuple[int, int]]] = []
     seen = np.zeros_like(tied)
     for first in zip(*np.nonzero(tied), strict=True):
