@@ -10,6 +10,7 @@ from lhotse import CutSet
 
 from hybrid.data.batches import Batches, Chain, Transform, Utterance
 from hybrid.data.features import LogMel, config_to_json
+from hybrid.data.frame_shift import FrameShift
 from hybrid.data.specaugment import SpecAugment
 from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError, HybridError
@@ -84,9 +85,11 @@ def batches(run: Run, data: List[Utterance], max_frames: int, *, train: bool) ->
 
 
 def perturbations(run: Run) -> Optional[Transform]:
-    """What [model.vtlp] and [model.specaugment] ask for, in this order: masks stay where they were put."""
+    """What model.frame_shift, [model.vtlp] and [model.specaugment] ask for, in this order: masks stay as they fell."""
     model = run.config.section("model")
     chosen: List[Transform] = []
+    if model["frame_shift"]:
+        chosen.append(FrameShift(model["frame_shift"], NETWORK_RATE))
     for name in ("vtlp", "specaugment"):
         values = dict(model.get(name, {}))
         if not values.pop("enabled", False):
@@ -156,7 +159,7 @@ def fit(
 
 def network_settings(run: Run) -> Dict[str, Any]:
     """[model] without what is not the network's own."""
-    others = ("normalise", "seed", "specaugment", "vtlp")
+    others = ("frame_shift", "normalise", "seed", "specaugment", "vtlp")
     return {name: value for name, value in run.config.section("model").items() if name not in others}
 
 
