@@ -80,15 +80,17 @@ def network_features(run: Run, name: str, normalise: str) -> Tuple[CutSet, Dict[
 def normalised(
     features: Mapping[str, np.ndarray], speakers: Mapping[str, str], normalise: str
 ) -> Dict[str, np.ndarray]:
-    """normalise: the mean taken off is that of the "speaker", of the "utterance", or "none"."""
-    if normalise == "speaker":
-        found = apply_cmvn(features, speakers)
-    elif normalise == "utterance":
-        found = apply_cmvn(features)
-    elif normalise == "none":
-        found = dict(features)
-    else:
-        raise ConfigError(f"normalise is {normalise!r}", remedy="use speaker, utterance or none")
+    """normalise: "speaker" or "utterance": whose mean is taken off; with "+variance" the result is also divided by the
+    deviation; or "none"."""
+    whose, plus, more = normalise.partition("+")
+    if whose not in ("speaker", "utterance", "none") or (plus and (more != "variance" or whose == "none")):
+        raise ConfigError(
+            f"normalise is {normalise!r}",
+            remedy="use speaker, speaker+variance, utterance, utterance+variance or none",
+        )
+    found = dict(features)
+    if whose != "none":
+        found = apply_cmvn(features, speakers if whose == "speaker" else None, variance=more == "variance")
     return {identifier: stack_frames(x, NETWORK_RATE) for identifier, x in found.items()}
 
 
