@@ -14,7 +14,7 @@ from hybrid.io import read_json
 from hybrid.score.results import CONDITIONS, KEY, Row, cells, decode_folder, merge, ordered, read_results, table
 from hybrid.score.significance import paired_test
 
-_FREE = ("model.seed", "run.")  # settings in which runs to be averaged may differ
+_FREE = ("model.seed", "run.", "decode.systems")  # settings in which runs to be averaged may differ
 
 
 def merge_runs(exps: Sequence[Path]) -> List[Row]:
