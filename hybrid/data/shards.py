@@ -173,5 +173,6 @@ def _tar_arrays(path: Path) -> Iterator[Tuple[str, np.ndarray]]:
         for entry in tar:
             if entry.name.endswith(".npy"):
                 stream = tar.extractfile(entry)
-                assert stream is not None
+                if stream is None:  # a folder or a link of that name
+                    raise DataError(f"{entry.name} is not a plain file", file=path, remedy=AGAIN)
                 yield entry.name[: -len(".npy")], np.load(io.BytesIO(stream.read()), allow_pickle=False)

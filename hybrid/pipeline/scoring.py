@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Dict, List
 
 from hybrid.errors import DataError
-from hybrid.io import read_json, write_json, write_text
+from hybrid.io import write_json, write_text
 from hybrid.pipeline.recipe import Recipe
 from hybrid.run import Run
-from hybrid.score.results import SYSTEMS, collect, decode_folder, ordered, table
+from hybrid.score.results import SYSTEMS, collect, ordered, table
+from hybrid.score.seeds import pooled
 
 
 def score(run: Run, recipe: Recipe) -> None:
@@ -28,23 +28,14 @@ def score(run: Run, recipe: Recipe) -> None:
     systems = ordered((row["system"] for row in rows), SYSTEMS)
     for condition in sorted({row["condition"] for row in rows}):
         # rows may tell of systems that this run did not decode: of another seed, in the same folder
-        here = [system for system in systems if _wer_file(run, system, condition).exists()]
+        counts = {system: pooled([run.exp], system, condition, "test", "dev") for system in systems}
+        here = [system for system in systems if counts[system]]
         for before, after in zip(here, here[1:]):
-            counts = [_utterance_counts(run, system, condition) for system in (before, after)]
-            found = paired_test(counts[0], counts[1], seed=run.seed)
+            found = paired_test(counts[before], counts[after], seed=run.seed)
             pairs.append({"condition": condition, "before": before, "after": after, **found.__dict__})
     write_json(run.dir("score") / "paired.json", pairs)
     run.log(text)
     run.log(f"\n  the third condition, rerecorded, is: {recipe.rerecorded}")
-
-
-def _wer_file(run: Run, system: str, condition: str) -> Path:
-    return decode_folder(run.exp, system, condition, "test") / "wer.json"
-
-
-def _utterance_counts(run: Run, system: str, condition: str) -> Dict[str, Any]:
-    value = read_json(_wer_file(run, system, condition))
-    return {name: (row["errors"], row["words"]) for name, row in value["utterances"].items()}
 
 
 def report(run: Run, recipe: Recipe) -> None:

@@ -7,8 +7,9 @@ from typing import Any, Iterable, List, Optional, Sequence
 from hybrid.io import PathLike, write_text
 from hybrid.report.gather import Material, gather
 from hybrid.report.html import bytes_text, seconds_text
-from hybrid.report.recognition import p_text, p_value
+from hybrid.report.recognition import p_value
 from hybrid.score.results import CONDITIONS, cells, ordered, table
+from hybrid.score.significance import p_text
 
 
 def write_results_md(exp: PathLike, path: PathLike, title: str, notes: Optional[str] = None) -> None:

@@ -9,7 +9,7 @@ from hybrid.report import plots
 from hybrid.report.gather import Material
 from hybrid.report.html import Markup, details, esc, join, none, soft, table, tag, warning
 from hybrid.score.results import CONDITIONS, cells, ordered
-from hybrid.score.significance import paired_test
+from hybrid.score.significance import p_text, paired_test
 
 _SHOWN = 12  # most frequent errors of a kind
 
@@ -89,10 +89,6 @@ def p_value(
     except DataError:  # of other utterances: not a pair
         return None
     return None if p != p else p
-
-
-def p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _explanation(found: Mapping[Any, Any]) -> Markup:

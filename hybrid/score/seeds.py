@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 from hybrid.errors import DataError
 from hybrid.io import read_json
 from hybrid.score.results import CONDITIONS, KEY, Row, cells, decode_folder, merge, ordered, read_results, table
-from hybrid.score.significance import paired_test
+from hybrid.score.significance import p_text, paired_test
 
 _FREE = ("model.seed", "run.", "decode.systems")  # settings in which runs to be averaged may differ
 
@@ -93,7 +93,7 @@ def _change(counts: Sequence[Dict[str, Tuple[int, int]]]) -> str:
     before, after = (sum(errors for errors, _ in its.values()) for its in counts)
     p = paired_test(counts[0], counts[1], resamples=1).p
     relative = f"{100.0 * (after - before) / before:+.1f} %" if before else "-"
-    return f"{relative} (p {'< 0.001' if p < 0.001 else f'{p:.3f}'})"
+    return f"{relative} (p {p_text(p)})"
 
 
 def report_runs(exps: Sequence[Path], name: str = "test") -> str:

@@ -113,6 +113,10 @@ def paired_test(
     return Paired(difference, float(low), float(high), improvement, matched_pairs(gain))
 
 
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def matched_pairs(gain: np.ndarray) -> float:
     """Two-sided p-value of MAPSSWE; gain: [segments] errors of one system less those of the other."""
     n = len(gain)
