@@ -92,8 +92,6 @@ def exp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo, run once; tests leave it as it is."""
     if importlib.util.find_spec("espeakng_loader") is None:
         pytest.skip("the demo's speech needs espeakng-loader (pip install espeakng-loader)")
-    if importlib.util.find_spec("k2") is None:
-        pytest.skip("needs k2")
     folder = tmp_path_factory.mktemp("demo") / "exp"
     printed = finish(demo(folder))
     assert done(printed) == dict.fromkeys(STAGES, True)

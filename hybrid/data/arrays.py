@@ -118,8 +118,7 @@ def write_shards(
             pass
         _finish(folder, [mark for mark in marks if mark is not None], names, frame_shift, settings)
     written = 0
-    for mark in marks:
-        assert mark is not None
+    for mark in filter(None, marks):  # by now every shard has one
         written += mark["cuts"]
         if problems is not None:
             for row in mark["problems"]:

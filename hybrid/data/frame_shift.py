@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hybrid.data.batches import fine_frames
 from hybrid.errors import ConfigError
 
 
@@ -30,10 +31,8 @@ class FrameShift:
             raise ConfigError(f"a shift of {self.most} frames, {self.stack} stacked", remedy="from 0 to the stack")
 
     def __call__(self, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        frames, dim = features.shape
-        if dim % self.stack:
-            raise ConfigError(f"{dim} features are not {self.stack} stacked frames", remedy="set the stack")
+        stacked = fine_frames(features, self.stack, "the stack")
         shift = int(rng.integers(-self.most, self.most + 1))
-        fine = features.reshape(frames * self.stack, -1)
+        fine = stacked.reshape(-1, stacked.shape[2])
         index = np.clip(np.arange(len(fine)) + shift, 0, len(fine) - 1)
-        return fine[index].reshape(frames, dim)
+        return fine[index].reshape(features.shape)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hybrid.data.batches import fine_frames
 from hybrid.errors import ConfigError
 
 
@@ -35,18 +36,15 @@ class SpecAugment:
             raise ConfigError("specaugment.stack must be at least 1, time_share from 0 to 1")
 
     def __call__(self, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        frames, dim = features.shape
-        if dim % self.stack:
-            raise ConfigError(f"{dim} features are not {self.stack} stacked frames", remedy="set specaugment.stack")
         out = features.copy()
+        view = fine_frames(out, self.stack, "specaugment.stack")
+        frames, _, bands = view.shape
         left = int(self.time_share * frames)
         for _ in range(self.time_masks):
             width = min(int(rng.integers(0, self.time_width + 1)), left)
             start = int(rng.integers(0, frames - width + 1))
             out[start : start + width] = 0
             left -= width
-        bands = dim // self.stack
-        view = out.reshape(frames, self.stack, bands)
         for _ in range(self.band_masks):
             width = min(int(rng.integers(0, self.band_width + 1)), bands)
             start = int(rng.integers(0, bands - width + 1))

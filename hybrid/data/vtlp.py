@@ -16,6 +16,7 @@ from typing import Tuple
 
 import numpy as np
 
+from hybrid.data.batches import fine_frames
 from hybrid.errors import ConfigError
 
 KNEE = 4800.0  # Hz
@@ -42,14 +43,11 @@ class Vtlp:
             raise ConfigError(f"vtlp.stack is {self.stack}", remedy="at least 1")
 
     def __call__(self, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        frames, dim = features.shape
-        if dim % self.stack:
-            raise ConfigError(f"{dim} features are not {self.stack} stacked frames", remedy="set vtlp.stack")
+        bands = fine_frames(features, self.stack, "vtlp.stack")
         factor = float(rng.uniform(self.low, self.high))
-        below, share = self.places(dim // self.stack, factor)
-        bands = features.reshape(frames, self.stack, -1)
+        below, share = self.places(bands.shape[2], factor)
         warped = bands[:, :, below] * (1 - share) + bands[:, :, below + 1] * share
-        return warped.reshape(frames, dim)
+        return warped.reshape(features.shape)
 
     def places(self, bands: int, factor: float) -> Tuple[np.ndarray, np.ndarray]:
         """For every band the lower of the two that it is read from, int [bands], and the share of the upper one."""
