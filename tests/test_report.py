@@ -191,6 +191,14 @@ def test_marks_without_their_numbers(tmp_path):
     assert "0 of 2 stages done" in shown and "started" in shown and "lfmmi" in shown
 
 
+def test_the_stage_that_writes_the_page_is_not_counted_as_missing(tmp_path):
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "marks" / "11-score.json").write_text('{"stage": "score", "number": 11, "state": "done"}')
+    (tmp_path / "marks" / "12-report.json").write_text('{"stage": "report", "number": 12, "state": "started"}')
+    shown = "".join(_Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
+    assert "1 of 1 stages done" in shown and "writes this page" in shown
+
+
 def test_results_md(exp, tmp_path):
     path = tmp_path / "RESULTS.md"
     write_results_md(exp, path, "AN4", "Real speech, 130 test utterances.")

@@ -76,9 +76,9 @@ def _summary(material: Material) -> Markup:
         said.append(f"commit {', '.join(str(commit)[:12] for commit in commits)}")
     if material.seeds():
         said.append(f"seed {', '.join(map(str, material.seeds()))}")
-    done = sum(mark.get("state") == "done" for mark in material.marks)
-    if material.marks:
-        said.append(f"{done} of {len(material.marks)} stages done")
+    others = [mark for mark in material.marks if not running.is_this_page(mark)]
+    if others:
+        said.append(f"{sum(mark.get('state') == 'done' for mark in others)} of {len(others)} stages done")
     if material.problems:
         said.append(f"{len(material.problems)} problems noted")
     return tag("p", " · ".join(said) or "nothing has run yet", cls="soft")

@@ -68,7 +68,14 @@ def stage_section(material: Material) -> Markup:
     return table(["stage", "state", "time", "", "CPU time", "peak memory"], rows, numeric=(2, 4, 5))
 
 
+def is_this_page(mark: Dict[str, Any]) -> bool:
+    """The stage that is writing the page cannot be done yet."""
+    return mark.get("stage") == "report" and mark.get("state") == "started"
+
+
 def _state(mark: Dict[str, Any]) -> str:
+    if is_this_page(mark):
+        return "writes this page"
     attempts = mark.get("attempts", 1)
     state = str(mark.get("state", "-"))
     return f"{state}, {attempts} attempts" if isinstance(attempts, int) and attempts > 1 else state
