@@ -239,14 +239,14 @@ def broken_room(data: Path) -> None:
     "damage, stage, parts",
     [
         (word_unknown, "lang", ["XYLOPHONE (1)", VICTIM, "add them to the lexicon"]),
-        (no_lexicon, "lang", ["an4.dic", "no such file"]),
-        (empty_lexicon, "lang", ["an4.dic"]),
-        (word_without_phones, "lang", ["an4.dic", "line 2", "GO"]),
-        (no_header, "lm", ["an4.ug.lm", "\\data\\"]),
-        (header_of_letters, "lm", ["an4.ug.lm", "line 2", "ngram 1=many"]),
-        (other_count, "lm", ["an4.ug.lm", "13", "12"]),
-        (cut_off, "lm", ["an4.ug.lm", "\\end\\"]),
-        (no_grammar, "lm", ["an4.ug.lm", "no such file"]),
+        (no_lexicon, "prepare", ["an4.dic", "no such lexicon"]),
+        (empty_lexicon, "prepare", ["an4.dic"]),
+        (word_without_phones, "prepare", ["an4.dic", "line 2", "GO"]),
+        (no_header, "prepare", ["an4.ug.lm", "\\data\\"]),
+        (header_of_letters, "prepare", ["an4.ug.lm", "line 2", "ngram 1=many"]),
+        (other_count, "prepare", ["an4.ug.lm", "13", "12"]),
+        (cut_off, "prepare", ["an4.ug.lm", "\\end\\"]),
+        (no_grammar, "prepare", ["an4.ug.lm", "no such ARPA file"]),
         (no_noises, "augment", ["noise/test", "no noises beside an4/"]),
         (empty_noises, "augment", ["noise/test"]),
         (broken_noise, "augment", ["noise/test/music/test0.flac"]),
@@ -258,7 +258,7 @@ def broken_room(data: Path) -> None:
 )
 def test_bad_files_stop_their_stage(whole, data, tmp_path, go, damage, stage, parts) -> None:
     damage(data)
-    for one in {"lang": ["prepare"], "lm": ["prepare", "lang"], "augment": ["prepare"]}[stage]:
+    for one in {"prepare": [], "lang": ["prepare"], "augment": ["prepare"]}[stage]:
         assert go(data, one, first=one)[0] == 0
     code, _, message = go(data, stage, first=stage)
     assert code == 1
@@ -269,7 +269,7 @@ def test_bad_files_stop_their_stage(whole, data, tmp_path, go, damage, stage, pa
     # Once the file is mended, the same command ends well.
     shutil.rmtree(data)
     shutil.copytree(whole, data)
-    for one in {"lang": ["prepare"], "lm": ["prepare", "lang"], "augment": ["prepare"]}[stage]:
+    for one in {"prepare": [], "lang": ["prepare"], "augment": ["prepare"]}[stage]:
         assert go(data, one, first=one)[0] == 0
     code, printed, _ = go(data, stage, first=stage)
     assert code == 0 and f" {stage}: " in printed

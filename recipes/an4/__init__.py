@@ -37,6 +37,9 @@ def _etc(run: Run, name: str) -> Path:
 def prepare(run: Run) -> None:
     if run.config["prepare.download"]:
         download_an4(_data(run), log=run.log)
+    lexicon(run)  # a broken file is said now, and not when the noisy copies have been made
+    if run.config["lm.source"] == "corpus":
+        grammar(run)
     problems = run.problems("prepare")
     with run.executor() as executor:
         sets = prepare_an4(
