@@ -29,6 +29,7 @@ SETTINGS = [
     "ce.trainer.warmup=2",
     "ce.trainer.workers=1",
     "lfmmi.batch_frames=300",
+    "lfmmi.dropout=0.1",
     "lfmmi.trainer.epochs=1",
     "lfmmi.trainer.lr=0.003",
     "lfmmi.trainer.warmup=2",

@@ -211,6 +211,7 @@ def test_model_folders_load_and_compute(exp: Path) -> None:
             logits = network(torch.zeros(1, 5, 192), torch.tensor([5]))["logits"]
         assert logits.shape == (1, 5, senones.num_pdfs) and bool(torch.isfinite(logits).all())
         assert about["system"] == system
+        assert network.config.dropout == {"ce": 0.0, "lfmmi": 0.1}[system]
         features = read_json(folder / "features.json")
         assert features["logmel"]["num_bins"] == 64 and features["stack"] == 3 and features["normalise"] == "speaker"
         assert not [path for path in folder.rglob("*") if path.suffix in (".pt", ".pkl", ".pickle", ".bin")]

@@ -221,20 +221,22 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
     dev = with_numerators(dev, dev_segments, made, settings["tolerance"], problems)
     problems.close(len(data) + len(dev) + len(problems.rows), run.config["limits.problems"])
     criterion = LfMmi(denominator, senones.num_pdfs, **settings["criterion"])
-    model = start_from_ce(run, settings["criterion"]["xent_regularize"] > 0)
+    model = start_from_ce(run, settings["criterion"]["xent_regularize"] > 0, settings["dropout"])
     fit(run, "lfmmi", model, criterion, data, dev)
     _save(run, "lfmmi", model, senones, None)
 
 
-def start_from_ce(run: Run, xent_head: bool) -> LstmModel:
+def start_from_ce(run: Run, xent_head: bool, dropout: float) -> LstmModel:
     """The CE network with its log posteriors turned into log likelihoods: the log prior is taken off the output's bias.
 
-    The denominator's phone LM brings in what is probable a priori; a posterior would count it twice.
+    The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. dropout: of the
+    sequence training, which may need more of it: the network knows the training sentences by then.
     """
     folder = run.dir("ce") / "model"
     trained, _ = load_model(folder)
     priors = load_priors(folder / "senones")
-    config = LstmConfig.from_dict({**trained.config.to_dict(), "xent_head": xent_head})  # type: ignore[operator,union-attr]
+    own = trained.config.to_dict()  # type: ignore[operator,union-attr]
+    config = LstmConfig.from_dict({**own, "xent_head": xent_head, "dropout": dropout})
     model = LstmModel(config, seed=network_seed(run))
     state = dict(trained.state_dict())
     names = sorted(name for name in state if name.startswith("output."))
