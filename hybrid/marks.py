@@ -24,7 +24,8 @@ class Stage:
 
     `needs` names earlier stages; `settings` names the settings or sections whose change redoes the stage; `inputs`
     gives files and folders from outside of the run's folder (called with the Run); `version` is raised when the code
-    of the stage changes its results; `seeded` is False where nothing in the stage is random.
+    of the stage changes its results; `seeded` is False where nothing in the stage is random; `outside` names files of
+    the run's folder that the stage writes beside its own folder.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Stage:
     inputs: Optional[Callable[[Run], Iterable[Path]]] = None
     version: int = 1
     seeded: bool = True
+    outside: Tuple[str, ...] = ()
 
 
 def find(stages: Sequence[Stage], which: Union[int, str]) -> int:
@@ -175,6 +177,9 @@ class Book:
                 return "to do", f"{stage.name}/{name} is gone" if folder.is_dir() else "its folder is gone"
             if not same:
                 return "to do", f"{stage.name}/{name} has changed"
+        for name in stage.outside:
+            if not (self.run.exp / name).is_file():
+                return "to do", f"{name} is gone"
         return ("done", "up to date") if folder.is_dir() else ("to do", "its folder is gone")
 
 

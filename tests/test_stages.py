@@ -100,6 +100,21 @@ def test_lost_outputs_are_made_again_and_equal_outputs_redo_nothing_else(tmp_pat
     assert calls == ["one"]
 
 
+def test_a_file_outside_of_the_folder_that_is_lost_is_made_again(tmp_path: Path, calls) -> None:
+    def work(run: Run) -> None:
+        calls.append("sum")
+        hybrid.io.write_text(run.exp / "sum.json", "[]")
+
+    stages = [Stage("sum", work, outside=("sum.json",))]
+    for _ in range(2):
+        run_stages(stages, a_run(tmp_path))
+    assert calls == ["sum"]
+    (tmp_path / "sum.json").unlink()
+    assert [(state, why) for _, _, state, why in states(stages, a_run(tmp_path))] == [("to do", "sum.json is gone")]
+    run_stages(stages, a_run(tmp_path))
+    assert calls == ["sum", "sum"] and (tmp_path / "sum.json").is_file()
+
+
 def test_other_outputs_with_the_same_settings_redo_what_reads_them(tmp_path: Path, chain, calls) -> None:
     """As when code has changed and the user deletes the folder of the stage that it belongs to."""
     run_stages(chain, a_run(tmp_path))

@@ -128,6 +128,12 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             needs=("lang", "features", "gmm", "senones", "ce", "lfmmi", "graph"),
             settings=("decode",),
         ),
-        Stage("score", lazy("scoring", "score"), needs=("decode",), settings=("score",)),
+        Stage(
+            "score",
+            lazy("scoring", "score"),
+            needs=("decode",),
+            settings=("score",),
+            outside=("results.json",),
+        ),
         Stage("report", lazy("scoring", "report"), needs=("score",), seeded=False),
     ]
