@@ -5,9 +5,10 @@
         Stage("features", features, needs=("prepare",), settings=("features",)),
     ]
 
-A stage writes into EXP/<name> (and the files that it names as `outside`) and nowhere else, and leaves a mark, EXP/marks/NN-<name>.json, "started" when it begins
-and "done" when it ends. The mark holds the stage's fingerprint: a hash of its name and version, the package's version,
-the values of the settings it names, the seed, the fingerprints of the stages it needs and the content of its inputs.
+A stage writes into EXP/<name> (and the files that it names as `outside`) and nowhere else, and leaves a mark,
+EXP/marks/NN-<name>.json, "started" when it begins and "done" when it ends. The mark holds the stage's fingerprint: a
+hash of its name and version, the package's version, the values of the settings it names, the seed, the fingerprints of
+the stages it needs and the content of its inputs.
 
     mark                                     what happens
     done, same fingerprint, files there      nothing: "up to date"
