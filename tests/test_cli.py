@@ -156,7 +156,14 @@ def test_ctrl_c_is_clean_and_the_run_goes_on(toy: Path) -> None:
         "from hybrid.cli import main\nsys.exit(main(['run', 'toy', *sys.argv[1:]]))"
     )
     command = [sys.executable, "-u", "-c", code, "--set", "two.sleep=30.0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # what is started in the background of a script ignores SIGINT, and hands that on to its children
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for line in process.stdout:
         if line.startswith("  reads exp/toy/one"):
             break
