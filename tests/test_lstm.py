@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -93,6 +96,32 @@ def test_directions_in_two_threads_give_the_same_bits(frozen):
     with directions_in_parallel():
         two = gradients()
     assert len(one) == len(two) > 9 and all(torch.equal(a, b) for a, b in zip(one, two))
+
+
+SAME_PRODUCTS = """
+import torch
+from torch import nn
+from hybrid.nnet.recurrence import directions_in_parallel, lstm_both, reversal
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+layers = nn.LSTM(256, 128), nn.LSTM(256, 128)
+for frames in range(130, 194, 3):
+    x = torch.randn(frames, 1, 256, requires_grad=True)
+    index, weight = reversal(torch.tensor([frames]), frames), torch.randn(frames, 1, 256)
+    found = []
+    for parallel in (False, True):
+        with directions_in_parallel(parallel):
+            y = lstm_both(*layers, x, index)
+        found.append(torch.autograd.grad((y * weight).sum(), [x, *layers[1].parameters()]))
+    assert all(torch.equal(a, b) for a, b in zip(*found)), frames
+"""
+
+
+def test_the_second_thread_does_its_matrix_products_as_the_first():
+    # Too small for torch to look at the number of threads before the product, which over two cores has other sums.
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", SAME_PRODUCTS], check=True, env=environment, timeout=120)
 
 
 def test_an_error_in_the_second_thread_is_raised():

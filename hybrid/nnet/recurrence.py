@@ -149,7 +149,11 @@ class _LstmPair(torch.autograd.Function):
 
 
 def _two_threads(work: Callable[..., List[Any]], one: Any, two: Any) -> Tuple[List[Any], List[Any]]:
+    threads = torch.get_num_threads()
+
     def there() -> List[Any]:
+        # A new thread's matrix products would otherwise be shared out over all cores, and so have other sums.
+        torch.set_num_threads(threads)
         with torch.no_grad():  # a thread's own switch
             return work(*two)
 
