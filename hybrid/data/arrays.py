@@ -97,10 +97,10 @@ def write_shards(
         _claim(seen, cut.id, folder)
     shards = [todo[begin : begin + shard_size] for begin in range(0, len(todo), shard_size)]
     keys = [_key(shard, settings, names, frame_shift) for shard in shards]
-    marks = [whole_shard(folder, index, key) for index, key in enumerate(keys)]
-    if None in marks or not _is_complete(folder, marks):
-        _start(folder, keep=[index for index, mark in enumerate(marks) if mark is not None])
-        missing = [index for index, mark in enumerate(marks) if mark is None]
+    kept = {index: mark for index, key in enumerate(keys) if (mark := whole_shard(folder, index, key)) is not None}
+    missing = [index for index in range(len(keys)) if index not in kept]
+    if missing or not _is_complete(folder, list(kept.values())):
+        _start(folder, keep=list(kept))
         results = _run(compute, (cut for index in missing for cut in shards[index]), executor, problems is not None)
         if progress is not None:
             results = iter(progress(results, total=sum(len(shards[index]) for index in missing), desc=folder.name))
@@ -113,12 +113,13 @@ def write_shards(
                     failed.append(result)
                 else:
                     items.append((cut, result))
-            marks[index] = write_shard(folder, index, items, names, frame_shift, keys[index], failed)
+            kept[index] = write_shard(folder, index, items, names, frame_shift, keys[index], failed)
         for _ in results:  # Lets a progress bar come to its end.
             pass
-        _finish(folder, [mark for mark in marks if mark is not None], names, frame_shift, settings)
+        _finish(folder, [kept[index] for index in range(len(keys))], names, frame_shift, settings)
     written = 0
-    for mark in filter(None, marks):  # by now every shard has one
+    for index in range(len(keys)):
+        mark = kept[index]
         written += mark["cuts"]
         if problems is not None:
             for row in mark["problems"]:
@@ -200,10 +201,10 @@ def _fingerprint(marks: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _is_complete(folder: Path, marks: Sequence[Optional[Mapping[str, Any]]]) -> bool:
+def _is_complete(folder: Path, marks: Sequence[Mapping[str, Any]]) -> bool:
     try:
         complete = read_json(folder / "complete.json")
-        return complete["fingerprint"] == _fingerprint([mark for mark in marks if mark is not None])
+        return complete["fingerprint"] == _fingerprint(marks)
     except (DataError, KeyError, TypeError):
         return False
 

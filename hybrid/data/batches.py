@@ -32,14 +32,6 @@ class Chain:
         return features
 
 
-def fine_frames(features: np.ndarray, stack: int, setting: str) -> np.ndarray:
-    """[T, stack * bands] as a view [T, stack, bands]. Raises ConfigError, naming `setting`, where D is no multiple."""
-    frames, dim = features.shape
-    if dim % stack:
-        raise ConfigError(f"{dim} features are not {stack} stacked frames", remedy=f"set {setting}")
-    return features.reshape(frames, stack, dim // stack)
-
-
 @dataclass
 class Utterance:
     """features: float32 [T, D]; pdfs: int [T] (0-based, -100: not to be trained on) or None; extra: passed through."""

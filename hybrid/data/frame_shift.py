@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid.data.batches import fine_frames
+from hybrid.data.transforms import fine_frames
 from hybrid.errors import ConfigError
 
 

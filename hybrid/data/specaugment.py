@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid.data.batches import fine_frames
+from hybrid.data.transforms import fine_frames
 from hybrid.errors import ConfigError
 
 

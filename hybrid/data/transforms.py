@@ -7,7 +7,7 @@ from typing import Dict, Mapping, Optional, Union
 
 import numpy as np
 
-from hybrid.errors import DataError
+from hybrid.errors import ConfigError, DataError
 
 
 def deltas(x: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
@@ -49,6 +49,17 @@ def stack_frames(x: np.ndarray, n: int = 3) -> np.ndarray:
     if missing:
         x = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
     return x.reshape(len(x) // n, -1)
+
+
+def fine_frames(features: np.ndarray, stack: int, setting: str) -> np.ndarray:
+    """What `stack_frames` stacked: [T, stack * bands] as a view [T, stack, bands].
+
+    Raises ConfigError, naming `setting`, where D is no multiple of the stack.
+    """
+    frames, dim = features.shape
+    if dim % stack:
+        raise ConfigError(f"{dim} features are not {stack} stacked frames", remedy=f"set {setting}")
+    return features.reshape(frames, stack, dim // stack)
 
 
 @dataclass

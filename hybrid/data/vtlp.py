@@ -16,7 +16,7 @@ from typing import Tuple
 
 import numpy as np
 
-from hybrid.data.batches import fine_frames
+from hybrid.data.transforms import fine_frames
 from hybrid.errors import ConfigError
 
 KNEE = 4800.0  # Hz
