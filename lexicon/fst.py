@@ -10,6 +10,12 @@ final state), and a state from which one silence leads back to the loop. With si
     start -eps-> loop  -log(1-s)        start -eps-> sil   -log s         sil -SIL-> loop   0
     loop -p1:word-> ... -pn-> loop  -log(1-s) - log P(p1..pn | word),   the same to sil with -log s
 
+Where the units are pieces of words (lexicon/subword.py), silence stands between words alone, and a fourth state,
+inside, is where a word goes on: a piece leaves from loop if it begins a word, else from inside, and there is one
+entry of it that ends the word, with ends as above, and one after which the word goes on,
+
+    inside -p1:piece-> ... -pn-> inside   - log P(p1..pn | piece)
+
 Why disambiguation symbols. The graph search determinizes L o G, and a transducer can be determinized only if
 each input leads to one output, found after a bounded delay (it must be functional and have the twins property:
 Mohri, Pereira and Riley, "Weighted finite-state transducers in speech recognition", 2002, section 3). L fails
@@ -21,6 +27,9 @@ in both ways:
 So every pronunciation that is equal to, or the beginning of, another gets a last symbol #1, #2, ... that makes it
 unique; silence gets one of its own; and G's back-off arcs carry #0 in place of epsilon, which L lets through by
 a self-loop #0:#0 where words begin. They are removed (turned to epsilon) once everything is determinized.
+
+The two entries of a piece may have the same phones and one number: what follows, a piece that begins a word or one
+that does not, tells them apart, and those never have the same phones and number.
 """
 
 from __future__ import annotations
@@ -32,11 +41,16 @@ import kaldifst
 
 
 class Entry(NamedTuple):
-    """A line of the lexicon as L needs it: `phones` with position marks and, for L_disambig, with #k at the end."""
+    """A line of the lexicon as L needs it: `phones` with position marks and, for L_disambig, with #k at the end.
+
+    begins, ends: whether a word begins and ends with it; not so for pieces inside of a word.
+    """
 
     word: str
     phones: Tuple[str, ...]
     prob: float
+    begins: bool = True
+    ends: bool = True
 
 
 def add_disambig(entries: Sequence[Entry]) -> Tuple[List[Entry], int]:
@@ -44,19 +58,21 @@ def add_disambig(entries: Sequence[Entry]) -> Tuple[List[Entry], int]:
 
     Matches Kaldi's utils/add_lex_disambig.pl: a pronunciation gets a symbol if it occurs more than once or if
     it is a proper prefix of another; numbers count up for each phone sequence on its own, so that few are used.
+    Entries of one word with the same phones have the same number.
     """
-    count: Dict[Tuple[str, ...], int] = {}
+    owners: Dict[Tuple[str, ...], List[str]] = {}
     prefixes: Set[Tuple[str, ...]] = set()
     for entry in entries:
-        count[entry.phones] = count.get(entry.phones, 0) + 1
+        known = owners.setdefault(entry.phones, [])
+        if entry.word not in known:
+            known.append(entry.word)
         prefixes.update(entry.phones[:length] for length in range(1, len(entry.phones)))
-    last: Dict[Tuple[str, ...], int] = {}
     result, largest = [], 0
     for entry in entries:
-        if count[entry.phones] == 1 and entry.phones not in prefixes:
+        if len(owners[entry.phones]) == 1 and entry.phones not in prefixes:
             result.append(entry)
             continue
-        number = last[entry.phones] = last.get(entry.phones, 0) + 1
+        number = owners[entry.phones].index(entry.word) + 1
         largest = max(largest, number)
         result.append(entry._replace(phones=entry.phones + (f"#{number}",)))
     return result, largest
@@ -100,15 +116,17 @@ def make_lexicon_fst(
         ends = [(loop, 0.0)]
     fst.start = start
     fst.set_final(loop, 0.0)
+    inside = loop if all(entry.begins and entry.ends for entry in entries) else fst.add_state()
     for entry in entries:
-        state, olabel, cost = loop, words[entry.word], -math.log(entry.prob)
+        state, olabel, cost = (loop if entry.begins else inside), words[entry.word], -math.log(entry.prob)
         for phone in entry.phones[:-1]:
             target = fst.add_state()
             arc(state, phones[phone], olabel, cost, target)
             state, olabel, cost = target, 0, 0.0
-        for target, end_cost in ends:
+        for target, end_cost in ends if entry.ends else [(inside, 0.0)]:
             arc(state, phones[entry.phones[-1]], olabel, cost + end_cost, target)
     if word_disambig:
-        arc(loop, phones["#0"], words["#0"], 0.0, loop)
+        for state in sorted({loop, inside}):
+            arc(state, phones["#0"], words["#0"], 0.0, state)
     kaldifst.arcsort(fst, sort_type="olabel")
     return fst
