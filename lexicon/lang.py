@@ -15,6 +15,7 @@ from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, read_json, write_json, write_text
 from lexicon.fst import Entry, add_disambig, make_lexicon_fst
 from lexicon.lexicon import FILLERS, Lexicon
+from lexicon.silence import SilenceProbs, make_silence_fst
 
 POSITIONS = ("_B", "_E", "_I", "_S")  # first, last, inner phone of a word, and the only one
 _FORMAT = 1
@@ -31,6 +32,8 @@ class Lang:
     oov                 the word that stands for words without a pronunciation, or None
     disambig_phones     ids of #0, #1, ...
     word_disambig       id of #0 among the words
+    silence_prob        of silence between two words, where there are no silence_probs
+    silence_probs       SilenceProbs, or None
     L, L_disambig       kaldifst.StdVectorFst, phones to words, built when first asked for (lexicon/fst.py)
     """
 
@@ -42,13 +45,20 @@ class Lang:
         oov: Optional[str],
         position_dependent: bool,
         silence_prob: float,
+        silence_probs: Optional[SilenceProbs] = None,
     ) -> None:
+        if silence_probs is not None and silence_prob <= 0.0:
+            raise ConfigError(
+                "silence probabilities, and silence_prob is 0: no silence at all",
+                remedy="give a silence_prob above 0, or no silence probabilities",
+            )
         self.lexicon = lexicon
         self.silence_phones = list(silence_phones)
         self.optional_silence = self.silence_phones[0]
         self.oov = oov
         self.position_dependent = position_dependent
         self.silence_prob = silence_prob
+        self.silence_probs = silence_probs
         self.nonsilence_base = [phone for phone in lexicon.phones if phone not in self.silence_phones]
         self._positions = POSITIONS if position_dependent else ("",)
         self.nonsilence_phones = [phone + position for phone in self.nonsilence_base for position in self._positions]
@@ -56,6 +66,8 @@ class Lang:
             Entry(word, self.position(item.phones), item.prob)
             for word, item in sorted(lexicon, key=lambda pair: pair[0])
         ]
+        silences = sorted(silence_probs.rows(lexicon).items()) if silence_probs is not None else []
+        self._silences = [row for _, rows in silences for row in rows]  # beside the entries
         self._disambig_entries, largest = add_disambig(self._entries)
         # #0 is the grammar's, 1..largest the words', and one more is silence's.
         self._silence_disambig = f"#{largest + 1}"
@@ -77,12 +89,15 @@ class Lang:
         oov: Optional[str] = None,
         position_dependent: bool = False,
         silence_prob: float = 0.5,
+        silence_probs: Optional[SilenceProbs] = None,
     ) -> Lang:
         """`silence` is the phone between words; `spoken_noise` a second silence phone, of the word `oov`
         (`<UNK>` if not named). With `position_dependent`, phones become AA_B, AA_E, AA_I and AA_S; silence
-        phones stay as they are. `silence_prob` in [0, 1) is the probability of silence between two words.
+        phones stay as they are. `silence_prob` in [0, 1) is the probability of silence between two words,
+        used where there are no `silence_probs`, which depend on the words (lexicon/prons.py learns them).
 
-        Raises ConfigError for settings that contradict each other, DataError for phones whose names would clash.
+        Raises ConfigError for settings that contradict each other, DataError for phones whose names would clash,
+        ModelError for silence probabilities of another lexicon.
         """
         if not 0.0 <= silence_prob < 1.0:
             raise ConfigError(f"silence_prob is {silence_prob:g}", remedy="give a number from 0 to below 1; usual: 0.5")
@@ -113,6 +128,32 @@ class Lang:
             oov=oov,
             position_dependent=position_dependent,
             silence_prob=silence_prob,
+            silence_probs=silence_probs,
+        )
+
+    def with_probs(self, lexicon: Lexicon, silence_probs: Optional[SilenceProbs] = None) -> Lang:
+        """The same words, pronunciations and phones, all with the ids they have, and other probabilities.
+
+        Trees and models of this lang go on fitting. `lexicon` as learnt by lexicon/prons.py from this lang's.
+        Raises ModelError where it differs in more than probabilities, or the silence probabilities do not fit it.
+        """
+        for word in sorted({*lexicon.words, *self.lexicon.words}):
+            have, want = (
+                [item.phones for item in one.pronunciations(word)] if word in one else None
+                for one in (lexicon, self.lexicon)
+            )
+            if have != want:
+                raise ModelError(
+                    f"the pronunciations of {word} are not those that the ids are made of",
+                    remedy="learn the probabilities with the lexicon of this lang folder, or make a new one",
+                )
+        return Lang(
+            lexicon,
+            silence_phones=self.silence_phones,
+            oov=self.oov,
+            position_dependent=self.position_dependent,
+            silence_prob=self.silence_prob,
+            silence_probs=silence_probs,
         )
 
     def position(self, phones: Sequence[str]) -> tuple:
@@ -145,16 +186,19 @@ class Lang:
     def _fst(self, kind: str) -> kaldifst.StdVectorFst:
         if kind not in self._fsts:
             disambig = kind == "L_disambig"
-            self._fsts[kind] = make_lexicon_fst(
-                self._disambig_entries if disambig else self._entries,
-                self.phones,
-                self.words,
-                silence=self.optional_silence,
-                silence_prob=self.silence_prob,
-                silence_disambig=self._silence_disambig if disambig else None,
-                word_disambig=disambig,
-                costs=kind != "L_no_cost",
-            )
+            entries = self._disambig_entries if disambig else self._entries
+            settings: Dict[str, Any] = {
+                "silence": self.optional_silence,
+                "silence_disambig": self._silence_disambig if disambig else None,
+                "word_disambig": disambig,
+            }
+            if self.silence_probs is None or kind == "L_no_cost":
+                settings.update(silence_prob=self.silence_prob, costs=kind != "L_no_cost")
+                self._fsts[kind] = make_lexicon_fst(entries, self.phones, self.words, **settings)
+            else:
+                settings.update(silence_probs=self.silence_probs)
+                rows = list(zip(entries, self._silences, strict=True))
+                self._fsts[kind] = make_silence_fst(rows, self.phones, self.words, **settings)
         return self._fsts[kind]
 
     def phone_groups(self) -> List[List[int]]:
@@ -217,11 +261,14 @@ class Lang:
         return " ".join(names[number] for number in ids)
 
     def save(self, folder: PathLike) -> None:
-        """phones.txt, words.txt, lexicon.txt and config.json; L is rebuilt when loaded."""
+        """phones.txt, words.txt, lexicon.txt, config.json and, where there are silence probabilities, silprobs.json;
+        L is rebuilt when loaded."""
         folder = Path(folder)
         self.lexicon.save(folder / "lexicon.txt")
         write_text(folder / "phones.txt", _table(self.phones))
         write_text(folder / "words.txt", _table(self.words))
+        if self.silence_probs is not None:
+            self.silence_probs.save(folder / "silprobs.json")
         write_json(
             folder / "config.json",
             {
@@ -230,6 +277,8 @@ class Lang:
                 "oov": self.oov,
                 "position_dependent": self.position_dependent,
                 "silence_prob": self.silence_prob,
+                # A lost file is an error, not the silence_prob: so the settings say that there is one.
+                **({} if self.silence_probs is None else {"silence_probs": "silprobs.json"}),
             },
         )
 
@@ -241,6 +290,8 @@ class Lang:
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise ModelError("not a lang folder of this version", file=folder / "config.json", remedy=_AGAIN)
         config = {name: value for name, value in config.items() if name != "format"}
+        if "silence_probs" in config:
+            config["silence_probs"] = SilenceProbs.load(folder / "silprobs.json")
         try:
             self = cls(Lexicon.from_file(folder / "lexicon.txt"), **config)
         except (TypeError, IndexError) as error:

@@ -15,6 +15,7 @@ from hybrid.errors import ConfigError, DataError, ModelError
 from lexicon.fst import Entry, add_disambig
 from lexicon.lang import Lang
 from lexicon.lexicon import Lexicon, Pronunciation
+from lexicon.silence import SilenceProbs, WordSilence
 
 TOY = {"A": ["a"], "AB": ["a b"], "B": ["b", "b a"], "HOM": ["a b"], "X": ["x y x"]}
 
@@ -248,3 +249,63 @@ def test_an4(shared_data):
     assert len(lang.nonsilence_phones) == 33
     fst = kaldifst.StdVectorFst(lang.L_disambig)
     assert not kaldifst.determinize_star(fst, max_states=100_000)
+
+
+def learnt():
+    """Probabilities as if learnt with the lexicon PROBS."""
+    lexicon = Lexicon.from_dict({**PROBS, "A": [Pronunciation(("a",)), Pronunciation(("a", "x"), 0.125)]})
+    rows = {"A": [WordSilence(0.5, 0.75, 1.5), WordSilence(0.125)], "B": [WordSilence(0.9)]}
+    return lexicon, SilenceProbs(0.75, 1.25, 0.5, 0.25, rows)
+
+
+@pytest.mark.parametrize("position_dependent", [False, True])
+def test_other_probabilities_with_the_same_ids(tmp_path, position_dependent):
+    before = Lang.create(Lexicon.from_dict(PROBS), position_dependent=position_dependent)
+    lang = before.with_probs(*learnt())
+    assert (lang.phones, lang.words, lang.disambig_phones) == (before.phones, before.words, before.disambig_phones)
+    assert (lang.lexicon, lang.silence_probs) == learnt()
+    assert lang.L_no_cost().to_str() == before.L_no_cost().to_str()
+    lang.save(tmp_path)
+    for again in (Lang.load(tmp_path), pickle.loads(pickle.dumps(lang))):
+        assert (again.lexicon, again.silence_probs) == learnt()
+        assert again.L_disambig.to_str() == lang.L_disambig.to_str()
+    without = lang.with_probs(before.lexicon)
+    assert without.L.to_str() == before.L.to_str()
+    without.save(tmp_path)
+    assert Lang.load(tmp_path).silence_probs is None
+
+
+def test_other_probabilities_keep_the_settings():
+    before = Lang.create(Lexicon.from_dict(PROBS), spoken_noise="SPN", oov="oh", silence_prob=0.25)
+    lang = before.with_probs(before.lexicon, SilenceProbs.uniform(0.5))
+    assert (lang.oov, lang.silence_prob, lang.silence_phones) == ("oh", 0.25, ["SIL", "SPN"])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {**PROBS, "NEW": ["b"]},
+        {"A": PROBS["A"], "B": ["b"]},
+        {**PROBS, "B": ["a"]},
+        {**PROBS, "A": PROBS["A"][::-1]},  # the order is part of the ids of pronunciations
+    ],
+)
+def test_probabilities_of_other_pronunciations(table):
+    with pytest.raises(ModelError, match="are not those that the ids are made of") as info:
+        Lang.create(Lexicon.from_dict(PROBS)).with_probs(Lexicon.from_dict(table))
+    assert info.value.remedy
+
+
+def test_silence_probabilities_without_silence():
+    with pytest.raises(ConfigError, match="no silence at all"):
+        Lang.create(Lexicon.from_dict(TOY), silence_prob=0.0, silence_probs=SilenceProbs.uniform(0.5))
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"words": {"ZZ": [[0.5, 1, 1]]}, "start": 0.5}'])
+def test_broken_silence_probabilities(tmp_path, content):
+    Lang.create(Lexicon.from_dict(PROBS)).with_probs(*learnt()).save(tmp_path)
+    (tmp_path / "silprobs.json").unlink()
+    if content is not None:
+        (tmp_path / "silprobs.json").write_text(content)
+    with pytest.raises((DataError, ModelError), match="silprobs.json"):
+        Lang.load(tmp_path)

@@ -1,0 +1,156 @@
+"""Silence whose probability depends on the words around it, and L with it.
+
+Chen, Xu, Wang, Povey and Khudanpur, "Pronunciation and silence probability modeling for ASR", Interspeech 2015;
+Kaldi's utils/lang/make_lexicon_fst_silprob.py. How the probabilities are learnt: lexicon/prons.py.
+
+L must know, where a word begins, whether silence went before it: the loop of lexicon/fst.py becomes two states,
+`spoken` and `silent`, both final. With a = P(silence | after the word), f_s = F(silence | before it) and
+f_n = F(none | before it), the corrections of P that belong to the word after the silence,
+
+    start -eps-> spoken    -log(1 - P(silence | <s>))      start -eps-> pause    -log P(silence | <s>)
+    spoken -p1:word-> ...  -log P(p1..pn | word) - log f_n                       pause -SIL-> silent   0
+    silent -p1:word-> ...  -log P(p1..pn | word) - log f_s
+    ... -pn-> spoken       -log(1 - a)                     ... -pn-> pause       -log a
+    final: spoken          -log F(none | </s>)             silent                -log F(silence | </s>)
+
+so that a path costs -log of the product over words of P(pronunciation), and over gaps of P(z | before) F(z | after),
+z what is in the gap. A cost can be below 0, for a correction can be above 1. The two states differ in nothing but what
+was read last, SIL or not, and L_disambig has the symbol after SIL that lexicon/fst.py explains: it determinizes as
+the other L does. (Kaldi's script of 2018 exchanges the labels of start's two arcs; here they are as in the paper.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import kaldifst
+
+from hybrid.errors import ModelError
+from hybrid.io import PathLike, read_json, write_json
+from lexicon.fst import Entry
+from lexicon.lexicon import Lexicon
+
+_AGAIN = "learn them again with this lexicon"
+
+
+class WordSilence(NamedTuple):
+    """Of one pronunciation of a word: P(silence | after it), F(silence | before it), F(no silence | before it)."""
+
+    after: float
+    before_silence: float = 1.0
+    before_nonsilence: float = 1.0
+
+
+@dataclass(frozen=True)
+class SilenceProbs:
+    """Where silence stands; raises ModelError for a probability not between 0 and 1, a correction not above 0.
+
+    start                        P(silence | <s>), at the beginning
+    end_silence, end_nonsilence  F(silence | </s>), F(no silence | </s>), the corrections at the end
+    overall                      P(silence) after a word that `words` lacks; the corrections before it are 1
+    words                        word -> a WordSilence for each of its pronunciations, in the lexicon's order
+    """
+
+    start: float
+    end_silence: float
+    end_nonsilence: float
+    overall: float
+    words: Mapping[str, Sequence[WordSilence]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rows = [("<s>", WordSilence(self.start)), ("any word", WordSilence(self.overall))]
+        rows += [("</s>", WordSilence(0.5, self.end_silence, self.end_nonsilence))]
+        rows += [(word, row) for word, of_word in self.words.items() for row in of_word]
+        for word, row in rows:
+            if not (0.0 < row.after < 1.0 and all(0.0 < factor < math.inf for factor in row[1:])):
+                raise ModelError(
+                    f"silence at {word}: probability {row.after:g}, corrections {row.before_silence:g} and "
+                    f"{row.before_nonsilence:g}",
+                    remedy="give a probability between 0 and 1, and corrections above 0",
+                )
+
+    @classmethod
+    def uniform(cls, prob: float) -> SilenceProbs:
+        """The same everywhere: L then costs what it costs without them and with this silence_prob."""
+        return cls(prob, 1.0, 1.0, prob)
+
+    def rows(self, lexicon: Lexicon) -> Dict[str, List[WordSilence]]:
+        """Word -> one WordSilence a pronunciation, every word of the lexicon. Raises ModelError if it is another."""
+        table = {word: [WordSilence(self.overall)] * len(lexicon.pronunciations(word)) for word in lexicon.words}
+        for word, of_word in self.words.items():
+            count = len(table.get(word, ()))
+            if len(of_word) != count:
+                raise ModelError(
+                    f"silence probabilities of {len(of_word)} pronunciations of {word}, which has {count}",
+                    remedy=_AGAIN,
+                )
+            table[word] = list(of_word)
+        return table
+
+    def save(self, path: PathLike) -> None:
+        """JSON; numbers are written in full, so that `load` gives the same."""
+        words = {word: [list(row) for row in of_word] for word, of_word in self.words.items()}
+        ends = {"end_silence": self.end_silence, "end_nonsilence": self.end_nonsilence}
+        write_json(path, {"start": self.start, **ends, "overall": self.overall, "words": words})
+
+    @classmethod
+    def load(cls, path: PathLike) -> SilenceProbs:
+        """Raises DataError for a missing file, ModelError for one that holds something else."""
+        try:
+            values = dict(read_json(path))
+            table = values.pop("words").items()
+            words = {word: [WordSilence(*map(float, row)) for row in of_word] for word, of_word in table}
+            return cls(**{name: float(value) for name, value in values.items()}, words=words)
+        except ModelError as error:
+            raise ModelError(error.what, file=path, remedy=error.remedy) from error
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"not silence probabilities: {error}", file=path, remedy=_AGAIN) from error
+
+
+def make_silence_fst(
+    entries: Sequence[Tuple[Entry, WordSilence]],
+    phones: Dict[str, int],
+    words: Dict[str, int],
+    *,
+    silence: str,
+    silence_probs: SilenceProbs,
+    silence_disambig: Optional[str] = None,
+    word_disambig: bool = False,
+) -> kaldifst.StdVectorFst:
+    """L of the shape above, arcs sorted by output label; the arguments are those of lexicon.fst.make_lexicon_fst."""
+    fst = kaldifst.StdVectorFst()
+
+    def arc(source: int, ilabel: int, olabel: int, prob: float, target: int) -> None:
+        fst.add_arc(source, kaldifst.StdArc(ilabel, olabel, -math.log(prob), target))
+
+    start, spoken, pause, silent = (fst.add_state() for _ in range(4))
+    fst.start = start
+    fst.set_final(spoken, -math.log(silence_probs.end_nonsilence))
+    fst.set_final(silent, -math.log(silence_probs.end_silence))
+    arc(start, 0, 0, 1.0 - silence_probs.start, spoken)
+    arc(start, 0, 0, silence_probs.start, pause)
+    if silence_disambig is None:
+        arc(pause, phones[silence], 0, 1.0, silent)
+    else:
+        after = fst.add_state()
+        arc(pause, phones[silence], 0, 1.0, after)
+        arc(after, phones[silence_disambig], 0, 1.0, silent)
+    for entry, row in entries:
+        olabel = words[entry.word]
+        sources = [(spoken, olabel, entry.prob * row.before_nonsilence)]
+        sources.append((silent, olabel, entry.prob * row.before_silence))
+        for phone in entry.phones[:-1]:
+            target = fst.add_state()
+            for state, label, prob in sources:
+                arc(state, phones[phone], label, prob, target)
+            sources = [(target, 0, 1.0)]
+        for state, label, prob in sources:
+            arc(state, phones[entry.phones[-1]], label, prob * (1.0 - row.after), spoken)
+            arc(state, phones[entry.phones[-1]], label, prob * row.after, pause)
+    if word_disambig:
+        for state in (spoken, silent):
+            arc(state, phones["#0"], words["#0"], 1.0, state)
+    kaldifst.arcsort(fst, sort_type="olabel")
+    return fst
