@@ -7,7 +7,7 @@ worker processes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import kaldifst
 
@@ -16,6 +16,7 @@ from hybrid.io import PathLike, read_json, write_json, write_text
 from lexicon.fst import Entry, add_disambig, make_lexicon_fst
 from lexicon.lexicon import FILLERS, Lexicon
 from lexicon.silence import SilenceProbs, make_silence_fst
+from lexicon.subword import MARK, Pieces, join
 
 POSITIONS = ("_B", "_E", "_I", "_S")  # first, last, inner phone of a word, and the only one
 _FORMAT = 1
@@ -34,6 +35,7 @@ class Lang:
     word_disambig       id of #0 among the words
     silence_prob        of silence between two words, where there are no silence_probs
     silence_probs       SilenceProbs, or None
+    pieces              Pieces where the words are pieces of words, or None
     L, L_disambig       kaldifst.StdVectorFst, phones to words, built when first asked for (lexicon/fst.py)
     """
 
@@ -46,11 +48,16 @@ class Lang:
         position_dependent: bool,
         silence_prob: float,
         silence_probs: Optional[SilenceProbs] = None,
+        pieces: Optional[Pieces] = None,
     ) -> None:
         if silence_probs is not None and silence_prob <= 0.0:
             raise ConfigError(
                 "silence probabilities, and silence_prob is 0: no silence at all",
                 remedy="give a silence_prob above 0, or no silence probabilities",
+            )
+        if silence_probs is not None and pieces is not None:
+            raise ConfigError(
+                "silence probabilities, and the lexicon is of pieces", remedy="give pieces a silence_prob alone"
             )
         self.lexicon = lexicon
         self.silence_phones = list(silence_phones)
@@ -59,12 +66,14 @@ class Lang:
         self.position_dependent = position_dependent
         self.silence_prob = silence_prob
         self.silence_probs = silence_probs
+        self.pieces = pieces
         self.nonsilence_base = [phone for phone in lexicon.phones if phone not in self.silence_phones]
         self._positions = POSITIONS if position_dependent else ("",)
         self.nonsilence_phones = [phone + position for phone in self.nonsilence_base for position in self._positions]
         self._entries = [
-            Entry(word, self.position(item.phones), item.prob)
+            Entry(word, self.position(item.phones, begins, ends), item.prob, begins, ends)
             for word, item in sorted(lexicon, key=lambda pair: pair[0])
+            for begins, ends in self._places(word)
         ]
         silences = sorted(silence_probs.rows(lexicon).items()) if silence_probs is not None else []
         self._silences = [row for _, rows in silences for row in rows]  # beside the entries
@@ -90,11 +99,13 @@ class Lang:
         position_dependent: bool = False,
         silence_prob: float = 0.5,
         silence_probs: Optional[SilenceProbs] = None,
+        pieces: Optional[Pieces] = None,
     ) -> Lang:
         """`silence` is the phone between words; `spoken_noise` a second silence phone, of the word `oov`
         (`<UNK>` if not named). With `position_dependent`, phones become AA_B, AA_E, AA_I and AA_S; silence
         phones stay as they are. `silence_prob` in [0, 1) is the probability of silence between two words,
         used where there are no `silence_probs`, which depend on the words (lexicon/prons.py learns them).
+        With `pieces` the words of the lexicon are those pieces, and transcripts are written in them.
 
         Raises ConfigError for settings that contradict each other, DataError for phones whose names would clash,
         ModelError for silence probabilities of another lexicon.
@@ -119,6 +130,8 @@ class Lang:
                         f"the phone {phone} ends like a position mark",
                         remedy="strip _B, _E, _I and _S from the lexicon, or set position_dependent to false",
                     )
+        if pieces is not None:
+            check_pieces(pieces, lexicon)
         silences = [silence] if spoken_noise is None else [silence, spoken_noise]
         if all(phone in silences for phone in lexicon.phones):
             raise DataError("the lexicon has no phone but silences", remedy="give the phones of its words")
@@ -129,6 +142,7 @@ class Lang:
             position_dependent=position_dependent,
             silence_prob=silence_prob,
             silence_probs=silence_probs,
+            pieces=pieces,
         )
 
     def with_probs(self, lexicon: Lexicon, silence_probs: Optional[SilenceProbs] = None) -> Lang:
@@ -154,20 +168,31 @@ class Lang:
             position_dependent=self.position_dependent,
             silence_prob=self.silence_prob,
             silence_probs=silence_probs,
+            pieces=self.pieces,
         )
 
-    def position(self, phones: Sequence[str]) -> tuple:
-        """Puts position marks on the phones of one word: ("AE", "N", "D") -> ("AE_B", "N_I", "D_E")."""
+    def position(self, phones: Sequence[str], begins: bool = True, ends: bool = True) -> tuple:
+        """Puts position marks on the phones of one word: ("AE", "N", "D") -> ("AE_B", "N_I", "D_E").
+
+        `begins`, `ends`: whether these are its first and its last; not so for the phones of a piece.
+        """
         if not self.position_dependent:
             return tuple(phones)
-        if len(phones) == 1:
-            marks: Sequence[str] = ("_S",)
-        else:
-            marks = ("_B", *["_I"] * (len(phones) - 2), "_E")
+        marks = ["_I"] * len(phones)
+        if begins:
+            marks[0] = "_B"
+        if ends:
+            marks[-1] = "_S" if begins and len(phones) == 1 else "_E"
         return tuple(
             phone if phone in self.silence_phones else phone + mark
             for phone, mark in zip(phones, marks, strict=True)
         )
+
+    def _places(self, word: str) -> List[Tuple[bool, bool]]:
+        """(begins a word, ends it) of each entry that the word, or piece, has in L."""
+        if self.pieces is None or word == self.oov:
+            return [(True, True)]
+        return [(word.startswith(MARK), False), (word.startswith(MARK), True)]
 
     @property
     def L(self) -> kaldifst.StdVectorFst:
@@ -232,17 +257,31 @@ class Lang:
         return name
 
     def pronunciation_ids(self, word: str) -> List[List[int]]:
-        """Phone ids, with position marks, of each pronunciation of the word. Raises KeyError where it has none."""
-        return [[self.phones[p] for p in self.position(item.phones)] for item in self.lexicon.pronunciations(word)]
+        """Phone ids, with position marks, of each pronunciation of the word. Raises KeyError where it has none.
+
+        Of a piece, those inside of a word and those at its end.
+        """
+        return [
+            [self.phones[p] for p in self.position(item.phones, begins, ends)]
+            for item in self.lexicon.pronunciations(word)
+            for begins, ends in (self._places(word) if self.position_dependent else [(True, True)])
+        ]
 
     def word_ids(self, text: str, utterance: Optional[str] = None) -> List[int]:
-        """Ids of the words of a transcript; `<s>`, `</s>` and `<sil>` are skipped, for L has them by itself.
+        """Ids of the words of a transcript, or of the pieces that its words are written in.
 
-        A word without a pronunciation becomes `oov` if there is one; else raises DataError naming it.
+        `<s>`, `</s>` and `<sil>` are skipped, for L has them by itself. A word without a pronunciation (that cannot
+        be written in pieces) becomes `oov` if there is one; else raises DataError naming it.
         """
         ids = []
         for word in text.split():
             if word in FILLERS:
+                continue
+            if self.pieces is not None and (self.oov is None or self.pieces.covers(word)):
+                try:
+                    ids += [self.words[piece] for piece in self.pieces.encode(word)]
+                except DataError as error:
+                    raise DataError(error.what, utterance=utterance, remedy=error.remedy) from error
                 continue
             if word not in self.lexicon:
                 if self.oov is None:
@@ -255,20 +294,28 @@ class Lang:
             ids.append(self.words[word])
         return ids
 
+    def words_of(self, names: Iterable[str]) -> List[str]:
+        """The words that a hypothesis of this lang's output symbols says: its pieces joined, words as they are."""
+        if self.pieces is None:
+            return list(names)
+        return join(MARK + name if name == self.oov else name for name in names)
+
     def text(self, ids: Sequence[int]) -> str:
-        """The words of the ids, parted by blanks."""
+        """The words of the ids (pieces are joined), parted by blanks."""
         names = self.word_names
-        return " ".join(names[number] for number in ids)
+        return " ".join(self.words_of(names[number] for number in ids))
 
     def save(self, folder: PathLike) -> None:
-        """phones.txt, words.txt, lexicon.txt, config.json and, where there are silence probabilities, silprobs.json;
-        L is rebuilt when loaded."""
+        """phones.txt, words.txt, lexicon.txt, config.json and, where there are silence probabilities, silprobs.json
+        and, where the words are pieces, pieces.model; L is rebuilt when loaded."""
         folder = Path(folder)
         self.lexicon.save(folder / "lexicon.txt")
         write_text(folder / "phones.txt", _table(self.phones))
         write_text(folder / "words.txt", _table(self.words))
         if self.silence_probs is not None:
             self.silence_probs.save(folder / "silprobs.json")
+        if self.pieces is not None:
+            self.pieces.save(folder / "pieces.model")
         write_json(
             folder / "config.json",
             {
@@ -279,6 +326,7 @@ class Lang:
                 "silence_prob": self.silence_prob,
                 # A lost file is an error, not the silence_prob: so the settings say that there is one.
                 **({} if self.silence_probs is None else {"silence_probs": "silprobs.json"}),
+                **({} if self.pieces is None else {"pieces": "pieces.model"}),
             },
         )
 
@@ -292,6 +340,8 @@ class Lang:
         config = {name: value for name, value in config.items() if name != "format"}
         if "silence_probs" in config:
             config["silence_probs"] = SilenceProbs.load(folder / "silprobs.json")
+        if "pieces" in config:
+            config["pieces"] = Pieces.load(folder / "pieces.model")
         try:
             self = cls(Lexicon.from_file(folder / "lexicon.txt"), **config)
         except (TypeError, IndexError) as error:
@@ -299,10 +349,23 @@ class Lang:
         for name, table in (("phones.txt", self.phones), ("words.txt", self.words)):
             if read_table(folder / name) != table:
                 raise ModelError("does not belong to the lexicon beside it", file=folder / name, remedy=_AGAIN)
+        if self.pieces is not None:
+            check_pieces(self.pieces, self.lexicon, folder / "pieces.model")
         return self
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_fsts": {}}  # FSTs cannot be pickled; a worker builds its own
+
+
+def check_pieces(pieces: Pieces, lexicon: Lexicon, file: Optional[PathLike] = None) -> None:
+    """Raises ModelError where the lexicon lacks a piece that transcripts can be written in."""
+    missing = [piece for piece in pieces.names if piece not in lexicon]
+    if missing:
+        raise ModelError(
+            f"{len(missing)} pieces have no pronunciation, as {missing[0]}",
+            file=file,
+            remedy="make the lexicon of the pieces of this model",
+        )
 
 
 _AGAIN = "run the stage that makes the lexicon's folder again"

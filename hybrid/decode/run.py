@@ -25,6 +25,7 @@ from hybrid.score.wer import Counts, align, count
 
 # a matrix [frames, num_pdfs], or what makes one where it is needed (picklable, for processes)
 Loglikes = Mapping[str, Union[np.ndarray, Callable[[], np.ndarray]]]
+Join = Callable[[List[str]], List[str]]
 
 # Kaldi's sweep: lattices of acoustic scale 0.1 rescored with LMWT 7 to 17 weigh the acoustics by 1 / LMWT
 KALDI_SCALES = tuple(1.0 / weight for weight in range(7, 18))
@@ -50,8 +51,10 @@ def decode_set(
     executor: Optional[Executor] = None,
     problems: Optional[Problems] = None,
     progress: Optional[Callable[[int], Any]] = None,
+    join: Optional[Join] = None,
 ) -> Dict[str, List[str]]:
-    """Words of every utterance, by id in sorted order. words: the symbol table of the graph's output labels.
+    """Words of every utterance, by id in sorted order. words: the symbol table of the graph's output labels; join:
+    what makes words of those symbols where they are pieces of words (Lang.words_of).
 
     An utterance that cannot be decoded (empty, not finite) raises DataError; where `problems` is given it is noted
     there and left out of the result, as is noted what did not reach the graph's end. progress(n) is called with the
@@ -72,7 +75,7 @@ def decode_set(
     for utterance, (hypothesis,) in found.items():
         if problems is not None and not hypothesis.reached_final:
             problems.add(utterance, "decoding did not reach the end of the graph: the best unfinished path is taken")
-        result[utterance] = spell(hypothesis, names, graph)
+        result[utterance] = spell(hypothesis, names, graph, join)
     return result
 
 
@@ -123,10 +126,16 @@ def word_names(words: Mapping[str, int]) -> Dict[int, str]:
     return {number: name for name, number in words.items()}
 
 
-def spell(hypothesis: Hypothesis, names: Mapping[int, str], graph: Optional[PathLike] = None) -> List[str]:
+def spell(
+    hypothesis: Hypothesis,
+    names: Mapping[int, str],
+    graph: Optional[PathLike] = None,
+    join: Optional[Join] = None,
+) -> List[str]:
     """Raises GraphError for a label that is no word: the symbol table is of another graph."""
     try:
-        return [names[word] for word in hypothesis.words]
+        found = [names[word] for word in hypothesis.words]
+        return found if join is None else join(found)
     except KeyError as error:
         raise GraphError(
             f"output label {error.args[0]} is not in the word table",
@@ -236,10 +245,12 @@ def tune(
     problems: Optional[Problems] = None,
     progress: Optional[Callable[[int], Any]] = None,
     slack: float = 0.5,
+    join: Optional[Join] = None,
 ) -> Tuning:
     """Decodes the set at every acoustic scale and penalty; `middle_of_best` chooses, with this `slack`.
 
-    refs: the words of every utterance; what cannot be decoded counts as deleted at every point alike.
+    refs: the words of every utterance; what cannot be decoded counts as deleted at every point alike. join: as in
+    decode_set; the penalty is a piece's then.
     """
     if not refs:
         raise DataError("no reference to tune against", remedy="give the transcripts of the development set")
@@ -264,7 +275,7 @@ def tune(
         for k, hypothesis in enumerate(found.get(utterance) or [None] * len(points)):
             key = () if hypothesis is None else hypothesis.words
             if key not in known:
-                spelt = [] if hypothesis is None else spell(hypothesis, names, graph)
+                spelt = [] if hypothesis is None else spell(hypothesis, names, graph, join)
                 known[key] = count(align(list(ref), spelt))
             totals[k] += known[key]
     errors = np.array([counts.errors for counts in totals]).reshape(len(penalties), len(scales))

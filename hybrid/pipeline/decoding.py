@@ -153,6 +153,7 @@ def _decode_one(
             matrices[tuned_on], references[tuned_on], path, lang.words,
             scales=grid["scales"], penalties=grid["penalties"], executor=executor,
             slack=0.5 if tuned_on == "dev" else 0.0,  # on test as Kaldi's best_wer.sh: the fewest, by chance or not
+            join=lang.words_of,
             **search,
         )
         for edge in found.edges:
@@ -161,7 +162,7 @@ def _decode_one(
             started = time.perf_counter()
             hypotheses = decode_set(
                 matrices[split], path, lang.words, acoustic_scale=found.scale, word_penalty=found.penalty,
-                executor=executor, problems=problems, **search,
+                executor=executor, problems=problems, join=lang.words_of, **search,
             )
             took = seconds[split] + time.perf_counter() - started
             row = write_decode(
