@@ -96,11 +96,11 @@ def test_equal_probabilities_are_the_one_probability(prob, names):
 
 def test_back_off_symbol_passes_after_silence_and_after_words():
     lang = make()
-    zero, silence = lang.phones["#0"], [lang.phones["SIL"], lang.disambig_phones[-1]]
+    zero, no_silence, silence = lang.phones["#0"], lang.disambig_phones[-1], lang.phones["SIL"]
     ids = [lang.word_disambig, *lang.word_ids("B"), lang.word_disambig]
-    spoken = best(lang.L_disambig, [zero, lang.phones["b"], zero], ids)
+    spoken = best(lang.L_disambig, [no_silence, zero, lang.phones["b"], no_silence, zero], ids)
     assert spoken == pytest.approx(-math.log(0.2 * 0.7 * 0.4), abs=1e-5)
-    silent = best(lang.L_disambig, [*silence, zero, lang.phones["b"], *silence, zero], ids)
+    silent = best(lang.L_disambig, [silence, zero, lang.phones["b"], silence, zero], ids)
     assert silent == pytest.approx(-math.log(0.8 * 0.3 * 1.25), abs=1e-5)
 
 
