@@ -10,6 +10,8 @@ final state), and a state from which one silence leads back to the loop. With si
     start -eps-> loop  -log(1-s)        start -eps-> sil   -log s         sil -SIL-> loop   0
     loop -p1:word-> ... -pn-> loop  -log(1-s) - log P(p1..pn | word),   the same to sil with -log s
 
+L whose silence depends on the words around it: lexicon/silence.py.
+
 Where the units are pieces of words (lexicon/subword.py), silence stands between words alone, and a fourth state,
 inside, is where a word goes on: a piece leaves from loop if it begins a word, else from inside, and there is one
 entry of it that ends the word, with ends as above, and one after which the word goes on,

@@ -109,8 +109,13 @@ def learn(
 
     `lang` is the one of the alignments, whose lexicon gives the order of the words and pronunciations.
     Raises DataError where nothing was counted, ModelError for counts of another lang, ConfigError for smoothing that is
-    not above 0 (a pronunciation never seen would become impossible).
+    not above 0 (a pronunciation never seen would become impossible) and for a lexicon of pieces of words.
     """
+    if lang.pieces is not None:
+        raise ConfigError(
+            "silence probabilities, and the lexicon is of pieces of words",
+            remedy="learn them with a lexicon of words",
+        )
     if not min(pron_smoothing, silence_smoothing, correction_smoothing) > 0.0:
         raise ConfigError("smoothing that is not above 0", remedy="give counts above 0; usual: 1, 2 and 2")
     if not counts.pairs:

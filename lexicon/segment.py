@@ -16,7 +16,8 @@ is linear in the words. A search that takes the first pronunciation that fits wo
 readings, that with the earlier words is taken (it matters for a word that sounds as the silence itself).
 
 Matches Kaldi's align-lattice-words (lattice-align-words, lattice-align-words-lexicon) and phones-to-prons on the best
-path; needs no position marks, because the words are known.
+path; needs no position marks, because the words are known. Where the words are pieces of words (lexicon/subword.py),
+no silence is taken inside of a word.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 
 from hybrid.errors import DataError
 from lexicon.lang import Lang
+from lexicon.subword import MARK
 
 
 class WordSegment(NamedTuple):
@@ -53,7 +55,8 @@ def word_segments(
 ) -> List[WordSegment]:
     """phones [n] (ids of lang.phones) and durations [n] in frames, silences included -> one segment a word.
 
-    `words` are ids as of Lang.word_ids. What lies between segments is optional silence.
+    `words` are ids as of Lang.word_ids: of pieces, where the lexicon is of pieces. What lies between segments is
+    optional silence.
     Raises DataError, naming `utterance`, where the phones do not spell the words, for ids that are no words, and
     where phones and durations differ in length.
     """
@@ -76,13 +79,15 @@ def word_segments(
                 remedy="make the word ids by the lang folder of the alignment",
             )
         ends: _Ends = {}
-        for begin, (score, used) in sorted(_after_silence(reached[-1], spelled, silence).items()):
-            for number, (spelling, log_prob) in enumerate(spellings[word]):
+        begins_word, pronunciations = spellings[word]
+        begins = _after_silence(reached[-1], spelled, silence if begins_word else None)
+        for begin, (score, used) in sorted(begins.items()):
+            for number, (spelling, log_prob) in enumerate(pronunciations):
                 end = begin + len(spelling)
                 if spelled[begin:end] == spelling and (end not in ends or score + log_prob > ends[end][0]):
                     ends[end] = (score + log_prob, used, begin, number)
         if not ends:
-            where = max(_after_silence(reached[-1], spelled, silence))
+            where = max(begins)
             place = f"does not fit at frame {lengths[:where].sum()}: {_names(spelled, where, lang)}"
             raise DataError(
                 f"the phones do not spell the words: {lang.word_names[word]} (word {len(reached)} of {len(words)}) "
@@ -99,13 +104,13 @@ def word_segments(
             utterance=utterance,
             remedy=_REMEDY,
         )
-    begins: List[int] = np.r_[0, np.cumsum(lengths)].astype(np.int64).tolist()
+    times: List[int] = np.r_[0, np.cumsum(lengths)].astype(np.int64).tolist()
     segments = []
     end = final[len(spelled)][1]
     for number in range(len(words), 0, -1):
         _, used, first, pronunciation = reached[number][end]
-        frames = begins[end] - begins[first]
-        segments.append(WordSegment(int(words[number - 1]), pronunciation, first, end - first, begins[first], frames))
+        frames = times[end] - times[first]
+        segments.append(WordSegment(int(words[number - 1]), pronunciation, first, end - first, times[first], frames))
         end = used
     return segments[::-1]
 
@@ -119,7 +124,7 @@ def _names(phones: List[int], where: int, lang: Lang) -> str:
     return " ".join(lang.phone_names.get(phone, str(phone)) for phone in phones[where : where + 5])
 
 
-def _after_silence(ends: _Ends, phones: List[int], silence: int) -> Dict[int, Tuple[float, int]]:
+def _after_silence(ends: _Ends, phones: List[int], silence: Optional[int]) -> Dict[int, Tuple[float, int]]:
     """Phones used -> (log probability, where the word before ended): the ends, and what silences lead to from them."""
     reached: Dict[int, Tuple[float, int]] = {}
     for end in sorted(ends):
@@ -132,17 +137,20 @@ def _after_silence(ends: _Ends, phones: List[int], silence: int) -> Dict[int, Tu
     return reached
 
 
-class _Spellings(Dict[int, List[Tuple[List[int], float]]]):
-    """Word id -> (phone ids, log probability) of its pronunciations, made when first asked for."""
+class _Spellings(Dict[int, Tuple[bool, List[Tuple[List[int], float]]]]):
+    """Word id -> (silence may go before it, [(phone ids, log probability)]), made when first asked for."""
 
     def __init__(self, lang: Lang) -> None:
         super().__init__()
         self.lang, self.names = lang, lang.word_names
 
-    def __missing__(self, word: int) -> List[Tuple[List[int], float]]:
-        name = self.names[word]
-        probs = [math.log(item.prob) for item in self.lang.lexicon.pronunciations(name)]
-        self[word] = list(zip(self.lang.pronunciation_ids(name), probs, strict=True))
+    def __missing__(self, word: int) -> Tuple[bool, List[Tuple[List[int], float]]]:
+        name, lang = self.names[word], self.lang
+        probs = [math.log(item.prob) for item in lang.lexicon.pronunciations(name)]
+        spelled = lang.pronunciation_ids(name)
+        repeat = len(spelled) // len(probs)  # a piece has its phones with the marks of two places
+        begins = lang.pieces is None or name == lang.oov or name.startswith(MARK)
+        self[word] = begins, [(phones, probs[number // repeat]) for number, phones in enumerate(spelled)]
         return self[word]
 
 

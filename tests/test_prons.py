@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -231,4 +232,12 @@ def test_counts_of_another_lexicon():
     counts = count(make(), BY_HAND)
     with pytest.raises(ModelError, match="counts of pronunciation") as info:
         learn(counts, Lang.create(Lexicon.from_dict({"A": ["ah"], "C": ["k"]})))
+    assert info.value.remedy
+
+
+def test_pieces():
+    pieces = SimpleNamespace(names=["\u2581A", "B"])
+    lang = Lang.create(Lexicon.from_dict({"\u2581A": ["a"], "B": ["b"]}), pieces=pieces)
+    with pytest.raises(ConfigError, match="pieces of words") as info:
+        learn(PronCounts(), lang)
     assert info.value.remedy

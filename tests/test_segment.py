@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,3 +167,22 @@ def test_a_long_utterance_with_many_open_readings():
     segments = word_segments(np.full(300, lang.phones["a"]), np.ones(300, int), [1] * 200, lang)
     assert sum(s.count for s in segments) == 300
     assert list(itertools.accumulate(s.count for s in segments))[:-1] == [s.first for s in segments[1:]]
+
+
+@pytest.mark.parametrize("position_dependent", [False, True])
+def test_pieces_of_words(position_dependent):
+    table = {"\u2581A": ["a"], "B": ["b", "a"]}
+    lang = Lang.create(
+        Lexicon.from_dict(table), pieces=SimpleNamespace(names=list(table)), position_dependent=position_dependent
+    )
+    words = [lang.words[name] for name in ("\u2581A", "B", "B", "\u2581A")]
+    text = "SIL a_B a_I b_E SIL a_S" if position_dependent else "SIL a a b SIL a"
+    phones = ids(lang, text)
+    got = word_segments(phones, np.array([1, 2, 3, 4, 5, 6]), words, lang)
+    assert [(s.first, s.start, s.frames) for s in got] == [(1, 1, 2), (2, 3, 3), (3, 6, 4), (5, 15, 6)]
+    for segment in got:
+        spelled = lang.pronunciation_ids(lang.word_names[segment.word])[segment.pronunciation]
+        assert spelled == phones[segment.first : segment.first + segment.count].tolist()
+    with pytest.raises(DataError, match="B .word 2 of 2. does not fit at frame 1"):
+        word_segments(ids(lang, text.replace("a_B a_I b_E", "a_B SIL b_E").replace("a a b", "a SIL b"))[1:4],
+                      np.ones(3, int), words[:2], lang)  # fmt: skip
