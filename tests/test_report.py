@@ -6,10 +6,13 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
-from fake_run import SYSTEMS, make_run
+from fake_bootstrap import make_row, make_tree, phone_table, write_bootstrap, write_tree
+from fake_run import PHONES, SYSTEMS, WORDS, make_run
 
-from hybrid.report import page, plots, write_report, write_results_md
+from hybrid.io import write_jsonl
+from hybrid.report import bootstrap, page, plots, write_report, write_results_md
 from hybrid.report.gather import gather
 from hybrid.report.html import bytes_text, esc, seconds_text, table
 from hybrid.score import results
@@ -45,7 +48,9 @@ class _Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def exp(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("run") / "an4")
+    exp = make_run(tmp_path_factory.mktemp("run") / "an4")
+    write_bootstrap(exp, PHONES[1:], WORDS)
+    return exp
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +90,8 @@ def test_every_id_is_of_one_element_and_every_reference_has_its_element(text):
     reader = _Reader(text)
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    used = {attributes["xlink:href"][1:] for _, attributes in reader.tags if "xlink:href" in attributes}
+    references = [value for _, tag in reader.tags for name, value in tag.items() if name in ("href", "xlink:href")]
+    used = {reference[1:] for reference in references if reference.startswith("#")}
     used |= set(re.findall(r"url\(#([^)]*)\)", text))
     assert used <= set(ids)
 
@@ -116,7 +122,10 @@ def test_the_same_numbers_give_the_same_figure():
 def test_an_empty_run_says_what_is_missing(tmp_path):
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert _Reader(text).problems == []
-    for said in ("No results yet", "No training curves yet", "No GMM", "No senones", "No stage", "No phone confusions"):
+    for said in (
+        "No results yet", "No training curves yet", "No GMM", "No senones", "No stage", "No phone confusions",
+        "No alignments yet: the gmm stage", "No alignments yet: durations", "No decision tree yet",
+    ):  # fmt: skip
         assert said in text
     assert "Not all could be shown" not in text
 
@@ -142,6 +151,13 @@ def test_words_ids_and_names_are_text(tmp_path):
     confusion = {"phones": [EVIL, "$"], "matrix": [[3, 1], [1, 2]]}
     (tmp_path / "x" / "phone_confusion.json").write_text(json.dumps(confusion))
     (tmp_path / "config.json").write_text(json.dumps({EVIL: EVIL}))
+    passes = [{"pass": 1, "loglike_per_frame": -60.0, "gaussians": 100, "mllt_gain": 0.5}]
+    write_jsonl(tmp_path / "gmm" / EVIL.replace("/", "") / "passes.jsonl", passes)
+    phones = phone_table([EVIL, "$"])
+    tree = make_tree(phones)
+    write_tree(tmp_path / "gmm" / "tri1", tree, phones, np.ones(tree.num_pdfs))
+    rows = [make_row(f"{EVIL}{k}", np.random.default_rng(k), [EVIL, "$"], [EVIL]) for k in range(6)]
+    write_jsonl(tmp_path / "gmm" / "alignments.jsonl.gz", rows)
     text = write_report(tmp_path, title=EVIL).read_text(encoding="utf-8")
     reader = _Reader(text)
     assert reader.problems == []
@@ -163,6 +179,10 @@ def test_words_ids_and_names_are_text(tmp_path):
         ("marks/03-lm.json", "", "marks/03-lm.json: not JSON"),
         ("prepare/problems.jsonl", "x", "prepare/problems.jsonl: line 1"),
         ("senones/occupancy.json", "x", "senones/occupancy.json: not JSON"),
+        ("gmm/alignments.jsonl.gz", "x", "gmm/alignments.jsonl.gz: after line 0"),
+        ("gmm/tri1/senones/tree.json", "[]", "gmm/tri1/senones/tree.json: not a tree"),
+        ("senones/model/tree.json", '{"root": 0, "context_width": 1, "central_position": 0}', "model/tree.json: no"),
+        ("gmm/tri1/passes.jsonl", "[3]\n", "gmm section: a file holds what is not expected"),
         ("ce/log.jsonl", "5\n", "curve section: a file holds what is not expected"),
         ("ce/phone_confusion.json", '{"phones": 3}', "phone section"),
         ("ce/phone_confusion.json", '{"phones": ["a"], "matrix": [["x"]]}', "phone section"),
@@ -197,6 +217,43 @@ def test_the_stage_that_writes_the_page_is_not_counted_as_missing(tmp_path):
     (tmp_path / "marks" / "12-report.json").write_text('{"stage": "report", "number": 12, "state": "started"}')
     shown = "".join(_Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
     assert "1 of 1 stages done" in shown and "writes this page" in shown
+
+
+def write_passes(exp, offsets, gains=()):
+    for k, (system, offset) in enumerate(offsets.items()):
+        rows = [{"pass": at, "loglike_per_frame": offset + at, "gaussians": 100 * at} for at in range(1, 6)]
+        for at, key, gain in gains:
+            if k >= 2:
+                rows[at - 1][key] = gain
+        write_jsonl(exp / "gmm" / system / "passes.jsonl", rows)
+
+
+@pytest.mark.parametrize("far, figures", [(0.0, 1), (70.0, 2)])
+def test_passes_of_four_systems(tmp_path, far, figures):
+    """Systems whose log-likelihoods lie far apart get an axis each."""
+    write_passes(tmp_path, {"mono": -60.0, "tri1": -58.0, "tri2": -57.0 - far, "tri3": -56.0 - far})
+    content = bootstrap.gmm_section(gather(tmp_path))
+    assert content.count("<svg") == figures
+    assert ("tri3: log-likelihood a frame" in content) == (figures == 2)
+    shown = "".join(_Reader(content).text)
+    assert f"{-56.0 - far + 5:.3f}" in shown and "objective gain" not in shown
+
+
+def test_gains_of_the_transforms(tmp_path):
+    gains = [(2, "mllt_gain", 0.73), (4, "mllt_gain", 0.11), (3, "fmllr_gain", 1.5), (4, "fmllr_gain", None)]
+    write_passes(tmp_path, {"mono": -60.0, "tri1": -58.0, "tri2": -55.0}, gains)
+    content = bootstrap.gmm_section(gather(tmp_path))
+    shown = "".join(_Reader(content).text)
+    for said in ("objective gain a frame", "2: 0.7300, 4: 0.1100", "3: 1.5000", "tri2 MLLT", "tri2 fMLLR"):
+        assert said in shown
+    assert "tri1 MLLT" not in shown
+
+
+def test_a_system_has_its_colour_in_every_panel():
+    one = [("a", [1, 2], [1.0, 2.0]), ("b", [1, 2], [2.0, 3.0])]
+    drawn = plots.lines([("both", one), ("b alone", one[1:])], "pass", styles={"a": 0, "b": 1})
+    paths = re.findall(r"stroke: (var\(--s\d\)); stroke-width: 1.6", drawn)
+    assert paths.count("var(--s1)") == 2 and paths.count("var(--s2)") == 3  # lines, and the legend of the first panel
 
 
 def test_results_md(exp, tmp_path):

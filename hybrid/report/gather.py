@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from hybrid.errors import DataError
+from hybrid.errors import HybridError
 from hybrid.io import PathLike, read_json, read_jsonl
+from hybrid.report.alignments import Alignments, read_alignments
+from hybrid.report.trees import Grown, read_counts, read_tree
 from hybrid.score.results import CONDITIONS, SYSTEMS, Row, merge, ordered, read_results
 
 DecodeKey = Tuple[str, str, str, str]  # system, condition, set, tuned_on
@@ -19,7 +22,8 @@ class Material:
 
     results: rows of results.json. decodes: wer.json by system, condition, set and tuned_on. curves: training logs by
     system; passes: GMM passes by system; phone_confusions by system: {"phones", "matrix"}. occupancy: frames per
-    senone. problems: rows of all problems.jsonl. marks: one a stage, by number. config: settings by dotted name.
+    senone. trees: by system, those of the gmm stage and "network". alignments: None before the gmm stage has written
+    them. problems: rows of all problems.jsonl. marks: one a stage, by number. config: settings by dotted name.
     notes: files that could not be read, and why.
     """
 
@@ -30,6 +34,8 @@ class Material:
     passes: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
     phone_confusions: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     occupancy: Optional[List[float]] = None
+    trees: Dict[str, Grown] = field(default_factory=dict)
+    alignments: Optional[Alignments] = None
     problems: List[Dict[str, Any]] = field(default_factory=list)
     marks: List[Dict[str, Any]] = field(default_factory=list)
     config: Dict[str, Any] = field(default_factory=dict)
@@ -65,8 +71,11 @@ class Material:
         return list(dict.fromkeys(seed for seed in known if seed is not None))
 
 
-def gather(exp: PathLike) -> Material:
-    """Reads a run's folder; never raises for what is absent or broken in it."""
+def gather(exp: PathLike, *, models: bool = True) -> Material:
+    """Reads a run's folder; never raises for what is absent or broken in it.
+
+    models: trees and alignments too, which take the longest to read.
+    """
     exp = Path(exp)
     material = Material(exp)
     tried = _Tolerant(material)
@@ -99,9 +108,30 @@ def gather(exp: PathLike) -> Material:
         value = tried(read_json, file)
         if _is(value, dict) and _is(value.get("counts"), list) and material.occupancy is None:
             material.occupancy = [float(count) for count in value["counts"] if isinstance(count, (int, float))]
+    if models:
+        _trees(material, tried)
+    if models and (exp / "gmm" / "alignments.jsonl.gz").exists():
+        material.alignments = tried(read_alignments, exp / "gmm" / "alignments.jsonl.gz")
     config = tried(read_json, exp / "config.json") if (exp / "config.json").exists() else None
     material.config = config if isinstance(config, dict) else {}
     return material
+
+
+def _trees(material: Material, tried: _Tolerant) -> None:
+    exp = material.exp
+    for file in _files(exp, "gmm/*/senones/tree.json", "senones/model/tree.json"):
+        system = file.parent.parent.name if file.parent.name == "senones" else "network"
+        grown = tried(_tree, file)
+        if grown is None:
+            continue
+        material.trees[system] = grown
+        counts = file.parent.parent / "occupancy.json"
+        if counts.exists():
+            grown.counts = tried(partial(read_counts, num_pdfs=grown.tree.num_pdfs), counts)
+
+
+def _tree(file: Path) -> Grown:
+    return read_tree(file.parent)
 
 
 class _Tolerant:
@@ -111,7 +141,7 @@ class _Tolerant:
     def __call__(self, read: Callable[[Path], Any], file: Path) -> Any:
         try:
             return read(file)
-        except DataError as error:
+        except HybridError as error:
             self.material.notes.append(f"{_short(self.material.exp, file)}: {error.what}")
         except OSError as error:
             self.material.notes.append(f"{_short(self.material.exp, file)}: {error.strerror}")

@@ -15,7 +15,7 @@ from hybrid.score.significance import p_text
 def write_results_md(exp: PathLike, path: PathLike, title: str, notes: Optional[str] = None) -> None:
     """Writes the results of a run as Markdown. notes: Markdown that stands below the title (what the corpus is, what
     was changed, against which published numbers to read the table). Raises DiskError."""
-    write_text(path, results_md(gather(exp), title, notes))
+    write_text(path, results_md(gather(exp, models=False), title, notes))
 
 
 def results_md(material: Material, title: str, notes: Optional[str] = None) -> str:

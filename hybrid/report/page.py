@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
 from hybrid.io import PathLike, write_text
-from hybrid.report import recognition, running, training
+from hybrid.report import bootstrap, recognition, running, training
 from hybrid.report.gather import Material, gather
 from hybrid.report.html import Markup, esc, join, none, tag, warning
 from hybrid.report.style import CSS
@@ -19,7 +19,10 @@ SECTIONS: Tuple[Section, ...] = (
     ("words", "Word confusions", recognition.confusion_section),
     ("scales", "Scales chosen", recognition.scale_section),
     ("curves", "Training curves", training.curve_section),
-    ("gmm", "GMM passes", training.gmm_section),
+    ("gmm", "GMM passes", bootstrap.gmm_section),
+    ("alignments", "Alignments", bootstrap.alignment_section),
+    ("durations", "Phone durations", bootstrap.duration_section),
+    ("trees", "Decision trees", bootstrap.tree_section),
     ("senones", "Senone occupancy", training.senone_section),
     ("phones", "Phone confusions", training.phone_section),
     ("problems", "Problems found", running.problem_section),

@@ -22,14 +22,22 @@ Line = Tuple[str, Sequence[float], Sequence[float]]  # label, x, y
 
 
 def lines(
-    panels: Sequence[Tuple[str, Sequence[Line]]], xlabel: str, *, whole: bool = True, width: float = 10.5
+    panels: Sequence[Tuple[str, Sequence[Line]]],
+    xlabel: str,
+    *,
+    whole: bool = True,
+    width: float = 10.5,
+    styles: Optional[Mapping[str, int]] = None,
 ) -> str:
-    """Panels side by side, each (title, lines) with a legend where it has more than one; whole: x are integers."""
+    """Panels side by side, each (title, lines) with a legend where it has more than one; whole: x are integers.
+
+    `styles`: label -> number of its colour, so that a line looks the same in every panel; else by place.
+    """
     figure, axes = _figure(len(panels), width, 2.9)
     for axis, (title, content) in zip(axes, panels, strict=True):
         marker = "o" if max((len(x) for _, x, _ in content), default=0) < 30 else None
         for k, (label, x, y) in enumerate(content):
-            style = _style(k)
+            style = _style((styles or {}).get(label, k))
             axis.plot(x, y, label=_plain(label), marker=marker, markersize=3, linewidth=1.6, **style)
         axis.set_title(_plain(title), loc="left", fontsize=10)
         axis.set_xlabel(_plain(xlabel))
@@ -38,7 +46,7 @@ def lines(
 
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         if len(content) > 1:
-            axis.legend(frameon=False, fontsize=8)
+            _legend(axis)
     return _svg(figure)
 
 
@@ -64,19 +72,98 @@ def intervals(cells: Mapping[Tuple[str, str], Mapping[str, Any]], systems: List[
     return _svg(figure)
 
 
-def occupancy(counts: Sequence[float]) -> str:
+def occupancy(curves: Mapping[str, Sequence[float]], xlabel: str = "senones, by frequency") -> str:
     """Frames per senone, the most frequent first, on a logarithmic scale; unseen senones end the line."""
-    ranked = np.sort(np.asarray(counts, np.float64))[::-1]
     figure, (axis,) = _figure(1, 10.5, 2.6)
-    seen = ranked[ranked > 0]
-    axis.plot(np.arange(1, len(seen) + 1), seen, color=SERIES[0], linewidth=1.6)
-    axis.fill_between(np.arange(1, len(seen) + 1), seen, seen.min() if len(seen) else 1, color=SERIES[0], alpha=0.15)
-    if len(seen):
+    longest = 0
+    for k, (label, counts) in enumerate(curves.items()):
+        ranked = np.sort(np.asarray(counts, np.float64))[::-1]
+        longest = max(longest, len(ranked))
+        seen = ranked[ranked > 0]
+        if not len(seen):
+            continue
         axis.set_yscale("log")
-    axis.set_xlim(0, len(ranked) + 1)
-    axis.set_xlabel("senones, by frequency")
+        places = np.arange(1, len(seen) + 1)
+        axis.plot(places, seen, label=_plain(label), linewidth=1.6, **_style(k))
+        if len(curves) == 1:
+            axis.fill_between(places, seen, seen.min(), color=SERIES[0], alpha=0.15)
+    axis.set_xlim(0, longest + 1)
+    axis.set_xlabel(_plain(xlabel))
     axis.set_ylabel("frames")
+    if len(curves) > 1:
+        _legend(axis)
     return _svg(figure)
+
+
+def histogram(values: Sequence[float], marked: Mapping[str, float], xlabel: str) -> str:
+    """How often values are; `marked` ones stand as lines with their names at the upper end."""
+    figure, (axis,) = _figure(1, 10.5, 2.3)
+    counts, edges = np.histogram(np.asarray(values, np.float64), bins=min(60, max(1, len(values))))
+    axis.stairs(counts, edges, color=SERIES[0], linewidth=1.2, fill=False)
+    axis.stairs(counts, edges, color=SERIES[0], alpha=0.2, linewidth=0, fill=True)
+    room, level, before = 0.13 * (edges[-1] - edges[0]), 0, -np.inf
+    for label, value in sorted(marked.items(), key=lambda item: item[1]):
+        # a name that would stand in the one before it goes a line up
+        level, before = (level + 1 if value - before < room else 0), value
+        axis.axvline(value, color=SERIES[1], linewidth=1.2)
+        place = {"transform": axis.get_xaxis_transform(), "va": "bottom", "ha": "left"}
+        axis.text(value, 1.0 + 0.085 * level, _plain(label), fontsize=8, color=_INK, **place)
+    axis.set_xlabel(_plain(xlabel))
+    axis.set_ylabel("utterances")
+    return _svg(figure)
+
+
+def boxes(rows: Sequence[Tuple[str, Sequence[float], bool]], ylabel: str) -> str:
+    """Quantiles 5, 25, 50, 75, 95 % of each named row as a box with whiskers, on a logarithmic scale; True: flagged."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    figure, (axis,) = _figure(1, 10.5, 3.3)
+    for k, (_, quantiles, flagged) in enumerate(rows):
+        low, first, middle, third, high = quantiles
+        colour = SERIES[1] if flagged else SERIES[0]
+        axis.plot([k, k], [low, high], color=colour, linewidth=1.0, solid_capstyle="butt")
+        axis.bar(k, third - first, bottom=first, width=0.62, color=colour, alpha=0.35, linewidth=0)
+        axis.plot([k - 0.31, k + 0.31], [middle, middle], color=colour, linewidth=2.2, solid_capstyle="butt")
+    axis.set_yscale("log")
+    ends = [value for _, quantiles, _ in rows for value in (quantiles[0], quantiles[-1])]
+    low, high = min(ends), max(ends)
+    axis.set_ylim(0.85 * low, 1.2 * high)
+    ticks = [step * scale for scale in (1, 10, 100, 1000, 10000) for step in (1, 2, 3, 5)]
+    axis.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if 0.85 * low <= tick <= 1.2 * high]))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
+    longest = max(len(_plain(name)) for name, _, _ in rows)
+    turned = 90 if longest * len(rows) > 130 else 0
+    axis.set_xticks(range(len(rows)), [_plain(name) for name, _, _ in rows], rotation=turned, fontsize=8)
+    axis.set_xlim(-0.8, len(rows) - 0.2)
+    axis.grid(False, axis="x")
+    axis.set_ylabel(_plain(ylabel))
+    return _svg(figure)
+
+
+def stacked(rows: Mapping[str, Mapping[str, float]], ylabel: str, name: str = "") -> str:
+    """A bar a row, made of its named parts one upon another; the same part has the same colour in all.
+
+    `name` of the figure, where another of the page may show the same.
+    """
+    figure, (axis,) = _figure(1, 10.5, 2.6)
+    parts = list(dict.fromkeys(part for row in rows.values() for part in row))
+    below = np.zeros(len(rows))
+    for k, part in enumerate(parts):
+        heights = np.array([row.get(part, 0) for row in rows.values()], np.float64)
+        some = np.flatnonzero(heights)
+        colour = SERIES[k % len(SERIES)]
+        axis.bar(some, heights[some], 0.72, below[some], label=_plain(part), color=colour, alpha=0.8)
+        below += heights
+    names = [_plain(name) for name in rows]
+    turned = 90 if sum(map(len, names)) > 130 else 0
+    axis.set_xticks(range(len(rows)), names, rotation=turned, fontsize=8)
+    axis.set_xlim(-0.8, len(rows) - 0.2)
+    axis.grid(False, axis="x")
+    axis.set_ylabel(_plain(ylabel))
+    if len(parts) > 1:
+        _legend(axis, columns=2)
+    return _svg(figure, name)
 
 
 def matrix(names: Sequence[str], values: np.ndarray) -> str:
@@ -109,6 +196,11 @@ def _style(k: int) -> Dict[str, Any]:
     return {"color": SERIES[k % len(SERIES)], "linestyle": ("-", "--", ":")[k // len(SERIES) % 3]}
 
 
+def _legend(axis: Any, columns: int = 1) -> None:
+    # made outside of the figure's settings: without its colour here it would be black on the dark page
+    axis.legend(frameon=False, fontsize=8, labelcolor=_INK, ncols=columns)
+
+
 def _figure(columns: int, width: float, height: float, **shared: Any) -> Tuple[Any, List[Any]]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -139,7 +231,8 @@ def _rc() -> Any:
     }
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any, name: str = "") -> str:
+    """`name` tells apart figures of a page that may be the same: their ids must not be."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -150,12 +243,19 @@ def _svg(figure: Any) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
+    # within tags a hundredth of a point is enough; between them lines need no indent
+    text = re.sub(r"<[^>]+>", lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found.group()), text)
+    text = re.sub(r"\n\s+", "\n", text)
     text = re.sub(r"<style.*?</style>\s*", "", text, flags=re.S)  # its rules would hold for the whole page
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
     for placeholder, variable in _VARIABLES.items():
         text = text.replace(placeholder, variable)
-    # ids are one space for the whole page
-    prefix = f"f{hashlib.sha1(text.encode()).hexdigest()[:8]}-"
+    # most ids name a part that nothing refers to; the others are one space for the whole page
+    used = set(re.findall(r'"#([^"]+)"|url\(#([^)]+)\)', text))
+    kept = {name for pair in used for name in pair}
+    text = re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in kept else "", text)
+    prefix = f"f{hashlib.sha1((name + text).encode()).hexdigest()[:8]}-"
     for opening in (' id="', '"#', "url(#"):
         text = text.replace(opening, opening + prefix)
     # it scales with the page: the size in points only says the shape

@@ -25,6 +25,7 @@ header { padding: 2rem 0 .5rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .3rem; line-height: 1.2; }
 h2 { font-size: 1.25rem; margin: 2.6rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
+h4 { font-size: .92rem; margin: 1rem 0 .3rem; }
 p { margin: .4rem 0; max-width: 62rem; }
 .soft { color: var(--soft); font-size: .88rem; }
 a { color: var(--link); }
@@ -62,6 +63,8 @@ td.wrap { overflow-wrap: anywhere; }
 details { margin: .5rem 0; }
 summary { cursor: pointer; font-weight: 600; padding: .25rem 0; }
 svg.plot { width: 100%; height: auto; display: block; margin: .4rem 0; }
+.across { overflow-x: auto; }
+.across svg.plot { min-width: 52rem; }
 svg.plot text { font-family: inherit !important; }
 @media print {
   :root { --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --band: #f2f2f2; }

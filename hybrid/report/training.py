@@ -1,4 +1,4 @@
-"""The sections on how the models came about: curves, passes, senones, phone confusions."""
+"""The sections on how the networks came about: curves, senones, phone confusions."""
 
 from __future__ import annotations
 
@@ -60,33 +60,6 @@ def _last(rows: Sequence[Mapping[str, Any]]) -> Markup:
     return soft("; ".join(said))
 
 
-def gmm_section(material: Material) -> Markup:
-    panels: List[Tuple[str, List[plots.Line]]] = []
-    for title, key in (("log-likelihood a frame", "loglike_per_frame"), ("Gaussians", "gaussians")):
-        content: List[plots.Line] = []
-        for system, rows in material.passes.items():
-            points = [(row.get("pass", k), row[key]) for k, row in enumerate(rows, 1) if _finite(row.get(key))]
-            if points:
-                content.append((system, [x for x, _ in points], [y for _, y in points]))
-        if content:
-            panels.append((title, content))
-    if not panels:
-        return none("No GMM has been trained yet.")
-    summary: List[List[Any]] = [
-        [
-            system,
-            len(its),
-            _format(its[-1].get("loglike_per_frame"), ".3f"),
-            its[-1].get("gaussians", "-"),
-            sum(int(row.get("retried") or 0) for row in its),
-            its[-1].get("failed", "-"),
-        ]
-        for system, its in material.passes.items()
-    ]
-    head = ["system", "passes", "log-likelihood a frame", "Gaussians", "retried", "failed at the end"]
-    return join([Markup(plots.lines(panels, "pass")), table(head, summary, numeric=range(1, 6))])
-
-
 def senone_section(material: Material) -> Markup:
     counts = np.asarray(material.occupancy or [], np.float64)
     if not len(counts):
@@ -97,7 +70,7 @@ def senone_section(material: Material) -> Markup:
     if len(seen):
         text += f", most {seen.max():.0f}, fewest among the seen {seen.min():.0f}"
     text += f"; {len(counts) - len(seen)} never seen"
-    return join([tag("p", text + "."), Markup(plots.occupancy(counts.tolist()))])
+    return join([tag("p", text + "."), Markup(plots.occupancy({"": counts.tolist()}))])
 
 
 def phone_section(material: Material) -> Markup:
@@ -129,11 +102,3 @@ def _pairs(names: Sequence[str], matrix: np.ndarray) -> Markup:
         if off[row, column] > 0
     ]
     return tag("div", table(["reference", "recognised", "frames", "share"], rows, numeric=(2, 3)))
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _format(value: Any, how: str) -> str:
-    return format(value, how) if _finite(value) else "-"

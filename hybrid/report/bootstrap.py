@@ -1,0 +1,302 @@
+"""The sections on the GMM bootstrap: passes, alignments, durations of phones, decision trees."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from hybrid.errors import ConfigError, HybridError
+from hybrid.hmm.tree import Split
+from hybrid.io import read_json
+from hybrid.report import plots, spectrogram
+from hybrid.report.alignments import FRAME_MS, LEAST, Alignments, Duration, Utterance, duration_rows, read_features
+from hybrid.report.gather import Material
+from hybrid.report.html import Markup, details, join, none, soft, table, tag, warning
+from hybrid.report.trees import Grown, depth, frequent_questions, leaf_table
+
+_GAINS = {"mllt_gain": "MLLT", "fmllr_gain": "fMLLR"}
+_BOXES = 80  # phones in one figure
+_FLAGGED = 30  # phones that a warning names
+
+
+# ------------------------------------------------------------------ passes
+
+
+def gmm_section(material: Material) -> Markup:
+    runs = {system: rows for system, rows in material.passes.items() if rows}
+    number = {system: k for k, system in enumerate(runs)}
+    loglikes, gaussians = _lines(runs, "loglike_per_frame"), _lines(runs, "gaussians")
+    if not loglikes and not gaussians:
+        return none("No GMM has been trained yet.")
+    title = "log-likelihood a frame"
+    panels: List[Tuple[str, List[plots.Line]]] = [(title, loglikes)] if loglikes else []
+    figures = []
+    if _apart(loglikes):
+        alone: List[Tuple[str, List[plots.Line]]] = [(f"{line[0]}: {title}", [line]) for line in loglikes]
+        figures.append(plots.lines(alone, "pass", styles=number))
+        panels = []
+    panels += [("Gaussians", gaussians)] if gaussians else []
+    gains, rows, styles = _gains(runs, number)
+    if gains:
+        panels.append(("objective gain a frame", gains))
+    figures.append(plots.lines(panels, "pass", styles={**number, **styles}))
+    head = ["system", "passes", "log-likelihood a frame", "Gaussians", "retried", "failed at the end"]
+    parts = [*map(Markup, figures), table(head, [_summary(*item) for item in runs.items()], numeric=range(1, 6))]
+    if len(runs) > 1:
+        parts.append(soft("Log-likelihoods of systems on different features (deltas, LDA and MLLT) do not compare."))
+    if rows:
+        text = "Gain of the auxiliary function a frame: what the transform alone adds, with the Gaussians as they are."
+        parts += [table(["system", "transform", "gain in each pass (pass: gain a frame)"], rows), soft(text)]
+    return join(parts)
+
+
+def _lines(runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> List[plots.Line]:
+    lines: List[plots.Line] = [(system, *_points(rows, key)) for system, rows in runs.items()]
+    return [line for line in lines if line[1]]
+
+
+def _points(rows: Sequence[Mapping[str, Any]], key: str) -> Tuple[List[float], List[float]]:
+    points = [(float(row.get("pass", k)), float(row[key])) for k, row in enumerate(rows, 1) if _finite(row.get(key))]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _apart(lines: Sequence[plots.Line]) -> bool:
+    """Would one axis for all make each line flat?"""
+    ranges = [(min(y), max(y)) for _, _, y in lines if len(y)]
+    if len(ranges) < 2:
+        return False
+    together = max(high for _, high in ranges) - min(low for low, _ in ranges)
+    return together > 3 * max(high - low for low, high in ranges)
+
+
+def _gains(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], number: Mapping[str, int]
+) -> Tuple[List[plots.Line], List[List[Any]], Dict[str, int]]:
+    lines: List[plots.Line] = []
+    rows: List[List[Any]] = []
+    styles: Dict[str, int] = {}
+    for system, its in runs.items():
+        for key, name in _GAINS.items():
+            x, y = _points(its, key)
+            if x:
+                lines.append((f"{system} {name}", x, y))
+                styles[f"{system} {name}"] = number[system]
+                rows.append([system, name, ", ".join(f"{at:g}: {gain:.4f}" for at, gain in zip(x, y, strict=True))])
+    return lines, rows, styles
+
+
+def _summary(system: str, its: Sequence[Mapping[str, Any]]) -> List[Any]:
+    last = its[-1]
+    return [
+        system,
+        len(its),
+        format(last["loglike_per_frame"], ".3f") if _finite(last.get("loglike_per_frame")) else "-",
+        last.get("gaussians", "-"),
+        sum(int(row.get("retried") or 0) for row in its),
+        last.get("failed", "-"),
+    ]
+
+
+# ------------------------------------------------------------------ alignments
+
+
+def alignment_section(material: Material) -> Markup:
+    found = material.alignments
+    if found is None:
+        return none("No alignments yet: the gmm stage has not written gmm/alignments.jsonl.gz.")
+    if not found.total:
+        return none("gmm/alignments.jsonl.gz holds no utterance.")
+    said = f"{found.total} training utterances{_sampled(found)}"
+    if found.loglikes:
+        low, middle, high = np.quantile(found.loglikes, [0.05, 0.5, 0.95])
+        said += f"; log-likelihood a frame: median {middle:.2f}, 90 % between {low:.2f} and {high:.2f}"
+    parts = [tag("p", f"{said}.")]
+    if len(found.loglikes) > 1:
+        marked = {row.why: row.loglike for row in found.drawn if row.loglike is not None}
+        parts.append(Markup(plots.histogram(found.loglikes, marked, "log-likelihood a frame")))
+    text = "Log mel, under it phones and words, with their boundaries; shaded: phones of "
+    text += f"{LEAST * FRAME_MS} ms, the least that three states take. The pointer shows names, lengths and times."
+    parts.append(soft(text))
+    features, ticks = _spectrograms(material, found.drawn)
+    parts += [_drawn(row, features.get(row.id), ticks, f"ali{k}") for k, row in enumerate(found.drawn)]
+    if found.lowest:
+        rows = [[row.id, _fixed(row.loglike), _seconds(row.frames), row.text] for row in found.lowest]
+        listed = table(["utterance", "log-likelihood a frame", "length", "words"], rows, numeric=(1, 2))
+        parts.append(details("The worst fits: look here for wrong transcripts", listed))
+    return join(parts)
+
+
+def _sampled(found: Alignments) -> str:
+    return "" if found.read == found.total else f", of which {found.read}, spread evenly over the file, were counted"
+
+
+def _drawn(row: Utterance, logmel: Any, ticks: spectrogram.Ticks, name: str) -> Markup:
+    fit = "" if row.loglike is None else f", log-likelihood a frame {row.loglike:.2f}"
+    parts = [tag("h3", f"{row.id}: {row.why}"), soft(f"{_seconds(row.frames)}{fit}: {row.text or '(no words)'}")]
+    if not row.frames:
+        return join([*parts, none("This utterance has no frames.")])
+    parts.append(tag("div", spectrogram.figure(row, logmel, ticks, name), cls="across"))
+    shown = spectrogram.shown(row)
+    if shown < row.frames:
+        parts.append(soft(f"The first {_seconds(shown)} are drawn."))
+    return join(parts)
+
+
+def _spectrograms(material: Material, drawn: Sequence[Utterance]) -> Tuple[Dict[str, np.ndarray], spectrogram.Ticks]:
+    """Log mel by id and the frequencies at its axis; what is missing is said in the notes, and drawn without."""
+    from hybrid.data.features import LogMel, config_from_json  # with Lhotse behind it, which takes seconds to load
+
+    folder = material.exp / "features"
+    try:
+        features = read_features(folder / "train" / "logmel", "logmel", [row.id for row in drawn])
+    except HybridError as error:
+        material.notes.append(f"features/train/logmel: {error.what}: alignments are drawn without spectrograms")
+        return {}, ()
+    features = {i: values for i, values in features.items() if values.ndim == 2 and values.size}
+    missing = [row.id for row in drawn if row.id not in features]
+    if missing:
+        material.notes.append(f"features/train/logmel: no spectrogram of {', '.join(missing)}")
+    try:
+        about = read_json(folder / "features.json")
+        config = config_from_json(about["logmel"])
+        if not isinstance(config, LogMel):
+            raise ConfigError("its log mel are no log mel")
+        high = config.high_freq + (config.sampling_rate / 2 if config.high_freq <= 0 else 0)
+        return features, spectrogram.mel_ticks(config.num_bins, config.low_freq, high)
+    except (HybridError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        material.notes.append(f"features/features.json: {error}: spectrograms have no frequencies at their axis")
+        return features, ()
+
+
+# ------------------------------------------------------------------ durations
+
+
+def duration_section(material: Material) -> Markup:
+    found = material.alignments
+    if found is None:
+        return none("No alignments yet: durations are those of gmm/alignments.jsonl.gz.")
+    rows, marked = duration_rows(found.durations), duration_rows(found.durations, positions=True)
+    if not rows:
+        return none("The alignments hold no phone.")
+    said = f"{sum(row.count for row in rows)} phones of {found.read} utterances{_sampled(found)}, at 10 ms frames."
+    parts = [tag("p", said)]
+    flagged = [row for row in marked if row.flagged]
+    if flagged:
+        flagged.sort(key=lambda row: (-row.count, row.name))
+        names = ", ".join(f"{row.name} ({row.count})" for row in flagged[:_FLAGGED])
+        names += f" and {len(flagged) - _FLAGGED} more" if len(flagged) > _FLAGGED else ""
+        text = f"Half or more of these are no longer than {LEAST} frames, the least that three states take: {names}. "
+        text += "They may not be in the speech, be wrong in the lexicon, or be too rare to be learnt."
+        parts.append(warning(text))
+    shown = rows
+    if len(rows) > _BOXES:
+        most = {row.name for row in sorted(rows, key=lambda row: -row.count)[:_BOXES]}
+        shown = [row for row in rows if row.name in most]
+    quantiles = [(row.name, [FRAME_MS * frames for frames in row.quantiles], row.flagged) for row in shown]
+    parts.append(Markup(plots.boxes(quantiles, "ms")))
+    left_out = f" The {len(shown)} most frequent of {len(rows)} phones." if len(shown) < len(rows) else ""
+    parts.append(soft(f"Box: the middle half; line: median; whiskers: 5 to 95 %.{left_out}"))
+    parts.append(details(f"Durations ({len(rows)} phones)", _duration_table(rows)))
+    if len(marked) > len(rows):
+        parts.append(details(f"By place in the word ({len(marked)} phones)", _duration_table(marked)))
+    return join(parts)
+
+
+def _duration_table(rows: Sequence[Duration]) -> Markup:
+    head = ["phone", "count", "5 %", "25 %", "median", "75 %", "95 % (ms)", f"at most {LEAST * FRAME_MS} ms"]
+    return table(
+        head,
+        [
+            [row.name, row.count, *(FRAME_MS * frames for frames in row.quantiles), _share(row.at_least, row.flagged)]
+            for row in rows
+        ],
+        numeric=range(1, 8),
+    )
+
+
+def _share(share: float, flagged: bool) -> Markup:
+    return tag("td", f"{100 * share:.0f} %", cls="num bad" if flagged else "num")
+
+
+# ------------------------------------------------------------------ trees
+
+
+def tree_section(material: Material) -> Markup:
+    if not material.trees:
+        return none("No decision tree yet.")
+    head = ["system", "phones", "roots", "leaves", "deepest", "frames", "median a leaf", "fewest", "never seen"]
+    rows = [[system, *_tree_row(grown)] for system, grown in material.trees.items()]
+    parts = [table(head, rows, numeric=range(1, 9))]
+    missing = [system for system, grown in material.trees.items() if grown.counts is None]
+    if missing:
+        parts.append(soft(f"No occupancy.json yet of {', '.join(missing)}."))
+    curves = {system: grown.counts.tolist() for system, grown in material.trees.items() if grown.counts is not None}
+    if curves:
+        parts.append(Markup(plots.occupancy(curves, "leaves, by frequency")))
+        if "network" in curves:
+            parts.append(soft("Frames of the network's tree are of 30 ms, those of the others of 10 ms."))
+    asking = [system for system, grown in material.trees.items() if any(depth(root.node) for root in grown.roots)]
+    gmms = [system for system in asking if system != "network"]
+    for system in asking:
+        parts.append(details(system, _tree(system, material.trees[system]), open=system == (gmms or asking)[-1]))
+    if not asking:
+        parts.append(soft("No tree asks a question: every phone and state has one leaf."))
+    return join(parts)
+
+
+def _tree_row(grown: Grown) -> List[Any]:
+    deepest = max((depth(root.node) for root in grown.roots), default=0)
+    row: List[Any] = [len(grown.names), len(grown.roots), grown.tree.num_pdfs, deepest]
+    if grown.counts is None:
+        return [*row, "-", "-", "-", "-"]
+    counts = grown.counts
+    return [*row, *(f"{x:.0f}" for x in (counts.sum(), np.median(counts), counts.min())), int((counts == 0).sum())]
+
+
+def _tree(system: str, grown: Grown) -> Markup:
+    leaves = leaf_table(grown.roots)
+    most = dict(list(leaves.items())[:_BOXES])
+    bars = {
+        name: {"all states" if state is None else f"state {state}": count for state, count in states.items()}
+        for name, states in most.items()
+    }
+    parts = [tag("h4", "Leaves per phone and state"), Markup(plots.stacked(bars, "leaves", system))]
+    if len(most) < len(leaves):
+        parts.append(soft(f"The {len(most)} of {len(leaves)} phones with most leaves."))
+    known = grown.counts is not None
+    total = max(float(grown.counts.sum()), 1.0) if grown.counts is not None else 1.0
+    asked = [
+        [
+            tag("td", grown.text(one.question)),
+            one.first,
+            one.second,
+            f"{100 * one.frames / total:.1f} %" if known else "-",
+        ]
+        for one in frequent_questions(grown)
+    ]
+    parts += [
+        tag("h4", "The most frequent questions near the roots"),
+        table(["question", "first of a root", "second", "frames that meet it"], asked, numeric=(1, 2, 3)),
+    ]
+    rows = []
+    for root in grown.roots:
+        first = grown.text(grown.question(root.node)) if isinstance(root.node, Split) else "-"
+        frames = f"{grown.frames(root.pdfs):.0f}" if known else "-"
+        rows.append([root.name, "-" if root.state is None else root.state, len(root.pdfs), frames, first])
+    listed = table(["phone", "state", "leaves", "frames", "first question"], rows, numeric=(1, 2, 3))
+    parts.append(details(f"First question of each of the {len(rows)} roots", listed))
+    return join(parts)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _seconds(frames: int) -> str:
+    return f"{frames * FRAME_MS / 1000:.1f} s"
+
+
+def _fixed(value: Any) -> str:
+    return f"{value:.2f}" if _finite(value) else "-"
