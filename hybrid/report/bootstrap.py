@@ -137,7 +137,7 @@ def _drawn(row: Utterance, logmel: Any, ticks: spectrogram.Ticks, name: str) -> 
     parts = [tag("h3", f"{row.id}: {row.why}"), soft(f"{_seconds(row.frames)}{fit}: {row.text or '(no words)'}")]
     if not row.frames:
         return join([*parts, none("This utterance has no frames.")])
-    parts.append(tag("div", spectrogram.figure(row, logmel, ticks, name), cls="across"))
+    parts.append(tag("div", spectrogram.figure(row, logmel, ticks, name), cls="across", tabindex=0))
     shown = spectrogram.shown(row)
     if shown < row.frames:
         parts.append(soft(f"The first {_seconds(shown)} are drawn."))
@@ -263,6 +263,8 @@ def _tree(system: str, grown: Grown) -> Markup:
         for name, states in most.items()
     }
     parts = [tag("h4", "Leaves per phone and state"), Markup(plots.stacked(bars, "leaves", system))]
+    if system == "network":
+        parts.append(soft("Of one state: 0 is the pdf of a phone's first frame, 1 that of the others."))
     if len(most) < len(leaves):
         parts.append(soft(f"The {len(most)} of {len(leaves)} phones with most leaves."))
     known = grown.counts is not None

@@ -98,7 +98,7 @@ def occupancy(curves: Mapping[str, Sequence[float]], xlabel: str = "senones, by 
 def histogram(values: Sequence[float], marked: Mapping[str, float], xlabel: str) -> str:
     """How often values are; `marked` ones stand as lines with their names at the upper end."""
     figure, (axis,) = _figure(1, 10.5, 2.3)
-    counts, edges = np.histogram(np.asarray(values, np.float64), bins=min(60, max(1, len(values))))
+    counts, edges = np.histogram(np.asarray(values, np.float64), bins=min(60, max(6, len(values) // 6)))
     axis.stairs(counts, edges, color=SERIES[0], linewidth=1.2, fill=False)
     axis.stairs(counts, edges, color=SERIES[0], alpha=0.2, linewidth=0, fill=True)
     room, level, before = 0.13 * (edges[-1] - edges[0]), 0, -np.inf
@@ -162,7 +162,8 @@ def stacked(rows: Mapping[str, Mapping[str, float]], ylabel: str, name: str = ""
     axis.grid(False, axis="x")
     axis.set_ylabel(_plain(ylabel))
     if len(parts) > 1:
-        _legend(axis, columns=2)
+        # above the bars, which may fill the figure
+        _legend(axis, loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=len(parts))
     return _svg(figure, name)
 
 
@@ -196,9 +197,9 @@ def _style(k: int) -> Dict[str, Any]:
     return {"color": SERIES[k % len(SERIES)], "linestyle": ("-", "--", ":")[k // len(SERIES) % 3]}
 
 
-def _legend(axis: Any, columns: int = 1) -> None:
+def _legend(axis: Any, **where: Any) -> None:
     # made outside of the figure's settings: without its colour here it would be black on the dark page
-    axis.legend(frameon=False, fontsize=8, labelcolor=_INK, ncols=columns)
+    axis.legend(frameon=False, fontsize=8, labelcolor=_INK, **where)
 
 
 def _figure(columns: int, width: float, height: float, **shared: Any) -> Tuple[Any, List[Any]]:

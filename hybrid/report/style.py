@@ -73,6 +73,8 @@ svg.plot text { font-family: inherit !important; }
   th, td { padding: .15rem .5rem; }
   .columns { grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); }
   .scroll { max-height: none; overflow: visible; }
+  .across { overflow: visible; }
+  .across svg.plot { min-width: 0; }
   thead th { position: static; }
   h2, h3, summary { break-after: avoid; }
   tr, svg.plot { break-inside: avoid; }
