@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import List, Optional, Sequence
 
+from hybrid.align.options import add_align
 from hybrid.errors import ConfigError, DataError, HybridError
 
 
@@ -88,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("hyp", type=Path, metavar="HYP", help="the same")
     score.add_argument("--aligned", action="store_true", help="print the aligned utterances that have errors, too")
     score.set_defaults(call=_score)
+
+    add_align(commands, _seed)
     return parser
 
 

@@ -1,0 +1,143 @@
+"""Alignments as files: words.ctm, phones.ctm, textgrid/, alignment.jsonl, supervisions.jsonl.gz."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, Iterable, List, Mapping, Sequence
+
+from lhotse import SupervisionSegment
+from lhotse.supervision import AlignmentItem
+
+from hybrid.align.ctm import CtmRow, write_ctm
+from hybrid.align.result import AlignedUtterance, PhoneTime
+from hybrid.align.textgrid import Interval, Tier, tier, write_textgrid
+from hybrid.errors import ConfigError
+from hybrid.io import PathLike, write_jsonl
+
+FORMATS = ("ctm", "textgrid", "json", "lhotse")
+
+
+def check_formats(formats: Sequence[str]) -> List[str]:
+    """Raises ConfigError for a name that is none of FORMATS."""
+    for name in formats:
+        if name not in FORMATS:
+            raise ConfigError(f"no output format {name!r}", remedy=f"use some of {', '.join(FORMATS)}")
+    return list(dict.fromkeys(formats))
+
+
+def write_outputs(
+    folder: PathLike,
+    utterances: Sequence[AlignedUtterance],
+    durations: Mapping[str, float],
+    formats: Sequence[str] = FORMATS,
+) -> List[str]:
+    """Writes the formats asked for; `durations` of the recordings in seconds. Returns the names of what was written."""
+    folder = Path(folder)
+    written = []
+    for name in check_formats(formats):
+        if name == "ctm":
+            write_ctm(folder / "words.ctm", word_rows(utterances))
+            write_ctm(folder / "phones.ctm", phone_rows(utterances))
+            written += ["words.ctm", "phones.ctm"]
+        elif name == "textgrid":
+            for recording, some in by_recording(utterances).items():
+                path = folder / "textgrid" / _inside(recording)
+                write_textgrid(path, tiers_of(some, durations[recording]))
+            written.append("textgrid/")
+        elif name == "json":
+            write_jsonl(folder / "alignment.jsonl", (one.to_json() for one in utterances))
+            written.append("alignment.jsonl")
+        else:
+            write_jsonl(folder / "supervisions.jsonl.gz", (supervision(one).to_dict() for one in utterances))
+            written.append("supervisions.jsonl.gz")
+    return written
+
+
+def _inside(recording: str) -> Path:
+    """`anna/one` -> anna/one.TextGrid; a name may not lead out of the folder."""
+    parts = [part for part in recording.split("/") if part not in ("", ".", "..")]
+    return Path(*parts[:-1], f"{parts[-1] if parts else 'recording'}.TextGrid")
+
+
+def word_rows(utterances: Iterable[AlignedUtterance]) -> List[CtmRow]:
+    """Channels count from 1 in a CTM; times are those of the recording."""
+    return [
+        CtmRow(one.recording, str(one.channel + 1), word.start, word.end - word.start, word.word, word.confidence)
+        for one in utterances
+        for word in one.words
+    ]
+
+
+def phone_rows(utterances: Iterable[AlignedUtterance]) -> List[CtmRow]:
+    """A phone has the confidence of its word; silences have 1, as Kaldi writes where it has none."""
+    return [
+        CtmRow(
+            one.recording, str(one.channel + 1), phone.start, phone.end - phone.start, phone.phone, _sure(one, phone)
+        )
+        for one in utterances
+        for phone in one.phones
+    ]
+
+
+def _sure(utterance: AlignedUtterance, phone: PhoneTime) -> float:
+    sure = None if phone.word is None else utterance.words[phone.word].confidence
+    return 1.0 if sure is None else sure
+
+
+def by_recording(utterances: Iterable[AlignedUtterance]) -> Dict[str, List[AlignedUtterance]]:
+    found: Dict[str, List[AlignedUtterance]] = {}
+    for one in utterances:
+        found.setdefault(one.recording, []).append(one)
+    return found
+
+
+def tiers_of(utterances: Sequence[AlignedUtterance], duration: float) -> List[Tier]:
+    """Two tiers, `words` and `phones`; of several speakers `SPEAKER - words` and `SPEAKER - phones` each, as MFA's.
+
+    Silence between words is empty, in both. The alignment's last frame is cut to the recording's end.
+    """
+    speakers = sorted({one.speaker for one in utterances})
+    tiers = []
+    for speaker in speakers:
+        own = [one for one in utterances if one.speaker == speaker]
+        words = [Interval(word.start, word.end, word.word) for one in own for word in one.words]
+        phones = [
+            Interval(phone.start, phone.end, phone.phone)
+            for one in own
+            for phone in one.phones
+            if phone.word is not None
+        ]
+        for name, marked in (("words", words), ("phones", phones)):
+            label = name if len(speakers) == 1 else f"{speaker} - {name}"
+            tiers.append(tier(label, marked, 0.0, round(duration, 6)))
+    return tiers
+
+
+def supervision(utterance: AlignedUtterance) -> SupervisionSegment:
+    """Lhotse's supervision with alignments `word`, `phone` and `state` (`AH_1`: the second state of AH).
+
+    Times are those of the recording; the score is the confidence of the word, None for silence.
+    """
+
+    def item(symbol: str, start: float, end: float, score=None) -> AlignmentItem:
+        return AlignmentItem(symbol, start, round(end - start, 6), None if score is None else round(score, 4))
+
+    phones, states = [], []
+    for phone in utterance.phones:
+        score = None if phone.word is None else utterance.words[phone.word].confidence
+        phones.append(item(phone.phone, phone.start, phone.end, score))
+        states += [item(f"{phone.phone}_{one.state}", one.start, one.end, score) for one in phone.states]
+    return SupervisionSegment(
+        id=utterance.id,
+        recording_id=utterance.recording,
+        start=utterance.start,
+        duration=round(utterance.end - utterance.start, 8),
+        channel=utterance.channel,
+        text=utterance.text,
+        speaker=utterance.speaker,
+        alignment={
+            "word": [item(word.word, word.start, word.end, word.confidence) for word in utterance.words],
+            "phone": phones,
+            "state": states,
+        },
+    )

@@ -1,0 +1,135 @@
+"""Which transcripts are probably wrong: utterances ranked by how far they lie from the others.
+
+Five things are looked at, each in units of its own limit (1 is the limit):
+
+    likelihood     log-likelihood a frame below the speaker's median (the corpus's, where a speaker has few utterances)
+    confidence     share of words with a confidence under LOW
+    rate           phones a second of speech, above or below the median
+    pause          the longest silence between two words
+    long phone     the longest phone of a word
+
+Distances are robust ones, z = (x - median) / (1.4826 MAD): median and median absolute deviation do not move with the
+outliers that are looked for (Rousseeuw and Croux 1993), where mean and standard deviation would. A score is the
+largest of the five, and from 1 on the transcript is worth a look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from hybrid.align.result import AlignedUtterance
+from hybrid.io import PathLike, write_text
+
+LOW = 0.5  # confidence under which a word is doubted
+Z_LIMIT = 4.0  # of a normal distribution, one value in 16,000 lies beyond
+SHARE_LIMIT = 0.25  # of doubted words; one at least
+PAUSE_LIMIT = 2.0  # s of silence between two words
+PHONE_LIMIT = 0.8  # s of one phone: words that are said and not written end up in one
+FEW = 5  # utterances of a speaker below which the corpus's median stands for his
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """`score` of 1 or more: worth a look; `reasons` in words, the worst first, empty below 1."""
+
+    id: str
+    score: float
+    reasons: List[str]
+    text: str
+
+    @property
+    def suspicious(self) -> bool:
+        return self.score >= 1.0
+
+
+def rank(utterances: Sequence[AlignedUtterance]) -> List[Suspicion]:
+    """All utterances, the most suspicious first."""
+    if not utterances:
+        return []
+    likely = _likelihood(utterances)
+    rates = np.log([_rate(one) for one in utterances])
+    rate = robust_z(rates, floor=0.1)
+    usual = float(np.exp(np.median(rates)))
+    rows = []
+    for number, one in enumerate(utterances):
+        found = [
+            (
+                max(0.0, -likely[number]) / Z_LIMIT,
+                f"log-likelihood {one.loglike:.1f} a frame, {-likely[number]:.1f} deviations below the others",
+            ),
+            _doubted(one),
+            (
+                abs(rate[number]) / Z_LIMIT,
+                f"{_rate(one):.1f} phones a second of speech, where {usual:.1f} are usual",
+            ),
+            _pause(one),
+            _long_phone(one),
+        ]
+        found.sort(key=lambda pair: -pair[0])
+        rows.append(Suspicion(one.id, round(found[0][0], 3), [why for score, why in found if score >= 1.0], one.text))
+    return sorted(rows, key=lambda row: (-row.score, row.id))
+
+
+def robust_z(values: np.ndarray, *, floor: float) -> np.ndarray:
+    """(x - median) / (1.4826 MAD) [n]; the deviation is `floor` at least, for values that hardly differ."""
+    values = np.asarray(values, dtype=np.float64)
+    middle = np.median(values)
+    return (values - middle) / max(1.4826 * float(np.median(np.abs(values - middle))), floor)
+
+
+def _likelihood(utterances: Sequence[AlignedUtterance]) -> np.ndarray:
+    """Log-likelihoods a frame less the speaker's median, as robust z of the corpus."""
+    values = np.array([one.loglike for one in utterances])
+    speakers: Dict[str, List[int]] = {}
+    for number, one in enumerate(utterances):
+        speakers.setdefault(one.speaker, []).append(number)
+    centred = values - np.median(values)
+    for members in speakers.values():
+        if len(members) >= FEW:
+            centred[members] = values[members] - np.median(values[members])
+    return robust_z(centred, floor=0.5)
+
+
+def _rate(one: AlignedUtterance) -> float:
+    spoken = [phone for phone in one.phones if phone.word is not None]
+    return max(len(spoken), 1) / max(sum(phone.end - phone.start for phone in spoken), 0.01)
+
+
+def _doubted(one: AlignedUtterance) -> Tuple[float, str]:
+    doubted = [word for word in one.words if word.confidence is not None and word.confidence < LOW]
+    named = ", ".join(f"{word.word} ({word.confidence:.2f}) at {word.start:.2f} s" for word in doubted[:5])
+    return (
+        len(doubted) / max(len(one.words), 1) / SHARE_LIMIT,
+        f"{len(doubted)} of {len(one.words)} words doubted: {named}",
+    )
+
+
+def _pause(one: AlignedUtterance) -> Tuple[float, str]:
+    inner = [phone for phone in one.phones[1:-1] if phone.word is None]
+    longest = max(inner, key=lambda phone: phone.end - phone.start, default=None)
+    if longest is None:
+        return 0.0, ""
+    seconds = longest.end - longest.start
+    return seconds / PAUSE_LIMIT, f"a silence of {seconds:.1f} s between words, at {longest.start:.2f} s"
+
+
+def _long_phone(one: AlignedUtterance) -> Tuple[float, str]:
+    spoken = [phone for phone in one.phones if phone.word is not None]
+    longest = max(spoken, key=lambda phone: phone.end - phone.start, default=None)
+    if longest is None or longest.word is None:
+        return 0.0, ""
+    seconds = longest.end - longest.start
+    word = one.words[longest.word].word
+    return seconds / PHONE_LIMIT, f"{longest.phone} of {word} lasts {seconds:.2f} s, at {longest.start:.2f} s"
+
+
+def write_suspicious(path: PathLike, rows: Sequence[Suspicion]) -> None:
+    """Columns: rank, score, utterance, reasons, text; parted by tabs, all utterances."""
+    lines = ["rank\tscore\tutterance\treasons\ttext\n"]
+    for number, row in enumerate(rows, 1):
+        text = " ".join(row.text.split())
+        lines.append(f"{number}\t{row.score:.2f}\t{row.id}\t{'; '.join(row.reasons) or '-'}\t{text}\n")
+    write_text(path, "".join(lines))
