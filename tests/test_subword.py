@@ -27,8 +27,10 @@ from hybrid.hmm.topology import bootstrap_topology
 from hybrid.io import write_jsonl
 from hybrid.pipeline import language
 from hybrid.run import Run
+from lexicon.graphones import Graphone
 from lexicon.lang import Lang
 from lexicon.lexicon import Lexicon, Pronunciation
+from lexicon.piece_phones import deal, phone_pieces
 from lexicon.silence import SilenceProbs
 from lexicon.subword import MARK, Pieces, atoms, graphemic_lexicon, join, needed_pieces, piece_lexicon, spell
 from lm.grammar import arpa_to_fst
@@ -317,6 +319,72 @@ def test_training_graphs_of_pieces(position_dependent):
         assert path.num_states > 0
 
 
+# A phone a letter: there is one way to cut it. H, G and others are of no word here.
+DICTIONARY = {
+    word: [" ".join(letter * 2 for letter in word)]
+    for word in ["TURN", "TURNIT", "RADIO", "ON", "LIT", "TIN", "ROT", "ZOO", *"TURNIADOL"]
+}
+
+
+def test_phones_dealt_to_pieces_by_hand():
+    graphones = [Graphone("W", ("W",)), Graphone("EA", ("EH",)), Graphone("TH", ("DH",)), Graphone("E", ()),
+                 Graphone("R", ("ER",))]
+    assert list(deal(["▁WEATH", "ER"], graphones)) == [("▁WEATH", ("W", "EH", "DH")), ("ER", ("ER",))]
+    assert list(deal(["▁WE", "ATH", "E", "R"], graphones)) == [
+        ("▁WE", ("W", "EH")), ("ATH", ("DH",)), ("E", ()), ("R", ("ER",))]  # EA is over a border: the first has it
+
+
+def test_pieces_with_the_phones_of_a_dictionary():
+    got = phone_pieces(PIECES, Lexicon.from_dict(DICTIONARY), lambda letters: [[f"({letter})" for letter in letters]])
+    assert set(got.words) == set(PIECES.names)
+    dealt = {piece for word in DICTIONARY if PIECES.covers(word) for piece in PIECES.encode(word)}
+    assert {"▁TURN", "▁T", "I"} <= dealt
+    for piece, item in got:
+        letters = piece.replace(MARK, "")
+        assert item.phones == tuple(letter * 2 if piece in dealt else f"({letter})" for letter in letters)
+        assert item.prob == 1.0
+    asked = len(set(PIECES.names) - dealt)
+    assert got.notices == [f"pieces of no word of the lexicon, pronounced by their letters: {asked}"]
+
+
+def test_running_words_weigh_the_pronunciations_of_a_piece():
+    lexicon = Lexicon.from_dict({"PIT": ["P IH T"], "PITA": ["P IY T AH"], "A": ["AH"], "TAT": ["T AH T"]})
+    pieces = Pieces.train(["PIT PIT PIT PITA A TAT"], 20)
+    assert pieces.encode("PITA") == ["▁PIT", "A"]
+    counts = {"PIT": 8, "PITA": 2}
+    got = phone_pieces(pieces, lexicon, lambda letters: ["X"], counts=counts, least=0.3)
+    assert got.pronunciations("▁PIT") == [Pronunciation(("P", "IH", "T")), Pronunciation(("P", "IY", "T"), 1 / 3)]
+    got = phone_pieces(pieces, lexicon, lambda letters: ["X"], counts=counts, least=0.5)
+    assert got.pronunciations("▁PIT") == [Pronunciation(("P", "IH", "T"))]
+
+
+def refuse(letters):
+    raise DataError(f"cannot say {letters}", remedy="say it")
+
+
+@pytest.mark.parametrize(
+    "table, options, error, says",
+    [
+        ({"ÜBER": ["Y B ER"]}, {}, DataError, "no word of the lexicon is written"),
+        (DICTIONARY, {"least": 1.5}, ConfigError, "share of 1.5"),
+        ({"A": ["AH"]}, {"pronounce": refuse}, DataError, "cannot say"),
+        ({"A": ["AH"]}, {"pronounce": lambda letters: []}, DataError, "no pronunciation"),
+    ],
+)
+def test_bad_dictionaries_of_pieces(table, options, error, says):
+    pronounce = options.pop("pronounce", spell)
+    with pytest.raises(error, match=says) as info:
+        phone_pieces(PIECES, Lexicon.from_dict(table), pronounce, **options)
+    assert info.value.remedy
+
+
+def test_a_piece_that_nothing_says_sounds_like_its_twin():
+    pieces = Pieces.train(["A A A"], 5)
+    assert sorted(pieces.names) == ["A", "▁A"]
+    got = phone_pieces(pieces, Lexicon.from_dict({"A": ["AH"]}), refuse)
+    assert got.pronunciations("A") == got.pronunciations("▁A") == [Pronunciation(("AH",))]
+
+
 def cut(name, text):
     return {
         "id": name, "start": 0, "duration": 1.0, "channel": 0, "type": "MonoCut",
@@ -338,6 +406,13 @@ class NoDictionary:
     """A recipe that has nothing but transcripts."""
 
 
+class WithDictionary:
+    @staticmethod
+    def lexicon(run):
+        words = [*WORDS, *(letter for word in WORDS for letter in word if letter.isalpha())]
+        return Lexicon.from_dict({word: [" ".join(spell(word)).upper()] for word in words})
+
+
 @pytest.mark.parametrize("units", ["graphemes", "pieces"])
 def test_stages_without_a_dictionary(tmp_path, capsys, units):
     run = make_run(tmp_path, units)
@@ -352,6 +427,18 @@ def test_stages_without_a_dictionary(tmp_path, capsys, units):
                   if line.startswith("-") and len(line.split("\t")[1].split()) == 1}
     assert vocabulary - {"<s>", "</s>"} == set(WORDS if units == "graphemes" else lang.pieces.names)
     assert ("of a word" in said) == (units == "pieces")
+
+
+def test_the_stage_of_pieces_with_the_phones_of_a_dictionary(tmp_path, capsys):
+    run = make_run(tmp_path, "phone_pieces")
+    language.lang(run, WithDictionary)
+    lang = Lang.load(run.dir("lang"))
+    assert lang.nonsilence_base == sorted({phone.upper() for word in WORDS for phone in spell(word)})
+    assert lang.text(lang.word_ids("TURN THE RADIO ON")) == "TURN THE RADIO ON"
+    language.lm(run, WithDictionary)
+    assert "unknown to it" in capsys.readouterr().out
+    with pytest.raises(DataError, match="have no pronunciation: ZOO"):
+        language.lang(make_run(tmp_path / "more", "phone_pieces", texts=[*TEXTS, "ZOO"], size=60), WithDictionary)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from functools import cache
 from typing import Callable, Dict, List, Optional, Tuple
 
 from hybrid.errors import ConfigError, DataError
@@ -10,9 +12,11 @@ from hybrid.fst import write_fst
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import prepared, texts_of
 from hybrid.run import Run
+from lexicon.g2p import G2P
 from lexicon.lang import Lang
 from lexicon.lexicon import FILLERS, Lexicon, check_text
-from lexicon.subword import Pieces, atoms, graphemic_lexicon, piece_lexicon, spell
+from lexicon.piece_phones import phone_pieces
+from lexicon.subword import Pieces, Pronounce, atoms, graphemic_lexicon, piece_lexicon, spell
 from lm import arpa
 from lm.grammar import arpa_to_fst
 from lm.model import NgramModel
@@ -22,6 +26,7 @@ UNITS = {
     "words": "of the recipe's dictionary",
     "graphemes": "the words of the training transcripts, spelled in letters",
     "pieces": "sentencepiece's of the training transcripts, spelled in letters",
+    "phone_pieces": "the same pieces with the dictionary's phones",
 }
 
 
@@ -35,14 +40,7 @@ def lang(run: Run, recipe: Recipe) -> None:
     for notice in lexicon.notices:
         run.log(f"  {notice}")
     if pieces is None:
-        missing = check_text(lexicon, train)
-        if missing:
-            names = ", ".join(f"{oov.word} ({oov.count})" for oov in missing[:10])
-            raise DataError(
-                f"{len(missing)} words of the training transcripts have no pronunciation: {names}",
-                utterance=missing[0].utterances[0],
-                remedy="add them to the lexicon",
-            )
+        check_words(lexicon, train)
     for split in ("dev", "test"):
         texts = texts_of(prepared(run, split))
         if pieces is None:
@@ -63,13 +61,24 @@ def lang(run: Run, recipe: Recipe) -> None:
     run.log(f"  {len(lexicon)} {'words' if pieces is None else 'pieces'}, {len(made.phone_ids)} phones")
 
 
+def check_words(lexicon: Lexicon, texts: Dict[str, str]) -> None:
+    missing = check_text(lexicon, texts)
+    if missing:
+        names = ", ".join(f"{oov.word} ({oov.count})" for oov in missing[:10])
+        raise DataError(
+            f"{len(missing)} words of the training transcripts have no pronunciation: {names}",
+            utterance=missing[0].utterances[0],
+            remedy="add them to the lexicon",
+        )
+
+
 def check_units(run: Run) -> str:
     """lang.units. Raises ConfigError for an unknown one, and for a grammar that is not of these units."""
     units = run.config.get("lang.units", "words")
     if units not in UNITS:
         listed = "; ".join(f"{name}: {what}" for name, what in UNITS.items())
         raise ConfigError(f"lang.units is {units!r}", remedy=f"use one of {', '.join(UNITS)} ({listed})")
-    if units == "pieces" and run.config["lm.source"] != "train":
+    if "pieces" in units and run.config["lm.source"] != "train":
         raise ConfigError(
             f"lm.source is {run.config['lm.source']!r}, a grammar of words, and lang.units is {units}",
             remedy="use --set lm.source=train: our own n-gram, trained on the pieces of the training transcripts",
@@ -86,7 +95,22 @@ def _lexicon(run: Run, recipe: Recipe, units: str, train: Dict[str, str]) -> Tup
     pieces = Pieces.train([train[utterance] for utterance in sorted(train)], run.config["lang.pieces"])
     count = sum(len(pieces.encode(word)) for text in train.values() for word in _words({"": text}))
     run.log(f"  {len(pieces)} pieces; a training word has {count / max(1, _count(train)):.2f}")
-    return piece_lexicon(pieces.names, lambda letters: [spell(letters)]), pieces
+    if units == "pieces":
+        return piece_lexicon(pieces.names, lambda letters: [spell(letters)]), pieces
+    dictionary = recipe.lexicon(run)
+    check_words(dictionary, train)
+    counts = Counter(word for text in train.values() for word in text.split())
+    return phone_pieces(pieces, dictionary, _pronounce(dictionary), counts=counts), pieces
+
+
+def _pronounce(dictionary: Lexicon) -> Pronounce:
+    """Letters to phones as the dictionary's words have them; trained when first asked."""
+
+    @cache
+    def model() -> G2P:
+        return G2P.train(dictionary)
+
+    return lambda letters: model().pronounce(letters, skip_unknown=True)
 
 
 def _words(texts: Dict[str, str]) -> List[str]:
