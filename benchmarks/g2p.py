@@ -78,9 +78,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--strip-stress", action="store_true")
     parser.add_argument("--held-out", type=int, default=10, help="every N-th word")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="score only so many of the held-out words")
+    parser.add_argument("--limit", type=int, help="score only N of the held-out words")
     parser.add_argument("--beam", type=float, default=8.0)
-    parser.add_argument("--active", type=int, default=60)
+    parser.add_argument("--active", type=int, default=30)
     options = parser.parse_args(arguments)
     train, held = split(read(options.lexicon, options.strip_stress), options.held_out, options.seed)
     words = held.words[: options.limit]

@@ -34,7 +34,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     command = commands.add_parser("train", help="learn from a lexicon how its language is spelled")
     command.add_argument("lexicon", help="lexicon.txt, lexiconp.txt or a Sphinx dictionary")
     command.add_argument("model", help="the folder to write")
-    command.add_argument("--order", type=int, default=7, help="of the n-gram over graphones")
+    command.add_argument("--order", type=int, default=8, help="of the n-gram over graphones")
     command.add_argument(
         "--silence-phones", nargs="+", default=[], metavar="PHONE", help="words that hold one are not learnt from"
     )

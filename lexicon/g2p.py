@@ -64,8 +64,8 @@ class G2P:
         cls,
         lexicon: Lexicon,
         *,
-        order: int = 7,
-        iterations: int = 20,
+        order: int = 8,
+        iterations: int = 10,
         shapes: Sequence[Shape] = SHAPES,
         silence_phones: Iterable[str] = (),
     ) -> G2P:
@@ -105,7 +105,7 @@ class G2P:
         return sorted({phone for graphone in self.model.graphones for phone in graphone.phones})
 
     def pronounce(
-        self, word: str, n: int = 1, *, skip_unknown: bool = False, beam: float = 8.0, max_active: float = 60
+        self, word: str, n: int = 1, *, skip_unknown: bool = False, beam: float = 8.0, max_active: float = 30
     ) -> List[Pronunciation]:
         """The up to `n` best pronunciations, the best first; their probabilities sum to 1.
 

@@ -58,7 +58,7 @@ class GraphoneLm:
         for number, graphone in enumerate(self.graphones):
             begin, _ = self._ranges.get(graphone.letters, (number, number))
             self._ranges[graphone.letters] = (begin, number + 1)
-        self._steps: Dict[Tuple[int, str], Steps] = {}
+        self._steps: Dict[Tuple[int, str, float], Steps] = {}
         self._rows: Dict[Tuple[int, str], Tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
@@ -99,7 +99,7 @@ class GraphoneLm:
     def steps(self, state: int, letters: str, beam: float) -> Steps:
         """How the graphones that spell `letters` ("": the end) follow `state`, without those whose log p is more
         than `beam` below the best."""
-        key = (state, letters)
+        key = (state, letters, beam)
         found = self._steps.get(key)
         if found is None:
             if len(self._steps) >= _CACHE:
