@@ -93,13 +93,13 @@ def _lexicon(run: Run, recipe: Recipe, units: str, train: Dict[str, str]) -> Tup
     if units == "graphemes":
         return graphemic_lexicon(_words(train)), None
     pieces = Pieces.train([train[utterance] for utterance in sorted(train)], run.config["lang.pieces"])
-    count = sum(len(pieces.encode(word)) for text in train.values() for word in _words({"": text}))
-    run.log(f"  {len(pieces)} pieces; a training word has {count / max(1, _count(train)):.2f}")
+    counts = Counter(word for text in train.values() for word in text.split() if word not in FILLERS)
+    written = sum(len(pieces.encode(word)) * count for word, count in counts.items())
+    run.log(f"  {written / sum(counts.values()):.2f} pieces a training word")
     if units == "pieces":
         return piece_lexicon(pieces.names, lambda letters: [spell(letters)]), pieces
     dictionary = recipe.lexicon(run)
     check_words(dictionary, train)
-    counts = Counter(word for text in train.values() for word in text.split())
     return phone_pieces(pieces, dictionary, _pronounce(dictionary), counts=counts), pieces
 
 
