@@ -6,24 +6,33 @@ import argparse
 import sys
 from typing import Optional, Sequence
 
-from hybrid.errors import HybridError
+from hybrid.errors import DataError, HybridError
 from lexicon.g2p import G2P
 from lexicon.lexicon import Lexicon
 
 
-def _train(args: argparse.Namespace) -> None:
+def _train(args: argparse.Namespace) -> int:
     lexicon = Lexicon.from_file(args.lexicon)
     model = G2P.train(lexicon, order=args.order, silence_phones=args.silence_phones)
     model.save(args.model)
     print(f"{args.model}: learnt from {len(lexicon)} words, {len(model.model.graphones)} graphones")
+    return 0
 
 
-def _apply(args: argparse.Namespace) -> None:
+def _apply(args: argparse.Namespace) -> int:
+    """Every word that can be pronounced is; the others are named, and the exit status is 1."""
     model = G2P.load(args.model)
-    words = args.words if args.words != ["-"] else sys.stdin.read().split()
-    for word in words:
-        for item in model.pronounce(word, args.n, skip_unknown=args.skip_unknown):
-            print(word, *([f"{item.prob:.6f}"] if args.n > 1 else []), *item.phones)
+    bad = 0
+    for word in args.words if args.words != ["-"] else sys.stdin.read().split():
+        try:
+            found = model.pronounce(word, args.n, skip_unknown=args.skip_unknown)
+        except DataError as error:
+            print(error, file=sys.stderr)
+            bad += 1
+            continue
+        for item in found:
+            print(word, *([f"{item.prob:.6g}"] if args.n > 1 else []), *item.phones)
+    return 1 if bad else 0
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -47,11 +56,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     command.set_defaults(run=_apply)
     args = parser.parse_args(argv)
     try:
-        args.run(args)
+        return args.run(args)
     except HybridError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -79,9 +79,10 @@ class G2P:
             raise ConfigError(f"an n-gram of order {order}", remedy="give 1 or more; usual: 6 to 8")
         notices: List[str] = []
         silences = {*silence_phones}
-        case = _case(lexicon.words)
-        pairs = [(_fold(word, case), item.phones) for word, item in lexicon if silences.isdisjoint(item.phones)]
+        spoken = [(word, item.phones) for word, item in lexicon if silences.isdisjoint(item.phones)]
         _notice(notices, "with a silence phone", [w for w, item in lexicon if not silences.isdisjoint(item.phones)])
+        case = _case([word for word, _ in spoken])
+        pairs = [(_fold(word, case), phones) for word, phones in spoken]
         aligner = Aligner(pairs, shapes=shapes)
         _notice(notices, "that cannot be cut into graphones", [pairs[k][0] for k in aligner.left_out])
         aligner.train(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
@@ -215,11 +216,12 @@ def test_case_follows_the_lexicon():
 
 
 def test_what_is_not_learnt_from(caplog):
-    lexicon = Lexicon.from_dict({"W": ["D AH B AH L Y UW"], "AT": ["AE T"], "[NOISE]": ["SPN"], "TWO": ["T UW"]})
+    lexicon = Lexicon.from_dict({"W": ["D AH B AH L Y UW"], "AT": ["AE T"], "<unk>": ["SPN"], "TWO": ["T UW"]})
     model = G2P.train(lexicon, order=2, silence_phones=["SPN"])
-    assert model.notices[0] == "1 pronunciations with a silence phone are left out: [NOISE]"
+    assert model.notices[0] == "1 pronunciations with a silence phone are left out: <unk>"
     assert model.notices[1] == "1 pronunciations that cannot be cut into graphones are left out: W"
     assert model.notices[0] in caplog.text
+    assert model.case == "upper"  # of what is learnt from
     assert model.letters == ["A", "O", "T", "W"] and model.phones == ["AE", "T", "UW"]
 
 
@@ -314,7 +316,7 @@ def test_damaged_models(tmp_path, damage, error):
         G2P.load(tmp_path)
 
 
-def test_command(tmp_path, capsys):
+def test_command(tmp_path, capsys, monkeypatch):
     ENGLISH.save(tmp_path / "lexicon.txt")
     model = str(tmp_path / "g2p")
     assert main(["g2p", "train", str(tmp_path / "lexicon.txt"), model, "--order", "3"]) == 0
@@ -325,8 +327,14 @@ def test_command(tmp_path, capsys):
     (tmp_path / "new.txt").write_text(capsys.readouterr().out)
     found = Lexicon.from_file(tmp_path / "new.txt").pronunciations("sick")
     assert len(found) == 3 and sum(item.prob for item in found) == pytest.approx(1.0, abs=1e-5)
-    assert main(["g2p", "apply", model, "sick!"]) == 1
-    assert "'!' (U+0021)" in capsys.readouterr().err
+    assert main(["g2p", "apply", model, "sick!", "kat"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "kat K AE T\n" and "'!' (U+0021)" in captured.err
+    assert main(["g2p", "apply", str(tmp_path / "none"), "kat"]) == 1
+    assert "no such file" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO("kat\nsick!\n"))
+    assert main(["g2p", "apply", model, "-", "--skip-unknown"]) == 0
+    assert capsys.readouterr().out == "kat K AE T\nsick! S IH K\n"
 
 
 def test_benchmark_reads_cmudict_and_splits_by_word(tmp_path, capsys):
