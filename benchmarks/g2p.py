@@ -6,9 +6,16 @@ Every tenth word (of a seeded shuffle) is held out with all its pronunciations. 
 pronunciation is one of the lexicon's (WER); phone errors are counted against the nearest of them, per phone of that
 one (PER). LEXICON is any that Lexicon reads; CMUdict's own file too (`cmudict.dict`: comments after #).
 --strip-stress takes the digits from the phones' ends: AH0 becomes AH. Words that cannot be spelled with the letters
-of the training words count as wrong, with all their phones as errors.
+of the training words count as wrong, with all their phones as errors. Seconds are of one core (CPU time).
 Published, on other splits of CMUdict without stress: 24.5 % WER, 5.9 % PER (Bisani and Ney 2008, 9-gram with EM of the
 whole model); Phonetisaurus 24 to 25 % WER (Novak et al. 2016, 8-gram).
+
+Measured on CMUdict as the package cmudict 1.1.3 has it, --strip-stress, seed 0, 12,606 words held out:
+
+    order   WER %   PER %    n-grams
+        4   30.37    7.42     215388
+        6   26.34    6.47     792668
+        8   25.99    6.36    1339307
 """
 
 from __future__ import annotations
@@ -87,11 +94,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     print(f"{len(train)} words to train on, {len(words)} of {len(held)} held out are scored")
     print(f"{'order':>5} {'WER %':>7} {'PER %':>7} {'n-grams':>9} {'train s':>8} {'words/s':>8} {'peak MB':>8}")
     for order in options.orders:
-        begin = time.perf_counter()
+        begin = time.process_time()
         model = G2P.train(train, order=order)
-        trained = time.perf_counter()
+        trained = time.process_time()
         wer, per = measure(model, held, words, options.beam, options.active)
-        seconds = time.perf_counter() - trained
+        seconds = time.process_time() - trained
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"{order:5} {wer:7.2f} {per:7.2f} {len(model.model.arrays['token']) - 1:9} {trained - begin:8.1f} "
