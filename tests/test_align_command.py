@@ -14,7 +14,8 @@ import soundfile
 
 from hybrid.align import engine
 from hybrid.align.ctm import read_ctm
-from hybrid.align.run import Options, run_align
+from hybrid.align.run import run_align
+from hybrid.align.summary import Options
 from hybrid.cli import main
 from hybrid.io import read_json, read_jsonl
 from hybrid.parallel import SerialExecutor

@@ -14,9 +14,11 @@ kappa (0.1, the usual scale of GMMs) stands for that. The score of the word and 
     r = L_word - L_loop,    confidence = 1 / (1 + exp(-(SLOPE r + OFFSET))),
 
 with SLOPE 1 the posterior of the word against anything, the prior odds in exp(OFFSET). SLOPE and OFFSET are a logistic
-regression on AN4 with words exchanged at random, at prior odds of 49 right words to a wrong one: what makes a share of
-p of the words with confidence p right. Scores divided by the word's phones or frames tell wrong words from right ones
-no better (benchmarks/confidence.py measures both).
+regression on AN4 with words exchanged at random, at prior odds of 49 right words to a wrong one, so that about a share
+p of the words with confidence p is right. (Scores are clipped at -15 for it: some right words, said unlike their
+pronunciations, score as low as any wrong one, and would flatten the slope for all others. Of words with a confidence
+near 0, more than that are right.) Scores divided by the word's phones or frames tell wrong words from right ones no
+better (benchmarks/confidence.py measures them).
 
 The naive form does word after word, state after state. Here all words of an utterance go through the frames together:
 the loop's step is a matrix product of [words, K] with [K, K] after the largest A of each word is taken off (every state
@@ -35,7 +37,7 @@ import numpy as np
 from hybrid.align.loop import MINUS_INFINITY, PhoneLoop
 
 KAPPA = 0.1
-SLOPE, OFFSET = 0.23, 4.7
+SLOPE, OFFSET = 0.46, 5.0
 WORST = -1000.0  # the score of a word that does not fit its frames
 
 

@@ -6,14 +6,10 @@ paths by the chunk), each under a fingerprint of what it depends on: after a kil
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
-from collections import Counter
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -25,65 +21,18 @@ from hybrid.align.assemble import Aligned, assemble_all
 from hybrid.align.dictionary import Vocabulary, make_lang, pronounce_missing, read_lexicon
 from hybrid.align.inputs import Corpus, read_corpus
 from hybrid.align.loop import LoopCounts, PhoneLoop
-from hybrid.align.outputs import FORMATS, check_formats, write_outputs
+from hybrid.align.outputs import write_outputs
 from hybrid.align.result import AlignedUtterance
-from hybrid.align.suspicious import Suspicion, rank, write_suspicious
+from hybrid.align.resume import fresh, key_of
+from hybrid.align.summary import Options, Result, write_summary
+from hybrid.align.suspicious import rank, write_suspicious
 from hybrid.align.words import Normaliser
 from hybrid.config import Config
-from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.gmm.align import AlignOptions
-from hybrid.io import Problems, disk_errors, load_tensors, read_json, save_tensors, write_json, write_jsonl, write_text
+from hybrid.io import Problems, disk_errors, load_tensors, save_tensors, write_jsonl, write_text
 from hybrid.parallel import wait_for_workers
 from hybrid.run import Run
 from lexicon.lang import Lang
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says; `oov` is "leave" or "spn"."""
-
-    corpus: Path
-    lexicon: Path
-    out: Path
-    model: Optional[Path] = None
-    formats: Sequence[str] = FORMATS
-    speaker_characters: int = 0
-    g2p: bool = False
-    g2p_model: Optional[Path] = None
-    oov: str = "leave"
-    max_problems: float = 0.5
-    beam: float = 10.0
-    retry_beam: float = 40.0
-    seed: int = 0
-    jobs: int = 0
-
-    def check(self) -> None:
-        """Raises ConfigError for what cannot be meant."""
-        check_formats(self.formats)
-        if not 0 <= self.max_problems <= 1:
-            raise ConfigError(f"--max-problems {self.max_problems:g}", remedy="give a share from 0 to 1")
-        if self.oov not in ("leave", "spn"):
-            raise ConfigError(f"--oov {self.oov}", remedy="use leave or spn")
-        if self.out.exists() and not self.out.is_dir():
-            raise ConfigError("OUT is a file", file=self.out, remedy="give a folder, or a name that is not there yet")
-        if self.corpus.is_dir() and self.corpus.resolve() in (self.out.resolve(), *self.out.resolve().parents):
-            raise ConfigError(
-                "OUT lies in CORPUS: its TextGrids would be taken for transcripts",
-                file=self.out,
-                remedy="give a folder beside the corpus",
-            )
-
-
-@dataclass
-class Result:
-    """`left` are the utterances that are not aligned, `suspicions` all others, ranked."""
-
-    total: int
-    utterances: List[AlignedUtterance] = field(default_factory=list)
-    left: Dict[str, str] = field(default_factory=dict)
-    suspicions: List[Suspicion] = field(default_factory=list)
-    written: List[str] = field(default_factory=list)
-    too_many: bool = False
 
 
 def run_align(options: Options) -> Result:
@@ -119,7 +68,7 @@ def run_align(options: Options) -> Result:
     ]
     write_jsonl(problems.path, [*({**row, "level": "error"} for row in problems.rows), *warnings])
     result.too_many = not utterances or len(result.left) > options.max_problems * result.total
-    _summary(options, run, result, time.monotonic() - began)
+    write_summary(options, run, result, time.monotonic() - began)
     with disk_errors(out):
         shutil.rmtree(out / "work", ignore_errors=True)
     return result
@@ -187,10 +136,10 @@ def _align(
     if not corpus.cuts:
         return []
     lines = {cut.id: words[cut.id] for cut in corpus.cuts}
-    key = _key(options, lines, speech, lang, about)
+    key = key_of(options, lines, speech, lang, about)
     home = options.out / "model"
     if model is None:
-        _fresh(home, key)
+        fresh(home, key)
         lang.save(home / "lang")
         model = engines.train(
             lang, speech, lines, home, options=settings, seed=options.seed, executor=executor, log=run.log,
@@ -198,9 +147,9 @@ def _align(
         )
     engine = engines.Engine(model, lang, about, settings)
     paths = _paths(options, run, engine, speech, lines, key, executor)
-    for row in paths.values():
-        if row.tids is None:
-            corpus.leave(row.id, row.reason, _file(next(cut for cut in corpus.cuts if cut.id == row.id)))
+    for cut in corpus.cuts:
+        if paths[cut.id].tids is None:
+            corpus.leave(cut.id, paths[cut.id].reason, _file(cut))
     _keep(corpus)
     if not corpus.cuts:
         return []
@@ -266,7 +215,7 @@ def _paths(
 ) -> Dict[str, engines.BestPath]:
     """The best path of each utterance; chunks that an earlier run of the same key has left are read."""
     folder = options.out / "work" / "paths"
-    _fresh(folder, key)
+    fresh(folder, key)
     ids = sorted(words)
     chunks = [ids[begin : begin + engines.CHUNK] for begin in range(0, len(ids), engines.CHUNK)]
     files = [folder / f"{number:06d}.safetensors" for number in range(len(chunks))]
@@ -284,78 +233,3 @@ def _paths(
             for identifier, loglike, reason in json.loads(stream.metadata()["rows"]):
                 paths[identifier] = engines.BestPath(identifier, tensors.get(identifier), loglike, reason)
     return paths
-
-
-def _key(
-    options: Options, words: Mapping[str, Sequence[str]], speech: engines.Speech, lang: Lang, about: Mapping[str, Any]
-) -> str:
-    """What training and paths depend on: words, lexicon, features, model, beams, seed, and the format of both."""
-    model = None
-    if options.model is not None:
-        folder = engines.find_model(options.model)[0]
-        model = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    parts = [
-        1, model, options.beam, options.retry_beam, options.seed, about,
-        [[name, words[name], speech.speakers[name], float(speech.features[name].sum())] for name in sorted(words)],
-        [[word, *item] for word, item in lang.lexicon], lang.silence_phones, lang.oov, lang.position_dependent,
-    ]
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode("utf-8")).hexdigest()
-
-
-def _fresh(folder: Path, key: str) -> None:
-    """Keeps what a run of the same key has left in the folder; deletes what another has."""
-    mark = folder / "key.json"
-    if folder.exists():
-        try:
-            if read_json(mark) == key:
-                return
-        except DataError:
-            if any(folder.iterdir()):
-                raise ModelError(
-                    "the folder is not one that hybrid align has made", file=folder, remedy="give another OUT"
-                ) from None
-        with disk_errors(folder):
-            shutil.rmtree(folder)
-    write_json(mark, key)
-
-
-# ------------------------------------------------------------------ summary
-
-
-def _summary(options: Options, run: Run, result: Result, seconds: float) -> None:
-    words = sum(len(one.words) for one in result.utterances)
-    speech = sum(one.end - one.start for one in result.utterances)
-    reasons = Counter(reason.split(":")[0].split(" (")[0] for reason in result.left.values())
-    suspicious = [row for row in result.suspicions if row.suspicious]
-    if suspicious:
-        run.log(f"{len(suspicious)} suspicious transcripts; the worst:")
-        for row in suspicious[:10]:
-            run.log(f"  {row.score:5.1f}  {row.id}: {'; '.join(row.reasons)[:160]}")
-    for reason, count in reasons.most_common(10):
-        run.log(f"  not aligned, {count}: {reason}")
-    run.log(
-        f"{len(result.utterances)} of {result.total} utterances aligned ({words} words, {speech / 60:.1f} min), "
-        f"{len(result.left)} not (problems.jsonl), {len(suspicious)} suspicious (suspicious.tsv); "
-        f"{', '.join(result.written)} in {options.out}, {seconds:.0f} s"
-    )
-    write_json(
-        options.out / "summary.json",
-        {
-            "utterances": result.total,
-            "aligned": len(result.utterances),
-            "not_aligned": len(result.left),
-            "reasons": dict(reasons.most_common()),
-            "suspicious": len(suspicious),
-            "words": words,
-            "speech_seconds": round(speech, 3),
-            "seconds": round(seconds, 1),
-            "written": result.written,
-            "settings": {name: str(value) for name, value in asdict(options).items() if name not in _PLACES},
-        },
-    )
-    if result.too_many:
-        share = len(result.left) / max(result.total, 1)
-        run.log(f"{100 * share:.0f} % are not aligned, above --max-problems {options.max_problems:g}: exit code 1")
-
-
-_PLACES = ("corpus", "lexicon", "out", "model", "g2p_model")

@@ -3,7 +3,7 @@
 Five things are looked at, each in units of its own limit (1 is the limit):
 
     likelihood     log-likelihood a frame below the speaker's median (the corpus's, where a speaker has few utterances)
-    confidence     share of words with a confidence under LOW
+    confidence     the number of wrong words to be expected, the sum of 1 - confidence over the words
     rate           phones a second of speech, above or below the median
     pause          the longest silence between two words
     long phone     the longest phone of a word
@@ -25,7 +25,8 @@ from hybrid.io import PathLike, write_text
 
 LOW = 0.5  # confidence under which a word is doubted
 Z_LIMIT = 4.0  # of a normal distribution, one value in 16,000 lies beyond
-SHARE_LIMIT = 0.25  # of doubted words; one at least
+WRONG_LIMIT = 0.5  # wrong words expected: one doubted word is enough
+WRONG_SHARE = 0.05  # or so much of the words, in a long utterance
 PAUSE_LIMIT = 2.0  # s of silence between two words
 PHONE_LIMIT = 0.8  # s of one phone: words that are said and not written end up in one
 FEW = 5  # utterances of a speaker below which the corpus's median stands for his
@@ -99,12 +100,13 @@ def _rate(one: AlignedUtterance) -> float:
 
 
 def _doubted(one: AlignedUtterance) -> Tuple[float, str]:
-    doubted = [word for word in one.words if word.confidence is not None and word.confidence < LOW]
-    named = ", ".join(f"{word.word} ({word.confidence:.2f}) at {word.start:.2f} s" for word in doubted[:5])
-    return (
-        len(doubted) / max(len(one.words), 1) / SHARE_LIMIT,
-        f"{len(doubted)} of {len(one.words)} words doubted: {named}",
-    )
+    sure = [(word.confidence, word) for word in one.words if word.confidence is not None]
+    expected = sum(1.0 - confidence for confidence, _ in sure)
+    lowest = sorted(sure, key=lambda pair: pair[0])
+    shown = lowest[:1] + [pair for pair in lowest[1:5] if pair[0] < LOW]
+    named = ", ".join(f"{word.word} ({confidence:.2f}) at {word.start:.2f} s" for confidence, word in shown)
+    count = sum(confidence < LOW for confidence, _ in sure)
+    return expected / max(WRONG_LIMIT, WRONG_SHARE * len(sure)), f"{count} of {len(sure)} words doubted: {named}"
 
 
 def _pause(one: AlignedUtterance) -> Tuple[float, str]:
