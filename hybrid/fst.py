@@ -16,9 +16,10 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Union
+from typing import Iterator, Union
 
 import kaldifst
 import numpy as np
@@ -98,8 +99,7 @@ def to_bytes(fst: kaldifst.StdVectorFst) -> bytes:
 
 def from_bytes(data: bytes) -> kaldifst.StdVectorFst:
     """The graph that `to_bytes` wrote. Raises GraphError for other bytes."""
-    with tempfile.TemporaryDirectory(prefix="hybrid-fst-") as folder:
-        path = Path(folder) / "fst"
+    with _scratch() as path:
         with disk_errors(path):
             path.write_bytes(data)
         fst = kaldifst.StdVectorFst.read(str(path))
@@ -109,11 +109,22 @@ def from_bytes(data: bytes) -> kaldifst.StdVectorFst:
 
 
 def _written(fst: Graph) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="hybrid-fst-") as folder:
-        path = Path(folder) / "fst"
+    with _scratch() as path:
         if not fst.write(str(path)):
             raise DiskError("cannot write a graph", file=path, remedy="free some space there, or set TMPDIR")
         return path.read_bytes()
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A file of this process alone. kaldifst reads and writes files only, and a folder for each graph costs more."""
+    with disk_errors(tempfile.gettempdir()):
+        handle, name = tempfile.mkstemp(prefix="hybrid-fst-")
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        os.unlink(name)
 
 
 def from_arrays(arrays: FstArrays) -> kaldifst.StdVectorFst:

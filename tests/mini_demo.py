@@ -13,11 +13,13 @@ SETTINGS = [
     "prepare.dev_minutes=0.2",
     "prepare.test_minutes=0.2",
     "augment.train_rooms=2",
-    "gmm.mono_passes=5",
-    "gmm.mono_gaussians=100",
-    "gmm.tri_passes=4",
-    "gmm.tri_leaves=60",
-    "gmm.tri_gaussians=120",
+    "gmm.mono.passes=5",
+    "gmm.mono.gaussians=100",
+    *(
+        f"gmm.{system}.{setting}"
+        for system in ("tri1", "tri2", "tri3")
+        for setting in ("passes=4", "leaves=60", "gaussians=120")
+    ),
     "senones.leaves=40",
     "senones.min_count=5",
     "model.hidden=24",

@@ -17,6 +17,7 @@ from hybrid.align.ctm import read_ctm
 from hybrid.align.run import run_align
 from hybrid.align.summary import Options
 from hybrid.cli import main
+from hybrid.gmm import chunks
 from hybrid.io import read_json, read_jsonl
 from hybrid.parallel import SerialExecutor
 from hybrid.run import Run
@@ -97,7 +98,7 @@ def test_everything_left_out_is_named_with_its_reason(aligned):
     assert {name: rows[f"s0/{name}"][:26] for name in ("oov", "none", "short", "silent", "broken")} == {
         "oov": "not in the lexicon: DADA",
         "none": "no word in the transcript ",
-        "short": "the audio is too short for",
+        "short": "too short for its words: 8",
         "silent": "no signal: every sample ha",
         "broken": "not an audio file that lib",
     }
@@ -178,26 +179,28 @@ def test_a_wrong_transcript_is_found(corpus, aligned):
 
 
 def test_resumes_after_a_kill(corpus, aligned, monkeypatch, tmp_path):
-    """Killed while aligning: of 9 chunks of 4, three are on disk and are not aligned again."""
+    """Killed while aligning: the chunks that are on disk by then are not aligned again."""
     executor = SerialExecutor()
     executor._max_workers = 1  # type: ignore[attr-defined]  # four chunks under way
     monkeypatch.setattr(Run, "executor", lambda self: executor)
-    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(engine, "CHUNK_FRAMES", 500)
     options = Options(corpus[0], corpus[0].parent / "lexicon.txt", tmp_path / "out", model=aligned, formats=["json"])
-    chunks = []
+    calls = []
 
-    def align_chunk(job, real=engine._align_chunk):
-        chunks.append(len(job[1]))
-        if len(chunks) == 7:
+    def align_chunk(*arguments, real=chunks.align_chunk):
+        calls.append(len(arguments[1]))
+        if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(job)
+        return real(*arguments)
 
-    monkeypatch.setattr(engine, "_align_chunk", align_chunk)
+    monkeypatch.setattr(chunks, "align_chunk", align_chunk)
     with pytest.raises(KeyboardInterrupt):
         run_align(options)
     assert (tmp_path / "out/problems.jsonl").exists()
     result = run_align(options)
-    assert len(result.utterances) == 32 and len(chunks) == 7 + 6
+    assert len(result.utterances) == 32
+    first = sum(calls[:3])
+    assert sum(calls[3:]) == calls[3] + 33 - first  # one is too short: it is in a chunk, and has no path
     expected = {row["id"]: row["words"] for row in read_jsonl(aligned / "alignment.jsonl")}
     for row in read_jsonl(tmp_path / "out/alignment.jsonl"):
         assert [word["word"] for word in row["words"]] == [word["word"] for word in expected[row["id"]]]

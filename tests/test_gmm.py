@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from gmm_tools import random_gmms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -14,17 +15,9 @@ from scipy.stats import norm
 
 from hybrid.errors import ModelError
 from hybrid.gmm.diag import DiagGmms
-from hybrid.gmm.estimate import GmmStats, accumulate, mix_up, split_targets, update
+from hybrid.gmm.estimate import GmmStats, accumulate, by_pdf, mix_up, split_targets, update
 
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def random_gmms(rng, num_pdfs=4, dim=3, most=4):
-    sizes = rng.integers(1, most + 1, num_pdfs)
-    offsets = np.r_[0, np.cumsum(sizes)]
-    weights = np.concatenate([rng.dirichlet(np.full(size, 3.0)) for size in sizes])
-    count = offsets[-1]
-    return DiagGmms(weights, rng.normal(size=(count, dim)), rng.uniform(0.3, 2.0, (count, dim)), offsets)
 
 
 def random_data(rng, gmms, frames=200):
@@ -179,6 +172,37 @@ def test_statistics_one_by_one(seed):
     assert stats.loglike == pytest.approx(loglike, rel=1e-5)
     assert stats.frames == 60
     np.testing.assert_allclose(stats.occupancy(gmms), np.bincount(pdfs, minlength=gmms.num_pdfs), rtol=1e-5)
+
+
+def test_sums_over_other_features_have_the_posteriors_of_these():
+    """The speaker-independent mixtures of an adapted system: gmm-acc-stats-twofeats."""
+    rng = np.random.default_rng(0)
+    gmms = random_gmms(rng)
+    features, pdfs = random_data(rng, gmms, 60)
+    others = (2 * features + 1).astype(np.float32)
+    one, two = GmmStats.zeros(gmms), GmmStats.zeros(gmms)
+    accumulate(gmms, features, pdfs, one)
+    accumulate(gmms, features, pdfs, two, others=others)
+    np.testing.assert_array_equal(two.counts, one.counts)
+    assert (two.loglike, two.frames) == (one.loglike, one.frames)
+    np.testing.assert_allclose(two.first, 2 * one.first + one.counts[:, None], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        two.second, 4 * one.second + 4 * one.first + one.counts[:, None], rtol=1e-4, atol=1e-3
+    )
+
+
+@settings(max_examples=10, deadline=None)
+@given(SEEDS)
+def test_frames_of_one_pdf_stand_together_once(seed):
+    rng = np.random.default_rng(seed)
+    gmms = random_gmms(rng)
+    pdfs = rng.integers(0, gmms.num_pdfs, rng.integers(0, 30))
+    parts = list(by_pdf(gmms, pdfs))
+    assert sorted(np.concatenate([frames for _, frames in parts]).tolist() if parts else []) == list(range(len(pdfs)))
+    for rows, frames in parts:
+        (pdf,) = set(pdfs[frames].tolist())
+        assert (rows.start, rows.stop) == tuple(gmms.offsets[pdf : pdf + 2])
+        assert np.all(np.diff(frames) > 0)
 
 
 def test_statistics_add_up_over_parts():
@@ -339,6 +363,18 @@ def test_a_pdf_keeps_its_heaviest_gaussian_as_it_is_where_all_have_too_few_frame
     assert new.weights.tolist() == [1.0]
     assert new.means.tolist() == gmms.means[heaviest : heaviest + 1].tolist()
     assert new.variances.tolist() == gmms.variances[heaviest : heaviest + 1].tolist()
+
+
+def test_gaussians_can_all_be_kept_those_with_few_frames_as_they_are():
+    gmms = DiagGmms(
+        np.array([0.5, 0.5, 0.6, 0.4]), np.arange(4.0)[:, None], np.full((4, 1), 7.0), np.array([0, 2, 4])
+    )
+    stats = _stats([90, 10, 0, 0], [[180], [55], [0], [0]], [[720], [400], [0], [0]])
+    new = update(gmms, stats, min_count=10.0, remove=False)
+    assert new.offsets.tolist() == gmms.offsets.tolist()
+    np.testing.assert_allclose(new.weights, [0.9, 0.1, 0.6, 0.4])
+    np.testing.assert_allclose(new.means[:, 0], [2, 1, 2, 3])
+    np.testing.assert_allclose(new.variances[:, 0], [4, 7, 7, 7])
 
 
 def _library(gmms):

@@ -28,7 +28,7 @@ from hybrid.pipeline.sets import read_cuts
 pytestmark = pytest.mark.slow
 
 STAGES = "prepare augment lang lm features gmm senones ce lfmmi graph decode score report".split()
-SYSTEMS = "mono tri1 ce lfmmi".split()
+SYSTEMS = "mono tri1 tri2 tri3_si tri3 ce lfmmi".split()
 CONDITIONS = "clean noisy rerecorded".split()
 # DESIGN.md, Contracts: spelled out here, so that a change of the contract is seen.
 FIELDS = {
@@ -139,7 +139,7 @@ def test_an_independent_scorer_finds_the_same_errors(exp: Path) -> None:
         assert {kind: row[kind] for kind in total} == total
         assert sum(map(len, refs.values())) == row["words"]
         scored += 1
-    assert scored == 36 and heard > 100
+    assert scored == 63 and heard > 100
 
 
 def test_a_second_run_finds_all_up_to_date_and_changes_no_file(exp: Path) -> None:
@@ -193,15 +193,16 @@ def test_the_report_is_one_file_that_needs_no_other(exp: Path) -> None:
 def test_model_folders_load_and_compute(exp: Path) -> None:
     import torch
 
-    from hybrid.gmm.train import GmmModel
+    from hybrid.gmm.model import GmmModel
     from hybrid.hmm.senones import Senones
     from hybrid.nnet.model_io import load_model
     from hybrid.train.priors import load_priors
 
-    for system in ("mono", "tri1"):
+    for system, dim in (("mono", 39), ("tri1", 39), ("tri2", 40), ("tri3", 40)):
         model = GmmModel.load(exp / "gmm" / system)
-        loglikes = model.loglikes(np.zeros((4, 39), np.float32))
-        assert loglikes.shape == (4, model.senones.num_pdfs) and np.isfinite(loglikes).all()
+        assert model.adapted == (system == "tri3")
+        loglikes = model.loglikes(model.front.apply(np.zeros((4, 13), np.float32), [4]))
+        assert model.front.dim == dim and loglikes.shape == (4, model.senones.num_pdfs) and np.isfinite(loglikes).all()
     for system in ("ce", "lfmmi"):
         folder = exp / system / "model"
         network, about = load_model(folder)
@@ -266,13 +267,13 @@ def test_kills_of_the_whole_group_change_no_error_rate(exp: Path, tmp_path: Path
     (again / "results.json").unlink()
     first = kill_at(demo(again), rf"^stage \d+ {draw.choice(['senones', 'ce', 'lfmmi'])}:", draw.uniform(0.2, 2.0))
     assert done(first)["senones"] and "graph" not in done(first)
-    line = rf"^  (tri1|ce) {draw.choice(CONDITIONS)}: .*on test,"
+    line = rf"^  (tri1|tri3|ce) {draw.choice(CONDITIONS)}: .*on test,"
     second = kill_at(demo(again, stop="score"), line, draw.uniform(0, 0.5))
     assert done(second)["decode"] and "score" not in done(second)
     last = finish(demo(again, stop="score"))
     assert "stage 10 decode: goes on where it was stopped" in last
     assert done(last) == {name: name in ("decode", "score") for name in STAGES[:12]}
-    assert len(error_rates(exp)) == 36
+    assert len(error_rates(exp)) == 63
     assert error_rates(again) == error_rates(exp)
     timeless = [
         [{key: row[key] for key in FIELDS - {"seconds", "commit"}} for row in read_json(folder / "results.json")]
@@ -317,8 +318,10 @@ def some_an4(shared_data: Path, tmp_path: Path) -> Path:
 def test_a_little_of_an4_to_its_gmms(some_an4: Path, tmp_path: Path) -> None:
     exp = tmp_path / "exp"
     settings = [
-        "run.jobs=1", "prepare.dev_speakers=1", "augment.speeds=[1.1]", "augment.noisy_copies=0", "gmm.mono_passes=8",
-        "gmm.mono_gaussians=150", "gmm.tri_passes=5", "gmm.tri_leaves=150", "gmm.tri_gaussians=250",
+        "run.jobs=1", "prepare.dev_speakers=1", "augment.speeds=[1.1]", "augment.noisy_copies=0", "gmm.mono.passes=8",
+        "gmm.mono.gaussians=150",
+        *(f"gmm.{system}.{setting}" for system in ("tri1", "tri2", "tri3")
+          for setting in ("passes=5", "leaves=150", "gaussians=250")),
     ]  # fmt: skip
     run = ["-m", "recipes.an4", "--data", str(some_an4), "--stop-stage", "gmm", "--set", *settings]
     printed = finish(command(run, exp))
@@ -333,9 +336,9 @@ def test_a_little_of_an4_to_its_gmms(some_an4: Path, tmp_path: Path) -> None:
         assert row.duration == pytest.approx(row.num_samples / 16000) and row.id.endswith("_sp1.1")
     fast = sum(cut.duration for cut in read_cuts(exp / "augment" / "train_sp1.1.jsonl.gz"))
     assert fast == pytest.approx(sum(cut.duration for cut in cuts["train"]) / 1.1, rel=1e-3)
-    for system in ("mono", "tri1"):
+    for system in ("mono", "tri1", "tri2", "tri3"):
         passes = read_jsonl(exp / "gmm" / system / "passes.jsonl")
-        assert len(passes) == {"mono": 8, "tri1": 5}[system]
+        assert len(passes) == (8 if system == "mono" else 5)
         likelihoods = [row["loglike_per_frame"] for row in passes]
         assert likelihoods[-1] > likelihoods[0] + 0.5, likelihoods
     assert (exp / "gmm" / "problems.jsonl").read_text() == ""

@@ -31,8 +31,10 @@ from hybrid.run import Run
 
 VICTIM = "an1-fash-b"
 SETTINGS = [
-    "run.jobs=1", "prepare.dev_speakers=1", "augment.speeds=[]", "augment.noisy_copies=0", "gmm.mono_passes=3",
-    "gmm.mono_gaussians=30", "gmm.tri_passes=2", "gmm.tri_leaves=30", "gmm.tri_gaussians=30",
+    "run.jobs=1", "prepare.dev_speakers=1", "augment.speeds=[]", "augment.noisy_copies=0", "gmm.mono.passes=3",
+    "gmm.mono.gaussians=30", "gmm.splice=1", "gmm.lda_dim=8",  # LDA needs more frames than dimensions
+    *(f"gmm.{system}.{setting}" for system in ("tri1", "tri2", "tri3")
+      for setting in ("passes=2", "leaves=30", "gaussians=30")),
 ]  # fmt: skip
 WORDS = "YES GO RUBOUT HELP A B C STOP ENTER NINE".split()
 UNIGRAMS = "".join(f"-1.1 {word}\n" for word in WORDS)
@@ -356,8 +358,13 @@ def test_sets_that_scales_cannot_be_chosen_on(names) -> None:
 def test_systems_that_cannot_be_decoded(names) -> None:
     from hybrid.pipeline.decoding import chosen_systems
 
-    assert chosen_systems({"systems": ["lfmmi", "mono"]}) == ["mono", "lfmmi"]
-    with pytest.raises(ConfigError, match="decode.systems is .*Remedy: some or all of mono, tri1, ce, lfmmi"):
+    def chosen(*some: str) -> list:
+        return [system.name for system in chosen_systems({"systems": list(some)})]
+
+    assert chosen("lfmmi", "mono") == ["mono", "lfmmi"]
+    assert chosen("tri3") == ["tri3_si", "tri3"]  # the second pass starts from the first
+    known = "mono, tri1, tri2, tri3_si, tri3, ce, lfmmi"
+    with pytest.raises(ConfigError, match=f"decode.systems is .*Remedy: some or all of {known}"):
         chosen_systems({"systems": names})
 
 
@@ -409,7 +416,7 @@ def test_a_real_full_disk_under_the_workers(data: Path, tmp_path: Path, go: Go) 
         assert code == 0 and "augment" in stopped and len(stopped) >= 2, stopped
         exp = tmp_path / "exp"
         assert go(data, "gmm", exp=exp)[0] == 0
-        for system in ("mono", "tri1"):
+        for system in ("mono", "tri1", "tri2", "tri3"):
             passes = [read_jsonl(e / "gmm" / system / "passes.jsonl") for e in (disk / "exp", exp)]
             assert passes[0] == passes[1]
         flacs = [made(e, ["augment"]) for e in (disk / "exp", exp)]
@@ -423,7 +430,7 @@ def test_a_real_full_disk_under_the_workers(data: Path, tmp_path: Path, go: Go) 
 
 @pytest.mark.parametrize("arguments, code, what", [  # one start of Python each
     (["--data", "nowhere"], 1, "hybrid: no such folder (file: nowhere). Remedy: get an4_sphere.tar.gz"),
-    (["--set", "gmm.mono_pases=3"], 2, "hybrid: no setting gmm.mono_pases"),
+    (["--set", "gmm.mono.pases=3"], 2, "hybrid: no setting gmm.mono.pases"),
 ])  # fmt: skip
 def test_exit_codes_and_one_line_on_stderr(tmp_path: Path, arguments, code: int, what: str) -> None:
     done = subprocess.run(

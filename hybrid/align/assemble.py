@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Executor
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from hybrid.align.confidence import KAPPA, Spoken, confidences
-from hybrid.align.engine import CHUNK, FRAME_SHIFT, Engine
+from hybrid.align.engine import FRAME_SHIFT, Engine
 from hybrid.align.loop import PhoneLoop
 from hybrid.align.result import AlignedUtterance, PhoneTime, StateTime, WordTime
 from hybrid.errors import DataError
@@ -20,10 +20,10 @@ from lexicon.lang import Lang
 from lexicon.segment import WordSegment, word_segments
 
 
-class Aligned(NamedTuple):
-    """What is known of an utterance once it is aligned: words, sources of their pronunciations, features, tids."""
+class Known(NamedTuple):
+    """What is known of an utterance beside its path: its place in the recording, its words and where their
+    pronunciations are from."""
 
-    id: str
     recording: str
     channel: int
     speaker: str
@@ -31,63 +31,66 @@ class Aligned(NamedTuple):
     end: float
     words: Sequence[str]
     sources: Sequence[str]
+
+
+class Found(NamedTuple):
+    """features [T, D] as the engine's mixtures take them, transition ids [T], score a frame."""
+
     features: np.ndarray
     tids: np.ndarray
     loglike: float
 
 
 def assemble_all(
-    engine: Engine, loop: PhoneLoop, utterances: Iterable[Aligned], executor: Optional[Executor] = None
-) -> Iterable[List[Any]]:
-    """An AlignedUtterance, or (id, reason), for each; in lists of CHUNK, in their order."""
+    engine: Engine, loop: PhoneLoop, known: Mapping[str, Known], executor: Optional[Executor] = None
+) -> Iterator[List[Any]]:
+    """For each chunk an AlignedUtterance, or (id, reason), for each of its utterances in `known` that has a path."""
 
-    def jobs() -> Iterable[Tuple[Engine, PhoneLoop, List[Aligned]]]:
-        chunk: List[Aligned] = []
-        for one in utterances:
-            chunk.append(one)
-            if len(chunk) == CHUNK:
-                yield engine, loop, chunk
-                chunk = []
-        if chunk:
-            yield engine, loop, chunk
+    def jobs() -> Iterator[Tuple[Engine, PhoneLoop, int, Dict[str, Known]]]:
+        for index in range(engine.num_chunks):
+            ids = engine.data.store.about(index)["ids"]
+            yield engine, loop, index, {i: known[i] for i in ids if i in known}
 
     return map(_assemble_chunk, jobs()) if executor is None else ordered_map(executor, _assemble_chunk, jobs())
 
 
-def _assemble_chunk(job: Tuple[Engine, PhoneLoop, List[Aligned]]) -> List[Any]:
-    engine, loop, utterances = job
+def _assemble_chunk(job: Tuple[Engine, PhoneLoop, int, Dict[str, Known]]) -> List[Any]:
+    engine, loop, index, known = job
     rows: List[Any] = []
-    for one in utterances:
+    for identifier, features, tids, loglike in engine.chunk(index):
+        if tids is None or identifier not in known:
+            continue
         try:
-            rows.append(assemble(engine, loop, one))
+            rows.append(assemble(engine, loop, identifier, known[identifier], Found(features, tids, loglike)))
         except DataError as error:
-            rows.append((one.id, error.what))
+            rows.append((identifier, error.what))
     return rows
 
 
-def assemble(engine: Engine, loop: PhoneLoop, one: Aligned) -> AlignedUtterance:
+def assemble(engine: Engine, loop: PhoneLoop, identifier: str, one: Known, found: Found) -> AlignedUtterance:
     """Raises DataError where the phones of the alignment do not spell its words."""
     lang, senones = engine.lang, engine.senones
-    phones, durations = phone_segments(one.tids, senones)
-    segments = word_segments(phones, durations, lang.word_ids(" ".join(one.words), one.id), lang, utterance=one.id)
+    phones, durations = phone_segments(found.tids, senones)
+    ids = lang.word_ids(" ".join(one.words), identifier)
+    segments = word_segments(phones, durations, ids, lang, utterance=identifier)
     spoken = [spoken_word(segment, lang, loop) for segment in segments]
-    sure = confidences(loop, engine.loglikes(one.features), spoken, KAPPA)
-    clock = _Clock(one.start, one.end, len(one.tids))
+    sure = confidences(loop, engine.loglikes(found.features), spoken, KAPPA)
+    clock = _Clock(one.start, one.end, len(found.tids))
     words = [
         WordTime(word, clock(segment.start), clock(segment.start + segment.frames), float(confidence), source)
         for word, segment, confidence, source in zip(one.words, segments, sure, one.sources, strict=True)
     ]
     return AlignedUtterance(
-        id=one.id,
+        id=identifier,
         recording=one.recording,
         channel=one.channel,
         speaker=one.speaker,
         text=" ".join(one.words),
         start=round(one.start, 6),
         end=round(one.end, 6),
-        loglike=one.loglike,
+        loglike=found.loglike,
         words=words,
-        phones=_phones(one.tids, phones, durations, segments, lang, senones, clock),
+        phones=_phones(found.tids, phones, durations, segments, lang, senones, clock),
     )
 
 

@@ -9,115 +9,66 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from lhotse import CutSet, MonoCut
 
 from hybrid.align.loop import LoopCounts
-from hybrid.data.arrays import read_arrays
+from hybrid.data.arrays import iterate_arrays, read_complete
 from hybrid.data.features import FrontEnd, Mfcc, config_from_json, config_to_json, extract
-from hybrid.data.transforms import apply_cmvn, deltas
-from hybrid.errors import DataError, ModelError
-from hybrid.gmm import deltas as triphones
-from hybrid.gmm import mono
-from hybrid.gmm.align import AlignOptions, UtteranceGraph, align, viterbi
-from hybrid.gmm.train import GmmModel, TrainingSet
-from hybrid.hmm.graph import TrainingGraphs, min_frames
+from hybrid.errors import ModelError
+from hybrid.gmm.align import Aligned, AlignOptions
+from hybrid.gmm.apply import align_store
+from hybrid.gmm.chunks import Data
+from hybrid.gmm.device import choose
+from hybrid.gmm.ladder import SYSTEMS as LADDER
+from hybrid.gmm.ladder import LadderOptions, Rung, train_ladder
+from hybrid.gmm.model import GmmModel
+from hybrid.gmm.passes import Context
+from hybrid.gmm.store import Item, Store
 from hybrid.hmm.senones import Senones
-from hybrid.hmm.topology import bootstrap_topology
-from hybrid.io import PathLike, Problems, load_tensors, read_json
-from hybrid.parallel import ordered_map
+from hybrid.io import PathLike, Problems, read_json
 from lexicon.lang import Lang
 
-SYSTEMS = ("tri3", "tri2", "tri1", "mono")  # of a run, the best first
+SYSTEMS = tuple(reversed(LADDER))  # of a run, the best first
 FRAME_SHIFT = 0.01
 LOOP = "loop.safetensors"  # counts of the phone loop, beside a model that was trained here
-CHUNK = 40  # utterances of a worker's task
+CHUNK_FRAMES = 30_000  # frames of a worker's task
+ENOUGH = 30_000  # frames from which LDA and speakers' transforms are worth it: five minutes
+NO_PATH = "no path through the words: the transcript is probably not what is said"
 Progress = Callable[..., Iterable[Any]]
 Log = Callable[[str], None]
 
 
-class BestPath(NamedTuple):
-    """The best path of an utterance: transition ids [T] and score a frame; `tids` None where there is none."""
-
-    id: str
-    tids: Optional[np.ndarray]
-    loglike: float
-    reason: str = ""
-
-
-@dataclass
-class Speech:
-    """Features [T, D] of each utterance, normalised per speaker; `speakers` by id."""
-
-    features: Dict[str, np.ndarray]
-    speakers: Dict[str, str]
-
-
 @dataclass
 class Engine:
-    """A model with the words of the corpus; `about` is what features.json says. Can be sent to worker processes."""
+    """A model with the words of the corpus, and its speech; can be sent to worker processes."""
 
     model: GmmModel
     lang: Lang
-    about: Mapping[str, Any]
-    options: AlignOptions
+    data: Data
 
     @property
     def senones(self) -> Senones:
         return self.model.senones
 
+    @property
+    def num_chunks(self) -> int:
+        return self.data.store.num_chunks
+
     def loglikes(self, features: np.ndarray) -> np.ndarray:
-        """Features of `Speech` [T, D] -> log-likelihoods of all pdfs [T, num_pdfs]."""
-        return self.model.loglikes(self._full(features))
+        """Features of `chunk` [T, D] -> log-likelihoods of all pdfs [T, num_pdfs]."""
+        gmms = self.model.gmms if self.data.transforms is not None else self.model.first
+        return np.ascontiguousarray(gmms.loglikes(features).T)
 
-    def _full(self, features: np.ndarray) -> np.ndarray:
-        return deltas(features, order=int(self.about["deltas"]))
-
-    def align(
-        self, ids: Sequence[str], speech: Speech, words: Mapping[str, Sequence[str]], executor: Optional[Executor]
-    ) -> Iterable[List[BestPath]]:
-        """The best paths, a list for each CHUNK of `ids`, in their order."""
-        jobs = (
-            (self, [(i, speech.features[i], " ".join(words[i])) for i in ids[begin : begin + CHUNK]])
-            for begin in range(0, len(ids), CHUNK)
-        )
-        return map(_align_chunk, jobs) if executor is None else ordered_map(executor, _align_chunk, jobs)
-
-
-def _align_chunk(job: Tuple[Engine, List[Tuple[str, np.ndarray, str]]]) -> List[BestPath]:
-    engine, utterances = job
-    senones = engine.senones
-    compiler = TrainingGraphs(engine.lang, senones, transition_scale=0.0, self_loop_scale=0.0)
-    rows = []
-    for identifier, features, text in utterances:
-        try:
-            graph, least = _graph(compiler, identifier, text)
-            if len(features) < least:
-                raise DataError(_too_short(len(features), least))
-        except DataError as error:
-            rows.append(BestPath(identifier, None, 0.0, error.what))
-            continue
-        pdfs, column = np.unique(senones.tid2pdf[graph.tids], return_inverse=True)
-        loglikes = np.zeros((len(features), senones.num_tids), dtype=np.float32)
-        scores = engine.model.gmms.loglikes(engine._full(features), pdfs)
-        loglikes[:, graph.tids - 1] = scores[column.reshape(-1)].T
-        tids, loglike, _ = viterbi(identifier, graph.fst(), loglikes, senones, engine.options)
-        rows.append(BestPath(identifier, tids, loglike, "" if tids is not None else NO_PATH))
-    return rows
-
-
-NO_PATH = "no path through the words, even with the wide beam: the transcript is probably not what is said"
-
-
-def _too_short(frames: int, least: int) -> str:
-    return f"the audio is too short for its words: {frames} frames of 10 ms, they need {least}"
-
-
-def _graph(compiler: TrainingGraphs, identifier: str, text: str) -> Tuple[UtteranceGraph, int]:
-    fst = compiler.compile(compiler.lang.word_ids(text, identifier), identifier)
-    return UtteranceGraph.from_fst(fst), min_frames(fst)
+    def chunk(self, index: int) -> Iterator[Tuple[str, np.ndarray, Optional[np.ndarray], float]]:
+        """(id, features [T, D] adapted to the speaker, tids [T] or None, score a frame) of each utterance."""
+        chunk, features = self.data.load(index)
+        found = self.data.aligned(index)
+        bounds = chunk.offsets
+        for number, tids in enumerate(found.each()):
+            yield chunk.ids[number], features[bounds[number] : bounds[number + 1]], tids, float(found.loglike[number])
 
 
 # ------------------------------------------------------------------ features
@@ -131,7 +82,6 @@ def front_end(about: Optional[Mapping[str, Any]]) -> FrontEnd:
 DEFAULT_FEATURES: Dict[str, Any] = {
     "mfcc": config_to_json(Mfcc()),
     "cmvn": {"per": "speaker", "variance": True},
-    "deltas": 2,
 }
 
 
@@ -143,17 +93,25 @@ def make_features(
     executor: Optional[Executor] = None,
     progress: Optional[Progress] = None,
     problems: Problems,
-) -> Speech:
-    """Computes what is not in `folder` yet; cuts whose audio cannot be used go to `problems`."""
+) -> str:
+    """Computes what is not in `folder` yet; cuts whose audio cannot be used go to `problems`. Returns the content's
+    fingerprint."""
     extract(
         CutSet.from_cuts(cuts), front_end(about), folder, executor=executor, progress=progress, problems=problems,
         name="mfcc",
-    )
-    found, features = read_arrays(folder, "mfcc")
-    speakers = {cut.id: cut.supervisions[0].speaker for cut in found}
-    if not features:
-        return Speech({}, {})
-    return Speech(apply_cmvn(features, speakers, variance=bool(about["cmvn"]["variance"])), speakers)
+    )  # fmt: skip
+    return str(read_complete(folder)["fingerprint"])
+
+
+def make_store(features: PathLike, words: Mapping[str, Sequence[str]], about: Mapping[str, Any], folder: Path) -> Store:
+    """The cepstra of the utterances that have `words`, by speaker."""
+
+    def items() -> Iterator[Item]:
+        for cut, arrays in iterate_arrays(features, "mfcc"):
+            if cut.id in words:
+                yield Item(cut.id, str(cut.supervisions[0].speaker), " ".join(words[cut.id]), arrays["mfcc"])
+
+    return Store.create(folder, items, variance=bool(about["cmvn"]["variance"]), chunk_frames=CHUNK_FRAMES)
 
 
 # ------------------------------------------------------------------ models
@@ -183,32 +141,36 @@ def find_model(path: PathLike) -> Tuple[Path, Path]:
 def load(folder: PathLike) -> Tuple[GmmModel, Mapping[str, Any]]:
     """The model and its features.json. Raises ModelError where a part is missing."""
     about = read_json(Path(folder) / "features.json")
-    if not isinstance(about, dict) or not {"mfcc", "cmvn", "deltas"} <= set(about):
+    if not isinstance(about, dict) or not {"mfcc", "cmvn"} <= set(about):
         raise ModelError("not what features of a GMM look like", file=Path(folder) / "features.json")
     return GmmModel.load(folder), about
 
 
 def loop_counts(folder: PathLike, senones: Senones, base: Mapping[int, str]) -> Optional[LoopCounts]:
     """Of a model's training alignments, where it keeps them."""
-    for place in (Path(folder) / LOOP, Path(folder).parent / LOOP):
+    folder = Path(folder)
+    for place in (folder / LOOP, folder.parent / LOOP):
         if place.exists():
             return LoopCounts.load(place)
-    state = Path(folder) / "state.safetensors"
-    if not state.exists():
-        return None
-    tensors = load_tensors(state)
-    if not {"tids", "lengths"} <= set(tensors):
+    mark = folder / "finished.json"
+    if not mark.exists():
         return None
     counts = LoopCounts.zeros(senones, base)
-    for tids in np.split(tensors["tids"], np.cumsum(tensors["lengths"])[:-1]):
-        counts.add(tids, senones, base)
+    for path in sorted((folder / read_json(mark)["alignments"]).glob("*.safetensors")):
+        count_chunk(counts, Aligned.load(path), senones, base)
     return counts
+
+
+def count_chunk(counts: LoopCounts, found: Aligned, senones: Senones, base: Mapping[int, str]) -> None:
+    for tids in found.each():
+        if tids is not None:
+            counts.add(tids, senones, base)
 
 
 def train(
     lang: Lang,
-    speech: Speech,
-    words: Mapping[str, Sequence[str]],
+    store: Store,
+    about: Mapping[str, Any],
     folder: PathLike,
     *,
     options: AlignOptions,
@@ -217,65 +179,49 @@ def train(
     log: Log = print,
     progress: Progress,
 ) -> GmmModel:
-    """Monophones, then triphones, in `folder`; goes on where a killed training was.
+    """Monophones to speaker-adapted triphones in `folder`; goes on where a killed training was.
 
-    Utterances that do not fit are left out of the training (aligning names them). Sizes follow the amount of speech.
-    Raises DataError where none is left.
+    Under five minutes of speech it ends with plain triphones. Utterances that do not fit take no part (aligning names
+    them). Sizes follow the amount of speech. Raises DataError where none is left.
     """
-    folder = Path(folder)
-    senones = _monophones(lang)
-    compiler = TrainingGraphs(lang, senones, transition_scale=0.0, self_loop_scale=0.0)
-    graphs: Dict[str, UtteranceGraph] = {}
-    features: Dict[str, np.ndarray] = {}
-    for identifier in sorted(speech.features):
-        try:
-            graph, least = _graph(compiler, identifier, " ".join(words[identifier]))
-        except DataError:
-            continue
-        if least <= len(speech.features[identifier]):
-            graphs[identifier] = graph
-            features[identifier] = deltas(speech.features[identifier])
-    data = TrainingSet(sorted(graphs), features, graphs)
-    shared: Dict[str, Any] = {"seed": seed, "executor": executor, "log": log, "progress": progress}
-    shared["silence_phones"] = lang.silence_ids
-    size = sizes(data.frames)
-    model = mono.train_mono(
-        senones, data, mono.options(gaussians=size["mono"], align=options), folder=folder / "mono", **shared
-    )
-    model.save(folder / "mono", DEFAULT_FEATURES)
-    start = align(data.ids, features, graphs, model.gmms, model.senones, options, executor)
-    data = TrainingSet([i for i in data.ids if i in start.tids], features, graphs)
-
-    def compile_graphs(tree: Senones) -> Dict[str, UtteranceGraph]:
-        again = TrainingGraphs(lang, tree, transition_scale=0.0, self_loop_scale=0.0)
-        return {i: _graph(again, i, " ".join(words[i]))[0] for i in data.ids}
-
-    model = triphones.train_deltas(
-        model.senones,
-        start,
-        data,
-        triphones.options(gaussians=size["tri"], align=options),
-        groups=lang.phone_groups(),
-        leaves=size["leaves"],
-        graphs=compile_graphs,
-        folder=folder / "tri1",
-        **shared,
-    )
-    model.save(folder / "tri1", DEFAULT_FEATURES)
-    return model
+    names = LADDER if store.frames >= ENOUGH else LADDER[:2]
+    rungs = train_ladder(
+        store, lang, LadderOptions(sizes(store.frames), options), Path(folder), features=about, systems=names,
+        seed=seed, executor=executor, log=log, progress=progress, device=choose("auto"),
+    )  # fmt: skip
+    return rungs.models[names[-1]]
 
 
-def sizes(frames: int) -> Dict[str, int]:
+def sizes(frames: int) -> Dict[str, Rung]:
     """Gaussians and leaves for an amount of speech: those tuned on AN4 (250,000 frames), Kaldi's from 100 h on."""
+    leaves = int(np.clip(frames // 140, 40, 4200))  # at most: the threshold stops small corpora far earlier
+    gaussians = int(np.clip(frames // 56, 200, 40_000))
+    triphones = Rung(35, gaussians, leaves, 500.0 if frames < 1_000_000 else 300.0)
     return {
-        "mono": int(np.clip(frames // 170, 100, 1500)),
-        "tri": int(np.clip(frames // 56, 200, 20000)),
-        "leaves": int(np.clip(frames // 600, 40, 2500)),
+        "mono": Rung(40, int(np.clip(frames // 170, 100, 1500))),
+        **{name: triphones for name in LADDER[1:]},
     }
 
 
-def _monophones(lang: Lang) -> Senones:
-    silences = set(lang.silence_ids)
-    rest = [phone for phone in lang.phone_ids if phone not in silences]
-    names = {lang.phone_names[number]: number for number in lang.phone_ids}
-    return Senones.monophone(bootstrap_topology(rest, lang.silence_ids), names, lang.phone_groups())
+def align(
+    model: GmmModel,
+    lang: Lang,
+    store: Store,
+    folder: Path,
+    *,
+    options: AlignOptions,
+    executor: Optional[Executor] = None,
+    log: Log = print,
+    progress: Progress,
+) -> Tuple[Engine, Dict[str, str]]:
+    """The best path of every utterance, kept by chunks in `folder`; and {id: reason} of those that have none."""
+    context = Context(
+        folder, lang.silence_ids, executor=executor, log=log, progress=progress, device=choose("auto")
+    )
+    data, reasons = align_store(model, store, lang, options, context, keep=True)
+    for index in range(store.num_chunks):
+        for identifier, length in zip(store.about(index)["ids"], data.aligned(index).lengths.tolist()):
+            if not length:
+                reasons.setdefault(identifier, NO_PATH)
+    return Engine(model, lang, data), reasons
+

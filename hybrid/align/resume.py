@@ -16,16 +16,17 @@ from lexicon.lang import Lang
 
 
 def key_of(
-    options: Options, words: Mapping[str, Sequence[str]], speech: engines.Speech, lang: Lang, about: Mapping[str, Any]
+    options: Options, words: Mapping[str, Sequence[str]], content: str, lang: Lang, about: Mapping[str, Any]
 ) -> str:
-    """What training and paths depend on: words, lexicon, features, model, beams, seed, and the format of both."""
+    """What training and paths depend on: words, lexicon, features and speakers (`content`), model, beams, seed, and the
+    format of both."""
     model = None
     if options.model is not None:
         folder = engines.find_model(options.model)[0]
         model = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     parts = [
-        1, model, options.beam, options.retry_beam, options.seed, about,
-        [[name, words[name], speech.speakers[name], float(speech.features[name].sum())] for name in sorted(words)],
+        2, model, options.beam, options.retry_beam, options.seed, about, content,
+        [[name, words[name]] for name in sorted(words)],
         [[word, *item] for word, item in lang.lexicon], lang.silence_phones, lang.oov, lang.position_dependent,
     ]
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode("utf-8")).hexdigest()

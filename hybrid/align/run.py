@@ -6,18 +6,16 @@ paths by the chunk), each under a fingerprint of what it depends on: after a kil
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from concurrent.futures import Executor
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
-import numpy as np
 from lhotse import MonoCut
-from safetensors import safe_open
 
 from hybrid.align import engine as engines
-from hybrid.align.assemble import Aligned, assemble_all
+from hybrid.align.assemble import Known, assemble_all
 from hybrid.align.dictionary import Vocabulary, make_lang, pronounce_missing, read_lexicon
 from hybrid.align.inputs import Corpus, read_corpus
 from hybrid.align.loop import LoopCounts, PhoneLoop
@@ -29,7 +27,7 @@ from hybrid.align.suspicious import rank, write_suspicious
 from hybrid.align.words import Normaliser
 from hybrid.config import Config
 from hybrid.gmm.align import AlignOptions
-from hybrid.io import Problems, disk_errors, load_tensors, save_tensors, write_jsonl, write_text
+from hybrid.io import Problems, disk_errors, write_jsonl, write_text
 from hybrid.parallel import wait_for_workers
 from hybrid.run import Run
 from lexicon.lang import Lang
@@ -132,24 +130,24 @@ def _align(
     like = None if found is None else Lang.load(found[1])
     lang = make_lang(vocabulary.lexicon, needed, unknown=options.oov == "spn", like=like)
     model, about = (None, engines.DEFAULT_FEATURES) if found is None else engines.load(found[0])
-    speech = _features(options, run, corpus, about, executor)
+    features = options.out / "work" / "features"
+    content = _features(run, corpus, about, features, options, executor)
     if not corpus.cuts:
         return []
     lines = {cut.id: words[cut.id] for cut in corpus.cuts}
-    key = key_of(options, lines, speech, lang, about)
-    home = options.out / "model"
+    key = key_of(options, lines, content, lang, about)
+    work, home = options.out / "work" / "paths", options.out / "model"
+    fresh(work, key)
+    store = engines.make_store(features, lines, about, work / "store")
+    how: Dict[str, Any] = {"executor": executor, "log": run.log, "progress": run.progress}
     if model is None:
         fresh(home, key)
         lang.save(home / "lang")
-        model = engines.train(
-            lang, speech, lines, home, options=settings, seed=options.seed, executor=executor, log=run.log,
-            progress=run.progress,
-        )
-    engine = engines.Engine(model, lang, about, settings)
-    paths = _paths(options, run, engine, speech, lines, key, executor)
+        model = engines.train(lang, store, about, home, options=settings, seed=options.seed, **how)
+    engine, reasons = engines.align(model, lang, store, work, options=settings, **how)
     for cut in corpus.cuts:
-        if paths[cut.id].tids is None:
-            corpus.leave(cut.id, paths[cut.id].reason, _file(cut))
+        if cut.id in reasons:
+            corpus.leave(cut.id, reasons[cut.id], _file(cut))
     _keep(corpus)
     if not corpus.cuts:
         return []
@@ -157,9 +155,8 @@ def _align(
     counts = None if found is None else engines.loop_counts(found[0], engine.senones, base)
     if counts is None:
         counts = LoopCounts.zeros(engine.senones, base)
-        for row in paths.values():
-            if row.tids is not None:
-                counts.add(row.tids, engine.senones, base)
+        for index in range(engine.num_chunks):
+            engines.count_chunk(counts, engine.data.aligned(index), engine.senones, base)
         if found is None:
             counts.save(home / engines.LOOP)
     loop = PhoneLoop.from_counts(counts, engine.senones, base)
@@ -168,17 +165,16 @@ def _align(
     def source(word: str) -> str:
         return "g2p" if word in made else "lexicon" if word in lang.lexicon else "unknown"
 
-    todo = (
-        Aligned(
-            cut.id, cut.recording_id, int(cut.channel), str(cut.supervisions[0].speaker), cut.start, cut.end,
-            lines[cut.id], [source(word) for word in lines[cut.id]], speech.features[cut.id],
-            np.asarray(paths[cut.id].tids), paths[cut.id].loglike,
+    known = {
+        cut.id: Known(
+            cut.recording_id, int(cut.channel), str(cut.supervisions[0].speaker), cut.start, cut.end,
+            lines[cut.id], [source(word) for word in lines[cut.id]],
         )
         for cut in corpus.cuts
-    )
+    }  # fmt: skip
     utterances: List[AlignedUtterance] = []
-    chunks = -(-len(corpus.cuts) // engines.CHUNK)
-    for rows in run.progress(assemble_all(engine, loop, todo, executor), total=chunks, desc="confidences"):
+    rows_of_chunks = assemble_all(engine, loop, known, executor)
+    for rows in run.progress(rows_of_chunks, total=engine.num_chunks, desc="confidences"):
         for row in rows:
             if isinstance(row, AlignedUtterance):
                 utterances.append(row)
@@ -193,43 +189,16 @@ def _file(cut: MonoCut) -> Optional[str]:
 
 
 def _features(
-    options: Options, run: Run, corpus: Corpus, about: Mapping[str, Any], executor: Executor
-) -> engines.Speech:
+    run: Run, corpus: Corpus, about: Mapping[str, Any], folder: Path, options: Options, executor: Executor
+) -> str:
+    """Cepstra of the corpus in `folder`; cuts without are left out of the corpus. Returns the content's fingerprint."""
     found = Problems(options.out / "work" / "features.jsonl", "align")
 
     def progress(items: Iterable[Any], **more: Any) -> Iterator[Any]:
         return run.progress(items, **{**more, "desc": "features"})
 
-    speech = engines.make_features(
-        corpus.cuts, about, options.out / "work" / "features", executor=executor, progress=progress, problems=found
-    )
+    content = engines.make_features(corpus.cuts, about, folder, executor=executor, progress=progress, problems=found)
     for row in found.rows:
         corpus.leave(row["utterance"], row["reason"], row["file"])
     _keep(corpus)
-    return speech
-
-
-def _paths(
-    options: Options, run: Run, engine: engines.Engine, speech: engines.Speech, words: Mapping[str, Sequence[str]],
-    key: str, executor: Executor,
-) -> Dict[str, engines.BestPath]:
-    """The best path of each utterance; chunks that an earlier run of the same key has left are read."""
-    folder = options.out / "work" / "paths"
-    fresh(folder, key)
-    ids = sorted(words)
-    chunks = [ids[begin : begin + engines.CHUNK] for begin in range(0, len(ids), engines.CHUNK)]
-    files = [folder / f"{number:06d}.safetensors" for number in range(len(chunks))]
-    missing = [number for number, file in enumerate(files) if not file.exists()]
-    todo = [identifier for number in missing for identifier in chunks[number]]
-    results = run.progress(engine.align(todo, speech, words, executor), total=len(missing), desc="aligning")
-    for number, rows in zip(missing, results):
-        some = {row.id: row.tids for row in rows if row.tids is not None}
-        notes = [[row.id, row.loglike, row.reason] for row in rows]
-        save_tensors(files[number], some, {"rows": json.dumps(notes)})
-    paths = {}
-    for file in files:
-        tensors = load_tensors(file)
-        with safe_open(str(file), "numpy") as stream:
-            for identifier, loglike, reason in json.loads(stream.metadata()["rows"]):
-                paths[identifier] = engines.BestPath(identifier, tensors.get(identifier), loglike, reason)
-    return paths
+    return content

@@ -1,30 +1,34 @@
-"""Viterbi alignment of utterances to their training graphs, with a wider beam for those that fail.
+"""Viterbi alignment of a chunk of utterances to their training graphs (Kaldi's gmm-align-compiled, steps/align_si.sh).
 
-Matches Kaldi's gmm-align-compiled (steps/align_si.sh): transition probabilities enter a copy of each graph
-with their scales, the best path is searched with `beam`, and once more with `retry_beam` where no path
-reached the end. Utterances are aligned in chunks over an Executor; the result does not depend on how many
-workers there are, because each utterance is aligned alone.
+The search is exact (viterbi.py). An utterance of minutes, whose states times frames would not fit, is searched with a
+beam by Kaldi's own decoder, and once more with a wider one where no path reached the end. Either way an utterance is
+aligned alone: no result depends on what else is in the chunk, or on how many workers there are.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from hybrid.errors import ConfigError
-from hybrid.fst import from_bytes, to_arrays, to_bytes
+from hybrid.errors import ConfigError, DataError
+from hybrid.fst import ARC, FstArrays, from_arrays
 from hybrid.gmm.diag import DiagGmms
-from hybrid.hmm.senones import Senones
+from hybrid.gmm.graphs import Graphs
+from hybrid.gmm.viterbi import shared_rows, viterbi
+from hybrid.io import PathLike, load_tensors, save_tensors
+
+LONG = 40_000_000  # states times frames beyond which the beam takes over: 160 MB, some ten minutes of speech
 
 
 @dataclass(frozen=True)
 class AlignOptions:
-    """Scales and beams of Kaldi's training scripts (scale_opts, beam, retry_beam); retry_beam 0: no second search.
+    """Scales of Kaldi's training scripts (scale_opts), and the beams (beam, retry_beam) of very long utterances.
 
-    Raises ConfigError for a beam that is not above 0, and a second one that is not above the first.
+    retry_beam 0: no second search. Raises ConfigError for a beam that is not above 0, and a second one that is not
+    above the first.
     """
 
     acoustic_scale: float = 0.1
@@ -41,102 +45,117 @@ class AlignOptions:
             )
 
 
-@dataclass(frozen=True)
-class UtteranceGraph:
-    """A training graph without transition probabilities: OpenFst's bytes, and the tids that it uses."""
-
-    data: bytes
-    tids: np.ndarray
-
-    @classmethod
-    def from_fst(cls, fst: Any) -> UtteranceGraph:
-        labels = np.unique(to_arrays(fst).arcs["ilabel"])
-        return cls(to_bytes(fst), labels[labels > 0])
-
-    def fst(self) -> Any:
-        return from_bytes(self.data)
-
-
 @dataclass
-class Alignments:
-    """`tids`: id -> [T] int32; `failed`: ids that no path fits; `retried`: searches that took the second beam.
+class Aligned:
+    """Alignments of the utterances of a chunk.
 
-    `loglike`: id -> score of the best path a frame: log-likelihood, and the scaled log transition probabilities
-    over the acoustic scale.
+    tids: int32, the transition ids of the aligned utterances, one after the other; lengths [n]: frames of each, 0 where
+    it is not aligned; loglike [n] float32: score of the best path a frame, the scaled log transition probabilities over
+    the acoustic scale included; retried: how many took the second beam.
     """
 
-    tids: Dict[str, np.ndarray] = field(default_factory=dict)
-    loglike: Dict[str, float] = field(default_factory=dict)
-    failed: List[str] = field(default_factory=list)
+    tids: np.ndarray
+    lengths: np.ndarray
+    loglike: np.ndarray
     retried: int = 0
 
-    @property
-    def frames(self) -> int:
-        return sum(map(len, self.tids.values()))
+    @classmethod
+    def of(cls, paths: Sequence[Optional[np.ndarray]], loglike: np.ndarray, retried: int = 0) -> Aligned:
+        found = [path for path in paths if path is not None]
+        return cls(
+            np.concatenate(found).astype(np.int32) if found else np.zeros(0, np.int32),
+            np.array([0 if path is None else len(path) for path in paths], np.int64),
+            np.asarray(loglike, np.float32),
+            retried,
+        )
+
+    def each(self) -> List[Optional[np.ndarray]]:
+        """tids of each utterance [T], None where it is not aligned."""
+        parts = np.split(self.tids, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
+        return [part if length else None for part, length in zip(parts, self.lengths.tolist(), strict=True)]
+
+    def save(self, path: PathLike) -> None:
+        numbers = {"tids": self.tids, "lengths": self.lengths, "loglike": self.loglike}
+        save_tensors(Path(path), {**numbers, "retried": np.array([self.retried])})
+
+    @classmethod
+    def load(cls, path: PathLike) -> Aligned:
+        tensors = load_tensors(Path(path))
+        try:
+            return cls(tensors["tids"], tensors["lengths"], tensors["loglike"], int(tensors["retried"][0]))
+        except KeyError as error:
+            raise DataError(
+                f"not the alignments of a chunk: no {error}",
+                file=path,
+                remedy="delete its folder and run the stage again",
+            ) from error
 
 
-def align(
-    ids: Sequence[str],
-    features: Mapping[str, np.ndarray],
-    graphs: Mapping[str, UtteranceGraph],
+def align_chunk(
+    features: np.ndarray,
+    lengths: np.ndarray,
+    graphs: Graphs,
     gmms: DiagGmms,
-    senones: Senones,
-    options: AlignOptions = AlignOptions(),
-    executor: Optional[Executor] = None,
-    chunk: int = 60,
-) -> Alignments:
-    """Aligns each utterance; those that fail are named in `failed`, not raised."""
-    jobs = []
-    for begin in range(0, len(ids), chunk):
-        some = ids[begin : begin + chunk]
-        jobs.append(([(i, features[i], graphs[i]) for i in some], gmms, senones, options))
-    results = map(_align_chunk, jobs) if executor is None else executor.map(_align_chunk, jobs)
-    out = Alignments()
-    for rows, retried in results:
-        out.retried += retried
-        for identifier, tids, loglike in rows:
-            if tids is None:
-                out.failed.append(identifier)
-            else:
-                out.tids[identifier] = tids
-                out.loglike[identifier] = loglike
-    return out
+    tid2pdf: np.ndarray,
+    costs: np.ndarray,
+    options: AlignOptions,
+    loglikes: Optional[np.ndarray] = None,
+) -> Aligned:
+    """features [N, D], the frames of utterances of these lengths; costs of transition ids as of graphs.tid_costs.
 
-
-def _align_chunk(
-    job: Tuple[List[Tuple[str, np.ndarray, UtteranceGraph]], DiagGmms, Senones, AlignOptions],
-) -> Tuple[List[Tuple[str, Optional[np.ndarray], float]], int]:
-    utterances, gmms, senones, options = job
-    rows = []
+    Utterances without a graph, and those shorter than its shortest path, are not aligned. loglikes [num_pdfs, N]:
+    those of all pdfs, where a GPU has computed them.
+    """
+    ends = np.cumsum(lengths)
+    paths: List[Optional[np.ndarray]] = [None] * len(lengths)
+    loglike = np.zeros(len(lengths))
+    numbers, matrices, columns = [], [], []
     retried = 0
-    for identifier, features, graph in utterances:
+    for number, (end, length) in enumerate(zip(ends.tolist(), lengths.tolist())):
+        if graphs.start[number] < 0 or length < max(graphs.shortest[number], 1):
+            continue
         # Only the pdfs that the transcript can use are evaluated: some hundred of several thousand.
-        pdfs, column = np.unique(senones.tid2pdf[graph.tids], return_inverse=True)
-        loglikes = np.zeros((len(features), senones.num_tids), dtype=np.float32)
-        loglikes[:, graph.tids - 1] = gmms.loglikes(features, pdfs)[column.reshape(-1)].T
-        tids, loglike, again = viterbi(identifier, graph.fst(), loglikes, senones, options)
-        retried += again
-        rows.append((identifier, tids, loglike))
-    return rows, retried
+        pdfs, rows = shared_rows(graphs, number, tid2pdf)
+        some = slice(end - length, end)
+        matrix = gmms.loglikes(features[some], pdfs) if loglikes is None else loglikes[pdfs, some]
+        matrix *= np.float32(options.acoustic_scale)
+        if (graphs.states[number + 1] - graphs.states[number]) * length > LONG:
+            paths[number], loglike[number], again = beam_search(graphs, number, matrix, rows, costs, options)
+            retried += again
+        else:
+            numbers.append(number)
+            matrices.append(matrix)
+            columns.append(rows)
+    for number, found in zip(numbers, viterbi(graphs, numbers, matrices, columns, costs)):
+        if found is not None:
+            paths[number] = found.tids
+            loglike[number] = found.score / options.acoustic_scale / lengths[number]
+    return Aligned.of(paths, loglike, retried)
 
 
-def viterbi(
-    identifier: str, fst: Any, loglikes: np.ndarray, senones: Senones, options: AlignOptions
+def beam_search(
+    graphs: Graphs, number: int, loglikes: np.ndarray, rows: np.ndarray, costs: np.ndarray, options: AlignOptions
 ) -> Tuple[Optional[np.ndarray], float, int]:
-    """loglikes [T, num_tids] float32 (column tid - 1) -> (tids [T] or None, log-likelihood a frame, retried)."""
+    """loglikes [K, T] scaled, rows: that of each arc -> (tids [T] or None, log-likelihood a frame, 1 if retried).
+
+    Kaldi's FasterDecoder. The graph that it gets reads the number of an arc's transition id within the graph.
+    """
     import kaldi_hmm_gmm as khg
 
-    khg.add_transition_probs(
-        trans_model=senones.transition_model,
-        transition_scale=options.transition_scale,
-        self_loop_scale=options.self_loop_scale,
-        fst=fst,
-    )
-    # The library looks labels up in the matrix without a check: its width is num_tids by construction here.
-    decodable = khg.DecodableCtc(loglikes * np.float32(options.acoustic_scale))
-    done, failed, retried, loglike, frames, tids, _words = khg.align_utterance_wrapper(
+    arcs = slice(*graphs.arcs[number : number + 2])
+    tids, first, labels = np.unique(graphs.tid[arcs], return_index=True, return_inverse=True)
+    order = np.argsort(graphs.source[arcs], kind="stable")
+    made = np.zeros(len(order), ARC)
+    made["ilabel"] = labels.reshape(-1)[order] + 1
+    made["weight"] = (graphs.weight[arcs] + costs[graphs.tid[arcs]])[order]
+    made["nextstate"] = graphs.target[arcs][order]
+    final = graphs.final[slice(*graphs.states[number : number + 2])]
+    offsets = np.r_[0, np.cumsum(np.bincount(graphs.source[arcs], minlength=len(final)))]
+    fst = from_arrays(FstArrays(int(graphs.start[number]), final, offsets, made))
+    decodable = khg.DecodableCtc(np.ascontiguousarray(loglikes[rows[first]].T))
+    done, failed, retried, loglike, frames, path, _words = khg.align_utterance_wrapper(
         khg.AlignConfig(beam=options.beam, retry_beam=options.retry_beam, careful=False),
-        identifier,
+        str(number),
         options.acoustic_scale,
         fst,
         decodable,
@@ -146,25 +165,21 @@ def viterbi(
         0.0,
         0,
     )
-    if failed or not done or len(tids) != len(loglikes):
+    if failed or not done or len(path) != loglikes.shape[1]:
         return None, 0.0, int(retried)
-    return np.asarray(tids, dtype=np.int32), float(loglike) / max(frames, 1), int(retried)
+    return tids[np.asarray(path) - 1].astype(np.int32), float(loglike) / max(frames, 1), int(retried)
 
 
-def equal_alignments(
-    ids: Sequence[str], frames: Mapping[str, int], graphs: Mapping[str, UtteranceGraph]
-) -> Alignments:
+def equal_alignments(graphs: Graphs, lengths: np.ndarray, seed: int) -> Aligned:
     """The flat start: a random path through each graph, self-loops shared out equally (Kaldi's align-equal)."""
     import kaldifst
 
-    out = Alignments()
-    for number, identifier in enumerate(ids):
-        fst = graphs[identifier].fst()
-        ok, path = kaldifst.equal_align(fst, frames[identifier], rand_seed=number)
-        labels = kaldifst.get_linear_symbol_sequence(path)[1] if ok else []
-        if len(labels) != frames[identifier]:
-            out.failed.append(identifier)
-        else:
-            out.tids[identifier] = np.asarray(labels, dtype=np.int32)
-            out.loglike[identifier] = 0.0
-    return out
+    paths: List[Optional[np.ndarray]] = []
+    for number, length in enumerate(lengths.tolist()):
+        path = None
+        if graphs.start[number] >= 0 and length >= graphs.shortest[number]:
+            ok, found = kaldifst.equal_align(graphs.fst(number), length, rand_seed=seed + number)
+            labels = kaldifst.get_linear_symbol_sequence(found)[1] if ok else []
+            path = np.asarray(labels, np.int32) if len(labels) == length else None
+        paths.append(path)
+    return Aligned.of(paths, np.zeros(len(paths)))

@@ -20,6 +20,12 @@ import numpy as np
 from hybrid.errors import ModelError
 
 
+def with_squares(features: np.ndarray) -> np.ndarray:
+    """[T, D] -> float32 [T, 2 D]: x and x^2 side by side."""
+    x = np.asarray(features, np.float32)
+    return np.concatenate([x, x * x], axis=1)
+
+
 @dataclass
 class DiagGmms:
     """weights [G] (sum to one in each pdf), means [G, D], variances [G, D] float64, offsets [num_pdfs + 1] int64."""
@@ -58,6 +64,11 @@ class DiagGmms:
     def dim(self) -> int:
         return self.means.shape[1]
 
+    @property
+    def terms(self) -> Tuple[np.ndarray, np.ndarray]:
+        """What multiplies [x; x^2], float32 [G, 2 D], and c_m [G]."""
+        return self._linear, self._const
+
     def rows(self, pdfs: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """The Gaussians of some pdfs, and where each pdf's begin in that list ([n] and [n + 1])."""
         sizes = self.offsets[pdfs + 1] - self.offsets[pdfs]
@@ -67,11 +78,21 @@ class DiagGmms:
 
     def gaussian_loglikes(self, features: np.ndarray, rows: Optional[np.ndarray] = None) -> np.ndarray:
         """features [T, D] -> [G, T] float32, the weight of each Gaussian included."""
-        both = np.concatenate([features, features**2], axis=1).astype(np.float32, copy=False)
-        linear, const = self._linear, self._const
-        if rows is not None:
-            linear, const = linear[rows], const[rows]
-        return linear @ both.T + const[:, None]
+        linear, const = (self._linear, self._const) if rows is None else (self._linear[rows], self._const[rows])
+        scores = linear @ with_squares(features).T
+        scores += const[:, None]
+        return scores
+
+    def posteriors(self, both: np.ndarray, rows: slice) -> Tuple[np.ndarray, np.ndarray]:
+        """both [T, 2 D] of `with_squares`, the Gaussians of one pdf -> (posteriors [M, T], log-likelihoods [T])."""
+        scores = self._linear[rows] @ both.T
+        scores += self._const[rows, None]
+        best = scores.max(0)
+        scores -= best
+        np.exp(scores, out=scores)
+        total = scores.sum(0)
+        scores /= total
+        return scores, best + np.log(total)
 
     def loglikes(self, features: np.ndarray, pdfs: Optional[np.ndarray] = None) -> np.ndarray:
         """features [T, D] -> [num_pdfs, T] float32 (or only the rows of the given pdfs), natural log."""
@@ -80,11 +101,15 @@ class DiagGmms:
         else:
             rows, starts = self.rows(pdfs)
             scores = self.gaussian_loglikes(features, rows)
+        sizes = np.diff(starts)
         # Time is the last axis, so that a reduction over the Gaussians of a pdf adds whole rows.
         best = np.maximum.reduceat(scores, starts[:-1], axis=0)
-        scores -= np.repeat(best, np.diff(starts), axis=0)
+        scores -= np.repeat(best, sizes, axis=0)
         np.exp(scores, out=scores)
-        return best + np.log(np.add.reduceat(scores, starts[:-1], axis=0))
+        total = np.add.reduceat(scores, starts[:-1], axis=0)
+        np.log(total, out=total)
+        total += best
+        return total
 
     def tensors(self) -> Dict[str, np.ndarray]:
         return {

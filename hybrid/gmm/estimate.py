@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import List
+from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from hybrid.gmm.diag import DiagGmms
+from hybrid.gmm.diag import DiagGmms, with_squares
 
 
 @dataclass
@@ -51,24 +51,40 @@ class GmmStats:
         return np.add.reduceat(self.counts, gmms.offsets[:-1])
 
 
-def accumulate(gmms: DiagGmms, features: np.ndarray, pdfs: np.ndarray, into: GmmStats) -> None:
-    """Adds frames [T, D] aligned to pdfs [T] (Kaldi's gmm-acc-stats-ali). Frames of one pdf are one matrix product."""
-    order = np.argsort(pdfs, kind="stable")
-    sorted_pdfs = pdfs[order]
-    bounds = np.flatnonzero(np.diff(sorted_pdfs)) + 1
-    features = features[order].astype(np.float32, copy=False)
-    for begin, end in zip(np.r_[0, bounds], np.r_[bounds, len(pdfs)]):
-        rows = slice(*gmms.offsets[sorted_pdfs[begin] : sorted_pdfs[begin] + 2])
-        x = features[begin:end]
-        scores = gmms.gaussian_loglikes(x, np.arange(rows.start, rows.stop))  # [M, T_j]
-        best = scores.max(0)
-        scores = np.exp(scores - best)
-        total = scores.sum(0)
-        posteriors = scores / total
+def by_pdf(gmms: DiagGmms, pdfs: np.ndarray) -> Iterator[Tuple[slice, np.ndarray]]:
+    """(the Gaussians of a pdf, the frames aligned to it) for every pdf among `pdfs` [T]."""
+    narrow = np.asarray(pdfs).astype(np.uint16 if gmms.num_pdfs <= 1 << 16 else np.int64)  # 16 bits: a radix sort
+    order = np.argsort(narrow, kind="stable")
+    bounds = np.flatnonzero(np.diff(narrow[order])) + 1
+    for begin, end in zip(np.r_[0, bounds], np.r_[bounds, len(order)]):
+        if end > begin:
+            pdf = int(narrow[order[begin]])
+            yield slice(int(gmms.offsets[pdf]), int(gmms.offsets[pdf + 1])), order[begin:end]
+
+
+def accumulate(
+    gmms: DiagGmms,
+    features: np.ndarray,
+    pdfs: np.ndarray,
+    into: GmmStats,
+    others: Optional[np.ndarray] = None,
+) -> None:
+    """Adds frames [T, D] aligned to pdfs [T] (Kaldi's gmm-acc-stats-ali). Frames of one pdf are one matrix product.
+
+    others [T, D]: sums are taken over these, with the posteriors of `features` (Kaldi's gmm-acc-stats-twofeats).
+    """
+    features = features.astype(np.float32, copy=False)
+    dim = gmms.dim
+    for rows, frames in by_pdf(gmms, pdfs):
+        both = with_squares(features[frames])
+        posteriors, loglike = gmms.posteriors(both, rows)
+        if others is not None:
+            both = with_squares(others[frames].astype(np.float32, copy=False))
+        sums = posteriors @ both
         into.counts[rows] += posteriors.sum(1, dtype=np.float64)
-        into.first[rows] += posteriors @ x
-        into.second[rows] += posteriors @ x**2
-        into.loglike += float(np.sum(best + np.log(total), dtype=np.float64))
+        into.first[rows] += sums[:, :dim]
+        into.second[rows] += sums[:, dim:]
+        into.loglike += float(loglike.sum(dtype=np.float64))
     into.frames += len(pdfs)
 
 
@@ -79,11 +95,13 @@ def update(
     min_count: float = 10.0,
     min_weight: float = 1e-5,
     variance_floor: float = 1e-3,
+    remove: bool = True,
 ) -> DiagGmms:
     """The mixtures that maximise the likelihood of `stats`.
 
     A Gaussian with fewer than `min_count` frames or a weight under `min_weight` is removed, except the
-    heaviest of its pdf, which stays as it is where it has no data.
+    heaviest of its pdf, which stays as it is where it has no data. `remove` false: all stay, those with too little as
+    they are (Kaldi's --remove-low-count-gaussians=false).
     """
     weights: List[np.ndarray] = []
     means: List[np.ndarray] = []
@@ -94,7 +112,7 @@ def update(
         total = count.sum()
         prob = count / total if total > 0 else gmms.weights[begin:end]
         enough = (count > min_count) & (prob > min_weight)
-        keep = enough.copy()
+        keep = enough.copy() if remove else np.ones_like(enough)
         if not keep.any():
             keep[np.argmax(prob)] = True
         rows = np.arange(begin, end)[keep]
@@ -104,7 +122,7 @@ def update(
             n = stats.counts[rows[good], None]
             mean[good] = stats.first[rows[good]] / n
             variance[good] = np.maximum(stats.second[rows[good]] / n - mean[good] ** 2, variance_floor)
-        kept = prob[keep]
+        kept = prob[keep] if remove else np.maximum(prob, min_weight)
         weights.append(kept / kept.sum())
         means.append(mean)
         variances.append(variance)

@@ -6,19 +6,19 @@ parts; then passes of realignment and update, the Gaussians growing to their tar
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Optional, Sequence
+from functools import partial
+from typing import Tuple
 
 import numpy as np
 
 from hybrid.errors import DataError
-from hybrid.gmm.align import equal_alignments
+from hybrid.gmm.chunks import Data, align_equally, map_chunks, moments
 from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import update
-from hybrid.gmm.train import GmmModel, Log, PassOptions, Progress, TrainingSet, _plain, gather, run_passes
+from hybrid.gmm.model import GmmModel
+from hybrid.gmm.passes import Context, PassOptions, gather, run_passes
 from hybrid.hmm.senones import Senones
-from hybrid.io import PathLike
 
 REALIGN = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 23, 26, 29, 32, 35, 38)
 
@@ -34,42 +34,28 @@ def options(*, passes: int = 40, gaussians: int = 1000, **more) -> PassOptions:
     )
 
 
-def train_mono(
-    senones: Senones,
-    data: TrainingSet,
-    opts: PassOptions,
-    *,
-    folder: PathLike,
-    seed: int = 0,
-    executor: Optional[Executor] = None,
-    log: Log = print,
-    progress: Progress = _plain,
-    silence_phones: Sequence[int] = (),
-) -> GmmModel:
-    """Trains from nothing but transcripts; `senones` are a monophone tree (Senones.monophone).
+def train_mono(senones: Senones, data: Data, opts: PassOptions, context: Context) -> Tuple[GmmModel, Data]:
+    """Trains from nothing but transcripts; `senones` are a monophone tree (Senones.monophone), `data` has their graphs.
 
-    Raises DataError where there is no utterance, or none that fits its transcript.
+    Raises DataError where no utterance fits its transcript.
     """
-    if not data.ids:
-        raise DataError("no utterances to train on", remedy="problems.jsonl of the stage says why each was left out")
-    frames = np.concatenate([data.features[i] for i in data.ids]).astype(np.float64)
-    mean, variance = frames.mean(0), np.maximum(frames.var(0), opts.variance_floor)
+    start = context.folder / "alignments.0"
+    found = sum(map_chunks(context.executor, partial(align_equally, data=data, folder=start, seed=0), data.store))
+    if not found:
+        raise DataError(
+            f"none of {data.store.utterances} utterances is as long as its words need",
+            remedy="problems.jsonl of the stage says why each was left out",
+        )
+    data = replace(data, alignments=start)
+    count, first, second = 0.0, np.zeros(data.front.dim), np.zeros(data.front.dim)
+    for frames, sums, squares in map_chunks(context.executor, partial(moments, data=data), data.store):
+        count, first, second = count + frames, first + sums, second + squares
+    mean = first / count
+    variance = np.maximum(second / count - mean**2, opts.variance_floor)
     gmms = DiagGmms.single(np.tile(mean, (senones.num_pdfs, 1)), np.tile(variance, (senones.num_pdfs, 1)))
-    model = GmmModel(senones, gmms)
-    start = equal_alignments(data.ids, {i: len(data.features[i]) for i in data.ids}, data.graphs)
-    stats, transitions = gather(model, data, start)
+    model = GmmModel(senones, gmms, data.front)
+    result = gather(model, data, context)
     # Few frames make a state at first: Kaldi's --min-gaussian-occupancy=3 of the flat start.
-    model = replace(model, gmms=update(gmms, stats, min_count=3.0, variance_floor=opts.variance_floor))
-    senones.update_transitions(transitions)
-    return run_passes(
-        model,
-        data,
-        start,
-        opts,
-        folder=folder,
-        seed=seed,
-        executor=executor,
-        log=log,
-        progress=progress,
-        silence_phones=silence_phones,
-    )
+    model = replace(model, gmms=update(gmms, result.stats, min_count=3.0, variance_floor=opts.variance_floor))
+    senones.update_transitions(result.counts)
+    return run_passes(model, data, opts, context)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 
@@ -48,27 +48,46 @@ def convert(tids: np.ndarray, old: Senones, new: Senones, context_free: np.ndarr
 
     Raises ModelError where the topologies differ, DataError for a phone that the tree has no pdf for.
     """
+    return convert_all([tids], old, new, context_free)[0]
+
+
+def convert_all(
+    alignments: Sequence[np.ndarray], old: Senones, new: Senones, context_free: np.ndarray
+) -> List[np.ndarray]:
+    """`convert` of many utterances, which share one walk through the tree."""
     if old.topology.entries != new.topology.entries:
         raise ModelError("an alignment can only be carried over to a tree of the same topology")
-    tids = np.asarray(tids)
-    phones, durations = phone_segments(tids, old)
+    if not len(alignments):
+        return []
     tree = new.tree
-    context = np.repeat(windows(phones, tree.context_width, tree.central_position, context_free), durations, axis=0)
+    contexts = []
+    for one in alignments:
+        phones, durations = phone_segments(one, old)
+        contexts.append(
+            np.repeat(windows(phones, tree.context_width, tree.central_position, context_free), durations, axis=0)
+        )
+    tids = np.concatenate([np.asarray(one) for one in alignments])
+    context = np.concatenate(contexts)
+    before, after = _tables(old), _tables(new)
+    # Each triphone is walked once, however many frames it has.
+    forward, loop = before.forward_class[tids], before.loop_class[tids]
+    events = np.column_stack([context, forward, loop]).astype(np.int64)
+    base = int(events.max(initial=0)) + 2
+    _codes, first, inverse = np.unique(
+        (events + 1) @ base ** np.arange(events.shape[1]), return_index=True, return_inverse=True
+    )
+    inverse = inverse.reshape(-1)
+    forward_pdf = tree.pdfs(context[first], forward[first])[inverse]
+    loop_pdf = tree.pdfs(context[first], loop[first])[inverse]
     # A transition state is a phone, an HMM state and its two pdfs; within it, arcs keep their order.
-    base = new.num_pdfs + 1
+    size = new.num_pdfs + 1
 
     def key(phone, state, forward, loop):
-        return ((phone.astype(np.int64) * _MAX_STATES + state) * base + forward + 1) * base + loop + 1
+        return ((phone.astype(np.int64) * _MAX_STATES + state) * size + forward + 1) * size + loop + 1
 
-    before, after = _tables(old), _tables(new)
-    wanted = key(
-        old.tid2phone[tids],
-        old.tid2hmm_state[tids],
-        tree.pdfs(context, before.forward_class[tids]),
-        tree.pdfs(context, before.loop_class[tids]),
-    )
-    first = after.first[1:]
-    keys = key(new.tid2phone[first], new.tid2hmm_state[first], after.forward_pdf[1:], after.loop_pdf[1:])
+    wanted = key(old.tid2phone[tids], old.tid2hmm_state[tids], forward_pdf, loop_pdf)
+    head = after.first[1:]
+    keys = key(new.tid2phone[head], new.tid2hmm_state[head], after.forward_pdf[1:], after.loop_pdf[1:])
     order = np.argsort(keys)
     place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(order) - 1)]
     if np.any(keys[place] != wanted):
@@ -76,7 +95,8 @@ def convert(tids: np.ndarray, old: Senones, new: Senones, context_free: np.ndarr
             "an alignment has a phone in a context that the tree does not cover",
             remedy="build the tree on the alignments of the same lexicon",
         )
-    return (first[place] + (tids - before.first[old.tid2state[tids]])).astype(np.int32)
+    made = (head[place] + (tids - before.first[old.tid2state[tids]])).astype(np.int32)
+    return np.split(made, np.cumsum([len(one) for one in alignments])[:-1])
 
 
 _MAX_STATES = 1024  # of one phone

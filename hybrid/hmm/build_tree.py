@@ -50,12 +50,7 @@ class TreeStats:
         if not len(events):
             none = np.zeros((0, 1 + 2 * features.shape[1]))
             return cls(events[:, :-1].astype(np.int32), events[:, -1].astype(np.int32), none)
-        base = int(events.max(initial=0)) + 1
-        code = np.zeros(len(events), dtype=np.int64)
-        for column in range(events.shape[1]):
-            code = code * base + events[:, column]
-        order = np.argsort(code, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(code[order]) > 0])
+        order, starts = _grouped(events)
         x = features[order].astype(np.float64)
         counts = np.diff(np.r_[starts, len(order)]).astype(np.float64)
         sums = np.column_stack([counts, np.add.reduceat(x, starts), np.add.reduceat(x**2, starts)])
@@ -70,6 +65,12 @@ class TreeStats:
             np.concatenate([self.sums, other.sums]),
         )
 
+    def merged(self) -> TreeStats:
+        """Each event once, its sums added."""
+        order, starts = _grouped(np.column_stack([self.windows, self.classes]).astype(np.int64))
+        first = order[starts]
+        return TreeStats(self.windows[first], self.classes[first], np.add.reduceat(self.sums[order], starts))
+
     @property
     def dim(self) -> int:
         return (self.sums.shape[1] - 1) // 2
@@ -79,6 +80,16 @@ class TreeStats:
         total = self.sums.sum(0)
         mean = total[1 : 1 + self.dim] / total[0]
         return np.maximum(VARIANCE_FLOOR * (total[1 + self.dim :] / total[0] - mean**2), 1e-10)
+
+
+def _grouped(events: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """An order of the rows [E, n] in which equal ones stand together, and where each group begins in it."""
+    base = int(events.max(initial=0)) + 1
+    code = np.zeros(len(events), dtype=np.int64)
+    for column in range(events.shape[1]):
+        code = code * base + events[:, column]
+    order = np.argsort(code, kind="stable")
+    return order, np.flatnonzero(np.r_[True, np.diff(code[order]) > 0][: len(order)])
 
 
 def log_likelihood(sums: np.ndarray, floor: Union[float, np.ndarray] = 1e-10) -> np.ndarray:

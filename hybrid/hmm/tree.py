@@ -110,6 +110,7 @@ class Tree:
     def pdfs(self, windows: np.ndarray, pdf_classes: np.ndarray) -> np.ndarray:
         """Many events at once: windows [n, width], pdf_classes [n] -> pdfs [n] int32, -1 where not covered."""
         out = np.full(len(windows), -1, dtype=np.int32)
+        member = np.zeros(1 + max(int(windows.max(initial=0)), int(pdf_classes.max(initial=0))), bool)
         stack: List[Tuple[Optional[Node], np.ndarray]] = [(self.root, np.arange(len(windows)))]
         while stack:
             node, rows = stack.pop()
@@ -120,7 +121,10 @@ class Tree:
                 continue
             values = pdf_classes[rows] if node.key == PDF_CLASS else windows[rows, node.key]
             if isinstance(node, Split):
-                yes = np.isin(values, node.values)
+                members = [value for value in node.values if 0 <= value < len(member)]
+                member[members] = True
+                yes = member[values]
+                member[members] = False
                 stack += [(node.yes, rows[yes]), (node.no, rows[~yes])]
             else:
                 stack += [(child, rows[values == value]) for value, child in enumerate(node.children)]

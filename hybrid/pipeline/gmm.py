@@ -1,135 +1,123 @@
-"""Stage gmm: monophones from a flat start, then triphones."""
+"""Stage gmm: monophones from a flat start, triphones on deltas, on LDA and MLLT, and adapted to speakers."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from functools import partial
+from typing import Dict, Iterator, Sequence
 
+from hybrid.data.arrays import iterate_arrays
 from hybrid.data.features import Mfcc, config_to_json
-from hybrid.errors import DataError
-from hybrid.gmm import deltas, mono
-from hybrid.gmm.align import AlignOptions, UtteranceGraph, align
-from hybrid.gmm.train import GmmModel, TrainingSet
-from hybrid.hmm.graph import TrainingGraphs, min_frames
-from hybrid.hmm.senones import Senones
-from hybrid.hmm.topology import bootstrap_topology
-from hybrid.io import Problems
+from hybrid.errors import ConfigError
+from hybrid.gmm.align import AlignOptions
+from hybrid.gmm.chunks import Data
+from hybrid.gmm.device import choose
+from hybrid.gmm.ladder import SYSTEMS, LadderOptions, Rung, train_ladder
+from hybrid.gmm.model import GmmModel
+from hybrid.gmm.records import learn_probs, rows
+from hybrid.gmm.store import Item, Store
+from hybrid.io import Problems, write_jsonl
 from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.sets import gmm_features, texts_of
+from hybrid.pipeline.sets import feature_folder, set_list
 from hybrid.run import Run
 from lexicon.lang import Lang
 
-SYSTEMS = ("mono", "tri1")
+LEARN = ("none", "prons", "both")
+NO_PATH = "no path through its training graph: check its transcript"
 
 
-def align_options(run: Run) -> AlignOptions:
-    return AlignOptions(beam=run.config["gmm.beam"], retry_beam=run.config["gmm.retry_beam"])
+def ladder_options(run: Run) -> LadderOptions:
+    """Of the section gmm. Raises ConfigError."""
+    settings = run.config.section("gmm")
+    rungs = {
+        name: Rung(
+            own["passes"], own["gaussians"], own.get("leaves", 0), own.get("threshold", 300.0)
+        )
+        for name, own in ((name, settings[name]) for name in SYSTEMS)
+    }
+    return LadderOptions(
+        rungs,
+        AlignOptions(beam=settings["beam"], retry_beam=settings["retry_beam"]),
+        settings["boost_silence"],
+        settings["splice"],
+        settings["lda_dim"],
+    )
 
 
-def training_graphs(
-    lang: Lang, senones: Senones, texts: Dict[str, str], ids: List[str]
-) -> Dict[str, UtteranceGraph]:
-    """Graphs without transition probabilities, which each alignment pass adds anew."""
-    compiler = TrainingGraphs(lang, senones, transition_scale=0.0, self_loop_scale=0.0)
-    return {i: UtteranceGraph.from_fst(compiler.compile(lang.word_ids(texts[i], i), i)) for i in ids}
+def open_store(run: Run, stage: str, names: Sequence[str]) -> Store:
+    """The cepstra of some sets in EXP/STAGE/store/NAME, the first one's name; made where they are not there yet."""
+    folder = run.dir(stage) / "store" / names[0]
+    if (folder / "store.json").exists():
+        return Store.open(folder)
+    return Store.create(folder, partial(_items, run, names), variance=run.config["gmm.variance_normalisation"])
 
 
-def usable(
-    lang: Lang, senones: Senones, texts: Dict[str, str], frames: Dict[str, int], problems: Problems
-) -> Dict[str, UtteranceGraph]:
-    """Graphs of the utterances that have words in the lexicon and are long enough for them; others are named."""
-    compiler = TrainingGraphs(lang, senones, transition_scale=0.0, self_loop_scale=0.0)
-    graphs: Dict[str, UtteranceGraph] = {}
-    for identifier in sorted(frames):
-        try:
-            fst = compiler.compile(lang.word_ids(texts[identifier], identifier), identifier)
-        except DataError as error:
-            problems.add(identifier, str(error))
-            continue
-        least = min_frames(fst)
-        if frames[identifier] < least:
-            problems.add(
-                identifier,
-                f"too short for its words: {frames[identifier]} frames of 10 ms, they need {least}",
-            )
-            continue
-        graphs[identifier] = UtteranceGraph.from_fst(fst)
-    return graphs
+def _items(run: Run, names: Sequence[str]) -> Iterator[Item]:
+    for name in names:
+        # A speaker at another speed is another speaker, as in Kaldi's perturb_data_dir_speed.sh.
+        mark = "".join(f"-{part}" for part in name.split("_") if part.startswith("sp"))
+        for cut, arrays in iterate_arrays(feature_folder(run, name, "mfcc"), "mfcc"):
+            supervision = cut.supervisions[0]
+            yield Item(cut.id, supervision.speaker + mark, supervision.text, arrays["mfcc"])
 
 
 def gmm(run: Run, recipe: Recipe) -> None:
-    """EXP/gmm/mono and EXP/gmm/tri1: model folders, passes.jsonl, and the state to resume from."""
+    """EXP/gmm/{mono,tri1,tri2,tri3}: model folders, passes.jsonl, occupancy.json, and the state to resume from;
+    EXP/gmm/lang where probabilities are learnt; EXP/gmm/alignments.jsonl.gz of the last system."""
     settings = run.config.section("gmm")
+    if settings["learn_probs"] not in LEARN:
+        raise ConfigError(f"gmm.learn_probs is {settings['learn_probs']!r}", remedy=f"use {', '.join(LEARN)}")
     lang = Lang.load(run.dir("lang"))
-    cuts, features = gmm_features(run, "train")
-    texts = texts_of(cuts)
-    nonsilence = [phone for phone in lang.phone_ids if phone not in lang.silence_ids]
-    phones = {name: number for name, number in lang.phones.items() if number in set(lang.phone_ids)}
-    topology = bootstrap_topology(nonsilence, lang.silence_ids)
-    senones = Senones.monophone(topology, phones, lang.phone_groups())
+    options = ladder_options(run)
+    store = open_store(run, "gmm", set_list(run)["clean"] if settings["speeds"] else ["train"])
     problems = run.problems("gmm")
-    graphs = usable(lang, senones, texts, {i: len(x) for i, x in features.items()}, problems)
-    about = {
+    features = {
         "mfcc": config_to_json(Mfcc(**run.config.section("features").get("mfcc", {}))),
         "cmvn": {"per": "speaker", "variance": settings["variance_normalisation"]},
-        "deltas": 2,
     }
     with run.executor() as executor:
-        data = TrainingSet(sorted(graphs), features, graphs)
-        shared: Dict[str, Any] = {"seed": run.seed, "executor": executor, "log": run.log, "progress": run.progress,
-                  "silence_phones": lang.silence_ids}
-        model = mono.train_mono(
-            senones,
-            data,
-            mono.options(
-                passes=settings["mono_passes"], gaussians=settings["mono_gaussians"], align=align_options(run),
-                boost_silence=settings["boost_silence"],
-            ),
-            folder=run.dir("gmm") / "mono",
-            **shared,
-        )
-        model.save(run.dir("gmm") / "mono", about)
-        start = align(data.ids, features, graphs, model.gmms, model.senones, align_options(run), executor)
-        report_failed(problems, start.failed)
-        data = TrainingSet([i for i in data.ids if i in start.tids], features, graphs)
 
-        def compile_graphs(tree: Senones) -> Dict[str, UtteranceGraph]:
-            return training_graphs(lang, tree, texts, data.ids)
+        def relearn(model: GmmModel, data: Data, lang: Lang) -> Lang:
+            made = learn_probs(data, model.senones, lang, executor, silence=settings["learn_probs"] == "both")
+            made.save(run.dir("gmm") / "lang")
+            return made
 
-        model = deltas.train_deltas(
-            model.senones,
-            start,
-            data,
-            deltas.options(
-                passes=settings["tri_passes"], gaussians=settings["tri_gaussians"], align=align_options(run),
-                boost_silence=settings["boost_silence"],
-            ),
-            groups=lang.phone_groups(),
-            leaves=settings["tri_leaves"],
-            threshold=settings["tri_threshold"],
-            extra_questions=position_questions(lang),
-            graphs=compile_graphs,
-            folder=run.dir("gmm") / "tri1",
-            **shared,
-        )
-        model.save(run.dir("gmm") / "tri1", about)
-    problems.close(len(features), run.config["limits.problems"])
+        def check(reasons: Dict[str, str]) -> None:
+            """Above the share that may be unusable, the stage stops before it trains."""
+            early = run.problems("gmm")
+            for identifier in sorted(reasons):
+                early.add(identifier, reasons[identifier])
+            early.close(store.utterances, run.config["limits.problems"])
+
+        rungs = train_ladder(
+            store, lang, options, run.dir("gmm"), features=features, seed=run.seed, executor=executor, log=run.log,
+            progress=run.progress, device=choose(settings["device"]),
+            relearn=None if settings["learn_probs"] == "none" else relearn, check=check,
+        )  # fmt: skip
+        last = rungs.models[SYSTEMS[-1]]
+        write_jsonl(run.dir("gmm") / "alignments.jsonl.gz", rows(rungs.data, last.senones, lang, executor))
+    report_unusable(problems, rungs.unusable, rungs.data)
+    problems.close(store.utterances, run.config["limits.problems"])
 
 
-def position_questions(lang: Lang) -> List[List[int]]:
-    """All phones at one place in a word; clustering cannot find these sets, because a root's positions share data."""
-    if not lang.position_dependent:
-        return []
-    places: Dict[str, List[int]] = {}
-    for name, number in lang.phones.items():
-        if number in set(lang.phone_ids) and number not in lang.silence_ids:
-            places.setdefault(name.rpartition("_")[2], []).append(number)
-    return [sorted(members) for _, members in sorted(places.items())]
+def report_unusable(problems: Problems, reasons: Dict[str, str], data: Data) -> None:
+    """Utterances without a graph, and those that have one and are not aligned."""
+    for identifier in sorted(reasons):
+        problems.add(identifier, reasons[identifier])
+    for index in range(data.store.num_chunks):
+        lengths = data.aligned(index).lengths
+        for identifier, length in zip(data.store.about(index)["ids"], lengths):
+            if not length and identifier not in reasons:
+                problems.add(identifier, NO_PATH)
 
 
-def report_failed(problems: Problems, failed: List[str]) -> None:
-    for identifier in failed:
-        problems.add(identifier, "no path through its training graph, even with the retry beam: check its transcript")
+def lang_of(run: Run, system: str) -> Lang:
+    """The lexicon that a system is used with: with the probabilities learnt for it, where there are any."""
+    learnt = run.dir("gmm") / "lang"
+    return Lang.load(learnt if system not in SYSTEMS[:-1] and (learnt / "config.json").exists() else run.dir("lang"))
 
 
 def load(run: Run, system: str) -> GmmModel:
     return GmmModel.load(run.dir("gmm") / system)
+
+
+__all__ = ["SYSTEMS", "gmm", "ladder_options", "lang_of", "load", "open_store", "report_unusable"]

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
 from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from hybrid.data.arrays import read_arrays, write_arrays
+from hybrid.data.arrays import read_arrays, read_cuts, write_arrays
 from hybrid.errors import DataError
-from hybrid.gmm.align import Alignments, UtteranceGraph, align
-from hybrid.gmm.train import GmmModel
+from hybrid.gmm.apply import align_store
+from hybrid.gmm.chunks import Data, map_chunks
+from hybrid.gmm.passes import Context
+from hybrid.gmm.trees import position_questions
 from hybrid.hmm.alignment import network_frames, network_pdfs, phone_segments, subsample_durations, windows
 from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
-from hybrid.io import Problems, write_json
-from hybrid.pipeline.gmm import align_options, load, position_questions, report_failed, usable
+from hybrid.io import write_json
+from hybrid.pipeline.gmm import ladder_options, lang_of, load, open_store, report_unusable
 from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.sets import NETWORK_RATE, gmm_features, set_list, set_name, texts_of
+from hybrid.pipeline.sets import NETWORK_RATE, feature_folder, set_list, set_name
 from hybrid.run import Run
-from lexicon.lang import Lang
 
 FRAME_SHIFT = 0.01
 Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], durations [n] in network frames
@@ -30,28 +33,36 @@ Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], duratio
 def senones(run: Run, recipe: Recipe) -> None:
     """EXP/senones: model/ (tree, topology, transitions), ali/SET (phones and durations by id), occupancy.json."""
     settings = run.config.section("senones")
-    lang = Lang.load(run.dir("lang"))
+    lang = lang_of(run, settings["align_with"])
     model = load(run, settings["align_with"])
     silence = np.asarray(lang.silence_ids)
     names = set_list(run)["clean"] + [set_name("dev", "clean")]
     problems = run.problems("senones")
     stats: List[TreeStats] = []
     segments: Dict[str, Segments] = {}
-    sets: Dict[str, CutSet] = {}
     total = 0
     width, central = settings["context"], settings["context"] - 1 if settings["context"] < 3 else 1
+    gmm_options = ladder_options(run)
     with run.executor() as executor:
         for name in run.progress(names, desc="align"):
-            cuts, features = gmm_features(run, name)
-            found, _graphs = align_set(run, lang, model, texts_of(cuts), features, problems, executor)
-            total += len(features)
-            sets[name] = cuts
-            segments[name], some = coarse(found, model, features, silence, width, central, problems)
-            if not name.startswith("dev"):
-                stats.append(some)
+            store = open_store(run, "senones", [name])
+            context = Context(
+                run.dir("senones") / "align" / name, lang.silence_ids, run.seed, executor, run.log, run.progress
+            )
+            data, reasons = align_store(model, store, lang, gmm_options.align, context, gmm_options.boost_silence)
+            report_unusable(problems, reasons, data)
+            total += store.utterances
+            work = partial(coarse, data=data, senones=model.senones, silence=silence, width=width, central=central)
+            segments[name] = {}
+            for found, failed, part in map_chunks(executor, work, store):
+                segments[name].update(found)
+                for identifier, reason in failed.items():
+                    problems.add(identifier, reason)
+                if not name.startswith("dev"):
+                    stats = [part] if not stats else [(stats[0] + part).merged()]
+            if not segments[name]:
+                raise DataError("not one utterance could be aligned", remedy="look at problems.jsonl of the gmm stage")
     all_stats = stats[0]
-    for some in stats[1:]:
-        all_stats = all_stats + some
     topology = network_topology(lang.phone_ids)
     tree, _sums = build_tree(
         all_stats,
@@ -68,7 +79,7 @@ def senones(run: Run, recipe: Recipe) -> None:
     made.save(run.dir("senones") / "model")
     counts = np.zeros(made.num_pdfs)
     for name in names:
-        items = _targets(sets[name], segments[name], made, silence)
+        items = _targets(read_cuts(feature_folder(run, name, "mfcc")), segments[name], made, silence)
         shifts = {"pdfs": FRAME_SHIFT * NETWORK_RATE}
         rows = list(items)
         write_arrays(run.dir("senones") / "ali" / name, rows, names=["pdfs"], frame_shift=shifts["pdfs"])
@@ -79,6 +90,8 @@ def senones(run: Run, recipe: Recipe) -> None:
             run.dir("senones") / "ali" / f"{name}.phones.json",
             {i: [phones.tolist(), lengths.tolist()] for i, (phones, lengths) in sorted(segments[name].items())},
         )
+    for folder in ("align", "store"):  # what the alignments were made with
+        shutil.rmtree(run.dir("senones") / folder)
     write_json(run.dir("senones") / "occupancy.json", {"counts": counts.astype(int).tolist()})
     run.log(
         f"  {made.num_pdfs} senones, {int(counts.sum())} frames of 30 ms, "
@@ -87,49 +100,32 @@ def senones(run: Run, recipe: Recipe) -> None:
     problems.close(total, run.config["limits.problems"])
 
 
-def align_set(
-    run: Run,
-    lang: Lang,
-    model: GmmModel,
-    texts: Dict[str, str],
-    features: Dict[str, np.ndarray],
-    problems: Problems,
-    executor,
-) -> Tuple[Alignments, Dict[str, UtteranceGraph]]:
-    graphs = usable(lang, model.senones, texts, {i: len(x) for i, x in features.items()}, problems)
-    found = align(sorted(graphs), features, graphs, model.gmms, model.senones, align_options(run), executor)
-    report_failed(problems, found.failed)
-    return found, graphs
-
-
 def coarse(
-    found: Alignments,
-    model: GmmModel,
-    features: Dict[str, np.ndarray],
-    silence: np.ndarray,
-    width: int,
-    central: int,
-    problems: Problems,
-) -> Tuple[Segments, TreeStats]:
-    """Phones with durations in 30 ms frames, and tree statistics of the middle 10 ms frame of each."""
+    index: int, *, data: Data, senones: Senones, silence: np.ndarray, width: int, central: int
+) -> Tuple[Segments, Dict[str, str], TreeStats]:
+    """Of a chunk: phones with durations in 30 ms frames, {id: reason} of utterances too short for that, and tree
+    statistics of the middle 10 ms frame of each 30 ms."""
+    chunk, features = data.load(index)
     segments: Segments = {}
-    contexts, classes, rows = [], [], []
-    for identifier, tids in found.tids.items():
-        phones, fine = phone_segments(tids, model.senones)
+    failed: Dict[str, str] = {}
+    contexts, classes, rows = [np.zeros((0, width), np.int32)], [np.zeros(0, np.int32)], [features[:0]]
+    for identifier, begin, tids in zip(chunk.ids, chunk.offsets, data.aligned(index).each()):
+        if tids is None:
+            continue
+        phones, fine = phone_segments(tids, senones)
         try:
             durations = subsample_durations(fine, NETWORK_RATE)
         except DataError as error:
-            problems.add(identifier, error.what)
+            failed[identifier] = error.what
             continue
         segments[identifier] = (phones, durations)
-        index, kinds = network_frames(phones, durations)
-        contexts.append(windows(phones, width, central, silence)[index])
+        frame, kinds = network_frames(phones, durations)
+        contexts.append(windows(phones, width, central, silence)[frame])
         classes.append(kinds)
-        middle = np.minimum(np.arange(len(index)) * NETWORK_RATE + NETWORK_RATE // 2, len(tids) - 1)
-        rows.append(features[identifier][middle])
-    if not segments:
-        raise DataError("not one utterance could be aligned", remedy="look at problems.jsonl of the gmm stage")
-    return segments, TreeStats.from_frames(np.concatenate(contexts), np.concatenate(classes), np.concatenate(rows))
+        middle = np.minimum(np.arange(len(frame)) * NETWORK_RATE + NETWORK_RATE // 2, len(tids) - 1)
+        rows.append(features[begin + middle])
+    stats = TreeStats.from_frames(np.concatenate(contexts), np.concatenate(classes), np.concatenate(rows))
+    return segments, failed, stats
 
 
 def _targets(

@@ -13,7 +13,7 @@ import numpy as np
 from lhotse import CutSet
 
 from hybrid.data.arrays import read_arrays
-from hybrid.data.transforms import apply_cmvn, deltas, stack_frames
+from hybrid.data.transforms import apply_cmvn, stack_frames
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
@@ -65,10 +65,9 @@ def texts_of(cuts: CutSet) -> Dict[str, str]:
 
 
 def gmm_features(run: Run, name: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
-    """MFCC normalised per speaker, with deltas: [T, 39] (Kaldi's apply-cmvn | add-deltas)."""
+    """MFCC normalised per speaker [T, B] (Kaldi's apply-cmvn); a model's front makes its features of them."""
     cuts, features = read_arrays(feature_folder(run, name, "mfcc"), "mfcc")
-    normal = apply_cmvn(features, speakers_of(cuts), variance=run.config["gmm.variance_normalisation"])
-    return cuts, {identifier: deltas(x).astype(np.float32) for identifier, x in normal.items()}
+    return cuts, apply_cmvn(features, speakers_of(cuts), variance=run.config["gmm.variance_normalisation"])
 
 
 def network_features(run: Run, name: str, normalise: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:

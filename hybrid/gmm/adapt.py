@@ -1,0 +1,72 @@
+"""Speaker transforms for speech without transcripts, from what a first pass recognised (Kaldi's steps/decode_fmllr.sh).
+
+The best path of the first pass names a pdf for each frame; with posteriors of the speaker-independent mixtures a
+transform is estimated for the speaker-adapted ones; the adapted features are decoded; and from that path the transform
+is estimated once more, on top. Kaldi takes the posteriors of a lattice where this takes its best path. Silence counts
+little: it says more about the room than about the speaker.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping, Optional
+
+import numpy as np
+
+from hybrid.errors import DataError
+from hybrid.gmm.fmllr import Transforms, compose, estimate_fmllr, frame_terms, speaker_stats
+from hybrid.gmm.front import adapt
+from hybrid.gmm.model import GmmModel
+
+SILENCE_WEIGHT = 0.01  # as decode_fmllr.sh
+
+
+def adapt_speakers(
+    model: GmmModel,
+    features: Mapping[str, np.ndarray],
+    pdfs: Mapping[str, np.ndarray],
+    speakers: Mapping[str, str],
+    silent_pdfs: np.ndarray,
+    before: Optional[Transforms] = None,
+    silence_weight: float = SILENCE_WEIGHT,
+) -> Transforms:
+    """features {id: [T, D]} without transforms, pdfs {id: [T]} of a first pass; {speaker: [D, D + 1]}.
+
+    before: the transforms that this first pass was made with, None for none; the new ones stand in their place. An
+    utterance without a path (no pdfs) says nothing; a speaker with too few frames keeps what he has.
+    """
+    found: Dict[str, Dict[str, list]] = {}
+    for identifier in sorted(features):
+        path = pdfs.get(identifier)
+        speaker = speakers[identifier]
+        mine = found.setdefault(speaker, {"x": [], "pdfs": []})
+        if path is None or not len(path):
+            continue
+        if len(path) != len(features[identifier]):
+            raise DataError(
+                f"a path of {len(path)} frames for {len(features[identifier])} frames of features",
+                utterance=identifier,
+                remedy="decode the same features again",
+            )
+        mine["x"].append(features[identifier])
+        mine["pdfs"].append(path)
+    names, stats = [], []
+    dim = model.front.dim
+    for speaker, mine in found.items():
+        x = np.concatenate(mine["x"]) if mine["x"] else np.zeros((0, dim), np.float32)
+        path = np.concatenate(mine["pdfs"]).astype(np.int64) if mine["pdfs"] else np.zeros(0, np.int64)
+        source = None
+        if before is None and model.independent is not None:
+            source = (model.independent, x)
+        elif before is not None:
+            x = adapt(x, before[speaker])
+        a, b = frame_terms(model.gmms, x, path, source)
+        weights = np.where(np.isin(path, silent_pdfs), silence_weight, 1.0)
+        names.append(speaker)
+        stats.append(speaker_stats(x, a, b, weights))
+    made = {name: transform for name, (transform, _) in zip(names, estimate_fmllr(stats))}
+    return made if before is None else {name: compose(made[name], before[name]) for name in made}
+
+
+def silent_pdfs(model: GmmModel, silence_phones: np.ndarray) -> np.ndarray:
+    senones = model.senones
+    return np.unique(senones.tid2pdf[1:][np.isin(senones.tid2phone[1:], silence_phones)])

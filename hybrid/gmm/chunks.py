@@ -1,0 +1,309 @@
+"""What a pass does with one chunk of utterances. Every function here runs in a worker, or in this process.
+
+A job gets numbers and paths and gives sums: features, graphs and alignments are read from disk chunk by chunk and
+written back there, so that a pass takes the memory of a chunk for each worker whatever the hours of speech. Sums are
+added in the order of the chunks, so that their rounding does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+
+import numpy as np
+
+from hybrid.gmm.align import Aligned, AlignOptions, align_chunk, equal_alignments
+from hybrid.gmm.device import DeviceGmms
+from hybrid.gmm.diag import DiagGmms
+from hybrid.gmm.estimate import GmmStats, accumulate
+from hybrid.gmm.fmllr import Transforms, compose, estimate_fmllr, frame_terms, speaker_stats
+from hybrid.gmm.front import Front, adapt
+from hybrid.gmm.graphs import Graphs
+from hybrid.gmm.lda import LdaStats
+from hybrid.gmm.mllt import MlltStats
+from hybrid.gmm.store import Chunk, Store
+from hybrid.hmm.alignment import convert_all, phone_segments, windows
+from hybrid.hmm.build_tree import TreeStats
+from hybrid.hmm.graph import TrainingGraphs
+from hybrid.hmm.senones import Senones
+from hybrid.io import load_tensors, read_json, save_tensors, write_json
+from hybrid.parallel import ordered_map
+from lexicon.lang import Lang
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the features come from: the store, the front, the folder of speakers' transforms, that of alignments."""
+
+    store: Store
+    front: Front
+    graphs: Optional[Path] = None
+    alignments: Optional[Path] = None
+    transforms: Optional[Path] = None
+
+    def load(self, index: int) -> Tuple[Chunk, np.ndarray]:
+        """The chunk, and its features [N, D] with the speakers' transforms if there are any."""
+        chunk = self.store.chunk(index)
+        features = self.front.apply(chunk.base, chunk.lengths)
+        if self.transforms is not None:
+            features = adapted(chunk, features, load_transforms(self.transforms, index))
+        return chunk, features
+
+    def aligned(self, index: int) -> Aligned:
+        assert self.alignments is not None
+        return Aligned.load(chunk_file(self.alignments, index))
+
+    def frames(self, index: int) -> Frames:
+        """The frames of the aligned utterances."""
+        chunk, features = self.load(index)
+        return Frames.of(chunk, features, self.aligned(index))
+
+
+class Frames(NamedTuple):
+    """features [N, D] and transition ids [N] of the aligned utterances; kept: which frames of the chunk they are."""
+
+    features: np.ndarray
+    tids: np.ndarray
+    kept: np.ndarray
+
+    @classmethod
+    def of(cls, chunk: Chunk, features: np.ndarray, aligned: Aligned) -> Frames:
+        kept = np.repeat(aligned.lengths > 0, chunk.lengths)
+        return cls(features if kept.all() else features[kept], aligned.tids, kept)
+
+
+def chunk_file(folder: Path, index: int, suffix: str = "safetensors") -> Path:
+    return Path(folder) / f"{index:06d}.{suffix}"
+
+
+def map_chunks(executor: Optional[Executor], work: Callable[[int], Result], store: Store) -> Iterator[Result]:
+    """work(index) for every chunk, in order; at most a few of them under way."""
+    indices = range(store.num_chunks)
+    return map(work, indices) if executor is None else ordered_map(executor, work, indices)
+
+
+def adapted(chunk: Chunk, features: np.ndarray, transforms: Transforms) -> np.ndarray:
+    out = np.empty_like(features)
+    for speaker, rows in chunk.speaker_rows():
+        out[rows] = adapt(features[rows], transforms[speaker])
+    return out
+
+
+def load_transforms(folder: Path, index: int) -> Transforms:
+    names = read_json(chunk_file(folder, index, "json"))
+    return dict(zip(names, load_tensors(chunk_file(folder, index))["transforms"], strict=True))
+
+
+def save_transforms(folder: Path, index: int, transforms: Transforms) -> None:
+    write_json(chunk_file(folder, index, "json"), list(transforms))
+    save_tensors(chunk_file(folder, index), {"transforms": np.stack(list(transforms.values())).astype(np.float32)})
+
+
+# ------------------------------------------------------------------ graphs and the flat start
+
+
+def compile_graphs(index: int, *, store: Store, lang: Lang, senones: Senones, folder: Path) -> Dict[str, str]:
+    """Writes the graphs of a chunk; {id: reason} of utterances that have none or are too short for their words."""
+    about = store.about(index)
+    compiler = TrainingGraphs(lang, senones, transition_scale=0.0, self_loop_scale=0.0)
+    graphs, reasons = Graphs.compile(compiler, about["texts"], about["ids"])
+    for number, (identifier, frames) in enumerate(zip(about["ids"], about["frames"])):
+        if graphs.start[number] >= 0 and frames < graphs.shortest[number]:
+            reasons[identifier] = (
+                f"too short for its words: {frames} frames of 10 ms, they need {graphs.shortest[number]}"
+            )
+    graphs.save(chunk_file(folder, index))
+    return reasons
+
+
+def align_equally(index: int, *, data: Data, folder: Path, seed: int) -> int:
+    chunk = data.store.about(index)
+    graphs = Graphs.load(chunk_file(_need(data.graphs), index))
+    found = equal_alignments(graphs, np.asarray(chunk["frames"]), seed + 1000 * index)
+    found.save(chunk_file(folder, index))
+    return int((found.lengths > 0).sum())
+
+
+def _need(path: Optional[Path]) -> Path:
+    assert path is not None
+    return path
+
+
+def moments(index: int, *, data: Data) -> Tuple[float, np.ndarray, np.ndarray]:
+    """Frames, sum and sum of squares of all frames."""
+    _chunk, features = data.load(index)
+    x = features.astype(np.float64)
+    return float(len(x)), x.sum(0), np.square(x).sum(0)
+
+
+def convert_alignments(
+    index: int, *, data: Data, old: Senones, new: Senones, context_free: np.ndarray, folder: Path
+) -> None:
+    found = data.aligned(index)
+    made = convert_all([tids for tids in found.each() if tids is not None], old, new, context_free)
+    tids = np.concatenate(made) if made else found.tids
+    Aligned(tids, found.lengths, found.loglike).save(chunk_file(folder, index))
+
+
+# ------------------------------------------------------------------ statistics
+
+
+@dataclass(frozen=True)
+class PassJob:
+    """One pass: align where `align_to` is given, estimate transforms where `adapt_to` is, then statistics."""
+
+    data: Data
+    gmms: DiagGmms
+    tid2pdf: np.ndarray
+    num_tids: int
+    silent: np.ndarray  # [num_tids + 1]: tids of silence phones, which take no part in adaptation
+    search: Optional[DiagGmms] = None  # the mixtures to align with, silence boosted
+    costs: Optional[np.ndarray] = None
+    options: AlignOptions = AlignOptions()
+    align_to: Optional[Path] = None
+    adapt_to: Optional[Path] = None
+    keep: bool = False  # alignments that are there already, of an earlier run that was killed
+    device: str = "cpu"
+
+
+@dataclass
+class PassResult:
+    """stats; counts of transition ids [num_tids + 1]; aligned, failed, retried: utterances; gain of fMLLR, and the
+    frames adapted."""
+
+    stats: GmmStats
+    counts: np.ndarray
+    aligned: int = 0
+    failed: List[str] = field(default_factory=list)
+    retried: int = 0
+    gain: float = 0.0
+    adapted: float = 0.0
+
+    def __add__(self, other: PassResult) -> PassResult:
+        return PassResult(*(getattr(self, name) + getattr(other, name) for name in vars(self)))
+
+
+def run_chunk(index: int, *, job: PassJob) -> PassResult:
+    chunk, features = job.data.load(index)
+    if job.align_to is None:
+        found = job.data.aligned(index)
+    elif job.keep and chunk_file(job.align_to, index).exists():
+        found = Aligned.load(chunk_file(job.align_to, index))
+    else:
+        graphs = Graphs.load(chunk_file(_need(job.data.graphs), index))
+        assert job.costs is not None
+        search = job.search or job.gmms
+        loglikes = None if job.device == "cpu" else DeviceGmms(search, job.device).loglikes(features)
+        found = align_chunk(
+            features, chunk.lengths, graphs, search, job.tid2pdf, job.costs, job.options, loglikes
+        )
+        found.save(chunk_file(job.align_to, index))
+    result = PassResult(GmmStats.zeros(job.gmms), np.zeros(job.num_tids + 1))
+    result.aligned = int((found.lengths > 0).sum())
+    result.failed = [chunk.ids[n] for n in np.flatnonzero(found.lengths == 0)]
+    result.retried = found.retried
+    frames = Frames.of(chunk, features, found)
+    if job.adapt_to is not None:
+        before = None if job.data.transforms is None else load_transforms(job.data.transforms, index)
+        made, result.gain, result.adapted = estimate_chunk(chunk, frames, job.gmms, job.tid2pdf, job.silent)
+        total = made if before is None else {name: compose(made[name], before[name]) for name in made}
+        save_transforms(job.adapt_to, index, total)
+        frames = Frames.of(chunk, adapted(chunk, features, made), found)
+    result.counts = np.bincount(frames.tids, minlength=job.num_tids + 1).astype(np.float64)
+    if job.device == "cpu":
+        accumulate(job.gmms, frames.features, job.tid2pdf[frames.tids], result.stats)
+    else:
+        DeviceGmms(job.gmms, job.device).accumulate(frames.features, job.tid2pdf[frames.tids], result.stats)
+    return result
+
+
+def estimate_chunk(
+    chunk: Chunk,
+    frames: Frames,
+    gmms: DiagGmms,
+    tid2pdf: np.ndarray,
+    silent: np.ndarray,
+    posteriors_from: Optional[DiagGmms] = None,
+) -> Tuple[Transforms, float, float]:
+    """Transforms of the chunk's speakers on top of `frames`, their gain, and the frames that they rest on."""
+    pdfs = tid2pdf[frames.tids]
+    a, b = frame_terms(
+        gmms, frames.features, pdfs, None if posteriors_from is None else (posteriors_from, frames.features)
+    )
+    weights = (~silent[frames.tids]).astype(np.float32)
+    place = np.r_[0, np.cumsum(frames.kept)]
+    speakers, stats = [], []
+    for speaker, rows in chunk.speaker_rows():
+        some = slice(int(place[rows.start]), int(place[rows.stop]))
+        speakers.append(speaker)
+        stats.append(speaker_stats(frames.features[some], a[some], b[some], weights[some]))
+    found = estimate_fmllr(stats)
+    transforms = {speaker: transform for speaker, (transform, _) in zip(speakers, found)}
+    return transforms, sum(gain for _, gain in found), sum(one.beta for one, (_, gain) in zip(stats, found) if gain)
+
+
+def tree_chunk(index: int, *, data: Data, senones: Senones, context_free: np.ndarray) -> TreeStats:
+    """Triphone statistics of the aligned frames (Kaldi's acc-tree-stats --ci-phones=silence)."""
+    frames = data.frames(index)
+    contexts = []
+    for tids in data.aligned(index).each():
+        if tids is not None:
+            phones, durations = phone_segments(tids, senones)
+            contexts.append(np.repeat(windows(phones, 3, 1, context_free), durations, axis=0))
+    none = np.zeros((0, 3), np.int32)
+    return TreeStats.from_frames(
+        np.concatenate(contexts) if contexts else none, senones.tid2class[frames.tids], frames.features
+    )
+
+
+def lda_chunk(index: int, *, data: Data, tid2pdf: np.ndarray, silent: np.ndarray, number: int) -> LdaStats:
+    """Of the spliced frames, whatever the front's matrix; silence takes no part."""
+    chunk = data.store.chunk(index)
+    spliced = data.front.spliced(chunk.base, chunk.lengths)
+    frames = Frames.of(chunk, spliced, data.aligned(index))
+    used = ~silent[frames.tids]
+    return LdaStats.from_frames(frames.features[used], tid2pdf[frames.tids[used]], number)
+
+
+def mllt_chunk(index: int, *, data: Data, gmms: DiagGmms, tid2pdf: np.ndarray, silent: np.ndarray) -> MlltStats:
+    frames = data.frames(index)
+    used = ~silent[frames.tids]
+    return MlltStats.from_frames(gmms, frames.features[used], tid2pdf[frames.tids[used]])
+
+
+def fmllr_chunk(
+    index: int, *, data: Data, gmms: DiagGmms, tid2pdf: np.ndarray, silent: np.ndarray, folder: Path,
+    posteriors_from: Optional[DiagGmms] = None,
+) -> Tuple[float, float]:
+    """Writes transforms estimated from the alignments there are; (gain, frames)."""
+    chunk, features = data.load(index)
+    frames = Frames.of(chunk, features, data.aligned(index))
+    made, gain, count = estimate_chunk(chunk, frames, gmms, tid2pdf, silent, posteriors_from)
+    if data.transforms is not None:
+        before = load_transforms(data.transforms, index)
+        made = {name: compose(made[name], before[name]) for name in made}
+    save_transforms(folder, index, made)
+    return gain, count
+
+
+def independent_chunk(index: int, *, data: Data, gmms: DiagGmms, tid2pdf: np.ndarray) -> GmmStats:
+    """Statistics of features without transforms, posteriors of those with (Kaldi's gmm-acc-stats-twofeats)."""
+    frames = data.frames(index)
+    chunk = data.store.chunk(index)
+    plain = data.front.apply(chunk.base, chunk.lengths)[frames.kept]
+    stats = GmmStats.zeros(gmms)
+    accumulate(gmms, frames.features, tid2pdf[frames.tids], stats, others=plain)
+    return stats
+
+
+def total(parts: Iterable[Any]) -> Any:
+    """The sum of the parts in their order; None of none."""
+    result = None
+    for part in parts:
+        result = part if result is None else result + part
+    return result
+

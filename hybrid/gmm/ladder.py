@@ -1,0 +1,165 @@
+"""From transcripts to a speaker-adapted system: mono -> tri1 (deltas) -> tri2 (LDA+MLLT) -> tri3 (SAT).
+
+The order of Kaldi's recipes (egs/an4/s5/run.sh). Each system starts from the alignments of the one before, which it
+first aligns anew with the finished model, as their steps/align_si.sh does between two trainings. A system that is
+finished is not trained again; one that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from hybrid.errors import ConfigError
+from hybrid.gmm import deltas, lda_mllt, mono, sat
+from hybrid.gmm.align import AlignOptions
+from hybrid.gmm.chunks import Data, PassResult
+from hybrid.gmm.front import Front
+from hybrid.gmm.model import GmmModel
+from hybrid.gmm.passes import Context, align_all
+from hybrid.gmm.store import Store
+from hybrid.gmm.trees import TreeOptions, compile_all, position_questions
+from hybrid.hmm.senones import Senones
+from hybrid.hmm.topology import bootstrap_topology
+from hybrid.io import read_json, write_json
+from lexicon.lang import Lang
+
+SYSTEMS = ("mono", "tri1", "tri2", "tri3")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """The numbers of one system; leaves and threshold are not used for monophones."""
+
+    passes: int
+    gaussians: int
+    leaves: int = 0
+    threshold: float = 300.0
+
+
+@dataclass(frozen=True)
+class LadderOptions:
+    """rungs by system; align, boost_silence as in PassOptions; splice, dim of LDA."""
+
+    rungs: Mapping[str, Rung]
+    align: AlignOptions = AlignOptions()
+    boost_silence: float = 1.0
+    splice: int = 3
+    dim: int = 40
+
+
+@dataclass
+class Rungs:
+    """What a training leaves: the finished models by system, the data of the last, {id: reason} of utterances that
+    cannot be used."""
+
+    models: Dict[str, GmmModel]
+    data: Data
+    unusable: Dict[str, str]
+
+
+def monophone_senones(lang: Lang) -> Senones:
+    """One pdf a state of each phone, shared by its positions in a word."""
+    nonsilence = [phone for phone in lang.phone_ids if phone not in lang.silence_ids]
+    phones = {name: number for name, number in lang.phones.items() if number in set(lang.phone_ids)}
+    return Senones.monophone(bootstrap_topology(nonsilence, lang.silence_ids), phones, lang.phone_groups())
+
+
+def train_ladder(
+    store: Store,
+    lang: Lang,
+    options: LadderOptions,
+    folder: Path,
+    *,
+    features: Mapping[str, Any],
+    systems: Sequence[str] = SYSTEMS,
+    relearn: Optional[Callable[[GmmModel, Data, Lang], Lang]] = None,
+    check: Optional[Callable[[Dict[str, str]], None]] = None,
+    **how: Any,
+) -> Rungs:
+    """Trains the systems in FOLDER/SYSTEM, each a model folder.
+
+    features: what features.json of the models says beside the front. systems: how far to go, from mono on. relearn: a
+    lexicon with probabilities learnt from the alignments of tri2, which tri3 trains with. check: is handed {id: reason}
+    of the utterances without a graph before anything is trained. how: seed, executor, log and
+    progress of Context. Raises ConfigError for systems that are out of order or have no numbers.
+    """
+    if tuple(systems) != SYSTEMS[: len(systems)] or not systems or not set(systems) <= set(options.rungs):
+        raise ConfigError(f"systems {', '.join(systems)}", remedy=f"the first few of {', '.join(SYSTEMS)}")
+    folder = Path(folder)
+    models: Dict[str, GmmModel] = {}
+    data = Data(store, Front.deltas(store.base_dim))
+    unusable: Dict[str, str] = {}
+    for system in systems:
+        context = Context(folder / system, lang.silence_ids, **how)
+        context.folder.mkdir(parents=True, exist_ok=True)
+        before = models.get(SYSTEMS[SYSTEMS.index(system) - 1]) if models else None
+        if system == "tri3" and relearn is not None and before is not None:
+            lang = relearn(before, data, lang)
+        finished = _finished(context.folder, store)
+        if finished is not None:
+            models[system], data, unusable = finished[0], finished[1], {**unusable, **finished[2]}
+            continue
+        reasons: Dict[str, str] = {}
+        if before is None:
+            senones = monophone_senones(lang)
+            data, reasons = compile_all(lang, senones, data, context.folder / "graphs", context)
+            if check is not None:
+                check(reasons)
+            model, data = mono.train_mono(senones, data, _passes(system, options), context)
+        else:
+            model, data = _next(system, before, data, lang, options, context)
+        unusable.update(reasons)
+        model.save(context.folder, {**features, "front": [model.front.left, model.front.right]})
+        final = context.folder / "alignments.final"
+        data, result = align_all(model, data, options.align, context, final, options.boost_silence)
+        _finish(context.folder, data, reasons, result)
+        models[system] = model
+    return Rungs(models, data, unusable)
+
+
+def _passes(system: str, options: LadderOptions) -> Any:
+    module = {"mono": mono, "tri1": deltas, "tri2": lda_mllt, "tri3": sat}[system]
+    rung = options.rungs[system]
+    return module.options(
+        passes=rung.passes, gaussians=rung.gaussians, align=options.align, boost_silence=options.boost_silence
+    )
+
+
+def _next(
+    system: str, before: GmmModel, data: Data, lang: Lang, options: LadderOptions, context: Context
+) -> Tuple[GmmModel, Data]:
+    rung = options.rungs[system]
+    tree = TreeOptions(rung.leaves, rung.threshold, position_questions(lang))
+    opts = _passes(system, options)
+    if system == "tri1":
+        return deltas.train_deltas(before.senones, data, lang, tree, opts, context)
+    if system == "tri2":
+        return lda_mllt.train_lda_mllt(
+            before, data, lang, tree, opts, context, splice=options.splice, dim=options.dim
+        )
+    return sat.train_sat(before, data, lang, tree, opts, context)
+
+
+def _finish(folder: Path, data: Data, reasons: Mapping[str, str], result: PassResult) -> None:
+    places = {
+        name: None if path is None else str(Path(path).relative_to(folder))
+        for name, path in (
+            ("graphs", data.graphs), ("alignments", data.alignments), ("transforms", data.transforms)
+        )
+    }
+    failed: List[str] = [name for name in result.failed if name not in reasons]
+    write_json(folder / "finished.json", {**places, "unusable": dict(reasons), "failed": failed})
+
+
+def _finished(folder: Path, store: Store) -> Optional[Tuple[GmmModel, Data, Dict[str, str]]]:
+    path = folder / "finished.json"
+    if not path.exists():
+        return None
+    notes = read_json(path)
+    model = GmmModel.load(folder)
+    places = {
+        name: None if notes[name] is None else folder / notes[name] for name in ("graphs", "alignments", "transforms")
+    }
+    return model, Data(store, model.front, **places), notes["unusable"]
