@@ -14,6 +14,7 @@ SETTINGS = [
     "prepare.test_minutes=0.2",
     "augment.train_rooms=2",
     "gmm.mono.passes=5",
+    "gmm.learn_probs=both",
     "gmm.mono.gaussians=100",
     *(
         f"gmm.{system}.{setting}"

@@ -111,6 +111,25 @@ def test_statistics_of_two_parts_add_up_to_those_of_the_whole():
     np.testing.assert_allclose(built[0][1], built[1][1])
 
 
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.lists(st.integers(0, 30), min_size=1, max_size=4))
+def test_merged_statistics_hold_each_event_once(seed, parts):
+    """Those of the whole, in whatever parts the frames came, empty ones among them."""
+    rng = np.random.default_rng(seed)
+    count = sum(parts)
+    around, classes = rng.integers(0, 3, (count, 3)).astype(np.int32), rng.integers(0, 3, count).astype(np.int32)
+    features = rng.normal(size=(count, 2)).astype(np.float32)
+    whole = TreeStats.from_frames(around, classes, features)
+    bounds = np.r_[0, np.cumsum(parts)]
+    merged = None
+    for begin, end in zip(bounds[:-1], bounds[1:]):
+        part = TreeStats.from_frames(around[begin:end], classes[begin:end], features[begin:end])
+        merged = part.merged() if merged is None else (merged + part).merged()
+    np.testing.assert_array_equal(merged.windows, whole.windows)
+    np.testing.assert_array_equal(merged.classes, whole.classes)
+    np.testing.assert_allclose(merged.sums, whole.sums, atol=1e-9)
+
+
 def test_no_frames_are_said():
     none = TreeStats.from_frames(np.zeros((0, 2), int), np.zeros(0, int), np.zeros((0, 3)))
     assert none.sums.shape == (0, 7)

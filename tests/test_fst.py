@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import kaldifst
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import ConfigError, DiskError, GraphError
-from hybrid.fst import add_word_penalty, const, from_arrays, from_bytes, to_arrays, to_bytes
+from hybrid.fst import ARC, FstArrays, add_word_penalty, const, from_arrays, from_bytes, to_arrays, to_bytes
 
 
 @st.composite
@@ -143,3 +145,21 @@ def test_no_room_for_the_temporary_file(monkeypatch, tmp_path):
     with pytest.raises(DiskError, match="cannot write a graph") as caught:
         to_bytes(fst)
     assert "TMPDIR" in str(caught.value)
+
+
+def test_no_temporary_files_are_left_and_threads_have_their_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    graphs = [_chain(length) for length in range(1, 30)]
+    with ThreadPoolExecutor(4) as executor:
+        lengths = [len(arrays.arcs) for arrays in executor.map(lambda g: to_arrays(from_bytes(to_bytes(g))), graphs)]
+    assert lengths == list(range(1, 30))
+    with pytest.raises(GraphError):
+        from_bytes(b"no graph")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _chain(length):
+    arcs = np.zeros(length, ARC)
+    arcs["nextstate"] = np.arange(1, length + 1)
+    final = np.r_[np.full(length, np.inf), 0].astype(np.float32)
+    return from_arrays(FstArrays(0, final, np.r_[np.arange(length + 1), length], arcs))

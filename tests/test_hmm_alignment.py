@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hybrid.errors import DataError, ModelError
 from hybrid.hmm.alignment import (
     convert,
+    convert_all,
     network_frames,
     network_pdfs,
     phone_segments,
@@ -123,6 +124,26 @@ def test_conversion_is_the_same_walk_through_the_other_tree(pair, seed, count):
     np.testing.assert_array_equal(got, after)
     np.testing.assert_array_equal(new.tid2pdf[got], pdfs)
     np.testing.assert_array_equal(convert(got, new, old, SILENCE), before)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from([(0, 1), (2, 3), (10, 11)]), SEEDS, st.lists(st.integers(1, 9), max_size=5))
+def test_conversion_of_many_is_that_of_each(pair, seed, counts):
+    old, new = MADE[pair[0]], MADE[pair[1]]
+    rng = np.random.default_rng(seed)
+    each = [hmm_tools.random_walk(old, hmm_tools.random_phones(rng, count), rng)[0] for count in counts]
+    together = convert_all(each, old, new, SILENCE)
+    assert len(together) == len(each)
+    for got, tids in zip(together, each):
+        assert got.dtype == np.int32
+        np.testing.assert_array_equal(got, convert(tids, old, new, SILENCE))
+
+
+def test_conversion_of_an_utterance_without_frames_among_others():
+    tids, _, _ = hmm_tools.random_walk(BOOT[0], [1, 2, 3], np.random.default_rng(0))
+    made = convert_all([NONE, tids, NONE], BOOT[0], BOOT[0], SILENCE)
+    assert [one.tolist() for one in made] == [[], tids.tolist(), []]
+    assert convert_all([], BOOT[0], BOOT[1], SILENCE) == []
 
 
 def test_conversion_of_nothing():
