@@ -7,7 +7,8 @@ finished is not trained again; one that was interrupted goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -114,6 +115,7 @@ def train_ladder(
         model.save(context.folder, {**features, "front": [model.front.left, model.front.right]})
         final = context.folder / "alignments.final"
         data, result = align_all(model, data, options.align, context, final, options.boost_silence)
+        data = replace(data, graphs=None)  # the next system compiles its own, and nothing else walks over these
         _finish(context.folder, data, reasons, result)
         models[system] = model
     return Rungs(models, data, unusable)
@@ -143,6 +145,7 @@ def _next(
 
 
 def _finish(folder: Path, data: Data, reasons: Mapping[str, str], result: PassResult) -> None:
+    """Marks the system as finished, and deletes what only its training read."""
     places = {
         name: None if path is None else str(Path(path).relative_to(folder))
         for name, path in (
@@ -151,6 +154,9 @@ def _finish(folder: Path, data: Data, reasons: Mapping[str, str], result: PassRe
     }
     failed: List[str] = [name for name in result.failed if name not in reasons]
     write_json(folder / "finished.json", {**places, "unusable": dict(reasons), "failed": failed})
+    for path in folder.iterdir():
+        if path.is_dir() and path.name.partition(".")[0] in places and path.name not in places.values():
+            shutil.rmtree(path)
 
 
 def _finished(folder: Path, store: Store) -> Optional[Tuple[GmmModel, Data, Dict[str, str]]]:
