@@ -197,9 +197,11 @@ def test_frames_of_one_pdf_stand_together_once(seed):
     rng = np.random.default_rng(seed)
     gmms = random_gmms(rng)
     pdfs = rng.integers(0, gmms.num_pdfs, rng.integers(0, 30))
-    parts = list(by_pdf(gmms, pdfs))
-    assert sorted(np.concatenate([frames for _, frames in parts]).tolist() if parts else []) == list(range(len(pdfs)))
-    for rows, frames in parts:
+    order, groups = by_pdf(gmms, pdfs)
+    assert sorted(order.tolist()) == list(range(len(pdfs)))
+    assert sum(some.stop - some.start for _, some in groups) == len(pdfs)
+    for rows, some in groups:
+        frames = order[some]
         (pdf,) = set(pdfs[frames].tolist())
         assert (rows.start, rows.stop) == tuple(gmms.offsets[pdf : pdf + 2])
         assert np.all(np.diff(frames) > 0)

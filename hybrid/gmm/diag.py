@@ -96,20 +96,19 @@ class DiagGmms:
 
     def loglikes(self, features: np.ndarray, pdfs: Optional[np.ndarray] = None) -> np.ndarray:
         """features [T, D] -> [num_pdfs, T] float32 (or only the rows of the given pdfs), natural log."""
-        if pdfs is None:
-            scores, starts = self.gaussian_loglikes(features), self.offsets
-        else:
-            rows, starts = self.rows(pdfs)
-            scores = self.gaussian_loglikes(features, rows)
-        sizes = np.diff(starts)
-        # Time is the last axis, so that a reduction over the Gaussians of a pdf adds whole rows.
-        best = np.maximum.reduceat(scores, starts[:-1], axis=0)
-        scores -= np.repeat(best, sizes, axis=0)
-        np.exp(scores, out=scores)
-        total = np.add.reduceat(scores, starts[:-1], axis=0)
-        np.log(total, out=total)
-        total += best
-        return total
+        rows, starts = (None, self.offsets) if pdfs is None else self.rows(pdfs)
+        scores = self.gaussian_loglikes(features, rows)
+        out = np.empty((len(starts) - 1, scores.shape[1]), np.float32)
+        # Time is the last axis, so that sums over the Gaussians of a pdf add whole rows; pdf by pdf, for its rows stay
+        # in the processor's cache from one step to the next.
+        for number, (begin, end) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist())):
+            part = scores[begin:end]
+            best = part.max(0)
+            part -= best
+            np.exp(part, out=part)
+            np.log(part.sum(0), out=out[number])
+            out[number] += best
+        return out
 
     def tensors(self) -> Dict[str, np.ndarray]:
         return {

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -51,15 +51,18 @@ class GmmStats:
         return np.add.reduceat(self.counts, gmms.offsets[:-1])
 
 
-def by_pdf(gmms: DiagGmms, pdfs: np.ndarray) -> Iterator[Tuple[slice, np.ndarray]]:
-    """(the Gaussians of a pdf, the frames aligned to it) for every pdf among `pdfs` [T]."""
+def by_pdf(gmms: DiagGmms, pdfs: np.ndarray) -> Tuple[np.ndarray, List[Tuple[slice, slice]]]:
+    """An order of the frames [T] by their pdf, and for every pdf among `pdfs` [T] (its Gaussians, its frames in that
+    order)."""
     narrow = np.asarray(pdfs).astype(np.uint16 if gmms.num_pdfs <= 1 << 16 else np.int64)  # 16 bits: a radix sort
     order = np.argsort(narrow, kind="stable")
     bounds = np.flatnonzero(np.diff(narrow[order])) + 1
-    for begin, end in zip(np.r_[0, bounds], np.r_[bounds, len(order)]):
+    groups = []
+    for begin, end in zip([0, *bounds.tolist()], [*bounds.tolist(), len(order)]):
         if end > begin:
             pdf = int(narrow[order[begin]])
-            yield slice(int(gmms.offsets[pdf]), int(gmms.offsets[pdf + 1])), order[begin:end]
+            groups.append((slice(int(gmms.offsets[pdf]), int(gmms.offsets[pdf + 1])), slice(begin, end)))
+    return order, groups
 
 
 def accumulate(
@@ -73,14 +76,13 @@ def accumulate(
 
     others [T, D]: sums are taken over these, with the posteriors of `features` (Kaldi's gmm-acc-stats-twofeats).
     """
-    features = features.astype(np.float32, copy=False)
     dim = gmms.dim
-    for rows, frames in by_pdf(gmms, pdfs):
-        both = with_squares(features[frames])
-        posteriors, loglike = gmms.posteriors(both, rows)
-        if others is not None:
-            both = with_squares(others[frames].astype(np.float32, copy=False))
-        sums = posteriors @ both
+    order, groups = by_pdf(gmms, pdfs)
+    both = with_squares(features[order])
+    summed = both if others is None else with_squares(others[order])
+    for rows, frames in groups:
+        posteriors, loglike = gmms.posteriors(both[frames], rows)
+        sums = posteriors @ summed[frames]
         into.counts[rows] += posteriors.sum(1, dtype=np.float64)
         into.first[rows] += sums[:, :dim]
         into.second[rows] += sums[:, dim:]

@@ -63,15 +63,16 @@ def frame_terms(
     many Gaussians in each pdf (Kaldi's gmm-post-to-gpost, for a model that was trained on adapted features).
     """
     model, x = posteriors_from or (gmms, features)
-    both = with_squares(x)
+    order, groups = by_pdf(model, pdfs)
+    both = with_squares(x[order])
     a = np.empty((len(pdfs), gmms.dim), np.float32)
     b = np.empty_like(a)
     inverse = (1.0 / gmms.variances).astype(np.float32)
     scaled = (gmms.means / gmms.variances).astype(np.float32)
-    for rows, frames in by_pdf(model, pdfs):
+    for rows, frames in groups:
         posteriors, _ = model.posteriors(both[frames], rows)
-        a[frames] = posteriors.T @ scaled[rows]
-        b[frames] = posteriors.T @ inverse[rows]
+        a[order[frames]] = posteriors.T @ scaled[rows]
+        b[order[frames]] = posteriors.T @ inverse[rows]
     return a, b
 
 

@@ -43,9 +43,11 @@ class MlltStats:
         """features [T, D] aligned to pdfs [T]."""
         dim = gmms.dim
         stats = cls.zeros(dim)
-        for rows, frames in by_pdf(gmms, pdfs):
-            x = features[frames].astype(np.float32, copy=False)
-            posteriors, _ = gmms.posteriors(with_squares(x), rows)
+        order, groups = by_pdf(gmms, pdfs)
+        both = with_squares(features[order])
+        for rows, frames in groups:
+            x = both[frames, :dim]
+            posteriors, _ = gmms.posteriors(both[frames], rows)
             scatters = np.empty((len(posteriors), dim * dim))
             for m, mean in enumerate(gmms.means[rows].astype(np.float32)):
                 offset = x - mean
