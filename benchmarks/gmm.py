@@ -1,10 +1,10 @@
 """CPU seconds of Gaussian training on AN4, stage by stage, beside Kaldi's.
 
-    python -m benchmarks.gmm DATA [--folder FOLDER] [--jobs 1]
+    python -m benchmarks.gmm DATA [--folder FOLDER]
 
 DATA holds an4/. Trains mono, tri1 (deltas), tri2 (LDA+MLLT) and tri3 (SAT) on all 948 training utterances with the
 passes, leaves and Gaussians of Kaldi's egs/an4/s5 (mono 40 passes to 1000 Gaussians; the others 35 passes, at most 1800
-leaves, 9000 Gaussians). User and system seconds of this process and its workers, all that belongs to the training
+leaves, 9000 Gaussians). User and system seconds of one process with one thread, all that belongs to the training
 included (tree, graphs, LDA, transforms). Features are computed before, in both. "align": the alignment with each
 finished model, which the next one starts from; Kaldi's steps/align_si.sh, which is not in its column.
 
@@ -25,7 +25,7 @@ from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from benchmarks import an4_speech
 from hybrid.gmm.ladder import SYSTEMS, LadderOptions, Rung, train_ladder
-from hybrid.parallel import WorkerPool, prepare_environment
+from hybrid.parallel import prepare_environment
 
 KALDI = {"mono": 82.0, "tri1": 48.0, "tri2": 53.0, "tri3": 85.0}
 RUNGS = {
@@ -37,13 +37,13 @@ RUNGS = {
 
 
 def cpu_seconds() -> Tuple[float, float]:
-    """User and system time of this process and of its children that have ended."""
-    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(use.ru_utime for use in uses), sum(use.ru_stime for use in uses)
+    """User and system time of this process."""
+    use = resource.getrusage(resource.RUSAGE_SELF)
+    return use.ru_utime, use.ru_stime
 
 
 class Aligning:
-    """A progress that takes the time of the last alignment: of this process, where there are no workers."""
+    """A progress that takes the time of the alignment with the finished model."""
 
     taken: Tuple[float, float, float] = (0.0, 0.0, 0.0)
 
@@ -58,18 +58,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--folder", type=Path, help="where to work; kept (default: a temporary one)")
-    parser.add_argument("--jobs", type=int, default=1, help="worker processes; 1: none, all in this process")
     options = parser.parse_args(arguments)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="hybrid-gmm-"))
     try:
-        measure(options.data, folder, options.jobs)
+        measure(options.data, folder)
     finally:
         if options.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-def measure(data: Path, folder: Path, jobs: int) -> None:
+def measure(data: Path, folder: Path) -> None:
     prepare_environment()
     mfcc = an4_speech.features(data, folder)
     lang = an4_speech.lang(data)
@@ -83,22 +82,15 @@ def measure(data: Path, folder: Path, jobs: int) -> None:
     for count, system in enumerate(SYSTEMS, 1):
         aligning = Aligning()
         began, before = time.perf_counter(), cpu_seconds()
-        # A pool of its own for each system: its workers' time is known once they have ended.
-        pool = WorkerPool(jobs) if jobs > 1 else None
-        try:
-            train_ladder(
-                store, lang, LadderOptions(RUNGS), training, features={}, systems=SYSTEMS[:count], executor=pool,
-                progress=aligning,
-            )  # fmt: skip
-        finally:
-            if pool is not None:
-                pool.shutdown()
+        train_ladder(
+            store, lang, LadderOptions(RUNGS), training, features={}, systems=SYSTEMS[:count], progress=aligning
+        )
         apart = aligning.taken
         rows.append((system, *(a - b for a, b in zip(_since(began, before), apart))))
         aligned = tuple(a + b for a, b in zip(aligned, apart))
     rows.append(("align", *aligned))
     hours = store.frames * an4_speech.FRAME_SHIFT / 3600
-    print(f"\n{store.utterances} utterances, {60 * hours:.1f} minutes, {max(jobs, 1)} process(es)")
+    print(f"\n{store.utterances} utterances, {60 * hours:.1f} minutes, one process")
     print(f"{'':8}{'user s':>9}{'system s':>10}{'wall s':>9}{'Kaldi user s':>14}{'ours / Kaldi':>14}")
     for name, user, system, wall in rows:
         peer = KALDI.get(name)

@@ -4,25 +4,23 @@
 
 DATA holds an4/. Copies are other utterances of other speakers to the training. For each size a fresh process trains
 mono to tri3 with a few passes each (aligning, MLLT, fMLLR and a tree among them) and prints the CPU seconds an hour of
-speech and the largest memory of the main process and of any worker.
+speech and the peak memory of the main process and its workers together (pages that they share count in each).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from benchmarks import an4_speech
-from benchmarks.gmm import cpu_seconds
 from hybrid.gmm.ladder import LadderOptions, Rung, train_ladder
+from hybrid.measure import Meter
 from hybrid.parallel import WorkerPool, prepare_environment
 
 
@@ -61,38 +59,35 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def one(data: Path, folder: Path, copies: int, passes: int, jobs: int) -> Dict[str, Any]:
     prepare_environment()
     training = folder / f"train{copies}"
-    began, before = time.perf_counter(), cpu_seconds()
-    store = an4_speech.store(folder / "mfcc", training / "store", copies=copies)
     rungs = {
         "mono": Rung(passes, 500),
         **{name: Rung(passes, 3000, 600, 300.0) for name in ("tri1", "tri2", "tri3")},
     }
-    with WorkerPool(jobs) as executor:
-        train_ladder(
-            store, an4_speech.lang(data), LadderOptions(rungs), training, features={}, executor=executor,
-            log=lambda line: None,
-        )  # fmt: skip
-    after = cpu_seconds()
+    with Meter() as meter:
+        store = an4_speech.store(folder / "mfcc", training / "store", copies=copies)
+        with WorkerPool(jobs) as executor:
+            train_ladder(
+                store, an4_speech.lang(data), LadderOptions(rungs), training, features={}, executor=executor,
+                log=lambda line: None,
+            )  # fmt: skip
     shutil.rmtree(training)
     return {
         "copies": copies,
         "hours": store.frames * an4_speech.FRAME_SHIFT / 3600,
         "chunks": store.num_chunks,
-        "cpu": sum(after) - sum(before),
-        "wall": time.perf_counter() - began,
-        "main_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "worker_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        "cpu": meter.cpu_seconds,
+        "wall": meter.seconds,
+        "memory_mb": meter.peak_bytes / 1e6,
     }
 
 
 def show(rows: List[Dict[str, Any]], header: bool) -> None:
     if header:
-        print(f"{'copies':>7}{'hours':>8}{'chunks':>8}{'CPU s/hour':>12}{'wall s/hour':>13}", end="")
-        print(f"{'main MB':>9}{'worker MB':>11}")
+        print(f"{'copies':>7}{'hours':>8}{'chunks':>8}{'CPU s/hour':>12}{'wall s/hour':>13}{'peak MB':>9}")
     for row in rows:
         print(
             f"{row['copies']:7}{row['hours']:8.2f}{row['chunks']:8}{row['cpu'] / row['hours']:12.0f}"
-            f"{row['wall'] / row['hours']:13.0f}{row['main_mb']:9.0f}{row['worker_mb']:11.0f}",
+            f"{row['wall'] / row['hours']:13.0f}{row['memory_mb']:9.0f}",
             flush=True,
         )
 
@@ -107,10 +102,8 @@ def plot(rows: List[Dict[str, Any]], path: Path) -> None:
     hours = [row["hours"] for row in rows]
     axes[0].plot(hours, [row["cpu"] / row["hours"] for row in rows], "o-")
     axes[0].set(xscale="log", ylim=(0, None), xlabel="hours of speech", ylabel="CPU seconds an hour of speech")
-    axes[1].plot(hours, [row["main_mb"] for row in rows], "o-", label="main process")
-    axes[1].plot(hours, [row["worker_mb"] for row in rows], "o-", label="largest worker")
-    axes[1].set(xscale="log", ylim=(0, None), xlabel="hours of speech", ylabel="peak memory, MB")
-    axes[1].legend()
+    axes[1].plot(hours, [row["memory_mb"] for row in rows], "o-")
+    axes[1].set(xscale="log", ylim=(0, None), xlabel="hours of speech", ylabel="peak memory of all processes, MB")
     figure.savefig(path, dpi=120)
 
 
