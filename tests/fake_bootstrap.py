@@ -73,14 +73,12 @@ def write_bootstrap(exp: Path, bases: Sequence[str], words: Sequence[str], utter
     write_logmel(exp, rows)
 
 
-def write_logmel(exp: Path, rows: Sequence[Dict], shard_size: int = 16) -> None:
+def write_logmel(exp: Path, rows: Sequence[Dict], shard_size: int = 16, name: str = "train") -> None:
     generator = np.random.default_rng(2)
     items = []
     for row in rows:
         _, start, frames = row["phones"][-1]
         logmel = generator.normal(0, 1, (start + frames, 64)).astype(np.float32)
         items.append((make_cut(row["id"], start + frames), {"logmel": logmel}))
-    write_arrays(
-        exp / "features" / "train" / "logmel", items, names=["logmel"], frame_shift=0.01, shard_size=shard_size
-    )
+    write_arrays(exp / "features" / name / "logmel", items, names=["logmel"], frame_shift=0.01, shard_size=shard_size)
     write_json(exp / "features" / "features.json", {"logmel": {"kind": "logmel", "num_bins": 64}})

@@ -265,7 +265,7 @@ def test_only_the_shards_that_are_needed_are_read(tmp_path):
     [
         (lambda features: (features / "features.json").write_text("[]"), "no frequencies at their axis"),
         (lambda features: (features / "features.json").unlink(), "no frequencies at their axis"),
-        (lambda features: (features / "train" / "logmel" / "complete.json").unlink(), "without spectrograms"),
+        (lambda features: (features / "train" / "logmel" / "complete.json").unlink(), "without its spectrograms"),
         (lambda features: write_logmel(features.parent, []), "no spectrogram of u0"),
     ],
 )
@@ -278,3 +278,12 @@ def test_missing_features_are_noted_and_the_alignment_drawn(tmp_path, odd, says)
     section = bootstrap.alignment_section(material)
     assert says in " ".join(material.notes)
     assert "SIL" in section and ("data:image/png" in section) == ("axis" in says)
+
+
+def test_spectrograms_of_speed_perturbed_copies_are_found(tmp_path):
+    rows = [make_row(name, np.random.default_rng(k), BASES, WORDS) for k, name in enumerate(["u0", "u0_sp1.1"])]
+    write_logmel(tmp_path, rows[:1])
+    write_logmel(tmp_path, rows[1:], name="train_sp1.1")
+    material = Material(tmp_path, alignments=alignments(tmp_path, rows))
+    section = bootstrap.alignment_section(material)
+    assert section.count("data:image/png") == len(material.alignments.drawn) == 2 and not material.notes

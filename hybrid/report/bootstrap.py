@@ -149,15 +149,22 @@ def _spectrograms(material: Material, drawn: Sequence[Utterance]) -> Tuple[Dict[
     from hybrid.data.features import LogMel, config_from_json  # with Lhotse behind it, which takes seconds to load
 
     folder = material.exp / "features"
-    try:
-        features = read_features(folder / "train" / "logmel", "logmel", [row.id for row in drawn])
-    except HybridError as error:
-        material.notes.append(f"features/train/logmel: {error.what}: alignments are drawn without spectrograms")
-        return {}, ()
-    features = {i: values for i, values in features.items() if values.ndim == 2 and values.size}
-    missing = [row.id for row in drawn if row.id not in features]
+    features: Dict[str, np.ndarray] = {}
+    missing = [row.id for row in drawn]
+    # Copies of the training set (of other speeds) are sets of their own: train, train_sp0.9, ...
+    for place in sorted(folder.glob("train*/logmel")) or [folder / "train" / "logmel"]:
+        if not missing:
+            break
+        try:
+            read = read_features(place, "logmel", missing)
+        except HybridError as error:
+            name = f"features/{place.parent.name}/logmel"
+            material.notes.append(f"{name}: {error.what}: alignments are drawn without its spectrograms")
+            continue
+        features.update({i: values for i, values in read.items() if values.ndim == 2 and values.size})
+        missing = [i for i in missing if i not in features]
     if missing:
-        material.notes.append(f"features/train/logmel: no spectrogram of {', '.join(missing)}")
+        material.notes.append(f"features/train*/logmel: no spectrogram of {', '.join(missing)}")
     try:
         about = read_json(folder / "features.json")
         config = config_from_json(about["logmel"])
