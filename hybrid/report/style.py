@@ -36,7 +36,7 @@ code, pre { font: .86em/1.45 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu S
 pre {
   background: var(--band); padding: .7rem .9rem; border-radius: 5px; white-space: pre-wrap; overflow-wrap: anywhere;
 }
-.scroll { overflow: auto; max-height: 36rem; margin: .5rem 0 1rem; border: 1px solid var(--line); border-radius: 5px; }
+.scroll { overflow: auto; max-height: 80rem; margin: .5rem 0 1rem; border: 1px solid var(--line); border-radius: 5px; }
 .scroll table { margin: 0; }
 table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { padding: .38rem .75rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
