@@ -103,6 +103,6 @@ class Chunks:
             raise DataError(
                 "the phone LM does not cover the utterance's phones",
                 utterance=utterance,
-                remedy='train the phone LM on its alignment too, or with smoothing = "interpolated"',
+                remedy='train the phone LM on its alignment too, or with smoothing = "interpolated" (or leave it out)',
             )
         return PhoneAcceptor([*arcs, {}], [NEG_INF] * len(arcs) + [self.phone_lm.final[state]]), states

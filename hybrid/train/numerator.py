@@ -90,7 +90,7 @@ class Numerators:
             raise DataError(
                 "the phone LM covers none of the utterance's phone sequences",
                 utterance=utterance,
-                remedy='train the phone LM on its alignment too, or with smoothing = "interpolated"',
+                remedy='train the phone LM on its alignment too, or with smoothing = "interpolated" (or leave it out)',
             ) from error
 
     def from_words(self, word_ids: Sequence[int], utterance: Optional[str] = None) -> Fsa:
