@@ -36,8 +36,8 @@ class AcousticModel(nn.Module):
     """x [B, T, D], lengths [B] -> {"logits": [B, T, num_pdfs], "xent": the same shape if config.xent_head}.
 
     Logits beyond an utterance's length are without meaning. `seed` fixes the initial parameters and leaves torch's
-    own random state as it was. All that makes up the output "logits" has a name that begins with `output`, and all
-    that makes up "xent" the same name with `xent` in its place.
+    own random state as it was. Parameters and buffers that "logits" alone needs have names that begin with `output`;
+    those of "xent" the same names with `xent` in its place, so that one head can be copied to the other.
     """
 
     kind: str
