@@ -221,6 +221,32 @@ def test_model_folders_load_and_compute(exp: Path) -> None:
     assert priors.sum() == pytest.approx(1, abs=1e-3) and (priors > 0).all()
 
 
+def test_a_tdnnf_in_the_place_of_the_lstm(exp: Path, tmp_path: Path) -> None:
+    """CE, LF-MMI with a head for CE, and their log-likelihoods decoded: by one setting."""
+    changed = shutil.copytree(exp, tmp_path / "exp")
+    small = ["hidden=48", "bottleneck=12", "small=16", "big=48", "strides=[1, 1, 3, 3]", "dropout=0.05"]
+    settings = ["model.kind=tdnnf", *(f"model.tdnnf.{setting}" for setting in small)]
+    schedule = ["lfmmi.trainer.dropout_schedule=0,0.1@0.5,0"]
+    printed = finish(demo(changed, *settings, *schedule, 'decode.systems=["ce","lfmmi"]', stop="decode"))
+    assert done(printed) == {name: name in ("ce", "lfmmi", "decode") for name in STAGES[:11]}
+
+    from hybrid.io import load_tensors
+    from hybrid.nnet.model_io import load_model
+    from hybrid.nnet.semi_orthogonal import deviation
+
+    for system in ("ce", "lfmmi"):
+        network, _ = load_model(changed / system / "model")
+        assert network.kind == "tdnnf" and network.config.hidden == 48
+        assert network.config.xent_head == (system == "lfmmi")
+        assert max(deviation(matrix) for matrix in network.semi_orthogonal().values()) < 0.2
+        losses = [row["loss"] for row in read_jsonl(changed / system / "log.jsonl") if row["split"] == "dev"]
+        assert np.isfinite(losses).all() and losses[-1] <= losses[0]
+    before, after = (load_tensors(changed / system / "model" / "model.safetensors") for system in ("ce", "lfmmi"))
+    assert np.abs(after["xent.weight"] - after["output.weight"]).max() > 0
+    assert np.abs(after["first.affine.weight"] - before["first.affine.weight"]).max() > 0
+    assert len(error_rates(changed)) == 2 * 3 * 3
+
+
 def test_noisy_cuts_know_their_clean_twins(exp: Path) -> None:
     sets = read_json(exp / "augment" / "sets.json")
     assert sets["clean"] == ["train"] and sets["noisy"] == ["train_noisy1"]

@@ -13,10 +13,10 @@ from hybrid.data.features import LogMel, config_to_json
 from hybrid.data.frame_shift import FrameShift
 from hybrid.data.specaugment import SpecAugment
 from hybrid.data.vtlp import Vtlp
-from hybrid.errors import DataError, HybridError
+from hybrid.errors import DataError
 from hybrid.io import write_json
-from hybrid.nnet.lstm import LstmConfig, LstmModel
-from hybrid.nnet.model_io import load_model, save_model
+from hybrid.nnet.base import AcousticModel
+from hybrid.nnet.model_io import BUILDERS, build_model, load_model, save_model
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import Segments, network_senones, read_segments, read_targets
 from hybrid.pipeline.sets import NETWORK_RATE, network_features, set_list, set_name, twin_of
@@ -122,10 +122,9 @@ def ce(run: Run, recipe: Recipe) -> None:
     data, _ = utterances(run, training_sets(run))
     dev, _ = utterances(run, dev_sets(run))
     settings = run.config.section("ce")
-    config = LstmConfig.from_dict(
-        {**network_settings(run), "input_dim": data[0].features.shape[1], "num_pdfs": senones.num_pdfs}
-    )
-    model = LstmModel(config, seed=network_seed(run))
+    kind, values = network_settings(run)
+    about = {**values, "input_dim": data[0].features.shape[1], "num_pdfs": senones.num_pdfs}
+    model = build_model(kind, about, network_seed(run))
     stacked = np.concatenate([utterance.features for utterance in data])
     model.set_input_stats(stacked.mean(0, dtype=np.float64), stacked.std(0, dtype=np.float64))
     del stacked
@@ -140,7 +139,7 @@ def ce(run: Run, recipe: Recipe) -> None:
 
 
 def fit(
-    run: Run, system: str, model: LstmModel, criterion: Criterion, data: List[Utterance], dev: List[Utterance]
+    run: Run, system: str, model: AcousticModel, criterion: Criterion, data: List[Utterance], dev: List[Utterance]
 ) -> None:
     """Trains `model` in place by the settings of the stage `system`, in its folder."""
     settings = run.config.section(system)
@@ -157,13 +156,17 @@ def fit(
     ).fit()
 
 
-def network_settings(run: Run) -> Dict[str, Any]:
-    """[model] without what is not the network's own."""
-    others = ("frame_shift", "normalise", "seed", "specaugment", "vtlp")
-    return {name: value for name, value in run.config.section("model").items() if name not in others}
+def network_settings(run: Run) -> Tuple[str, Dict[str, Any]]:
+    """The kind of network and its settings: [model.KIND], or for an LSTM [model] less what is not the network's own."""
+    model = run.config.section("model")
+    kind = model["kind"]
+    if isinstance(model.get(kind), dict):
+        return kind, model[kind]
+    others = ("kind", "frame_shift", "normalise", "seed", "specaugment", "vtlp", *BUILDERS)
+    return kind, {name: value for name, value in model.items() if name not in others}
 
 
-def _save(run: Run, system: str, model: LstmModel, senones: Any, priors: Optional[np.ndarray]) -> None:
+def _save(run: Run, system: str, model: AcousticModel, senones: Any, priors: Optional[np.ndarray]) -> None:
     def write_senones(folder: Any) -> None:
         senones.save(folder)
         if priors is not None:
@@ -178,7 +181,7 @@ def _save(run: Run, system: str, model: LstmModel, senones: Any, priors: Optiona
     )
 
 
-def phone_confusion(model: LstmModel, data: List[Utterance], senones: Any) -> Dict[str, Any]:
+def phone_confusion(model: AcousticModel, data: List[Utterance], senones: Any) -> Dict[str, Any]:
     """Frames of each phone (rows) by the phone of the best senone (columns), on the development sets."""
     phone_of_pdf = np.zeros(senones.num_pdfs, dtype=int)
     for pdf, phone in zip(senones.tid2pdf[1:], senones.tid2phone[1:]):
@@ -226,25 +229,22 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
     _save(run, "lfmmi", model, senones, None)
 
 
-def start_from_ce(run: Run, xent_head: bool, dropout: float) -> LstmModel:
+def start_from_ce(run: Run, xent_head: bool, dropout: float) -> AcousticModel:
     """The CE network with its log posteriors turned into log likelihoods: the log prior is taken off the output's bias.
 
-    The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. dropout: of the
-    sequence training, which may need more of it: the network knows the training sentences by then.
+    The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. The second head
+    begins as a copy of the CE network's own. dropout: of the sequence training, which may need more of it: the network
+    knows the training sentences by then.
     """
     folder = run.dir("ce") / "model"
     trained, _ = load_model(folder)
     priors = load_priors(folder / "senones")
-    own = trained.config.to_dict()  # type: ignore[operator,union-attr]
-    config = LstmConfig.from_dict({**own, "xent_head": xent_head, "dropout": dropout})
-    model = LstmModel(config, seed=network_seed(run))
+    values = {**trained.config.to_dict(), "xent_head": xent_head, "dropout": dropout}
+    model = build_model(trained.kind, values, network_seed(run))
     state = dict(trained.state_dict())
-    names = sorted(name for name in state if name.startswith("output."))
-    if not names:
-        raise HybridError("the CE network has no output layer that LF-MMI knows", file=folder)
     if xent_head:
-        for name in names:
-            state[name.replace("output.", "xent.")] = state[name].clone()
+        for name in [name for name in state if name.startswith("output")]:
+            state["xent" + name[len("output") :]] = state[name].clone()
     state["output.bias"] = state["output.bias"] - torch.from_numpy(np.log(priors)).to(state["output.bias"].dtype)
     model.load_state_dict(state)
     return model
