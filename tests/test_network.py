@@ -11,7 +11,8 @@ from hybrid.config import Config, load_config
 from hybrid.errors import ConfigError
 from hybrid.nnet.batch_norm import BatchNorm
 from hybrid.nnet.model_io import build_model, save_model
-from hybrid.pipeline.network import network_settings, start_from_ce
+from hybrid.pipeline.network import network_settings
+from hybrid.pipeline.sequence import start_from_ce
 from hybrid.run import Run
 from hybrid.train.priors import save_priors
 
