@@ -43,8 +43,9 @@ Made by `make lock` from modern.in; `make modern` installs it, which comes to
 torch's CPU build for Linux on x86_64, which PyPI does not hold: it is found where pip is told to look for it too
 (find-links, or an extra index such as torch's own). Made by `make lock`.
 Why: PyPI has torch for x86_64 only as a CUDA build, which cannot be imported without 18 packages of CUDA
-libraries. Measured on 2 cores, the whole environment: 90 s and 2.1 GB with this file (0.7 GB of it Triton, in which
-the tests of the GPU engine run), 80 s and 4.9 GB with modern-cuda.lock. `make modern` tries this file and falls back on that.
+libraries. Measured on 2 cores, the whole environment: 60 s and 1.2 GB with this file, 80 s and 4.9 GB with
+modern-cuda.lock. Triton (0.7 GB, in which the tests of the GPU engine run) has come to this build since.
+`make modern` tries this file and falls back on that.
 It is a file of its own because pip prefers a build whose hash the index tells, whatever its version: beside the
 hashes of PyPI's builds this one would never be taken.
 """,
