@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.train import triton_engine
 from hybrid.train.ce import hard_targets
 from hybrid.train.denominator import average_start
 from hybrid.train.expected_accuracy import expected_accuracy
@@ -39,7 +40,7 @@ from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import GraphBatch
 from hybrid.train.loss import Loss
 
-ENGINES = ("auto", "sparse", "k2")
+ENGINES = ("auto", "triton", "sparse", "k2")
 
 
 def numerator_of(utterance: Any) -> Fsa:
@@ -54,7 +55,9 @@ class LfMmi:
     """The criterion: criterion(output, batch) -> Loss, with stats objective, num, den (sums of logs), and accuracy,
     xent, l2 where these are used.
 
-    engine            "sparse" (ours), "k2", or "auto": the fastest there is, which is "sparse" wherever measured
+    engine            what computes the denominator (and with "k2" the numerator too): "triton" (ours, one kernel a
+                      pass, on a CUDA GPU), "sparse" (ours, torch alone, on any device), "k2"; or "auto": "triton" for
+                      outputs on a CUDA GPU where Triton can run, else "sparse". All give the same numbers
     leaky             leaky-HMM coefficient of the denominator; 0 for whole utterances, Kaldi's 1e-5 for chunks
     xent_regularize   weight of CE; on output["xent"] where the network has that head, else on the logits
     xent_targets      "numerator" (its posteriors) or "alignment" (batch.pdfs)
@@ -66,9 +69,11 @@ class LfMmi:
     phones            [num_pdfs], a number for each pdf: those of one phone have the same; needed for "phone"
     numerator         utterance -> its numerator graph
 
-    Raises ConfigError for settings out of range, GraphError where the denominator does not fit num_pdfs.
-    When called: ModelError for outputs that are not finite and for a numerator that weighs more than the
-    denominator; DataError for an utterance whose numerator does not fit its length.
+    Raises ConfigError for settings out of range and for an engine that cannot run here, MissingDependency for one
+    that is not installed, GraphError where the denominator does not fit num_pdfs.
+    When called: ConfigError for outputs on the CPU where the engine is "triton"; ModelError for outputs that are not
+    finite and for a numerator that weighs more than the denominator; DataError for an utterance whose numerator does
+    not fit its length.
     """
 
     def __init__(
@@ -116,10 +121,19 @@ class LfMmi:
             import_k2()  # better now than in the first batch
             if leaky > 0.0:
                 raise ConfigError("the k2 engine has no leaky HMM", remedy='set leaky = 0 or engine = "sparse"')
+        if engine == "triton":
+            triton_engine.check_usable()
+        if engine == "auto":
+            engine = "triton" if torch.cuda.is_available() and not triton_engine.why_not() else "sparse"
+            self.any_device = True
+        else:
+            self.any_device = engine != "triton" or triton_engine.interpreted()
         leak_to = average_start(denominator) if leaky > 0.0 else None
-        self.denominator = SharedGraph(denominator, num_pdfs, leaky=leaky, leak_to=leak_to)
+        # A TritonGraph leaves outputs on the CPU to the sparse engine.
+        kind = triton_engine.TritonGraph if engine == "triton" else SharedGraph
+        self.denominator = kind(denominator, num_pdfs, leaky=leaky, leak_to=leak_to)
         self.num_pdfs = num_pdfs
-        self.engine = "sparse" if engine == "auto" else engine
+        self.engine = engine
         self.xent_regularize = xent_regularize
         self.xent_targets = xent_targets
         self.l2_output = l2_output
@@ -132,6 +146,11 @@ class LfMmi:
         inside = torch.arange(logits.shape[1])[None] < lengths[:, None].cpu()
         inside = inside.to(logits.device)
         self._check_outputs(logits, inside, batch)
+        if not (logits.is_cuda or self.any_device):
+            raise ConfigError(
+                "the triton engine needs a CUDA GPU, and the network's outputs are on the CPU",
+                remedy='train on a GPU, or set lfmmi.engine = "auto" or "sparse"',
+            )
         numerators = self._numerators(batch)
         scaled = logits * self.output_scale if self.output_scale != 1.0 else logits
         posteriors: Optional[torch.Tensor] = None
