@@ -187,12 +187,12 @@ def about(folder: Path, name: str) -> Row:
 def compare(measure: Measure, graphs: Dict[str, Row]) -> None:
     print(f"utterances of about {FRAMES * 0.03:.1f} s; CPU ms and memory: of one second of audio, and of the batch")
     print(
-        f"{'graph':8}{'pdfs':>6}{'arcs':>8}  {'engine':12}{'batch':>6}{'CPU ms/s':>10}{'peak MB':>9}{'MB/s':>8}"
+        f"{'graph':12}{'pdfs':>6}{'arcs':>8}  {'engine':12}{'batch':>6}{'CPU ms/s':>10}{'peak MB':>9}{'MB/s':>8}"
         f"{'time x':>8}{'memory x':>10}{'log Z/frame':>13}{'gradient':>10}{'training':>10}"
     )
     for name, facts in graphs.items():
-        for flat in (False, True) if name == SWEEP else (False,):
-            head = f"{'flat' if flat else name:8}{facts['num_pdfs']:6}{facts['arcs']:8}  "
+        for flat in (False, True):
+            head = f"{name + ' flat' if flat else name:12}{facts['num_pdfs']:6}{facts['arcs']:8}  "
             for engine in ENGINES:
                 for count in [BATCH >> n for n in range(BATCH.bit_length())]:
                     row = measure(engine, size=name, count=count, flat=flat)
@@ -216,7 +216,7 @@ def sweep(measure: Measure, what: str, points: List[Dict[str, int]]) -> Dict[str
     """Engine -> (frames or batch, row) of each point."""
     found: Dict[str, List[Tuple[int, Optional[Row]]]] = {engine: [] for engine in ENGINES}
     title = f"batch of {points[0]['count']}, frames" if what == "frames" else f"{FRAMES} frames, batch"
-    print(f"\n{SWEEP} graph, CPU ms a second of audio (peak MB)\n{title:24}", end="")
+    print(f"\n{SWEEP} graph, network's outputs, CPU ms a second of audio (peak MB)\n{title:24}", end="")
     print("".join(f"{point['frames' if what == 'frames' else 'count']:>18}" for point in points))
     for engine in ENGINES:
         print(f"{engine:24}", end="")
@@ -241,12 +241,14 @@ def plot(
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    arcs: Dict[str, List[Tuple[int, Optional[Row]]]] = {engine: [] for engine in ENGINES}
-    for name, facts in graphs.items():
-        for engine in ENGINES:
-            arcs[engine].append((facts["arcs"], measure(engine, size=name)))
-    figure, axes = pyplot.subplots(2, 3, figsize=(10, 6), layout="constrained", sharey="row")
-    for column, (label, found) in enumerate((("arcs", arcs), ("frames", frames), ("sequences in a batch", batches))):
+    arcs, flat = (
+        {engine: [(facts["arcs"], measure(engine, size=name, flat=noise)) for name, facts in graphs.items()]
+         for engine in ENGINES}
+        for noise in (False, True)
+    )  # fmt: skip
+    columns = (("arcs", arcs), ("arcs, flat outputs", flat), ("frames", frames), ("sequences in a batch", batches))
+    figure, axes = pyplot.subplots(2, 4, figsize=(12, 6), layout="constrained", sharey="row")
+    for column, (label, found) in enumerate(columns):
         for engine, rows in found.items():
             known = [(at, row) for at, row in rows if row is not None]
             xs = [at for at, _ in known]
@@ -254,6 +256,9 @@ def plot(
             axes[1, column].plot(xs, [row["memory"] for _, row in known], "o-", label=engine)
         for axis in axes[:, column]:
             axis.set(xscale="log", yscale="log", xlabel=label)
+            axis.set_xticks([], minor=True)
+            ticks = [at for at, _ in found[ENGINES[0]]]
+            axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axes[0, 0].set_ylabel("CPU ms a second of audio")
     axes[1, 0].set_ylabel("peak MB")
     axes[0, 0].legend()
