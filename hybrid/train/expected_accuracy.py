@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from hybrid.errors import GraphError
-from hybrid.train.forward_backward import MAX_BYTES, TOLERANCE, SharedGraph
+from hybrid.train.forward_backward import MAX_BYTES, TOLERANCE, SharedGraph, no_denormals
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import check_outputs
 
@@ -67,7 +67,8 @@ def expected_accuracy(
             remedy="give one for every output",
         )
     frames = check_outputs(logits, lengths, graph.num_pdfs, logits.shape[0])
-    found = _by_groups(graph, logits, accuracy, frames, dtype)
+    with no_denormals():
+        found = _by_groups(graph, logits, accuracy, frames, dtype)
     inside = torch.arange(logits.shape[1], device=logits.device)[None] < lengths.to(logits.device)[:, None]
     sums = found.posteriors.sum(2)
     wrong = (torch.where(inside, sums, torch.ones_like(sums)) - 1.0).abs().amax(1)

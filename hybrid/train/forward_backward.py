@@ -58,7 +58,7 @@ TOLERANCE = 1e-3  # how far from one the posteriors of a frame may sum
 
 
 @contextmanager
-def _no_denormals() -> Iterator[None]:
+def no_denormals() -> Iterator[None]:
     """In the block this thread's CPU takes numbers below the normal range for zero, where the processor can."""
     # torch sets that, but does not tell what it was.
     before = not bool(torch.full((1,), 1e-40, dtype=torch.float32) * 1.0)
@@ -183,7 +183,7 @@ class SharedGraph:
             dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         logits = logits.detach()
         frames = check_outputs(logits, lengths, self.num_pdfs, logits.shape[0])
-        with _no_denormals():
+        with no_denormals():
             scores, posteriors = self._scaled(logits, frames, dtype)
         inside = torch.arange(logits.shape[1], device=logits.device)[None] < lengths.to(logits.device)[:, None]
         sums = posteriors.sum(2)
