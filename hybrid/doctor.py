@@ -23,6 +23,7 @@ PACKAGES: Tuple[Tuple[str, str, str, str, bool], ...] = (
     ("scipy", "scipy", "", "filters, sparse matrices", True),
     ("torch", "torch", "", "networks", True),
     ("k2", "k2", "", "the reference engine of LF-MMI", False),
+    ("triton", "triton", "", "the engine of LF-MMI for a GPU", False),
     ("kaldi-hmm-gmm", "kaldi_hmm_gmm", "1.1.4", "topology, alignment, decoding", True),
     ("kaldifst", "kaldifst", "1.7.17", "graphs", True),
     ("kaldi-decoder", "kaldi_decoder", "0.2.11", "lattices without k2", True),

@@ -17,6 +17,7 @@ PACKAGES = (
     "hybrid-asr",
     "torch",
     "k2",
+    "triton",
     "kaldi-hmm-gmm",
     "kaldifst",
     "kaldi-decoder",

@@ -21,7 +21,7 @@ K2_311 = "sha256:5b5f709b12b9cd092b583984d0b7d940c9f898101259c998d68d1f4adefa48d
 TORCH_CPU = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
 
 # Needed by PyPI's CUDA build of torch only.
-CUDA = re.compile(r"(nvidia|cuda)-|triton$|torch$")
+CUDA = re.compile(r"(nvidia|cuda)-|torch$")
 
 HEADERS = {
     "k2": """\
@@ -44,7 +44,8 @@ torch's CPU build for Linux on x86_64, which PyPI does not hold: it is found whe
 (find-links, or an extra index such as torch's own). Made by `make lock`.
 Why: PyPI has torch for x86_64 only as a CUDA build, which cannot be imported without 18 packages of CUDA
 libraries. Measured on 2 cores, the whole environment: 60 s and 1.2 GB with this file, 80 s and 4.9 GB with
-modern-cuda.lock. `make modern` tries this file and falls back on that.
+modern-cuda.lock. Triton (0.7 GB, in which the tests of the GPU engine run) has come to this build since.
+`make modern` tries this file and falls back on that.
 It is a file of its own because pip prefers a build whose hash the index tells, whatever its version: beside the
 hashes of PyPI's builds this one would never be taken.
 """,

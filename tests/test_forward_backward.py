@@ -135,6 +135,19 @@ def test_large_outputs(scale):
     torch.testing.assert_close(posteriors, shares, rtol=1e-3, atol=2e-3)
 
 
+def test_numbers_below_the_normal_range_are_as_before_afterwards():
+    tiny = torch.full((1,), 1e-40, dtype=torch.float32)
+    graph = SharedGraph(random_fsa(np.random.default_rng(3), 6, 14, PDFS), PDFS)
+    try:
+        for flush in (True, False):
+            if not torch.set_flush_denormal(flush):
+                pytest.skip("this processor cannot")
+            graph.forward_backward(torch.randn(1, 4, PDFS), torch.tensor([4]))
+            assert (tiny * 1.0 == 0.0) == flush
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_order_and_padding_do_not_matter():
     rng = np.random.default_rng(2)
     fsa = random_fsa(rng, 12, 40, PDFS)

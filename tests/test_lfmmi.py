@@ -42,15 +42,29 @@ def outputs(world, seed=0, scale=1.0, dtype=torch.float32):
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).to(dtype).requires_grad_(True)
 
 
-@pytest.mark.parametrize("options", [{}, {"xent_regularize": 0.1, "l2_output": 0.01, "output_scale": 0.5}])
+ACCURACIES = [
+    {"boost": 0.3, "accuracy": "pdf"},
+    {"smbr": 1.0, "mmi": 0.0, "accuracy": "pdf"},
+    {"smbr": 0.7, "mmi": 0.4, "boost": 0.2},
+    {"smbr": 0.7, "mmi": 0.4, "output_scale": 0.5},
+]
+
+
+def phones(num_pdfs):
+    """As if two pdfs in a row were of one phone."""
+    return [pdf // 2 for pdf in range(num_pdfs)]
+
+
+@pytest.mark.parametrize("options", [{}, {"xent_regularize": 0.1, "l2_output": 0.01, "output_scale": 0.5}, *ACCURACIES])
 def test_engines_agree(world, options):
     pytest.importorskip("k2")
     num_pdfs, denominator, batch = world
     x, y = outputs(world, 1), outputs(world, 2)
     results = []
     for engine in ("sparse", "k2", "auto"):
-        loss = LfMmi(denominator, num_pdfs, engine=engine, **options)({"logits": x, "xent": y}, batch)
-        gradient = torch.autograd.grad(loss.value, (x, y) if options else (x,))
+        criterion = LfMmi(denominator, num_pdfs, engine=engine, phones=phones(num_pdfs), **options)
+        loss = criterion({"logits": x, "xent": y}, batch)
+        gradient = torch.autograd.grad(loss.value, (x, y) if "xent_regularize" in options else (x,))
         results.append((loss, gradient))
     for loss, gradient in results[1:]:
         assert loss.value.item() == pytest.approx(float(results[0][0].value), rel=1e-4)
@@ -80,6 +94,63 @@ def test_gradient_equals_finite_differences(world, leaky, xent_targets):
             with torch.no_grad():
                 up, down = (value(y=y + s * way) if xent else value(x=x + s * way) for s in (1, -1))
             assert float((gradient * way).sum()) == pytest.approx(float(up - down) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("options", ACCURACIES)
+@pytest.mark.parametrize("leaky", [0.0, 0.01])
+def test_gradient_with_accuracies_equals_finite_differences(world, leaky, options, monkeypatch):
+    num_pdfs, denominator, batch = world
+    criterion = LfMmi(denominator, num_pdfs, leaky=leaky, phones=phones(num_pdfs), **options)
+    x = outputs(world, 1, dtype=torch.float64)
+    # The accuracies are constants: those of x, wherever the outputs are moved to.
+    numerators = criterion._numerators(batch)
+    accuracy = criterion._accuracy(numerators.forward_backward(x * criterion.output_scale, batch.lengths)[1])
+    monkeypatch.setattr(criterion, "_accuracy", lambda posteriors: accuracy)
+    loss = criterion({"logits": x}, batch)
+    gradient = torch.autograd.grad(loss.value, x)[0]
+    for seed in range(3):
+        way = 1e-5 * outputs(world, 10 + seed, dtype=torch.float64).detach()
+        with torch.no_grad():
+            up, down = (criterion({"logits": x + s * way}, batch).value for s in (1, -1))
+        assert float((gradient * way).sum()) == pytest.approx(float(up - down) / 2, rel=1e-4)
+
+
+def test_accuracies_are_the_numerators(world):
+    num_pdfs, denominator, batch = world
+    posteriors = torch.rand(2, 3, num_pdfs)
+    by_pdf = LfMmi(denominator, num_pdfs, boost=0.1, accuracy="pdf")._accuracy(posteriors)
+    assert by_pdf is posteriors
+    groups = phones(num_pdfs)
+    by_phone = LfMmi(denominator, num_pdfs, boost=0.1, phones=groups)._accuracy(posteriors)
+    for pdf in range(num_pdfs):
+        same = [other for other in range(num_pdfs) if groups[other] == groups[pdf]]
+        torch.testing.assert_close(by_phone[:, :, pdf], posteriors[:, :, same].sum(2))
+
+
+def test_boosting_gives_weight_to_errors(world):
+    num_pdfs, denominator, batch = world
+    x = outputs(world, 1, 3.0)
+    objectives = [
+        LfMmi(denominator, num_pdfs, boost=boost, accuracy="pdf")({"logits": x}, batch).stats["objective"]
+        for boost in (0.0, 0.1, 1.0, 5.0)
+    ]
+    assert objectives == sorted(objectives, reverse=True) and objectives[0] <= 0.0
+
+
+@pytest.mark.parametrize("options", ACCURACIES[1:3])
+def test_expected_errors_go_to_zero(world, options):
+    num_pdfs, denominator, batch = world
+    criterion = LfMmi(denominator, num_pdfs, phones=phones(num_pdfs), **options)
+    x = torch.zeros_like(outputs(world)).requires_grad_(True)
+    optimizer = torch.optim.Adam([x], lr=0.5)
+    errors = []
+    for _ in range(80):
+        loss = criterion({"logits": x}, batch)
+        optimizer.zero_grad()
+        loss.value.backward()
+        optimizer.step()
+        errors.append(1.0 - loss.stats["accuracy"] / loss.frames)
+    assert errors[0] > 0.2 and errors[-1] < 0.01 and float(loss.value) >= 0.0
 
 
 def test_objective_is_never_positive_and_stats_add_up(world):
@@ -183,6 +254,12 @@ def test_outputs_that_are_not_finite_are_named(world):
         ({"l2_output": -1.0}, "l2_output"),
         ({"output_scale": 0.0}, "output_scale"),
         ({"xent_targets": "teacher"}, "teacher"),
+        ({"boost": -0.1}, "boost"),
+        ({"smbr": -1.0}, "smbr"),
+        ({"mmi": 0.0}, "mmi or smbr above 0"),
+        ({"smbr": 1.0, "accuracy": "word"}, "word"),
+        ({"smbr": 1.0}, "the phone of every pdf"),
+        ({"boost": 1.0, "phones": [0, 1]}, "the phone of every pdf"),
     ],
 )
 def test_bad_settings(world, options, words):
@@ -205,7 +282,7 @@ def test_without_k2_the_error_says_what_to_do(world, monkeypatch):
         k2_engine.import_k2()
     with pytest.raises(MissingDependency, match="sparse"):
         LfMmi(world[1], world[0], engine="k2")
-    assert LfMmi(world[1], world[0], engine="auto").engine == "sparse"
+    assert LfMmi(world[1], world[0], engine="auto").engine != "k2"
 
 
 def test_k2_refuses_what_it_cannot_do(world):

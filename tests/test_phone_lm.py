@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from lfmmi_tools import random_sequences
 
 from hybrid.errors import ConfigError, DataError
+from hybrid.train.fsa import NEG_INF
 from hybrid.train.phone_lm import load_phone_lm, save_phone_lm, train_phone_lm
 
 HAND = {"a": [1, 2, 1, 3], "b": [1, 2, 2], "c": [1, 2, 1]}
@@ -54,11 +56,25 @@ def test_interpolation_by_hand():
     assert lm.score([3, 3, 3, 2]) > float("-inf")
 
 
-@pytest.mark.parametrize("smoothing", ["none", "interpolated"])
+def test_bigrams_by_hand():
+    lm = train_phone_lm(HAND, order=3, no_prune_order=3, smoothing="bigrams")
+    # After 1: 2 three times of 5, 3 and the end once. After 2 1, two tokens of two types: 3 and the end.
+    assert arc(lm, 1, 2, 1, 3) == pytest.approx((1 + 2 * 1 / 5) / 4)
+    assert arc(lm, 1, 2, 1, 2) == pytest.approx((0 + 2 * 3 / 5) / 4)
+    seen = {(a, b) for s in HAND.values() for a, b in zip([0, *s], [*s, 0])}
+    for length in range(1, 6):
+        for phones in itertools.product((1, 2, 3), repeat=length):
+            pairs = set(zip([0, *phones], [*phones, 0]))
+            assert (lm.score(list(phones)) > NEG_INF) == (pairs <= seen), phones
+
+
+@pytest.mark.parametrize("smoothing", ["none", "bigrams", "interpolated"])
 @pytest.mark.parametrize(
     "order, no_prune, extra", [(1, 1, 0), (2, 2, 0), (3, 2, 4), (4, 3, 2000), (4, 1, 3), (5, 2, 7)]
 )
 def test_every_state_sums_to_one_and_training_is_covered(smoothing, order, no_prune, extra):
+    if smoothing == "bigrams" and min(order, no_prune) < 2:
+        pytest.skip("an n-gram without all bigrams")
     sequences = random_sequences(np.random.default_rng(order), 20)
     lm = train_phone_lm(
         sequences,
@@ -104,6 +120,8 @@ def test_same_bytes_whatever_the_order_of_utterances(tmp_path):
         ({"a": [1, 0]}, {}, DataError, "utterance: a"),
         (HAND, {"smoothing": "kneser"}, ConfigError, "kneser"),
         (HAND, {"order": 0}, ConfigError, "order 0"),
+        (HAND, {"order": 1, "smoothing": "bigrams"}, ConfigError, "bigrams"),
+        (HAND, {"order": 3, "no_prune_order": 1, "smoothing": "bigrams"}, ConfigError, "bigrams"),
         (HAND, {"no_prune_order": 0}, ConfigError, "order"),
         (HAND, {"max_extra_states": -1}, ConfigError, "-1"),
     ],

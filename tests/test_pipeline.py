@@ -221,6 +221,79 @@ def test_model_folders_load_and_compute(exp: Path) -> None:
     assert priors.sum() == pytest.approx(1, abs=1e-3) and (priors > 0).all()
 
 
+def test_a_tdnnf_in_the_place_of_the_lstm(exp: Path, tmp_path: Path) -> None:
+    """CE, LF-MMI with a head for CE, and their log-likelihoods decoded: by one setting."""
+    changed = shutil.copytree(exp, tmp_path / "exp")
+    small = ["hidden=48", "bottleneck=12", "small=16", "big=48", "strides=[1, 1, 3, 3]", "dropout=0.05"]
+    settings = ["model.kind=tdnnf", *(f"model.tdnnf.{setting}" for setting in small)]
+    schedule = ["lfmmi.trainer.dropout_schedule=0,0.1@0.5,0"]
+    printed = finish(demo(changed, *settings, *schedule, 'decode.systems=["ce","lfmmi"]', stop="decode"))
+    assert done(printed) == {name: name in ("ce", "lfmmi", "decode") for name in STAGES[:11]}
+
+    from hybrid.io import load_tensors
+    from hybrid.nnet.model_io import load_model
+    from hybrid.nnet.semi_orthogonal import deviation
+
+    for system in ("ce", "lfmmi"):
+        network, _ = load_model(changed / system / "model")
+        assert network.kind == "tdnnf" and network.config.hidden == 48
+        assert network.config.xent_head == (system == "lfmmi")
+        assert max(deviation(matrix) for matrix in network.semi_orthogonal().values()) < 0.2
+        losses = [row["loss"] for row in read_jsonl(changed / system / "log.jsonl") if row["split"] == "dev"]
+        assert np.isfinite(losses).all() and losses[-1] <= losses[0]
+    before, after = (load_tensors(changed / system / "model" / "model.safetensors") for system in ("ce", "lfmmi"))
+    assert np.abs(after["xent.weight"] - after["output.weight"]).max() > 0
+    assert np.abs(after["first.affine.weight"] - before["first.affine.weight"]).max() > 0
+    assert len(error_rates(changed)) == 2 * 3 * 3
+
+
+def test_a_network_from_transcripts_alone(exp: Path, tmp_path: Path) -> None:
+    """Flat start: no Gaussians, no alignments, no cross-entropy."""
+    changed = shutil.copytree(exp, tmp_path / "exp")
+    settings = [
+        "gmm.last=none", "senones.align_with=none", "lfmmi.start=flat", "lfmmi.numerators=words",
+        "lfmmi.criterion.xent_targets=numerator", "lfmmi.trainer.epochs=3", 'decode.systems=["lfmmi"]',
+    ]  # fmt: skip
+    printed = finish(demo(changed, *settings, stop="decode"))
+    again = ("gmm", "senones", "ce", "lfmmi", "graph", "decode")
+    assert done(printed) == {name: name in again for name in STAGES[:11]}
+    assert not any((changed / "gmm").glob("*/model.safetensors")) and not (changed / "ce" / "model").exists()
+    assert {path.name for path in (changed / "graph").iterdir()} == {"network.fst"}
+    losses = [row["loss"] for row in read_jsonl(changed / "lfmmi" / "log.jsonl") if row["split"] == "dev"]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    assert len(error_rates(changed)) == 3 * 3
+
+
+def test_pieces_of_utterances_and_expected_accuracy(exp: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(exp, tmp_path / "exp")
+    settings = ["lfmmi.chunk_frames=30", "lfmmi.criterion.smbr=0.5", "lfmmi.criterion.boost=0.1"]
+    printed = finish(demo(changed, *settings, stop="lfmmi"))
+    assert done(printed) == {name: name == "lfmmi" for name in STAGES[:9]}
+    rows = read_jsonl(changed / "lfmmi" / "log.jsonl")
+    assert all(0 < row["accuracy"] < 1 for row in rows if row["split"] in ("train", "dev"))
+    frames = {split: [row["frames"] for row in rows if row["split"] == split] for split in ("train", "dev")}
+    whole = read_jsonl(exp / "lfmmi" / "log.jsonl")
+    for split, counted in frames.items():  # no frame of any utterance is lost, or trained on twice
+        assert counted[0] == pytest.approx([row["frames"] for row in whole if row["split"] == split][0], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (["senones.align_with=none"], "set lfmmi.start=flat lfmmi.numerators=words"),
+        (["lfmmi.numerators=words", "lfmmi.chunk_frames=50"], "pieces need the alignment"),
+        (["lfmmi.start=cold"], "use one of ce, flat"),
+        (["gmm.last=tri7"], "use one of mono, tri1, tri2, tri3, or none"),
+        (["gmm.last=tri1"], "use one of mono, tri1, none"),
+    ],
+)
+def test_settings_of_sequence_training_that_do_not_go_together(exp: Path, tmp_path: Path, settings, words) -> None:
+    changed = shutil.copytree(exp, tmp_path / "exp")
+    process = demo(changed, *settings, stop="lfmmi")
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 2 and words in printed and "Traceback" not in printed, printed
+
+
 def test_noisy_cuts_know_their_clean_twins(exp: Path) -> None:
     sets = read_json(exp / "augment" / "sets.json")
     assert sets["clean"] == ["train"] and sets["noisy"] == ["train_noisy1"]

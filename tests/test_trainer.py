@@ -19,6 +19,7 @@ from hybrid.io import read_jsonl
 from hybrid.nnet.lstm import LstmConfig, LstmModel
 from hybrid.train.ce import CrossEntropy
 from hybrid.train.checkpoint import load_checkpoint, save_checkpoint
+from hybrid.train.dropout import DropoutSchedule
 from hybrid.train.schedule import Schedule, ScheduleConfig
 from hybrid.train.trainer import Loss, Trainer, TrainerConfig
 
@@ -200,7 +201,9 @@ def test_a_finished_training_is_not_done_again(tmp_path, undisturbed):
     assert not updates and same(parameters(model), undisturbed[0])
 
 
-@pytest.mark.parametrize("change", [{"lr": 1e-4}, {"epochs": 9}, {"accumulate": 3}])
+@pytest.mark.parametrize(
+    "change", [{"lr": 1e-4}, {"epochs": 9}, {"accumulate": 3}, {"dropout_schedule": "0,0.1"}]
+)
 def test_other_settings_do_not_go_on(tmp_path, change):
     with pytest.raises(Killed):
         trainer_of(tmp_path, on_update=stop_at(3)).fit()
@@ -381,6 +384,89 @@ def test_restart_goes_back_to_the_best_epoch(tmp_path):
     trainer.fit()
     back = [number for number, line in enumerate(said) if "back to epoch" in line]
     assert back and all(seen[epoch + 1] == seen[epoch] / 2 for epoch in back if epoch + 1 in seen)
+
+
+# --- dropout over the training
+
+
+SCHEDULED = replace(SETTINGS, dropout_schedule="0,0@0.2,0.5@0.5,0.1")
+
+
+def test_the_schedule_sets_the_dropout_of_each_update(tmp_path):
+    seen = []
+
+    def on_update(trainer):
+        before = trainer.state.batch - SETTINGS.accumulate
+        done = (trainer.state.epoch + before / len(trainer.train.epoch(trainer.state.epoch))) / SETTINGS.epochs
+        seen.append((done, trainer.model.dropout))
+
+    model = trainer_of(tmp_path, SCHEDULED, on_update=on_update).fit()
+    shares, found = zip(*seen)
+    np.testing.assert_allclose(found, np.interp(shares, [0, 0.2, 0.5, 1], [0, 0, 0.5, 0.1]), atol=1e-12)
+    assert shares[0] == 0 and shares[-1] > 0.8 and model.config.dropout == 0.3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_scheduled_training_resumes_exactly(tmp_path, undisturbed, workers):
+    config = replace(SCHEDULED, workers=workers)
+    transform = SpecAugment(stack=1, band_width=2)
+    whole = parameters(trainer_of(tmp_path / "whole", SCHEDULED, transform=transform).fit())
+    assert not same(whole, undisturbed[0])
+    with pytest.raises(Killed):
+        trainer_of(tmp_path / "again", SCHEDULED, transform=transform, on_update=stop_at(7)).fit()
+    assert same(parameters(trainer_of(tmp_path / "again", config, transform=transform).fit()), whole)
+
+
+def test_a_schedule_that_the_model_cannot_follow(tmp_path):
+    class Plain(torch.nn.Linear):
+        def forward(self, x, lengths):
+            return {"logits": super().forward(x)}
+
+    with pytest.raises(ConfigError, match="the model has no dropout"):
+        trainer_of(tmp_path, SCHEDULED, model=Plain(DIM, PDFS)).fit()
+    plain = trainer_of(tmp_path, replace(SETTINGS, average=0), model=Plain(DIM, PDFS))
+    assert plain.fit() and plain.evaluate().means()["loss"] < np.log(PDFS)
+
+
+@pytest.mark.parametrize(
+    "text, points",
+    [
+        ("0.1,0.2", [(0, 0.1), (1, 0.2)]),
+        ("0,0.3,0", [(0, 0), (0.5, 0.3), (1, 0)]),
+        ("0,0@0.20,0.3@0.50,0", [(0, 0), (0.2, 0), (0.5, 0.3), (1, 0)]),
+        (" 0 , 0.2@0.5 , 0.4@0.5 , 0 ", [(0, 0), (0.5, 0.2), (0.5, 0.4), (1, 0)]),
+    ],
+)
+def test_dropout_schedules(text, points):
+    schedule = DropoutSchedule.parse(text)
+    assert list(schedule.points) == points
+    for done in np.linspace(0, 1, 41):
+        # The line through the last point at or before `done` and the next one.
+        (x, y), *later = [point for point in points if point[0] <= done][-1:] + [p for p in points if p[0] > done]
+        wanted = y + (later[0][1] - y) * (done - x) / (later[0][0] - x) if later else y
+        assert schedule.dropout(float(done)) == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("0.3", "a first and a last value"),
+        ("0,x,0", "'x' is not a number"),
+        ("0,nan", "'nan' is not a number"),
+        ("0,0.1@,0", "'' is not a number"),
+        ("0@0.1,0", "have no @"),
+        ("0,0@1.0,0.1@0.9,0", "shares rise from 0 to 1"),
+        ("0,0@1.5,0", "shares rise from 0 to 1"),
+        ("0,0@-0.5,0", "shares rise from 0 to 1"),
+        ("0,1.0", "from 0 to below 1"),
+        ("0,-0.1", "from 0 to below 1"),
+        (0.3, "dropout_schedule is 0.3"),
+    ],
+)
+def test_bad_dropout_schedules(text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        TrainerConfig(dropout_schedule=text)
+    assert "Remedy" in str(caught.value)
 
 
 @pytest.mark.parametrize(

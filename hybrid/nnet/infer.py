@@ -11,7 +11,7 @@ from torch import nn
 
 from hybrid.data.batches import Batches, Utterance
 from hybrid.errors import DataError, ModelError
-from hybrid.nnet.model_io import BUILDERS, put_state, state_arrays
+from hybrid.nnet.model_io import build_model, put_state, state_arrays
 from hybrid.train.priors import check_priors
 
 
@@ -69,7 +69,7 @@ def _run_part(
     head: str,
 ) -> Dict[str, np.ndarray]:
     kind, config, arrays = about
-    model = BUILDERS[kind](config)
+    model = build_model(kind, config)
     put_state(model, arrays, "the model sent to a worker")
     return _run(model.to(device), utterances, priors, torch.device(device), max_frames, head)
 

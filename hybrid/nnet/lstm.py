@@ -7,14 +7,14 @@ round within its own length, so no packing is needed (see recurrence.py for why 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Mapping, Optional
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hybrid.errors import ConfigError, DataError
+from hybrid.errors import ConfigError
+from hybrid.nnet.base import AcousticModel, config_from, output_layer, whole_number
 from hybrid.nnet.recurrence import lstm_both, lstm_direction, reversal, take
 
 
@@ -38,9 +38,9 @@ class LstmConfig:
 
     def __post_init__(self) -> None:
         for name in ("input_dim", "num_pdfs", "hidden", "layers"):
-            _integer(name, getattr(self, name), 1)
+            whole_number(name, getattr(self, name), 1)
         for name in ("proj", "delay", "front_dim", "front_context"):
-            _integer(name, getattr(self, name), 0)
+            whole_number(name, getattr(self, name), 0)
         if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout!r}", remedy="a number from 0 to below 1")
         if self.proj and self.proj >= self.hidden:
@@ -54,14 +54,7 @@ class LstmConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LstmConfig:
         """Raises ConfigError for a missing or unknown name."""
-        known = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"unknown setting of an LSTM: {name}", remedy=f"one of {', '.join(known)}")
-        for name in ("input_dim", "num_pdfs"):
-            if name not in values:
-                raise ConfigError(f"an LSTM needs {name}", remedy=f"set {name}")
-        return cls(**values)
+        return config_from(cls, values, "an LSTM")
 
     def to_dict(self) -> Dict[str, Any]:
         return asdict(self)
@@ -72,34 +65,13 @@ class LstmConfig:
         return (self.proj or self.hidden) * (2 if self.bidirectional else 1)
 
 
-def _integer(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} is {value!r}", remedy=f"a whole number, at least {least}")
-
-
-class LstmModel(nn.Module):
-    """x [B, T, D], lengths [B] -> {"logits": [B, T, num_pdfs], "xent": the same shape if config.xent_head}.
-
-    Logits beyond an utterance's length are without meaning. `seed` fixes the initial parameters and leaves torch's
-    own random state as it was.
-    """
+class LstmModel(AcousticModel):
+    """As AcousticModel says."""
 
     kind = "lstm"
 
-    def __init__(self, config: LstmConfig, seed: Optional[int] = None) -> None:
-        super().__init__()
-        self.config = config
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
-            self._build()
-
     def _build(self) -> None:
         config = self.config
-        self.input_mean: Tensor
-        self.input_scale: Tensor
-        self.register_buffer("input_mean", torch.zeros(config.input_dim))
-        self.register_buffer("input_scale", torch.ones(config.input_dim))
         dim = config.input_dim
         self.front: Optional[nn.Linear] = None
         if config.front_dim:
@@ -114,22 +86,10 @@ class LstmModel(nn.Module):
             dim = config.output_dim
             if config.layer_norm:
                 self.norms.append(nn.LayerNorm(dim))
-        self.output = _initialised_output(nn.Linear(dim, config.num_pdfs))
+        self.output = output_layer(dim, config.num_pdfs)
         self.xent: Optional[nn.Linear] = None
         if config.xent_head:
-            self.xent = _initialised_output(nn.Linear(dim, config.num_pdfs))
-
-    def set_input_stats(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Fixes the input normalisation (x - mean) / std; both [D]. Raises DataError for a wrong shape or NaN."""
-        for name, value in (("mean", mean), ("std", std)):
-            if np.shape(value) != (self.config.input_dim,):
-                raise DataError(f"{name} has the shape {np.shape(value)}, the input {self.config.input_dim} values")
-            if not np.all(np.isfinite(value)):
-                raise DataError(f"{name} of the input is not finite", remedy="look for broken audio in the features")
-        # A constant feature carries nothing: its scale must not blow up rounding noise.
-        scale = 1.0 / np.maximum(np.asarray(std, dtype=np.float64), 1e-3)
-        self.input_mean.copy_(torch.as_tensor(np.asarray(mean, dtype=np.float32)))
-        self.input_scale.copy_(torch.as_tensor(scale.astype(np.float32)))
+            self.xent = output_layer(dim, config.num_pdfs)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Dict[str, Tensor]:
         config = self.config
@@ -154,12 +114,12 @@ class LstmModel(nn.Module):
         return outputs
 
     def _drop(self, x: Tensor) -> Tensor:
-        if not self.training or not self.config.dropout:
+        if not self.training or not self.dropout:
             return x
         if self.config.locked_dropout:
-            mask = torch.nn.functional.dropout(torch.ones_like(x[:1]), self.config.dropout)
+            mask = torch.nn.functional.dropout(torch.ones_like(x[:1]), self.dropout)
             return x * mask
-        return torch.nn.functional.dropout(x, self.config.dropout)
+        return torch.nn.functional.dropout(x, self.dropout)
 
 
 def _splice(x: Tensor, lengths: Tensor, context: int) -> Tensor:
@@ -184,10 +144,4 @@ def _initialised(layer: nn.LSTM) -> nn.LSTM:
     nn.init.zeros_(weights["bias_hh_l0"])
     with torch.no_grad():
         weights["bias_ih_l0"][hidden : 2 * hidden].fill_(1.0)
-    return layer
-
-
-def _initialised_output(layer: nn.Linear) -> nn.Linear:
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
     return layer

@@ -16,16 +16,26 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 import torch
 from torch import nn
 
-from hybrid.errors import DataError, HybridError, ModelError
+from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.io import disk_errors, load_tensors, read_json, save_tensors, write_json
+from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.lstm import LstmConfig, LstmModel
+from hybrid.nnet.tdnnf import TdnnfConfig, TdnnfModel
 
 PathLike = Union[str, "os.PathLike[str]"]
 FORMAT = 1
 
-BUILDERS: Dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    LstmModel.kind: lambda values: LstmModel(LstmConfig.from_dict(values)),
+BUILDERS: Dict[str, Callable[[Mapping[str, Any], Optional[int]], AcousticModel]] = {
+    LstmModel.kind: lambda values, seed: LstmModel(LstmConfig.from_dict(values), seed),
+    TdnnfModel.kind: lambda values, seed: TdnnfModel(TdnnfConfig.from_dict(values), seed),
 }
+
+
+def build_model(kind: str, values: Mapping[str, Any], seed: Optional[int] = None) -> AcousticModel:
+    """A new model from its settings. Raises ConfigError for an unknown kind, and as the settings do."""
+    if kind not in BUILDERS:
+        raise ConfigError(f"unknown kind of model {kind!r}", remedy=f"known: {', '.join(sorted(BUILDERS))}")
+    return BUILDERS[kind](values, seed)
 
 
 def save_model(
@@ -66,7 +76,7 @@ def save_model(
             raise
 
 
-def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tuple[nn.Module, Dict[str, Any]]:
+def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tuple[AcousticModel, Dict[str, Any]]:
     """Returns the model, in evaluation mode, and config.json. Raises ModelError where the folder is not a model."""
     folder = Path(folder)
     path = folder / "config.json"
@@ -81,14 +91,10 @@ def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tu
         raise ModelError("not the configuration of a model", file=path, remedy=remedy)
     if config.get("format") != FORMAT:
         raise ModelError(f"format {config.get('format')!r}, this version reads {FORMAT}", file=path, remedy=remedy)
-    build = BUILDERS.get(str(config.get("kind")))
-    if build is None:
-        known = ", ".join(sorted(BUILDERS))
-        raise ModelError(f"unknown kind of model {config.get('kind')!r}", file=path, remedy=f"known: {known}")
     try:
-        model = build(config["model"])
+        model = build_model(str(config.get("kind")), config["model"])
     except HybridError as error:
-        raise ModelError(str(error), file=path, remedy=remedy) from error
+        raise ModelError(error.what, file=path, remedy=error.remedy or remedy) from error
     load_state(model, folder / "model.safetensors")
     return model.to(device).eval(), config
 

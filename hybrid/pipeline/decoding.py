@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from hybrid.data.arrays import read_cuts
 from hybrid.decode.run import decode_set, tune
@@ -29,11 +29,11 @@ from lexicon.lang import Lang
 
 
 def graph(run: Run, recipe: Recipe) -> None:
-    """EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1."""
+    """EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that there are."""
     grammar = read_fst(run.dir("lm") / "G.fst")
     settings = run.config.section("graph")
     jobs: List[Tuple[str, Any, float]] = [
-        (name, gmm_stage.load(run, name).senones, settings["self_loop_scale"]) for name in gmm_stage.SYSTEMS
+        (name, gmm_stage.load(run, name).senones, settings["self_loop_scale"]) for name in gmm_stage.trained(run)
     ]
     jobs.append(("network", network_senones(run), settings["network_self_loop_scale"]))
     for name, senones, self_loop_scale in run.progress(jobs, desc="HCLG"):
@@ -54,7 +54,7 @@ def decode(run: Run, recipe: Recipe) -> None:
     lang = Lang.load(run.dir("lang"))
     settings = run.config.section("decode")
     tuning_sets(settings)  # a wrong setting is said before any work is done
-    jobs = [(system, condition) for system in chosen_systems(settings) for condition in CONDITIONS]
+    jobs = [(system, condition) for system in chosen_systems(settings, trained_models(run)) for condition in CONDITIONS]
     problems = run.problems("decode")
     total = 0
     with run.executor() as executor:
@@ -63,13 +63,26 @@ def decode(run: Run, recipe: Recipe) -> None:
     problems.close(max(total, 1), run.config["limits.problems"])
 
 
-def chosen_systems(settings: Dict[str, Any]) -> List[System]:
+def trained_models(run: Run) -> List[str]:
+    """The models that this run's settings make."""
+    networks = ["lfmmi"] if run.config["senones.align_with"] == "none" else ["ce", "lfmmi"]
+    return [*gmm_stage.trained(run), *networks]
+
+
+def chosen_systems(settings: Dict[str, Any], models: Sequence[str]) -> List[System]:
     """decode.systems, in the table's order, with the first passes that they need. Raises ConfigError."""
     names = set(settings["systems"])
     known = [system.name for system in SYSTEMS]
     if not names or not names <= set(known):
         raise ConfigError(
             f"decode.systems is {list(settings['systems'])}", remedy=f"some or all of {', '.join(known)}"
+        )
+    missing = [system.name for system in SYSTEMS if system.name in names and system.model not in models]
+    if missing:
+        there = ", ".join(system.name for system in SYSTEMS if system.model in models)
+        raise ConfigError(
+            f"decode.systems names {', '.join(missing)}, which gmm.last and senones.align_with leave out",
+            remedy=f"some of {there}",
         )
     names |= {system.needs for system in SYSTEMS if system.name in names}
     return [system for system in SYSTEMS if system.name in names]

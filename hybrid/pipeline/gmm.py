@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Dict, Iterator, Sequence
+from typing import Dict, Iterator, Sequence, Tuple
 
 from hybrid.data.arrays import iterate_arrays
 from hybrid.data.features import Mfcc, config_to_json
@@ -23,6 +23,14 @@ from lexicon.lang import Lang
 
 LEARN = ("none", "prons", "both")
 NO_PATH = "no path through its training graph: check its transcript"
+
+
+def trained(run: Run) -> Tuple[str, ...]:
+    """The systems up to gmm.last; none where the network starts flat. Raises ConfigError."""
+    last = run.config["gmm.last"]
+    if last not in (*SYSTEMS, "none"):
+        raise ConfigError(f"gmm.last is {last!r}", remedy=f"use one of {', '.join(SYSTEMS)}, or none")
+    return () if last == "none" else SYSTEMS[: SYSTEMS.index(last) + 1]
 
 
 def ladder_options(run: Run) -> LadderOptions:
@@ -66,6 +74,10 @@ def gmm(run: Run, recipe: Recipe) -> None:
     settings = run.config.section("gmm")
     if settings["learn_probs"] not in LEARN:
         raise ConfigError(f"gmm.learn_probs is {settings['learn_probs']!r}", remedy=f"use {', '.join(LEARN)}")
+    systems = trained(run)
+    if not systems:
+        run.log("  gmm.last is none: no Gaussians are trained")
+        return
     lang = Lang.load(run.dir("lang"))
     options = ladder_options(run)
     store = open_store(run, "gmm", set_list(run)["clean"] if settings["speeds"] else ["train"])
@@ -90,10 +102,10 @@ def gmm(run: Run, recipe: Recipe) -> None:
 
         rungs = train_ladder(
             store, lang, options, run.dir("gmm"), features=features, seed=run.seed, executor=executor, log=run.log,
-            progress=run.progress, device=choose(settings["device"]),
+            progress=run.progress, device=choose(settings["device"]), systems=systems,
             relearn=None if settings["learn_probs"] == "none" else relearn, check=check,
         )  # fmt: skip
-        last = rungs.models[SYSTEMS[-1]]
+        last = rungs.models[systems[-1]]
         write_jsonl(run.dir("gmm") / "alignments.jsonl.gz", rows(rungs.data, last.senones, lang, executor))
     report_unusable(problems, rungs.unusable, rungs.data)
     problems.close(store.utterances, run.config["limits.problems"])
@@ -120,4 +132,4 @@ def load(run: Run, system: str) -> GmmModel:
     return GmmModel.load(run.dir("gmm") / system)
 
 
-__all__ = ["SYSTEMS", "gmm", "ladder_options", "lang_of", "load", "open_store", "report_unusable"]
+__all__ = ["SYSTEMS", "gmm", "ladder_options", "lang_of", "load", "open_store", "report_unusable", "trained"]

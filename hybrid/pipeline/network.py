@@ -1,4 +1,4 @@
-"""Stages ce and lfmmi: the same network, first per frame, then per sequence."""
+"""Stage ce, and what both trainings of the network share: its data, its settings, its fit."""
 
 from __future__ import annotations
 
@@ -13,38 +13,46 @@ from hybrid.data.features import LogMel, config_to_json
 from hybrid.data.frame_shift import FrameShift
 from hybrid.data.specaugment import SpecAugment
 from hybrid.data.vtlp import Vtlp
-from hybrid.errors import DataError, HybridError
+from hybrid.errors import DataError
 from hybrid.io import write_json
-from hybrid.nnet.lstm import LstmConfig, LstmModel
-from hybrid.nnet.model_io import load_model, save_model
+from hybrid.nnet.base import AcousticModel
+from hybrid.nnet.model_io import BUILDERS, build_model, save_model
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import Segments, network_senones, read_segments, read_targets
-from hybrid.pipeline.sets import NETWORK_RATE, network_features, set_list, set_name, twin_of
+from hybrid.pipeline.sets import NETWORK_RATE, network_features, set_list, set_name, texts_of, twin_of
 from hybrid.run import Run
 from hybrid.train.ce import CrossEntropy
 from hybrid.train.config import TrainerConfig
-from hybrid.train.denominator import describe, make_denominator
-from hybrid.train.lfmmi import LfMmi
-from hybrid.train.numerator import Numerators, check_length
-from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
-from hybrid.train.priors import average_posterior, count_priors, load_priors, save_priors
+from hybrid.train.priors import average_posterior, count_priors, save_priors
 from hybrid.train.trainer import Criterion, Trainer
-from lexicon.lang import Lang
+from hybrid.train.trial import fitting
+
+
+def aligned(run: Run) -> bool:
+    """Whether there are alignments: not where the network starts flat."""
+    return run.config["senones.align_with"] != "none"
 
 
 def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
-    """Those of the named sets that have an alignment, noisy ones with their clean twin's; extra["twin"] is its id."""
+    """Those of the named sets that have an alignment, noisy ones with their clean twin's; without alignments all.
+
+    extra: "twin", the id of the clean twin, and "text".
+    """
     out: List[Utterance] = []
     everything: Segments = {}
     normalise = run.config["model.normalise"]
     targets: Dict[str, np.ndarray] = {}
-    for base in {_base(name) for name in names}:
+    for base in {_base(name) for name in names} if aligned(run) else ():
         targets.update(read_targets(run, base))
         everything.update(read_segments(run, base))
     for name in names:
         cuts, features = network_features(run, name, normalise)
-        twins = _twins(cuts)
+        twins, texts = _twins(cuts), texts_of(cuts)
         for identifier, x in features.items():
+            extra = {"twin": twins[identifier], "text": texts[identifier]}
+            if not aligned(run):
+                out.append(Utterance(identifier, x, None, extra))
+                continue
             pdfs = targets.get(twins[identifier])
             if pdfs is None:
                 continue  # named in problems.jsonl of the senones stage
@@ -55,7 +63,7 @@ def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
                     remedy="run the senones stage again",
                 )
             frames = min(len(pdfs), len(x))
-            out.append(Utterance(identifier, x[:frames], pdfs[:frames], {"twin": twins[identifier]}))
+            out.append(Utterance(identifier, x[:frames], pdfs[:frames], extra))
     return out, everything
 
 
@@ -118,38 +126,51 @@ def features_about(run: Run) -> Dict[str, Any]:
 
 def ce(run: Run, recipe: Recipe) -> None:
     """EXP/ce/model (with senones/priors.safetensors), log.jsonl, phone_confusion.json."""
+    if not aligned(run):
+        run.log("  senones.align_with is none: no alignments to train on")
+        return
     senones = network_senones(run)
     data, _ = utterances(run, training_sets(run))
     dev, _ = utterances(run, dev_sets(run))
     settings = run.config.section("ce")
-    config = LstmConfig.from_dict(
-        {**network_settings(run), "input_dim": data[0].features.shape[1], "num_pdfs": senones.num_pdfs}
-    )
-    model = LstmModel(config, seed=network_seed(run))
-    stacked = np.concatenate([utterance.features for utterance in data])
-    model.set_input_stats(stacked.mean(0, dtype=np.float64), stacked.std(0, dtype=np.float64))
-    del stacked
-    run.log(f"  {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(data)} utterances")
+    model = new_model(run, data, senones.num_pdfs)
     fit(run, "ce", model, CrossEntropy(settings["label_smoothing"]), data, dev)
     if settings["priors"] == "counts":
         priors = count_priors([utterance.pdfs for utterance in data if utterance.pdfs is not None], senones.num_pdfs)
     else:
         priors = average_posterior(model, batches(run, data, settings["batch_frames"], train=False))
-    _save(run, "ce", model, senones, priors)
+    save(run, "ce", model, senones, priors)
     write_json(run.dir("ce") / "phone_confusion.json", phone_confusion(model, dev, senones))
 
 
+def new_model(run: Run, data: List[Utterance], num_pdfs: int, **more: Any) -> AcousticModel:
+    """With random parameters, its input normalised by `data`; more: settings beside those of [model]."""
+    kind, values = network_settings(run)
+    about = {**values, "input_dim": data[0].features.shape[1], "num_pdfs": num_pdfs, **more}
+    model = build_model(kind, about, network_seed(run))
+    stacked = np.concatenate([utterance.features for utterance in data])
+    model.set_input_stats(stacked.mean(0, dtype=np.float64), stacked.std(0, dtype=np.float64))
+    run.log(f"  {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(data)} utterances")
+    return model
+
+
 def fit(
-    run: Run, system: str, model: LstmModel, criterion: Criterion, data: List[Utterance], dev: List[Utterance]
+    run: Run, system: str, model: AcousticModel, criterion: Criterion, data: List[Utterance], dev: List[Utterance]
 ) -> None:
     """Trains `model` in place by the settings of the stage `system`, in its folder."""
     settings = run.config.section(system)
+    config = TrainerConfig.from_dict(settings["trainer"])
+    device = config.find_device()
+    frames = fitting(
+        model.to(device), criterion, lambda most: batches(run, data, most, train=True), settings["batch_frames"],
+        device, run.dir(system), log=run.log,
+    )  # fmt: skip
     Trainer(
         model,
         criterion,
-        batches(run, data, settings["batch_frames"], train=True),
-        batches(run, dev, settings["batch_frames"], train=False),
-        TrainerConfig.from_dict(settings["trainer"]),
+        batches(run, data, frames, train=True),
+        batches(run, dev, frames, train=False),
+        config,
         run.dir(system),
         network_seed(run),
         log=run.log,
@@ -157,13 +178,17 @@ def fit(
     ).fit()
 
 
-def network_settings(run: Run) -> Dict[str, Any]:
-    """[model] without what is not the network's own."""
-    others = ("frame_shift", "normalise", "seed", "specaugment", "vtlp")
-    return {name: value for name, value in run.config.section("model").items() if name not in others}
+def network_settings(run: Run) -> Tuple[str, Dict[str, Any]]:
+    """The kind of network and its settings: [model.KIND], or for an LSTM [model] less what is not the network's own."""
+    model = run.config.section("model")
+    kind = model["kind"]
+    if isinstance(model.get(kind), dict):
+        return kind, model[kind]
+    others = ("kind", "frame_shift", "normalise", "seed", "specaugment", "vtlp", *BUILDERS)
+    return kind, {name: value for name, value in model.items() if name not in others}
 
 
-def _save(run: Run, system: str, model: LstmModel, senones: Any, priors: Optional[np.ndarray]) -> None:
+def save(run: Run, system: str, model: AcousticModel, senones: Any, priors: Optional[np.ndarray]) -> None:
     def write_senones(folder: Any) -> None:
         senones.save(folder)
         if priors is not None:
@@ -178,7 +203,7 @@ def _save(run: Run, system: str, model: LstmModel, senones: Any, priors: Optiona
     )
 
 
-def phone_confusion(model: LstmModel, data: List[Utterance], senones: Any) -> Dict[str, Any]:
+def phone_confusion(model: AcousticModel, data: List[Utterance], senones: Any) -> Dict[str, Any]:
     """Frames of each phone (rows) by the phone of the best senone (columns), on the development sets."""
     phone_of_pdf = np.zeros(senones.num_pdfs, dtype=int)
     for pdf, phone in zip(senones.tid2pdf[1:], senones.tid2phone[1:]):
@@ -197,78 +222,3 @@ def phone_confusion(model: LstmModel, data: List[Utterance], senones: Any) -> Di
             keep = batch.pdfs >= 0
             np.add.at(matrix, (columns[batch.pdfs[keep].numpy()], columns[best[keep].numpy()]), 1)
     return {"phones": [names[phone] for phone in order], "matrix": matrix.tolist()}
-
-
-def lfmmi(run: Run, recipe: Recipe) -> None:
-    """EXP/lfmmi/model, phone_lm.json, denominator; starts from the CE network."""
-    settings = run.config.section("lfmmi")
-    senones = network_senones(run)
-    lang = Lang.load(run.dir("lang"))
-    data, segments = utterances(run, training_sets(run))
-    dev, dev_segments = utterances(run, dev_sets(run))
-    phone_lm = train_phone_lm(
-        {i: phones.tolist() for i, (phones, _) in segments.items()},
-        phones=lang.phone_ids,
-        **settings["phone_lm"],
-    )
-    save_phone_lm(run.dir("lfmmi") / "phone_lm.json", phone_lm)
-    denominator = make_denominator(phone_lm, senones)
-    denominator.save(run.dir("lfmmi") / "denominator.safetensors")
-    run.log(f"  denominator: {describe(denominator)}")
-    problems = run.problems("lfmmi")
-    made = Numerators(phone_lm, senones, lang)
-    data = with_numerators(data, segments, made, settings["tolerance"], problems)
-    dev = with_numerators(dev, dev_segments, made, settings["tolerance"], problems)
-    problems.close(len(data) + len(dev) + len(problems.rows), run.config["limits.problems"])
-    criterion = LfMmi(denominator, senones.num_pdfs, **settings["criterion"])
-    model = start_from_ce(run, settings["criterion"]["xent_regularize"] > 0, settings["dropout"])
-    fit(run, "lfmmi", model, criterion, data, dev)
-    _save(run, "lfmmi", model, senones, None)
-
-
-def start_from_ce(run: Run, xent_head: bool, dropout: float) -> LstmModel:
-    """The CE network with its log posteriors turned into log likelihoods: the log prior is taken off the output's bias.
-
-    The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. dropout: of the
-    sequence training, which may need more of it: the network knows the training sentences by then.
-    """
-    folder = run.dir("ce") / "model"
-    trained, _ = load_model(folder)
-    priors = load_priors(folder / "senones")
-    own = trained.config.to_dict()  # type: ignore[operator,union-attr]
-    config = LstmConfig.from_dict({**own, "xent_head": xent_head, "dropout": dropout})
-    model = LstmModel(config, seed=network_seed(run))
-    state = dict(trained.state_dict())
-    names = sorted(name for name in state if name.startswith("output."))
-    if not names:
-        raise HybridError("the CE network has no output layer that LF-MMI knows", file=folder)
-    if xent_head:
-        for name in names:
-            state[name.replace("output.", "xent.")] = state[name].clone()
-    state["output.bias"] = state["output.bias"] - torch.from_numpy(np.log(priors)).to(state["output.bias"].dtype)
-    model.load_state_dict(state)
-    return model
-
-
-def with_numerators(
-    data: List[Utterance], segments: Segments, made: Numerators, tolerance: int, problems: Any
-) -> List[Utterance]:
-    """Adds extra["numerator"]; utterances that have none are named and left out. Twins share one graph."""
-    known: Dict[Tuple[str, int], Any] = {}
-    out = []
-    for utterance in data:
-        twin = utterance.extra["twin"]
-        phones, durations = segments[twin]
-        key = (twin, utterance.num_frames)
-        try:
-            if key not in known:
-                lengths = durations.copy()
-                lengths[-1] -= lengths.sum() - utterance.num_frames
-                graph = made.from_alignment(phones.tolist(), lengths.tolist(), tolerance, twin)
-                check_length(graph, utterance.num_frames, twin)
-                known[key] = graph
-        except DataError as error:
-            problems.add(utterance.id, error.what)
-            continue
-        out.append(Utterance(utterance.id, utterance.features, utterance.pdfs, {"numerator": known[key]}))
-    return out

@@ -111,7 +111,7 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
         Stage("ce", lazy("network", "ce"), needs=("features", "senones"), settings=("model", "ce")),
         Stage(
             "lfmmi",
-            lazy("network", "lfmmi"),
+            lazy("sequence", "lfmmi"),
             needs=("lang", "features", "senones", "ce"),
             settings=("model", "lfmmi"),
         ),

@@ -11,7 +11,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_arrays, read_cuts, write_arrays
-from hybrid.errors import DataError
+from hybrid.errors import ConfigError, DataError
 from hybrid.gmm.apply import align_store
 from hybrid.gmm.chunks import Data, map_chunks
 from hybrid.gmm.passes import Context
@@ -21,10 +21,11 @@ from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
 from hybrid.io import write_json
-from hybrid.pipeline.gmm import ladder_options, lang_of, load, open_store, report_unusable
+from hybrid.pipeline.gmm import ladder_options, lang_of, load, open_store, report_unusable, trained
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import NETWORK_RATE, feature_folder, set_list, set_name
 from hybrid.run import Run
+from lexicon.lang import Lang
 
 FRAME_SHIFT = 0.01
 Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], durations [n] in network frames
@@ -33,6 +34,14 @@ Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], duratio
 def senones(run: Run, recipe: Recipe) -> None:
     """EXP/senones: model/ (tree, topology, transitions), ali/SET (phones and durations by id), occupancy.json."""
     settings = run.config.section("senones")
+    if settings["align_with"] == "none":
+        flat(run)
+        return
+    if settings["align_with"] not in trained(run):
+        raise ConfigError(
+            f"senones.align_with is {settings['align_with']!r}, gmm.last {run.config['gmm.last']!r}",
+            remedy=f"use one of {', '.join([*trained(run), 'none'])}",
+        )
     lang = lang_of(run, settings["align_with"])
     model = load(run, settings["align_with"])
     silence = np.asarray(lang.silence_ids)
@@ -98,6 +107,15 @@ def senones(run: Run, recipe: Recipe) -> None:
         f"median {np.median(counts):.0f} frames a senone, {int((counts == 0).sum())} never seen"
     )
     problems.close(total, run.config["limits.problems"])
+
+
+def flat(run: Run) -> None:
+    """EXP/senones/model alone: each phone has its two senones whatever its neighbours, which takes no alignment."""
+    lang = Lang.load(run.dir("lang"))
+    phones = {name: phone for phone, name in lang.phone_names.items()}
+    made = Senones.monophone(network_topology(lang.phone_ids), phones, lang.phone_groups())
+    made.save(run.dir("senones") / "model")
+    run.log(f"  {made.num_pdfs} senones of single phones; no alignments")
 
 
 def coarse(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 import torch
 from torch import nn
 
 from hybrid.errors import ConfigError
+from hybrid.train.dropout import DropoutSchedule
 from hybrid.train.schedule import ScheduleConfig
 
 # What makes a run faster or tells more, but leaves its numbers as they are.
@@ -30,6 +31,7 @@ class TrainerConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     momentum: float = 0.9  # sgd
     weight_decay: float = 0.0
+    dropout_schedule: str = ""  # Kaldi's notation (dropout.py); "": the model's own dropout throughout
     clip: float = 5.0  # norm of the gradient of the mean loss per frame; 0: no clipping
     accumulate: int = 1
     workers: int = 1
@@ -59,6 +61,9 @@ class TrainerConfig:
             raise ConfigError(f"optimizer is {self.optimizer!r}", remedy="one of adam, adamw, sgd")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device is {self.device!r}", remedy="one of auto, cpu, cuda")
+        if not isinstance(self.dropout_schedule, str):
+            raise ConfigError(f"dropout_schedule is {self.dropout_schedule!r}", remedy='a text: "" or "0,0.3@0.5,0"')
+        self.plan_dropout()
         if self.workers > self.accumulate:
             raise ConfigError(
                 f"{self.workers} workers share {self.accumulate} batches an update",
@@ -89,6 +94,10 @@ class TrainerConfig:
         if self.workers == self.accumulate:
             found["workers"] = 1  # the same sums in the same order
         return found
+
+    def plan_dropout(self) -> Optional[DropoutSchedule]:
+        """None: the model's own. Raises ConfigError for a schedule that cannot be read."""
+        return DropoutSchedule.parse(self.dropout_schedule) if self.dropout_schedule else None
 
     def build_optimizer(self, parameters: List[nn.Parameter]) -> torch.optim.Optimizer:
         if self.optimizer == "sgd":

@@ -29,7 +29,9 @@ s_t and begins as final / sum_j alpha_T(j) final(j), so that sum_j alpha_t(j) be
 What can still be lost is a path that is far behind at some frame (e^-87 in float32, e^-700 in float64) and
 comes back later. It is then missing in alpha before it comes back and another one in beta after it,
 so that the posteriors of some frame no longer sum to one. That is tested for every sequence, and those that
-fail are done again in float64, then in the log domain (graph_batch.py).
+fail are done again in float64, then in the log domain (graph_batch.py). Numbers below the normal range are
+taken for zero: with the outputs of a trained network many alphas and betas come there, and arithmetic on
+them is so slow on a CPU that both passes took five times as long.
 
 Leaky HMM (Povey et al. 2016, section 2.5; chain/chain-denominator.h). Before every frame, from any state one
 may jump to state j with probability eps pi(j): alpha'_t = alpha_t + eps (sum_i alpha_t(i)) pi, which is
@@ -40,8 +42,9 @@ Paths are only added, so that the numerator stays contained.
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Protocol, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Protocol, Tuple
 
 import numpy as np
 import torch
@@ -52,6 +55,18 @@ from hybrid.train.graph_batch import GraphBatch, check_outputs
 
 MAX_BYTES = 2**28  # of kept u_t; longer input is cut into segments whose u_t are computed twice
 TOLERANCE = 1e-3  # how far from one the posteriors of a frame may sum
+
+
+@contextmanager
+def no_denormals() -> Iterator[None]:
+    """In the block this thread's CPU takes numbers below the normal range for zero, where the processor can."""
+    # torch sets that, but does not tell what it was.
+    before = not bool(torch.full((1,), 1e-40, dtype=torch.float32) * 1.0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 @dataclass
@@ -168,7 +183,8 @@ class SharedGraph:
             dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         logits = logits.detach()
         frames = check_outputs(logits, lengths, self.num_pdfs, logits.shape[0])
-        scores, posteriors = self._scaled(logits, frames, dtype)
+        with no_denormals():
+            scores, posteriors = self._scaled(logits, frames, dtype)
         inside = torch.arange(logits.shape[1], device=logits.device)[None] < lengths.to(logits.device)[:, None]
         sums = posteriors.sum(2)
         wrong = (torch.where(inside, sums, torch.ones_like(sums)) - 1.0).abs().amax(1)

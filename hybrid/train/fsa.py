@@ -133,12 +133,17 @@ class Fsa:
         _ = self.min_frames  # raises where there is no path
         return self
 
-    def connect(self) -> Fsa:
-        """Only the states that lie on a path from start to end. Raises GraphError where none does."""
+    def on_paths(self) -> np.ndarray:
+        """Which states lie on a path from start to end, bool [states]. Raises GraphError where none does."""
         keep = _reachable(np.isfinite(self.start), self.src, self.dst)
         keep &= _reachable(np.isfinite(self.final), self.dst, self.src)
         if not keep.any():
             raise GraphError("graph is empty: no path from start to end", remedy=_REMEDY)
+        return keep
+
+    def connect(self) -> Fsa:
+        """Only the states that lie on a path from start to end, in their order. Raises GraphError where none does."""
+        keep = self.on_paths()
         number = np.cumsum(keep, dtype=np.int32) - 1
         arcs = keep[self.src] & keep[self.dst]
         return Fsa(

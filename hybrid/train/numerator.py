@@ -90,7 +90,7 @@ class Numerators:
             raise DataError(
                 "the phone LM covers none of the utterance's phone sequences",
                 utterance=utterance,
-                remedy='train the phone LM on its alignment too, or with smoothing = "interpolated"',
+                remedy='train the phone LM on its alignment too, or with smoothing = "interpolated" (or leave it out)',
             ) from error
 
     def from_words(self, word_ids: Sequence[int], utterance: Optional[str] = None) -> Fsa:
@@ -124,19 +124,9 @@ class Numerators:
 
         Raises DataError where phones and durations do not fit or the phone LM does not cover the phones.
         """
-        if len(durations) != len(phones) or (len(durations) and min(durations) < 1) or tolerance < 0:
-            raise DataError(
-                f"{len(phones)} phones, {len(durations)} durations, tolerance {tolerance}",
-                utterance=utterance,
-                remedy="give one duration of at least a frame for every phone and a tolerance of 0 or more",
-            )
+        first, last = alignment_windows(phones, durations, tolerance, utterance)
         linear = self._times_lm(self._linear(phones, utterance), utterance)
         graph, _ = expand_with_states(linear, self.pdfs)  # states 0 (before), 1 (first phone), ...
-        ends = np.cumsum(durations)
-        total = int(ends[-1])
-        # After t frames in phone i: its frames are t-1 and before, and all lie in [begin - tol, end + tol).
-        first = np.concatenate([[0], np.maximum(ends - durations - tolerance, 0) + 1])
-        last = np.concatenate([[0], np.minimum(ends + tolerance, total)])
         return Fsa(
             graph.src,
             graph.dst,
@@ -144,14 +134,36 @@ class Numerators:
             graph.logw,
             graph.start,
             graph.final,
-            first.astype(np.int32),
-            last.astype(np.int32),
+            first,
+            last,
         )
 
     def _linear(self, phones: Sequence[int], utterance: Optional[str]) -> PhoneAcceptor:
         if not len(phones):
             raise DataError("phone sequence is empty", utterance=utterance, remedy="align the utterance again")
         return PhoneAcceptor.linear([int(phone) for phone in phones])
+
+
+def alignment_windows(
+    phones: Sequence[int], durations: Sequence[int], tolerance: int, utterance: Optional[str] = None
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Frames (first, last), int32 [phones + 1], after which a path may be before the phones and in each of them.
+
+    Raises DataError where phones and durations do not fit.
+    """
+    if not len(phones):
+        raise DataError("phone sequence is empty", utterance=utterance, remedy="align the utterance again")
+    if len(durations) != len(phones) or min(durations) < 1 or tolerance < 0:
+        raise DataError(
+            f"{len(phones)} phones, {len(durations)} durations, tolerance {tolerance}",
+            utterance=utterance,
+            remedy="give one duration of at least a frame for every phone and a tolerance of 0 or more",
+        )
+    ends = np.cumsum(durations)
+    # After t frames in phone i: its frames are t-1 and before, and all lie in [begin - tol, end + tol).
+    first = np.concatenate([[0], np.maximum(ends - durations - tolerance, 0) + 1])
+    last = np.concatenate([[0], np.minimum(ends + tolerance, ends[-1])])
+    return first.astype(np.int32), last.astype(np.int32)
 
 
 def check_length(graph: Fsa, num_frames: int, utterance: Optional[str] = None) -> None:

@@ -18,6 +18,11 @@ without its oldest phone
 
 where C counts all occurrences of hp in the training sequences (not only those walked in state h), and V is
 the number of phones plus one for the end. The graph becomes dense: states x phones arcs; bound the states.
+
+smoothing="bigrams" stops one step earlier: P(p | one phone) is C(q p) / C(q), longer histories as above. Every sequence
+of phone pairs that were seen is accepted, no other is, and a state has as many arcs as its last phone has successors:
+of some 80 phones a tenth. In between the two: sparse as "none", and utterances that were not in training are covered
+unless they hold a new pair.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike, read_json, write_json
 from hybrid.train.fsa import NEG_INF, PhoneAcceptor
 
+SMOOTHING = ("none", "bigrams", "interpolated")
 End = 0  # the end of the sequence, as a phone; also the start, in a history
 History = Tuple[int, ...]
 
@@ -46,13 +52,15 @@ def train_phone_lm(
     """sequences: utterance id -> phone ids (from 1). Returns the n-gram; state 0 is the start.
 
     order: longest n-gram; no_prune_order: histories for n-grams up to this order are all kept;
-    max_extra_states: how many longer ones are; smoothing: "none" or "interpolated"; phones: those that the
-    smoothed model covers beside the ones seen.
+    max_extra_states: how many longer ones are; smoothing: "none", "bigrams" or "interpolated";
+    phones: those that the interpolated model covers beside the ones seen.
 
     Raises ConfigError for a bad setting; DataError for no sequences, an empty one, or a phone below 1.
     """
-    if smoothing not in ("none", "interpolated"):
-        raise ConfigError(f"phone LM smoothing is {smoothing!r}", remedy='use "none" or "interpolated"')
+    if smoothing not in SMOOTHING:
+        raise ConfigError(f"phone LM smoothing is {smoothing!r}", remedy=f"use one of {', '.join(SMOOTHING)}")
+    if smoothing == "bigrams" and min(order, no_prune_order) < 2:
+        raise ConfigError("this n-gram has not all bigrams", remedy="set order and no_prune_order to 2 or more")
     if not 1 <= order <= 10 or not 1 <= no_prune_order or max_extra_states < 0:
         raise ConfigError(
             f"phone LM of order {order}, all kept up to {no_prune_order}, {max_extra_states} more",
@@ -71,7 +79,7 @@ def train_phone_lm(
     if smoothing == "none":
         return _acceptor(walked, kept, order)
     everything = sorted({*phones, *(p for sequence in sequences.values() for p in sequence)})
-    return _acceptor(_interpolate(counts, kept, everything), kept, order)
+    return _acceptor(_interpolate(counts, kept, everything, 1 if smoothing == "bigrams" else 0), kept, order)
 
 
 def _count(sequences: Mapping[str, Sequence[int]], order: int) -> Dict[History, Counter]:
@@ -145,16 +153,22 @@ def _walk(sequences: Mapping[str, Sequence[int]], kept: Set[History], order: int
 
 
 def _interpolate(
-    counts: Dict[History, Counter], kept: Set[History], phones: Sequence[int]
+    counts: Dict[History, Counter], kept: Set[History], phones: Sequence[int], counted: int
 ) -> Dict[History, Dict[int, float]]:
+    """counted: histories of that length are relative frequencies, where interpolation ends; 0: it ends in unigrams."""
     unigram = counts[()]
     total = sum(unigram.values()) + len(phones) + 1
     table: Dict[History, Dict[int, float]] = {(): {p: (unigram[p] + 1) / total for p in [End, *phones]}}
     for history in sorted(kept, key=len):
-        if history:
-            following, shorter = counts[history], table[history[1:]]
-            mass, types = sum(following.values()), len(following)
-            table[history] = {p: (following[p] + types * shorter[p]) / (mass + types) for p in [End, *phones]}
+        if not history:
+            continue
+        following = counts[history]
+        mass, types = sum(following.values()), len(following)
+        if len(history) == counted:
+            table[history] = {p: count / mass for p, count in sorted(following.items())}
+        else:
+            shorter = table[history[1:]]
+            table[history] = {p: (following[p] + types * shorter[p]) / (mass + types) for p in shorter}
     return table
 
 

@@ -16,6 +16,7 @@ class Record:
     frames: float = 0.0
     stats: Dict[str, float] = field(default_factory=dict)
     bad: bool = False
+    statistics: Any = None  # of its frames, where the model keeps running ones (batch norm)
 
 
 @dataclass

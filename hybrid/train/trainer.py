@@ -3,6 +3,10 @@
     per update:  gradient of  (sum over batches of loss.value) / (sum of loss.frames),  clipped, one optimiser step
     per epoch:   loss on the development set -> learning rate, best epoch (schedule.py)
 
+What a model may have besides forward: `set_dropout(p)` for config.dropout_schedule; `after_update(update)`, called
+after each optimiser step; `batch_statistics()` after a batch and `add_statistics(...)`, called for every good batch of
+an update in order, whichever process computed it.
+
 Exact: batches follow from (seed, epoch), dropout from (seed, epoch, batch), everything else is in the checkpoint; so a
 training killed at any moment and begun again ends with bit-identical parameters.
 """
@@ -74,6 +78,7 @@ class Trainer:
         self.on_update = on_update
         self.state = State()
         self.schedule = Schedule(config.schedule, config.lr)
+        self.dropout = config.plan_dropout()
         self.curve = Curve(self.folder / "log.jsonl")
         self.lr = config.lr
         self.grad_norm = math.nan
@@ -104,6 +109,7 @@ class Trainer:
     def _run(self) -> nn.Module:
         self.device = self.config.find_device()
         self.model.to(self.device)
+        self._check_dropout()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self.config.build_optimizer(self.parameters)
         self._resume()
@@ -127,6 +133,8 @@ class Trainer:
         for start in starts:
             done = (state.epoch + start / len(batches)) / config.epochs
             self.lr = self.schedule.rate(state.update, done)
+            if self.dropout is not None:
+                self._call("set_dropout", self.dropout.dropout(done))
             for record in self._update(batches, start):
                 totals.add(record)
                 recent.add(record)
@@ -192,7 +200,7 @@ class Trainer:
                 continue
             if loss.frames > 0:
                 loss.value.backward()
-            mine.append(Record(index, value, loss.frames, dict(loss.stats)))
+            mine.append(Record(index, value, loss.frames, dict(loss.stats), statistics=self._call("batch_statistics")))
         have = [index for index, p in enumerate(self.parameters) if p.grad is not None]
         every = members.gather((mine, have))
         records = sorted((record for part, _ in every for record in part), key=lambda record: record.index)
@@ -213,9 +221,26 @@ class Trainer:
                 for settings in self.optimizer.param_groups:
                     settings["lr"] = self.lr
                 self.optimizer.step()
+                self._call("after_update", self.state.update)
+        for record in good:
+            if record.statistics is not None:
+                self._call("add_statistics", record.statistics)
         if bad:
             self._skipped(batches, bad)
         return good
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """A method that a model may have."""
+        method = getattr(self.model, name, None)
+        return None if method is None else method(*arguments)
+
+    def _check_dropout(self) -> None:
+        if self.dropout is None:
+            return
+        if not hasattr(self.model, "set_dropout"):
+            raise ConfigError("dropout_schedule is set, the model has no dropout", remedy='set dropout_schedule to ""')
+        for _, value in self.dropout.points:
+            self._call("set_dropout", value)  # better now than in the last epoch
 
     def _loss(self, batch: Batch) -> Loss:
         batch = batch.to(self.device)

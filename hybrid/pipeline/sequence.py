@@ -1,0 +1,190 @@
+"""Stage lfmmi: the network trained per sequence, from the cross-entropy network or from nothing but transcripts."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from hybrid.data.batches import Utterance
+from hybrid.errors import ConfigError, DataError
+from hybrid.nnet.base import AcousticModel
+from hybrid.nnet.model_io import build_model, load_model
+from hybrid.pipeline.network import (
+    aligned,
+    dev_sets,
+    fit,
+    network_seed,
+    new_model,
+    save,
+    training_sets,
+    utterances,
+)
+from hybrid.pipeline.recipe import Recipe
+from hybrid.pipeline.senones import Segments, network_senones
+from hybrid.run import Run
+from hybrid.train.chunks import Chunks, split
+from hybrid.train.denominator import describe, make_denominator
+from hybrid.train.fsa import Fsa
+from hybrid.train.lfmmi import LfMmi
+from hybrid.train.numerator import Numerators, check_length
+from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
+from hybrid.train.priors import load_priors
+from lexicon.lang import Lang
+
+Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an utterance: begin, end, their numerator
+
+
+def lfmmi(run: Run, recipe: Recipe) -> None:
+    """EXP/lfmmi/model, phone_lm.json, denominator.safetensors."""
+    settings = run.config.section("lfmmi")
+    check_settings(run)
+    senones = network_senones(run)
+    lang = Lang.load(run.dir("lang"))
+    data, segments = utterances(run, training_sets(run))
+    dev, dev_segments = utterances(run, dev_sets(run))
+    if aligned(run):
+        sequences = {i: phones.tolist() for i, (phones, _) in segments.items()}
+    else:
+        sequences = spoken(data, lang, network_seed(run))
+    phone_lm = train_phone_lm(sequences, phones=lang.phone_ids, **settings["phone_lm"])
+    save_phone_lm(run.dir("lfmmi") / "phone_lm.json", phone_lm)
+    chunks = Chunks(phone_lm, senones) if settings["chunk_frames"] else None
+    denominator = make_denominator(phone_lm, senones) if chunks is None else chunks.denominator
+    denominator.save(run.dir("lfmmi") / "denominator.safetensors")
+    run.log(f"  denominator: {describe(denominator)}")
+
+    made = Numerators(phone_lm, senones, lang)
+    every: Segments = {**segments, **dev_segments}
+
+    def of_words(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
+        words = lang.word_ids(utterance.extra["text"], utterance.id)
+        yield 0, utterance.num_frames, made.from_words(words, utterance.id)
+
+    def of_alignment(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
+        phones, lengths = _aligned_to(utterance, every)
+        yield 0, utterance.num_frames, made.from_alignment(phones, lengths, settings["tolerance"], utterance.id)
+
+    def of_pieces(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
+        phones, lengths = _aligned_to(utterance, every)
+        for begin, end in split(utterance.num_frames, settings["chunk_frames"]):
+            graph = chunks.numerator(  # type: ignore[union-attr]
+                phones, lengths, begin, end, tolerance=settings["tolerance"], utterance=utterance.id
+            )
+            yield begin, end, graph
+
+    graph: Graph = of_words if settings["numerators"] == "words" else of_pieces if chunks else of_alignment
+    problems = run.problems("lfmmi")
+    total = len(data) + len(dev)
+    data, dev = with_numerators(data, graph, problems), with_numerators(dev, graph, problems)
+    problems.close(total, run.config["limits.problems"])
+    phones = phones_of_pdfs(senones, lang)
+    criterion = LfMmi(denominator, senones.num_pdfs, phones=phones, **settings["criterion"])
+    xent_head = settings["criterion"]["xent_regularize"] > 0
+    if settings["start"] == "ce":
+        model = start_from_ce(run, xent_head, settings["dropout"])
+    else:
+        model = new_model(run, data, senones.num_pdfs, xent_head=xent_head, dropout=settings["dropout"])
+    fit(run, "lfmmi", model, criterion, data, dev)
+    save(run, "lfmmi", model, senones, None)
+
+
+def check_settings(run: Run) -> None:
+    """Raises ConfigError for settings of [lfmmi] that are unknown or do not go together."""
+    settings = run.config.section("lfmmi")
+    for name, known in (("start", ("ce", "flat")), ("numerators", ("alignment", "words"))):
+        if settings[name] not in known:
+            raise ConfigError(f"lfmmi.{name} is {settings[name]!r}", remedy=f"use one of {', '.join(known)}")
+    wanted = {"start": "flat", "numerators": "words"}
+    wrong = [f"lfmmi.{name} is {settings[name]!r}" for name, value in wanted.items() if settings[name] != value]
+    if settings["criterion"]["xent_regularize"] > 0 and settings["criterion"]["xent_targets"] != "numerator":
+        wrong.append("lfmmi.criterion.xent_targets is 'alignment'")
+    if not aligned(run) and wrong:
+        raise ConfigError(
+            f"{', '.join(wrong)}, but senones.align_with is none: there are no alignments",
+            remedy="set lfmmi.start=flat lfmmi.numerators=words lfmmi.criterion.xent_targets=numerator",
+        )
+    if settings["chunk_frames"] < 0 or (settings["chunk_frames"] and settings["numerators"] == "words"):
+        raise ConfigError(
+            f"lfmmi.chunk_frames is {settings['chunk_frames']}, lfmmi.numerators {settings['numerators']!r}",
+            remedy="0 for whole utterances; pieces need the alignment to know what is said in them",
+        )
+
+
+def phones_of_pdfs(senones: Any, lang: Lang) -> List[int]:
+    """[num_pdfs]: a number for the phone of each pdf, the same at all places in a word."""
+    names = [""] * senones.num_pdfs
+    for pdf, phone in zip(senones.tid2pdf[1:], senones.tid2phone[1:]):
+        names[pdf] = lang.base_phone(int(phone))
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return [numbers[name] for name in names]
+
+
+def spoken(data: Sequence[Utterance], lang: Lang, seed: int) -> Dict[str, List[int]]:
+    """A phone sequence for every transcript, to train the phone LM on where there are no alignments: one of each word's
+    pronunciations and a pause at every other boundary, drawn by `seed` (as Kaldi's e2e/prepare_phone_lm recipes do)."""
+    rng = np.random.default_rng(seed)
+    silence = lang.phones[lang.optional_silence]
+    found = {}
+    for utterance in data:
+        phones = [silence] if rng.random() < 0.5 else []
+        for word in lang.word_ids(utterance.extra["text"], utterance.id):
+            choices = lang.pronunciation_ids(lang.word_names[word])
+            phones += choices[int(rng.integers(len(choices)))]
+            if rng.random() < 0.5:
+                phones.append(silence)
+        found[utterance.id] = phones
+    return found
+
+
+def start_from_ce(run: Run, xent_head: bool, dropout: float) -> AcousticModel:
+    """The CE network with its log posteriors turned into log likelihoods: the log prior is taken off the output's bias.
+
+    The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. The second head
+    begins as a copy of the CE network's own. dropout: of the sequence training, which may need more of it: the network
+    knows the training sentences by then.
+    """
+    folder = run.dir("ce") / "model"
+    trained, _ = load_model(folder)
+    priors = load_priors(folder / "senones")
+    values = {**trained.config.to_dict(), "xent_head": xent_head, "dropout": dropout}
+    model = build_model(trained.kind, values, network_seed(run))
+    state = dict(trained.state_dict())
+    if xent_head:
+        for name in [name for name in state if name.startswith("output")]:
+            state["xent" + name[len("output") :]] = state[name].clone()
+    state["output.bias"] = state["output.bias"] - torch.from_numpy(np.log(priors)).to(state["output.bias"].dtype)
+    model.load_state_dict(state)
+    return model
+
+
+def _aligned_to(utterance: Utterance, segments: Segments) -> Tuple[List[int], List[int]]:
+    """Phones and durations of its clean twin, the last phone as long as the utterance's frames ask."""
+    phones, lengths = segments[utterance.extra["twin"]]
+    lengths = lengths.copy()
+    lengths[-1] -= lengths.sum() - utterance.num_frames
+    return phones.tolist(), lengths.tolist()
+
+
+def with_numerators(data: Sequence[Utterance], graph: Graph, problems: Any) -> List[Utterance]:
+    """The utterances, or pieces of them, with extra["numerator"]; those that have none are named and left out. Twins
+    share their graphs."""
+    known: Dict[Tuple[str, int], List[Tuple[int, int, Fsa]]] = {}
+    out = []
+    for utterance in data:
+        key = (utterance.extra["twin"], utterance.num_frames)
+        try:
+            if key not in known:
+                pieces = list(graph(utterance))
+                for begin, end, numerator in pieces:
+                    check_length(numerator, end - begin, utterance.id)
+                known[key] = pieces
+        except DataError as error:
+            problems.add(utterance.id, error.what)
+            continue
+        for begin, end, numerator in known[key]:
+            name = utterance.id if len(known[key]) == 1 else f"{utterance.id}-{begin}"
+            pdfs = None if utterance.pdfs is None else utterance.pdfs[begin:end]
+            out.append(Utterance(name, utterance.features[begin:end], pdfs, {"numerator": numerator}))
+    return out

@@ -1,0 +1,64 @@
+"""Dropout over a training, in the notation of Kaldi's --trainer.dropout-schedule.
+
+"0,0@0.20,0.3@0.50,0": 0 at the beginning, 0 where a fifth of the training is done, 0.3 at half, 0 at the end, and
+straight lines between. A value in the middle without @ stands at half; two at one place make a step, of which the
+second holds there (steps/libs/nnet3/train/dropout_schedule.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import List, Tuple
+
+from hybrid.errors import ConfigError
+
+_REMEDY = 'write it as "0,0@0.20,0.3@0.50,0": first, values at shares of the training, last'
+
+
+@dataclass(frozen=True)
+class DropoutSchedule:
+    points: Tuple[Tuple[float, float], ...]  # (share of the training done, dropout), from 0 to 1
+
+    @classmethod
+    def parse(cls, text: str) -> DropoutSchedule:
+        """Raises ConfigError."""
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) < 2:
+            raise ConfigError(f"dropout_schedule is {text!r}: it needs a first and a last value", remedy=_REMEDY)
+        points: List[Tuple[float, float]] = []
+        for number, part in enumerate(parts):
+            value, at, share = part.partition("@")
+            middle = 0 < number < len(parts) - 1
+            if at and not middle:
+                raise ConfigError(
+                    f"dropout_schedule is {text!r}: the first and last value have no @, they stand at 0 and 1",
+                    remedy=_REMEDY,
+                )
+            where = 0.5 if middle else float(number > 0)
+            points.append((_number(share, text) if at else where, _number(value, text)))
+        for (before, _), (here, dropout) in zip([(0.0, 0.0), *points], points):
+            if not before <= here <= 1:
+                raise ConfigError(f"dropout_schedule is {text!r}: shares rise from 0 to 1", remedy=_REMEDY)
+            if not 0 <= dropout < 1:
+                raise ConfigError(f"dropout_schedule is {text!r}: dropout is from 0 to below 1", remedy=_REMEDY)
+        return cls(tuple(points))
+
+    def dropout(self, done: float) -> float:
+        """done: share of the training, 0 to 1."""
+        share, value = self.points[0]
+        for here, there in self.points[1:]:
+            if here > done:
+                return value + (there - value) * (done - share) / (here - share)
+            share, value = here, there
+        return value
+
+
+def _number(part: str, text: str) -> float:
+    try:
+        value = float(part)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"dropout_schedule is {text!r}: {part!r} is not a number", remedy=_REMEDY)
+    return value

@@ -1,0 +1,74 @@
+"""The networks of a recipe: built by their kind, and what LF-MMI starts from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROJECT
+
+from hybrid.config import Config, load_config
+from hybrid.errors import ConfigError
+from hybrid.nnet.batch_norm import BatchNorm
+from hybrid.nnet.model_io import build_model, save_model
+from hybrid.pipeline.network import network_settings
+from hybrid.pipeline.sequence import start_from_ce
+from hybrid.run import Run
+from hybrid.train.priors import save_priors
+
+DIM, PDFS = 6, 5
+SMALL = {
+    "lstm": {"hidden": 4, "layers": 1, "bidirectional": True, "dropout": 0.3},
+    "tdnnf": {"hidden": 8, "bottleneck": 3, "small": 4, "big": 6, "strides": [1, 3], "dropout": 0.3},
+}
+
+
+@pytest.mark.parametrize("xent_head", [False, True])
+@pytest.mark.parametrize("kind", SMALL)
+def test_lfmmi_starts_from_the_likelihoods_of_ce(tmp_path, kind, xent_head):
+    trained = build_model(kind, {**SMALL[kind], "input_dim": DIM, "num_pdfs": PDFS}, seed=1)
+    trained.set_input_stats(np.linspace(-1, 1, DIM), np.linspace(0.5, 2, DIM))
+    for module in trained.modules():
+        if isinstance(module, BatchNorm):
+            module.add((torch.rand(len(module.mean)), torch.rand(len(module.mean)) + 0.5, 100))
+    priors = np.arange(1.0, PDFS + 1) / sum(range(1, PDFS + 1))
+
+    def write(folder):
+        folder.mkdir()
+        save_priors(folder, priors)
+
+    save_model(tmp_path / "ce" / "model", trained, writers={"senones": write})
+    model = start_from_ce(Run(tmp_path, Config({"model": {"seed": 0}})), xent_head, 0.4)
+    assert model.kind == kind and model.config.dropout == model.dropout == 0.4
+    x, lengths = torch.randn(2, 7, DIM), torch.tensor([7, 4])
+    posteriors, found = trained.eval()(x, lengths)["logits"], model.eval()(x, lengths)
+    assert set(found) == ({"logits", "xent"} if xent_head else {"logits"})
+    for row, length in enumerate(lengths.tolist()):
+        wanted = posteriors[row, :length]
+        likelihoods = wanted - torch.from_numpy(np.log(priors)).float()
+        torch.testing.assert_close(found["logits"][row, :length], likelihoods)
+        if xent_head:
+            torch.testing.assert_close(found["xent"][row, :length], wanted)
+    if xent_head:
+        # Copies, that go their own ways.
+        places = [value.data_ptr() for value in model.parameters()]
+        assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize("recipe", ["an4", "demo"])
+@pytest.mark.parametrize("kind", SMALL)
+def test_recipes_build_either_kind(recipe, kind):
+    path = PROJECT / "recipes" / recipe / f"{recipe}.toml"
+    run = Run(PROJECT, load_config(path, [f"model.kind={kind}", "model.tdnnf.hidden=96", "model.hidden=40"]))
+    found, values = network_settings(run)
+    model = build_model(found, {**values, "input_dim": 192, "num_pdfs": 9}, seed=0)
+    assert model.kind == found == kind and model.config.hidden == {"lstm": 40, "tdnnf": 96}[kind]
+
+
+@pytest.mark.parametrize("kind", ["tdnn", "vtlp", "seed"])
+def test_unknown_kinds(kind):
+    config = load_config(PROJECT / "recipes" / "an4" / "an4.toml", [f"model.kind={kind}"])
+    found, values = network_settings(Run(PROJECT, config))
+    with pytest.raises(ConfigError, match=f"unknown kind of model '{kind}'") as caught:
+        build_model(found, {**values, "input_dim": 192, "num_pdfs": 9})
+    assert "lstm, tdnnf" in str(caught.value)
