@@ -101,9 +101,11 @@ def plot(rows: List[Dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
     hours = [row["hours"] for row in rows]
     axes[0].plot(hours, [row["cpu"] / row["hours"] for row in rows], "o-")
-    axes[0].set(xscale="log", ylim=(0, None), xlabel="hours of speech", ylabel="CPU seconds an hour of speech")
+    axes[0].set(xscale="log", xlabel="hours of speech", ylabel="CPU seconds an hour of speech")
     axes[1].plot(hours, [row["memory_mb"] for row in rows], "o-")
-    axes[1].set(xscale="log", ylim=(0, None), xlabel="hours of speech", ylabel="peak memory of all processes, MB")
+    axes[1].set(xscale="log", xlabel="hours of speech", ylabel="peak memory of all processes, MB")
+    for axis in axes:
+        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
     figure.savefig(path, dpi=120)
 
 
