@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from hybrid.errors import GraphError
-from hybrid.train.forward_backward import MAX_BYTES, TOLERANCE, SharedGraph, no_denormals
+from hybrid.train.forward_backward import MAX_BYTES, LongestFirst, SharedGraph, no_denormals, trusted
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import check_outputs
 
@@ -69,10 +69,7 @@ def expected_accuracy(
     frames = check_outputs(logits, lengths, graph.num_pdfs, logits.shape[0])
     with no_denormals():
         found = _by_groups(graph, logits, accuracy, frames, dtype)
-    inside = torch.arange(logits.shape[1], device=logits.device)[None] < lengths.to(logits.device)[:, None]
-    sums = found.posteriors.sum(2)
-    wrong = (torch.where(inside, sums, torch.ones_like(sums)) - 1.0).abs().amax(1)
-    good = (wrong <= TOLERANCE) & torch.isfinite(found.log_z) & torch.isfinite(found.values)
+    good = trusted(found.posteriors, lengths, found.log_z, found.values)
     for row in torch.nonzero(~good)[:, 0].tolist():  # rare: one at a time
         graph.retried += 1
         one = slice(row, row + 1)
@@ -107,15 +104,10 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
     device, longest, count = logits.device, max(frames), len(frames)
     g = graph._tensors(device, dtype)
     slots, states = len(graph._slot_pdf), graph.fsa.num_states
-    order = sorted(range(count), key=lambda b: -frames[b])
-    sorting = torch.as_tensor(order, device=device)
-    running = [sum(n > t for n in frames) for t in range(longest)] + [0]
-    # [T, num_pdfs, B], longest first; outputs relative to the best pdf of the frame.
-    outputs = logits[sorting, :longest].permute(1, 2, 0).to(dtype)
-    best = outputs.amax(1, keepdim=True)
-    outputs = torch.exp(outputs - best).contiguous()
-    best = best[:, 0].to(torch.float64)
-    right = accuracy[sorting, :longest].permute(1, 2, 0).to(dtype).contiguous()
+    by_length = LongestFirst(frames, device)
+    running = by_length.running
+    outputs, best = by_length.emissions(logits, dtype)
+    right = by_length.turned(accuracy, dtype).contiguous()
 
     def of_slots(values: Tensor, t: int) -> Tensor:
         return values[t, :, : running[t]].index_select(0, g.slot_pdf)
@@ -197,14 +189,9 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
                 beta = beta + (g.leak[:, :, None] * beta).sum(0)
             beta[:, 1] -= later.sum(0) * beta[:, 0]
 
-    back = torch.empty_like(sorting)
-    back[sorting] = torch.arange(count, device=device)
-
-    def put_back(tensor: Tensor) -> Tensor:
-        tensor = tensor.permute(2, 0, 1)[back].to(torch.promote_types(dtype, logits.dtype))
-        return torch.nn.functional.pad(tensor, (0, 0, 0, logits.shape[1] - longest)).contiguous()
-
-    return Expected(values[back], put_back(right), log_z[back], put_back(outputs))
+    back = by_length.back
+    gradient, posteriors = (by_length.restored(turned, logits) for turned in (right, outputs))
+    return Expected(values[back], gradient, log_z[back], posteriors)
 
 
 def _in_log_domain(fsa: Fsa, leak: Optional[np.ndarray], logits: Tensor, accuracy: Tensor, frames: int) -> Expected:

@@ -69,6 +69,49 @@ def no_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
+class LongestFirst:
+    """A batch turned to time first and sorted by length, so that the sequences still running at a frame come first.
+
+    running: how many these are at each frame, and 0 at the end; back: index [B] that restores the order of the batch.
+    """
+
+    def __init__(self, frames: List[int], device: torch.device) -> None:
+        self.longest = max(frames)
+        self.running = [sum(n > t for n in frames) for t in range(self.longest)] + [0]
+        order = sorted(range(len(frames)), key=lambda b: -frames[b])
+        self._sorting = torch.as_tensor(order, device=device)
+        self.back = torch.empty_like(self._sorting)
+        self.back[self._sorting] = torch.arange(len(frames), device=device)
+
+    def turned(self, values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """[B, T, num_pdfs] -> [longest, num_pdfs, B], a view where no other type is asked for."""
+        return values[self._sorting, : self.longest].permute(1, 2, 0).to(dtype)
+
+    def emissions(self, logits: torch.Tensor, dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
+        """e^x turned, relative to the best pdf of the frame; and that one's x, float64 [longest, B]."""
+        outputs = self.turned(logits, dtype)
+        best = outputs.amax(1, keepdim=True)
+        return torch.exp(outputs - best).contiguous(), best[:, 0].to(torch.float64)
+
+    def restored(self, values: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """What `turned` did, undone: as many frames as logits have, of no smaller type."""
+        values = values.permute(2, 0, 1)[self.back].to(torch.promote_types(values.dtype, logits.dtype))
+        if self.longest < logits.shape[1]:
+            values = torch.nn.functional.pad(values, (0, 0, 0, logits.shape[1] - self.longest))
+        return values.contiguous()
+
+
+def trusted(posteriors: torch.Tensor, lengths: torch.Tensor, *finite: torch.Tensor) -> torch.Tensor:
+    """bool [B]: whether posteriors [B, T, num_pdfs] sum to one in every frame, and the numbers [B] are finite."""
+    inside = torch.arange(posteriors.shape[1], device=posteriors.device)[None] < lengths.to(posteriors.device)[:, None]
+    sums = posteriors.sum(2)
+    wrong = (torch.where(inside, sums, torch.ones_like(sums)) - 1.0).abs().amax(1)
+    good = wrong <= TOLERANCE  # false for NaN
+    for numbers in finite:
+        good &= torch.isfinite(numbers)
+    return good
+
+
 @dataclass
 class _Tensors:
     arcs: torch.Tensor  # T, CSR [K, N]
@@ -185,11 +228,7 @@ class SharedGraph:
         frames = check_outputs(logits, lengths, self.num_pdfs, logits.shape[0])
         with no_denormals():
             scores, posteriors = self._scaled(logits, frames, dtype)
-        inside = torch.arange(logits.shape[1], device=logits.device)[None] < lengths.to(logits.device)[:, None]
-        sums = posteriors.sum(2)
-        wrong = (torch.where(inside, sums, torch.ones_like(sums)) - 1.0).abs().amax(1)
-        # Not "wrong > TOLERANCE": that would pass NaN.
-        again = torch.nonzero(~((wrong <= TOLERANCE) & torch.isfinite(scores)))[:, 0]
+        again = torch.nonzero(~trusted(posteriors, lengths, scores))[:, 0]
         if len(again):
             part, part_lengths = logits[again], lengths[again.to(lengths.device)]
             self.retried += len(again)
@@ -209,14 +248,9 @@ class SharedGraph:
         """Both passes in the probability domain; scores or posteriors that are not to be trusted show it."""
         device, longest, count = logits.device, max(frames), len(frames)
         g = self._tensors(device, dtype)
-        order = sorted(range(count), key=lambda b: -frames[b])
-        sorting = torch.as_tensor(order, device=device)
-        running = [sum(n > t for n in frames) for t in range(longest)] + [0]
-        # [T, num_pdfs, B], longest first; relative to the best pdf of the frame.
-        outputs = logits[sorting, :longest].permute(1, 2, 0).to(dtype)
-        best = outputs.amax(1, keepdim=True)
-        outputs = torch.exp(outputs - best).contiguous()
-        best = best[:, 0].to(torch.float64)
+        by_length = LongestFirst(frames, device)
+        running = by_length.running
+        outputs, best = by_length.emissions(logits, dtype)
 
         # u_t of a segment and one more [K, B] to work in.
         slots, states = len(self._slot_pdf), self.fsa.num_states
@@ -283,12 +317,7 @@ class SharedGraph:
                 beta = g.arcs_back @ w
                 if g.leak is not None:
                     beta = beta + (g.leak * beta).sum(0)
-        back = torch.empty_like(sorting)
-        back[sorting] = torch.arange(count, device=device)
-        posteriors = outputs.permute(2, 0, 1)[back].to(torch.promote_types(dtype, logits.dtype))
-        if longest < logits.shape[1]:
-            posteriors = torch.nn.functional.pad(posteriors, (0, 0, 0, logits.shape[1] - longest))
-        return scores[back], posteriors.contiguous()
+        return scores[by_length.back], by_length.restored(outputs, logits)
 
 
 class Graph(Protocol):
