@@ -15,7 +15,7 @@ from hybrid.measure import commit
 from hybrid.pipeline import gmm as gmm_stage
 from hybrid.pipeline.loglikes import SYSTEMS, System
 from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.senones import network_senones
+from hybrid.pipeline.senones import aligned, network_senones
 from hybrid.pipeline.sets import (
     CONDITIONS,
     feature_folder,
@@ -65,8 +65,7 @@ def decode(run: Run, recipe: Recipe) -> None:
 
 def trained_models(run: Run) -> List[str]:
     """The models that this run's settings make."""
-    networks = ["lfmmi"] if run.config["senones.align_with"] == "none" else ["ce", "lfmmi"]
-    return [*gmm_stage.trained(run), *networks]
+    return [*gmm_stage.trained(run), *(["ce", "lfmmi"] if aligned(run) else ["lfmmi"])]
 
 
 def chosen_systems(settings: Dict[str, Any], models: Sequence[str]) -> List[System]:

@@ -18,7 +18,7 @@ from hybrid.io import write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import BUILDERS, build_model, save_model
 from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.senones import Segments, network_senones, read_segments, read_targets
+from hybrid.pipeline.senones import Segments, aligned, network_senones, read_segments, read_targets
 from hybrid.pipeline.sets import NETWORK_RATE, network_features, set_list, set_name, texts_of, twin_of
 from hybrid.run import Run
 from hybrid.train.ce import CrossEntropy
@@ -26,11 +26,6 @@ from hybrid.train.config import TrainerConfig
 from hybrid.train.priors import average_posterior, count_priors, save_priors
 from hybrid.train.trainer import Criterion, Trainer
 from hybrid.train.trial import fitting
-
-
-def aligned(run: Run) -> bool:
-    """Whether there are alignments: not where the network starts flat."""
-    return run.config["senones.align_with"] != "none"
 
 
 def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:

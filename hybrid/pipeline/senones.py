@@ -31,10 +31,15 @@ FRAME_SHIFT = 0.01
 Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], durations [n] in network frames
 
 
+def aligned(run: Run) -> bool:
+    """Whether there are alignments: not where the network starts flat."""
+    return run.config["senones.align_with"] != "none"
+
+
 def senones(run: Run, recipe: Recipe) -> None:
     """EXP/senones: model/ (tree, topology, transitions), ali/SET (phones and durations by id), occupancy.json."""
     settings = run.config.section("senones")
-    if settings["align_with"] == "none":
+    if not aligned(run):
         flat(run)
         return
     if settings["align_with"] not in trained(run):

@@ -11,18 +11,9 @@ from hybrid.data.batches import Utterance
 from hybrid.errors import ConfigError, DataError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model
-from hybrid.pipeline.network import (
-    aligned,
-    dev_sets,
-    fit,
-    network_seed,
-    new_model,
-    save,
-    training_sets,
-    utterances,
-)
+from hybrid.pipeline.network import dev_sets, fit, network_seed, new_model, save, training_sets, utterances
 from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.senones import Segments, network_senones
+from hybrid.pipeline.senones import Segments, aligned, network_senones
 from hybrid.run import Run
 from hybrid.train.chunks import Chunks, split
 from hybrid.train.denominator import describe, make_denominator
