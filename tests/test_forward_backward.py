@@ -180,10 +180,12 @@ def test_segments_give_the_same_numbers(monkeypatch):
     leak_to = np.log(rng.dirichlet(np.ones(12)))
     graph = SharedGraph(fsa, PDFS, leaky=0.01, leak_to=leak_to)
     whole = graph.forward_backward(x, lengths)
-    monkeypatch.setattr(forward_backward, "MAX_BYTES", 1)
-    pieces = graph.forward_backward(x, lengths)
-    torch.testing.assert_close(whole[0], pieces[0], rtol=0, atol=0)
-    torch.testing.assert_close(whole[1], pieces[1], rtol=0, atol=0)
+    slots = len(graph._slot_pdf) * 4 * 8  # bytes of one frame's u
+    for frames in (0, 8, 20, 49):
+        monkeypatch.setattr(forward_backward, "kept_bytes", lambda logits, n=frames: (n + 1) * slots)
+        pieces = graph.forward_backward(x, lengths)
+        torch.testing.assert_close(whole[0], pieces[0], rtol=0, atol=0)
+        torch.testing.assert_close(whole[1], pieces[1], rtol=0, atol=0)
 
 
 def test_windows_are_respected_and_unroll_says_the_same():

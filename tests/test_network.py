@@ -9,12 +9,14 @@ from conftest import PROJECT
 
 from hybrid.config import Config, load_config
 from hybrid.errors import ConfigError
+from hybrid.io import save_tensors
 from hybrid.nnet.batch_norm import BatchNorm
-from hybrid.nnet.model_io import build_model, save_model
+from hybrid.nnet.model_io import build_model, save_model, state_arrays
 from hybrid.pipeline.network import network_settings
 from hybrid.pipeline.sequence import start_from_ce
 from hybrid.run import Run
 from hybrid.train.priors import save_priors
+from hybrid.train.trainer import epoch_file
 
 DIM, PDFS = 6, 5
 SMALL = {
@@ -53,6 +55,27 @@ def test_lfmmi_starts_from_the_likelihoods_of_ce(tmp_path, kind, xent_head):
         # Copies, that go their own ways.
         places = [value.data_ptr() for value in model.parameters()]
         assert len(set(places)) == len(places)
+
+
+def test_lfmmi_starts_from_an_earlier_epoch_of_ce_where_it_was_kept(tmp_path):
+    about = {**SMALL["lstm"], "input_dim": DIM, "num_pdfs": PDFS}
+    finished, early = (build_model("lstm", about, seed) for seed in (1, 2))
+    priors = np.full(PDFS, 1 / PDFS)
+
+    def write(folder):
+        folder.mkdir()
+        save_priors(folder, priors)
+
+    save_model(tmp_path / "ce" / "model", finished, writers={"senones": write})
+    run = Run(tmp_path, Config({"model": {"seed": 0}}))
+    with pytest.raises(ConfigError, match="lfmmi.start_epoch is 3.*not kept") as caught:
+        start_from_ce(run, False, 0.0, 3)
+    assert "ce.trainer.keep_every=1" in str(caught.value)
+    save_tensors(epoch_file(tmp_path / "ce", 2), state_arrays(early))
+    x, lengths = torch.randn(1, 4, DIM), torch.tensor([4])
+    for epoch, begun in ((0, finished), (3, early)):
+        found = start_from_ce(run, False, 0.0, epoch).eval()(x, lengths)["logits"]
+        torch.testing.assert_close(found, begun.eval()(x, lengths)["logits"] - float(np.log(1 / PDFS)))
 
 
 @pytest.mark.parametrize("recipe", ["an4", "demo"])

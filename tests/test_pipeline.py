@@ -14,16 +14,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterable, List
+from typing import Dict, Iterable, List, Tuple
 
 import numpy as np
 import pytest
 from conftest import PROJECT
 from mini_demo import SETTINGS
 
+from hybrid.config import load_config
 from hybrid.io import read_json, read_jsonl
+from hybrid.pipeline.network import batches, training_sets, utterances
 from hybrid.pipeline.sets import read_cuts
+from hybrid.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -292,6 +296,26 @@ def test_settings_of_sequence_training_that_do_not_go_together(exp: Path, tmp_pa
     process = demo(changed, *settings, stop="lfmmi")
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 2 and words in printed and "Traceback" not in printed, printed
+
+
+def test_noisy_copies_take_turns(exp: Path) -> None:
+    """The pools of copies that the network's training draws from are those of the utterances."""
+    run = Run(exp, load_config(PROJECT / "recipes" / "demo" / "demo.toml", ["model.noisy_per_epoch=1"]))
+    data, _ = utterances(run, training_sets(run))
+    pools: Dict[Tuple[str, str], List[str]] = {}
+    for utterance in data:
+        pools.setdefault(utterance.extra["pool"], []).append(utterance.id)
+    clean, noisy = ({name for kind, name in pools if kind == wanted} for wanted in ("clean", "noisy"))
+    assert clean == noisy and len(pools) == 2 * len(clean) > 0
+    for (kind, name), copies in pools.items():
+        assert copies == [name] if kind == "clean" else copies == [f"{name}_noisy1"]
+    # The same data with a second noisy copy of each: an epoch is as long as with one, and the next has the other.
+    noisy_ones = [u for u in data if u.extra["pool"][0] == "noisy"]
+    more = [replace(u, id=f"{u.id}b", extra={**u.extra, "copy": f"{u.id}b"}) for u in noisy_ones]
+    epochs = batches(run, [*data, *more], 500, train=True)
+    heard = [{name for i in range(len(epoch)) for name in epoch.ids(i)} for epoch in map(epochs.epoch, range(2))]
+    assert len(heard[0]) == len(heard[1]) == len(data)
+    assert heard[0] & heard[1] == clean and heard[0] | heard[1] == {u.id for u in [*data, *more]}
 
 
 def test_noisy_cuts_know_their_clean_twins(exp: Path) -> None:

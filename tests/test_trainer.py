@@ -17,11 +17,12 @@ from hybrid.data.specaugment import SpecAugment
 from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.io import read_jsonl
 from hybrid.nnet.lstm import LstmConfig, LstmModel
+from hybrid.nnet.model_io import load_state
 from hybrid.train.ce import CrossEntropy
 from hybrid.train.checkpoint import load_checkpoint, save_checkpoint
 from hybrid.train.dropout import DropoutSchedule
 from hybrid.train.schedule import Schedule, ScheduleConfig
-from hybrid.train.trainer import Loss, Trainer, TrainerConfig
+from hybrid.train.trainer import Loss, Trainer, TrainerConfig, epoch_file
 
 PDFS, DIM = 6, 8
 
@@ -125,6 +126,22 @@ def test_best_epoch_is_restored_and_the_rest_deleted(tmp_path):
     losses = [row["loss"] for row in read_jsonl(tmp_path / "log.jsonl") if row["split"] == "dev"]
     assert trainer.evaluate().means()["loss"] == min(losses)
     assert [p.name for p in tmp_path.glob("epoch-*")] == [f"epoch-{losses.index(min(losses)):03d}.safetensors"]
+
+
+def test_every_second_epoch_is_kept_beside_the_best(tmp_path):
+    config = replace(SETTINGS, epochs=5, average=0, keep_every=2)
+    seen = {}
+
+    def remember(trainer):
+        seen[trainer.state.epoch] = parameters(trainer.model)
+
+    trainer_of(tmp_path, config, on_update=remember).fit()
+    losses = [row["loss"] for row in read_jsonl(tmp_path / "log.jsonl") if row["split"] == "dev"]
+    kept = {1, 3, losses.index(min(losses))}
+    assert {path.name for path in tmp_path.glob("epoch-*")} == {f"epoch-{epoch:03d}.safetensors" for epoch in kept}
+    model = LstmModel(LstmConfig(DIM, PDFS, hidden=12, layers=2, bidirectional=True, dropout=0.3), seed=1)
+    load_state(model, epoch_file(tmp_path, 1))
+    assert same(parameters(model), seen[1])
 
 
 def test_average_of_epochs(tmp_path):

@@ -18,6 +18,7 @@ from hybrid.errors import ConfigError, DataError
 IGNORE = -100  # the pdf of a frame that has none: padding, or a frame without alignment
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Choice = Callable[[int], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ class Batches:
     shuffle: off for development sets (longest first, the same every epoch). max_utterances: 0 for no limit.
     transform: e.g. SpecAugment, called with features [T, D] and a generator that follows from (seed, epoch,
     utterance); it returns new features of the same shape.
+    choose: which utterances (their places) an epoch has, e.g. Turns; None: all.
     Raises DataError that names the utterance: empty, not float [T, D], not finite, pdfs of another length or
     negative, an id twice, widths that differ.
     """
@@ -137,6 +139,7 @@ class Batches:
         jitter: float = 0.15,
         max_utterances: int = 0,
         transform: Optional[Transform] = None,
+        choose: Optional[Choice] = None,
     ) -> None:
         if isinstance(max_frames, bool) or not isinstance(max_frames, int) or max_frames < 1:
             raise ConfigError(f"max_frames is {max_frames!r}", remedy="a whole number of network frames, e.g. 4000")
@@ -152,6 +155,7 @@ class Batches:
         self.jitter = jitter
         self.max_utterances = max_utterances
         self.transform = transform
+        self.choose = choose
         self.lengths = np.array([utterance.num_frames for utterance in self.utterances], dtype=np.int64)
 
     @property
@@ -165,7 +169,8 @@ class Batches:
     def epoch(self, number: int) -> Epoch:
         """The batches of epoch `number` (from 0): the same for the same seed, whatever was asked for before."""
         rng = np.random.default_rng([self.seed, int(number)])
-        keys = self.lengths.astype(np.float64)
+        heard = np.arange(len(self.utterances)) if self.choose is None else np.asarray(self.choose(int(number)))
+        keys = self.lengths[heard].astype(np.float64)
         if self.shuffle:
             # A random order first: utterances of the same length do not keep each other's company.
             order = rng.permutation(len(keys))
@@ -173,6 +178,7 @@ class Batches:
             order = order[np.argsort(-keys[order], kind="stable")]
         else:
             order = np.argsort(-keys, kind="stable")
+        order = heard[order]
         indices: List[List[int]] = []
         current: List[int] = []
         longest = 0

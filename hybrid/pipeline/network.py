@@ -12,6 +12,7 @@ from hybrid.data.batches import Batches, Chain, Transform, Utterance
 from hybrid.data.features import LogMel, config_to_json
 from hybrid.data.frame_shift import FrameShift
 from hybrid.data.specaugment import SpecAugment
+from hybrid.data.turns import Turns
 from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError
 from hybrid.io import write_json
@@ -31,7 +32,7 @@ from hybrid.train.trial import fitting
 def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
     """Those of the named sets that have an alignment, noisy ones with their clean twin's; without alignments all.
 
-    extra: "twin", the id of the clean twin, and "text".
+    extra: "twin", the id of the clean twin, "text", and of training sets "pool" and "copy" (turns.py).
     """
     out: List[Utterance] = []
     everything: Segments = {}
@@ -43,8 +44,10 @@ def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
     for name in names:
         cuts, features = network_features(run, name, normalise)
         twins, texts = _twins(cuts), texts_of(cuts)
+        speed = _base(name).removeprefix("train")  # "_sp0.9", which ends the ids of that set
         for identifier, x in features.items():
-            extra = {"twin": twins[identifier], "text": texts[identifier]}
+            extra = {"twin": twins[identifier], "text": texts[identifier], "copy": identifier}
+            extra["pool"] = ("noisy" if "_noisy" in name else "clean", twins[identifier].removesuffix(speed))
             if not aligned(run):
                 out.append(Utterance(identifier, x, None, extra))
                 continue
@@ -83,8 +86,13 @@ def dev_sets(run: Run) -> List[str]:
 
 
 def batches(run: Run, data: List[Utterance], max_frames: int, *, train: bool) -> Batches:
-    transform = perturbations(run) if train else None
-    return Batches(data, max_frames, network_seed(run), shuffle=train, transform=transform)
+    """Of training sets (train) perturbed, and the copies that [model] asks for in turn."""
+    if not train:
+        return Batches(data, max_frames, network_seed(run), shuffle=False)
+    per_epoch = {kind: run.config[f"model.{kind}_per_epoch"] for kind in ("clean", "noisy")}
+    turns = Turns([u.extra["pool"] for u in data], [u.extra["copy"] for u in data], per_epoch)
+    transform = perturbations(run)
+    return Batches(data, max_frames, network_seed(run), transform=transform, choose=turns)
 
 
 def perturbations(run: Run) -> Optional[Transform]:
@@ -179,7 +187,8 @@ def network_settings(run: Run) -> Tuple[str, Dict[str, Any]]:
     kind = model["kind"]
     if isinstance(model.get(kind), dict):
         return kind, model[kind]
-    others = ("kind", "frame_shift", "normalise", "seed", "specaugment", "vtlp", *BUILDERS)
+    others = ("kind", "clean_per_epoch", "frame_shift", "noisy_per_epoch", "normalise", "seed", "specaugment", "vtlp")
+    others += tuple(BUILDERS)
     return kind, {name: value for name, value in model.items() if name not in others}
 
 

@@ -10,7 +10,7 @@ import torch
 from hybrid.data.batches import Utterance
 from hybrid.errors import ConfigError, DataError
 from hybrid.nnet.base import AcousticModel
-from hybrid.nnet.model_io import build_model, load_model
+from hybrid.nnet.model_io import build_model, load_model, load_state
 from hybrid.pipeline.network import dev_sets, fit, network_seed, new_model, save, training_sets, utterances
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import Segments, aligned, network_senones
@@ -22,6 +22,7 @@ from hybrid.train.lfmmi import LfMmi
 from hybrid.train.numerator import Numerators, check_length
 from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
 from hybrid.train.priors import load_priors
+from hybrid.train.trainer import epoch_file
 from lexicon.lang import Lang
 
 Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an utterance: begin, end, their numerator
@@ -74,7 +75,7 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
     criterion = LfMmi(denominator, senones.num_pdfs, phones=phones, **settings["criterion"])
     xent_head = settings["criterion"]["xent_regularize"] > 0
     if settings["start"] == "ce":
-        model = start_from_ce(run, xent_head, settings["dropout"])
+        model = start_from_ce(run, xent_head, settings["dropout"], settings["start_epoch"])
     else:
         model = new_model(run, data, senones.num_pdfs, xent_head=xent_head, dropout=settings["dropout"])
     fit(run, "lfmmi", model, criterion, data, dev)
@@ -129,15 +130,24 @@ def spoken(data: Sequence[Utterance], lang: Lang, seed: int) -> Dict[str, List[i
     return found
 
 
-def start_from_ce(run: Run, xent_head: bool, dropout: float) -> AcousticModel:
+def start_from_ce(run: Run, xent_head: bool, dropout: float, epoch: int = 0) -> AcousticModel:
     """The CE network with its log posteriors turned into log likelihoods: the log prior is taken off the output's bias.
 
     The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. The second head
     begins as a copy of the CE network's own. dropout: of the sequence training, which may need more of it: the network
-    knows the training sentences by then.
+    knows the training sentences by then. epoch: the network as it was after so many epochs of CE; 0: the finished one.
     """
     folder = run.dir("ce") / "model"
     trained, _ = load_model(folder)
+    if epoch:
+        path = epoch_file(run.dir("ce"), epoch - 1)
+        if not path.exists():
+            raise ConfigError(
+                f"lfmmi.start_epoch is {epoch}, but the network after that epoch of CE was not kept",
+                file=path,
+                remedy="set ce.trainer.keep_every=1 and run the ce stage again, or lfmmi.start_epoch=0",
+            )
+        load_state(trained, path)
     priors = load_priors(folder / "senones")
     values = {**trained.config.to_dict(), "xent_head": xent_head, "dropout": dropout}
     model = build_model(trained.kind, values, network_seed(run))
@@ -177,5 +187,6 @@ def with_numerators(data: Sequence[Utterance], graph: Graph, problems: Any) -> L
         for begin, end, numerator in known[key]:
             name = utterance.id if len(known[key]) == 1 else f"{utterance.id}-{begin}"
             pdfs = None if utterance.pdfs is None else utterance.pdfs[begin:end]
-            out.append(Utterance(name, utterance.features[begin:end], pdfs, {"numerator": numerator}))
+            extra = {"numerator": numerator, "pool": utterance.extra["pool"], "copy": utterance.extra["copy"]}
+            out.append(Utterance(name, utterance.features[begin:end], pdfs, extra))
     return out

@@ -13,7 +13,9 @@ from hybrid.train.dropout import DropoutSchedule
 from hybrid.train.schedule import ScheduleConfig
 
 # What makes a run faster or tells more, but leaves its numbers as they are.
-_NEUTRAL = ("threads", "parallel_directions", "device", "checkpoint_minutes", "checkpoint_updates", "log_every")
+_NEUTRAL = (
+    "threads", "parallel_directions", "device", "checkpoint_minutes", "checkpoint_updates", "log_every", "keep_every",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class TrainerConfig:
     accumulate: int = 1
     workers: int = 1
     average: int = 0  # the mean of the parameters of the best n epochs, where it is better than the best; 0: off
+    keep_every: int = 0  # epoch-NNN.safetensors of every n-th epoch stay, besides the best; 0: the best alone
     max_skipped: int = 20  # batches and updates left out for a loss or gradient that is not finite, then an error
     threads: int = 1  # of torch, per worker
     parallel_directions: bool = True  # a bidirectional LSTM's directions in two threads per worker; the same numbers
@@ -46,7 +49,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         at_least = {"epochs": 1, "accumulate": 1, "workers": 1, "threads": 1, "average": 0, "max_skipped": 0}
-        at_least.update(checkpoint_updates=0, log_every=0)
+        at_least.update(checkpoint_updates=0, log_every=0, keep_every=0)
         for name, least in at_least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -27,16 +27,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hybrid.errors import GraphError
-from hybrid.train.forward_backward import MAX_BYTES, LongestFirst, SharedGraph, no_denormals, trusted
+from hybrid.train.forward_backward import LongestFirst, SharedGraph, no_denormals, trusted
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import check_outputs
+
+MAX_BYTES = 2**28  # of kept u, u'; more sequences are done in groups
 
 
 @dataclass
@@ -106,11 +108,18 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
     slots, states = len(graph._slot_pdf), graph.fsa.num_states
     by_length = LongestFirst(frames, device)
     running = by_length.running
-    outputs, best = by_length.emissions(logits, dtype)
-    right = by_length.turned(accuracy, dtype).contiguous()
+    gradient, posteriors = (
+        values.new_zeros(values.shape, dtype=torch.promote_types(dtype, values.dtype)) for values in (logits, logits)
+    )
 
-    def of_slots(values: Tensor, t: int) -> Tensor:
-        return values[t, :, : running[t]].index_select(0, g.slot_pdf)
+    def emitted(t: int) -> Tuple[Tensor, Tensor]:
+        """e^x of every slot, [K, running]; and what it is relative to."""
+        emission, best = by_length.emission(logits, t, dtype)
+        return emission.index_select(0, g.slot_pdf), best
+
+    def right(t: int) -> Tensor:
+        """The accuracy of every slot, [K, running]."""
+        return by_length.frame(accuracy, t, dtype).t().index_select(0, g.slot_pdf)
 
     def through(matrix: Tensor, pair: Tensor) -> Tensor:
         """matrix times both halves of pair [n, 2, now]."""
@@ -133,8 +142,8 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
                 alpha = torch.stack([alpha[:, 0] + g.leak, alpha[:, 1]], 1)
             u = through(g.arcs, alpha)
             kept.append(u)
-            e = of_slots(outputs, t)
-            v = torch.stack([e * u[:, 0], e * (u[:, 1] + of_slots(right, t) * u[:, 0])], 1)
+            e, best = emitted(t)
+            v = torch.stack([e * u[:, 0], e * (u[:, 1] + right(t) * u[:, 0])], 1)
             for begin, low, high in graph._layers[1:]:
                 v[low:high] += v[begin : begin + high - low]
             v = v[:states]
@@ -145,7 +154,7 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
             alpha[:, 1] -= centre * alpha[:, 0]
             if not known:  # the first time here
                 sums.append(total)
-                log_z[:now] += torch.log(total).to(torch.float64) + best[t, :now]
+                log_z[:now] += torch.log(total).to(torch.float64) + best
                 values[:now] += centre.to(torch.float64)
             if after < now:
                 if not known:
@@ -172,25 +181,22 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
                 new = g.final / ends[beta.shape[2] : now]
                 beta = torch.cat([beta, torch.stack([new, torch.zeros_like(new)], 1)], 2)
             beta = beta / sums[t]
-            a = of_slots(right, t)
             w = torch.empty(slots, 2, now, dtype=dtype, device=device)
             for begin, low, high in graph._layers:
                 w[begin : begin + high - low] = beta[low:high]
-            w[:, 1] += a * w[:, 0]
-            w *= of_slots(outputs, t)[:, None]
+            w[:, 1] += right(t) * w[:, 0]
+            w *= emitted(t)[0][:, None]
             u = kept[t - first]
             later = u[:, 0] * w[:, 1]
             both = through(g.to_pdf, torch.stack([u[:, 0] * w[:, 0], u[:, 1] * w[:, 0] + later], 1))
-            # Posteriors and gradient take the place of outputs and accuracies, which are not needed any more.
-            outputs[t, :, :now], outputs[t, :, now:] = both[:, 0], 0.0
-            right[t, :, :now], right[t, :, now:] = both[:, 1] - both[:, 0] * both[:, 1].sum(0), 0.0
+            by_length.put(both[:, 0], t, posteriors)
+            by_length.put(both[:, 1] - both[:, 0] * both[:, 1].sum(0), t, gradient)
             beta = through(g.arcs_back, w)
             if g.leak is not None:
                 beta = beta + (g.leak[:, :, None] * beta).sum(0)
             beta[:, 1] -= later.sum(0) * beta[:, 0]
 
     back = by_length.back
-    gradient, posteriors = (by_length.restored(turned, logits) for turned in (right, outputs))
     return Expected(values[back], gradient, log_z[back], posteriors)
 
 

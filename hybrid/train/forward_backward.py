@@ -53,7 +53,7 @@ from hybrid.errors import ConfigError, GraphError
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import GraphBatch, check_outputs
 
-MAX_BYTES = 2**28  # of kept u_t; longer input is cut into segments whose u_t are computed twice
+KEPT_BYTES = 2**24  # of u_t kept for the way back, or as many as the outputs have; see kept_bytes
 TOLERANCE = 1e-3  # how far from one the posteriors of a frame may sum
 
 
@@ -69,10 +69,18 @@ def no_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
+def kept_bytes(logits: torch.Tensor) -> int:
+    """How much of u_t is kept for the way back: what does not fit is computed twice, in segments. As much again as the
+    outputs take, which are there anyway: the engine then never needs more than a small multiple of them."""
+    return max(KEPT_BYTES, logits.numel() * logits.element_size())
+
+
 class LongestFirst:
-    """A batch turned to time first and sorted by length, so that the sequences still running at a frame come first.
+    """A batch frame by frame and sorted by length, so that the sequences still running at a frame come first.
 
     running: how many these are at each frame, and 0 at the end; back: index [B] that restores the order of the batch.
+    Frames are turned one at a time, in the processor's cache: a turned copy of all outputs would cost more memory than
+    all else.
     """
 
     def __init__(self, frames: List[int], device: torch.device) -> None:
@@ -83,22 +91,19 @@ class LongestFirst:
         self.back = torch.empty_like(self._sorting)
         self.back[self._sorting] = torch.arange(len(frames), device=device)
 
-    def turned(self, values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """[B, T, num_pdfs] -> [longest, num_pdfs, B], a view where no other type is asked for."""
-        return values[self._sorting, : self.longest].permute(1, 2, 0).to(dtype)
+    def frame(self, values: torch.Tensor, t: int, dtype: torch.dtype) -> torch.Tensor:
+        """Frame t of values [B, T, num_pdfs], of the sequences still running: [running, num_pdfs]."""
+        return values[self._sorting[: self.running[t]], t].to(dtype)
 
-    def emissions(self, logits: torch.Tensor, dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
-        """e^x turned, relative to the best pdf of the frame; and that one's x, float64 [longest, B]."""
-        outputs = self.turned(logits, dtype)
+    def emission(self, logits: torch.Tensor, t: int, dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
+        """e^x [num_pdfs, running] relative to the best pdf of the frame; and that one's x, float64 [running]."""
+        outputs = self.frame(logits, t, dtype)
         best = outputs.amax(1, keepdim=True)
-        return torch.exp(outputs - best).contiguous(), best[:, 0].to(torch.float64)
+        return torch.exp_(outputs - best).t().contiguous(), best[:, 0].to(torch.float64)
 
-    def restored(self, values: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """What `turned` did, undone: as many frames as logits have, of no smaller type."""
-        values = values.permute(2, 0, 1)[self.back].to(torch.promote_types(values.dtype, logits.dtype))
-        if self.longest < logits.shape[1]:
-            values = torch.nn.functional.pad(values, (0, 0, 0, logits.shape[1] - self.longest))
-        return values.contiguous()
+    def put(self, values: torch.Tensor, t: int, into: torch.Tensor) -> None:
+        """values [num_pdfs, running] as frame t of `into` [B, T, num_pdfs]: the undoing of `frame`."""
+        into[self._sorting[: self.running[t]], t] = values.t().to(into.dtype)
 
 
 def trusted(posteriors: torch.Tensor, lengths: torch.Tensor, *finite: torch.Tensor) -> torch.Tensor:
@@ -250,19 +255,20 @@ class SharedGraph:
         g = self._tensors(device, dtype)
         by_length = LongestFirst(frames, device)
         running = by_length.running
-        outputs, best = by_length.emissions(logits, dtype)
+        posteriors = logits.new_zeros(logits.shape, dtype=torch.promote_types(dtype, logits.dtype))
 
         # u_t of a segment and one more [K, B] to work in.
         slots, states = len(self._slot_pdf), self.fsa.num_states
         size = slots * count
-        fits = MAX_BYTES // (size * torch.empty(0, dtype=dtype).element_size()) - 1
-        segment = longest if longest <= fits else max(int(longest**0.5), 1)
+        fits = kept_bytes(logits) // (size * torch.empty(0, dtype=dtype).element_size()) - 1
+        segment = min(longest, max(fits, int(longest**0.5), 1))
         memory = self._memory((segment + 1) * size, device, dtype)
 
-        def emitted(t: int) -> torch.Tensor:
-            """e^x of every slot, [K, running], in the place to work in."""
+        def emitted(t: int) -> Tuple[torch.Tensor, torch.Tensor]:
+            """e^x of every slot, [K, running], in the place to work in; and what it is relative to."""
             place = memory[segment * size : segment * size + slots * running[t]].view(slots, running[t])
-            return torch.index_select(outputs[t, :, : running[t]].contiguous(), 0, g.slot_pdf, out=place)
+            emission, best = by_length.emission(logits, t, dtype)
+            return torch.index_select(emission, 0, g.slot_pdf, out=place), best
 
         def kept(t: int) -> torch.Tensor:
             """The place of u_t, [K, running]."""
@@ -281,12 +287,13 @@ class SharedGraph:
                     alpha = alpha + g.leak
                 u = kept(t)
                 torch.addmm(u, g.arcs, alpha, beta=0, out=u)
-                v = emitted(t).mul_(u)
+                v, best = emitted(t)
+                v.mul_(u)
                 for begin, low, high in self._layers[1:]:
                     v[low:high] += v[begin : begin + high - low]
                 if t == len(sums):  # the first time here
                     sums.append(v[:states].sum(0))
-                    scores[:now] += torch.log(sums[t]).to(torch.float64) + best[t, :now]
+                    scores[:now] += torch.log(sums[t]).to(torch.float64) + best
                 alpha = v[:states] / sums[t]
                 if after < now:
                     ends[after:now] = (g.final * alpha[:, after:]).sum(0)
@@ -299,7 +306,6 @@ class SharedGraph:
             starts.append(forward(first, starts[-1]))
         scores += torch.log(ends).to(torch.float64)
 
-        # Posteriors take the place of the outputs, which are not needed any more.
         beta = torch.empty(states, 0, dtype=dtype, device=device)
         for first in reversed(begins):
             if first != begins[-1]:
@@ -309,15 +315,14 @@ class SharedGraph:
                 if beta.shape[1] < now:
                     beta = torch.cat([beta, g.final / ends[beta.shape[1] : now]], 1)
                 beta = beta / sums[t]
-                w = emitted(t)
+                w, _ = emitted(t)
                 for begin, low, high in self._layers:
                     w[begin : begin + high - low] *= beta[low:high]
-                outputs[t, :, :now] = g.to_pdf @ kept(t).mul_(w)
-                outputs[t, :, now:] = 0.0
+                by_length.put(g.to_pdf @ kept(t).mul_(w), t, posteriors)
                 beta = g.arcs_back @ w
                 if g.leak is not None:
                     beta = beta + (g.leak * beta).sum(0)
-        return scores[by_length.back], by_length.restored(outputs, logits)
+        return scores[by_length.back], posteriors
 
 
 class Graph(Protocol):

@@ -278,7 +278,7 @@ class Trainer:
     # --- files
 
     def _epoch_file(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch:03d}.safetensors"
+        return epoch_file(self.folder, epoch)
 
     def _row(self, split: str, sums: Sums, **more: Any) -> None:
         if self.members.rank == 0:
@@ -331,6 +331,9 @@ class Trainer:
     def _prune(self) -> None:
         if self.members.rank == 0:
             keep = {self._epoch_file(epoch).name for epoch in self._best_epochs()}
+            every = self.config.keep_every
+            if every:
+                keep |= {self._epoch_file(done - 1).name for done in range(every, self.state.epoch + 1, every)}
             for path in self.folder.glob("epoch-*.safetensors"):
                 if path.name not in keep:
                     path.unlink(missing_ok=True)
@@ -353,6 +356,11 @@ class Trainer:
         self.log(f"average of {len(chosen)} epochs: dev loss {after:.4f}, the best alone {before:.4f}")
         if not after < before:
             load_state(self.model, best)
+
+
+def epoch_file(folder: Path, epoch: int) -> Path:
+    """Parameters after epoch `epoch` (from 0)."""
+    return folder / f"epoch-{epoch:03d}.safetensors"
 
 
 def _batch_seed(seed: int, epoch: int, index: int) -> int:

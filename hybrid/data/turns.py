@@ -1,0 +1,45 @@
+"""Copies of an utterance that take turns: an epoch hears some of them, the next epoch the next ones.
+
+Many noisy copies (rooms, noises, speeds) are worth more than many passes over few of them, and cost no more time when
+an epoch stays as long as it was. A pool holds the copies of one utterance of one kind. Of a pool of n copies epoch e
+hears the m copies numbered  (rank + e m + j) mod n,  j = 0 .. m - 1,  rank being the pool's place among all: after
+n / gcd(n, m) epochs each copy has been heard as often as every other, and neighbouring pools are at other copies.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Hashable, List, Mapping, Sequence
+
+from hybrid.errors import ConfigError
+
+
+class Turns:
+    """pools: for each utterance the pool that it belongs to, (kind, name); units: which copy it is (pieces of one copy
+    share theirs); per_epoch: for a kind, how many copies of each of its pools an epoch hears; 0, or no fewer than there
+    are: all. Raises ConfigError for a negative number."""
+
+    def __init__(
+        self, pools: Sequence[Sequence[str]], units: Sequence[Hashable], per_epoch: Mapping[str, int]
+    ) -> None:
+        for kind, count in per_epoch.items():
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise ConfigError(
+                    f"{count!r} {kind} copies an epoch", remedy="a whole number, or 0 for all that there are"
+                )
+        self._per_epoch = dict(per_epoch)
+        # pool -> copy -> places of its utterances
+        self._pools: Dict[Sequence[str], Dict[Hashable, List[int]]] = {}
+        for place, (pool, unit) in enumerate(zip(pools, units, strict=True)):
+            self._pools.setdefault(tuple(pool), {}).setdefault(unit, []).append(place)
+
+    def __call__(self, epoch: int) -> List[int]:
+        """Places of the utterances of epoch `epoch` (from 0), ascending."""
+        chosen: List[int] = []
+        for rank, ((kind, *_), copies) in enumerate(self._pools.items()):
+            count, members = self._per_epoch.get(kind, 0), list(copies.values())
+            if not count or count >= len(members):
+                chosen += [place for member in members for place in member]
+                continue
+            for j in range(count):
+                chosen += members[(rank + epoch * count + j) % len(members)]
+        return sorted(chosen)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybrid.data.batches import Batches, Utterance
+from hybrid.data.turns import Turns
+from hybrid.errors import ConfigError
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 9), st.integers(0, 30))
+def test_each_copy_of_a_pool_is_heard_as_often_as_the_others(sizes, count, begin):
+    pools = [("noisy", f"u{n}") for n, size in enumerate(sizes) for _ in range(size)]
+    turns = Turns(pools, range(len(pools)), {"noisy": count})
+    period = math.lcm(*sizes)
+    heard: Counter = Counter()
+    for epoch in range(begin, begin + period):
+        chosen = turns(epoch)
+        assert chosen == sorted(set(chosen))
+        per_pool = Counter(pools[place][1] for place in chosen)
+        assert per_pool == {f"u{n}": min(count, size) for n, size in enumerate(sizes)}
+        heard.update(chosen)
+    for place, (_, name) in enumerate(pools):
+        size = sizes[int(name[1:])]
+        assert heard[place] == period * min(count, size) // size
+
+
+def test_neighbours_are_at_other_copies_and_kinds_are_apart():
+    pools = [(kind, name) for name in "abc" for kind in ("clean", "noisy") for _ in range(3)]
+    turns = Turns(pools, range(len(pools)), {"clean": 0, "noisy": 1})
+    chosen = turns(0)
+    assert [place for place in chosen if pools[place][0] == "clean"] == [0, 1, 2, 6, 7, 8, 12, 13, 14]
+    noisy = [place for place in chosen if pools[place][0] == "noisy"]
+    assert len({place % 3 for place in noisy}) == 3 and len(noisy) == 3
+    assert set(turns(0)) != set(turns(1)) and turns(0) == turns(3)
+
+
+def test_the_pieces_of_one_copy_are_heard_together():
+    pools = [("noisy", "a")] * 5
+    turns = Turns(pools, ["one", "one", "two", "two", "two"], {"noisy": 1})
+    assert (turns(0), turns(1), turns(2)) == ([0, 1], [2, 3, 4], [0, 1])
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, True, "2"])
+def test_a_wrong_number_is_an_error(count):
+    with pytest.raises(ConfigError, match="noisy copies an epoch"):
+        Turns([("noisy", "a")], ["a"], {"noisy": count})
+
+
+def test_an_epochs_batches_hold_what_is_chosen_and_the_same_perturbation_whoever_is_beside():
+    rng = np.random.default_rng(0)
+    data = [Utterance(f"u{n}", rng.normal(size=(5 + n, 2)).astype(np.float32)) for n in range(12)]
+    turns = Turns([("noisy", u.id[-1]) for u in data], [u.id for u in data], {"noisy": 1})
+
+    def noise(x, generator):
+        return x + generator.normal(size=x.shape).astype(np.float32)
+
+    some = Batches(data, 40, seed=3, transform=noise, choose=turns)
+    everything = Batches(data, 40, seed=3, transform=noise)
+    for number in range(4):
+        epoch = some.epoch(number)
+        assert sorted(i for batch in epoch.indices for i in batch) == turns(number)
+        seen = {}
+        for batch in everything.epoch(number):
+            for row, name in enumerate(batch.ids):
+                seen[name] = batch.features[row, : batch.lengths[row]]
+        for batch in epoch:
+            for row, name in enumerate(batch.ids):
+                assert batch.features[row, : batch.lengths[row]].equal(seen[name])
