@@ -11,7 +11,7 @@ from lfmmi_tools import brute_force, random_fsa
 
 from hybrid.errors import ConfigError, GraphError
 from hybrid.train import forward_backward
-from hybrid.train.forward_backward import SharedGraph, total_scores
+from hybrid.train.forward_backward import SharedGraph, total_scores, total_scores_and_posteriors
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import GraphBatch
 
@@ -186,6 +186,22 @@ def test_segments_give_the_same_numbers(monkeypatch):
         pieces = graph.forward_backward(x, lengths)
         torch.testing.assert_close(whole[0], pieces[0], rtol=0, atol=0)
         torch.testing.assert_close(whole[1], pieces[1], rtol=0, atol=0)
+
+
+def test_total_scores_give_their_memory_away_once():
+    rng = np.random.default_rng(6)
+    graph = SharedGraph(random_fsa(rng, 6, 20, PDFS), PDFS)
+    x = torch.as_tensor(rng.normal(size=(2, 9, PDFS))).requires_grad_(True)
+    lengths = torch.tensor([9, 5])
+    kept, posteriors = total_scores_and_posteriors(graph, x, lengths)
+    wanted = torch.autograd.grad(kept.sum(), x, retain_graph=True)[0]
+    torch.testing.assert_close(wanted, posteriors)
+    torch.testing.assert_close(torch.autograd.grad(2 * kept.sum(), x)[0], 2 * wanted)  # as often as one likes
+    scores = total_scores(graph, x, lengths)
+    torch.testing.assert_close(scores, kept)
+    torch.testing.assert_close(torch.autograd.grad(3 * scores.sum(), x, retain_graph=True)[0], 3 * wanted)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(scores.sum(), x)
 
 
 def test_windows_are_respected_and_unroll_says_the_same():

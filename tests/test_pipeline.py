@@ -26,8 +26,13 @@ from mini_demo import SETTINGS
 from hybrid.config import load_config
 from hybrid.io import read_json, read_jsonl
 from hybrid.pipeline.network import batches, training_sets, utterances
+from hybrid.pipeline.senones import network_senones
+from hybrid.pipeline.sequence import drawn, spoken
 from hybrid.pipeline.sets import read_cuts
 from hybrid.run import Run
+from hybrid.train.denominator import make_denominator
+from hybrid.train.phone_lm import train_phone_lm
+from lexicon.lang import Lang
 
 pytestmark = pytest.mark.slow
 
@@ -266,6 +271,22 @@ def test_a_network_from_transcripts_alone(exp: Path, tmp_path: Path) -> None:
     losses = [row["loss"] for row in read_jsonl(changed / "lfmmi" / "log.jsonl") if row["split"] == "dev"]
     assert len(losses) == 3 and losses[-1] < losses[0]
     assert len(error_rates(changed)) == 3 * 3
+
+
+def test_a_phone_lm_that_knows_what_decoding_may_say(exp: Path) -> None:
+    """Sentences drawn from the decoding LM bring pairs of words, and so of phones, that the training set lacks."""
+    run = Run(exp, load_config(PROJECT / "recipes" / "demo" / "demo.toml", []))
+    lang = Lang.load(exp / "lang")
+    said = spoken({u.id: u.extra["text"] for u in utterances(run, ["train"])[0]}, lang, 0)
+    more = drawn(run, lang, 3000)
+    assert more == drawn(run, lang, 3000) and not set(said) & set(more)
+    assert all(set(phones) <= set(lang.phone_ids) for phones in more.values())
+    how = {"order": 3, "no_prune_order": 2, "smoothing": "bigrams"}
+    alone, both = (train_phone_lm(text, **how) for text in (said, {**said, **more}))
+    senones = network_senones(run)
+    assert len(make_denominator(both, senones).src) > len(make_denominator(alone, senones).src)
+    every = [*said.values(), *more.values()]
+    assert min(both.score(phones) for phones in every) > -np.inf == min(alone.score(phones) for phones in every)
 
 
 def test_pieces_of_utterances_and_expected_accuracy(exp: Path, tmp_path: Path) -> None:

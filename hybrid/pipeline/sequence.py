@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
 from hybrid.train.priors import load_priors
 from hybrid.train.trainer import epoch_file
 from lexicon.lang import Lang
+from lm import arpa
+from lm.sample import Sampler
 
 Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an utterance: begin, end, their numerator
 
@@ -39,7 +41,9 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
     if aligned(run):
         sequences = {i: phones.tolist() for i, (phones, _) in segments.items()}
     else:
-        sequences = spoken(data, lang, network_seed(run))
+        sequences = spoken({u.id: u.extra["text"] for u in data}, lang, network_seed(run))
+    if settings["lm_words"]:
+        sequences |= drawn(run, lang, settings["lm_words"])
     phone_lm = train_phone_lm(sequences, phones=lang.phone_ids, **settings["phone_lm"])
     save_phone_lm(run.dir("lfmmi") / "phone_lm.json", phone_lm)
     chunks = Chunks(phone_lm, senones) if settings["chunk_frames"] else None
@@ -113,21 +117,37 @@ def phones_of_pdfs(senones: Any, lang: Lang) -> List[int]:
     return [numbers[name] for name in names]
 
 
-def spoken(data: Sequence[Utterance], lang: Lang, seed: int) -> Dict[str, List[int]]:
+def spoken(texts: Mapping[str, str], lang: Lang, seed: int, pause: float = 0.5) -> Dict[str, List[int]]:
     """A phone sequence for every transcript, to train the phone LM on where there are no alignments: one of each word's
-    pronunciations and a pause at every other boundary, drawn by `seed` (as Kaldi's e2e/prepare_phone_lm recipes do)."""
+    pronunciations and, with probability `pause`, a pause at a boundary, drawn by `seed` (as Kaldi's
+    e2e/prepare_phone_lm recipes do)."""
     rng = np.random.default_rng(seed)
     silence = lang.phones[lang.optional_silence]
     found = {}
-    for utterance in data:
-        phones = [silence] if rng.random() < 0.5 else []
-        for word in lang.word_ids(utterance.extra["text"], utterance.id):
+    for name, text in texts.items():
+        phones = [silence] if rng.random() < pause else []
+        for word in lang.word_ids(text, name):
             choices = lang.pronunciation_ids(lang.word_names[word])
             phones += choices[int(rng.integers(len(choices)))]
-            if rng.random() < 0.5:
+            if rng.random() < pause:
                 phones.append(silence)
-        found[utterance.id] = phones
+        found[name] = phones
     return found
+
+
+def drawn(run: Run, lang: Lang, words: int) -> Dict[str, List[int]]:
+    """Phone sequences of sentences drawn from the LM of decoding, until there are so many words.
+
+    A denominator of the training transcripts alone lets few phones follow each other where these are few and alike; the
+    network then learns to tell apart no more than that, and decoding with a weaker LM asks it for more. (That MMI wants
+    a weak LM: Schlueter et al. 1999, "Interdependence of language models and discriminative training".)
+    """
+    sampler = Sampler(arpa.read(run.dir("lm") / "lm.arpa"), np.random.default_rng([network_seed(run), 3]))
+    texts = {}
+    for number, sentence in enumerate(sampler.text(words)):
+        known = [word for word in sentence if word in lang.words]  # decoding has no others either
+        texts[f"drawn-{number}"] = " ".join(lang.words_of(known))
+    return spoken({name: text for name, text in texts.items() if text}, lang, network_seed(run), lang.silence_prob)
 
 
 def start_from_ce(run: Run, xent_head: bool, dropout: float, epoch: int = 0) -> AcousticModel:

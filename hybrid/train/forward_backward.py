@@ -136,9 +136,7 @@ class SharedGraph:
     num_pdfs, ConfigError for a leaky coefficient outside [0, 1) or without leak_to.
     """
 
-    def __init__(
-        self, fsa: Fsa, num_pdfs: int, *, leaky: float = 0.0, leak_to: Optional[np.ndarray] = None
-    ) -> None:
+    def __init__(self, fsa: Fsa, num_pdfs: int, *, leaky: float = 0.0, leak_to: Optional[np.ndarray] = None) -> None:
         self.fsa = fsa.check(num_pdfs)
         self.num_pdfs = num_pdfs
         if fsa.first is not None:
@@ -247,9 +245,7 @@ class SharedGraph:
             scores[again], posteriors[again] = redone[0], redone[1].to(posteriors.dtype)
         return scores, posteriors
 
-    def _scaled(
-        self, logits: torch.Tensor, frames: List[int], dtype: torch.dtype
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+    def _scaled(self, logits: torch.Tensor, frames: List[int], dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
         """Both passes in the probability domain; scores or posteriors that are not to be trusted show it."""
         device, longest, count = logits.device, max(frames), len(frames)
         g = self._tensors(device, dtype)
@@ -331,17 +327,23 @@ class Graph(Protocol):
 
 class _TotalScores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits, lengths, graph):  # type: ignore[no-untyped-def]
+    def forward(ctx, logits, lengths, graph, shared):  # type: ignore[no-untyped-def]
         scores, posteriors = graph.forward_backward(logits, lengths)
         ctx.save_for_backward(posteriors)
-        ctx.dtype = logits.dtype
+        ctx.dtype, ctx.shared = logits.dtype, shared
+        if not shared:
+            return scores
         ctx.mark_non_differentiable(posteriors)
         return scores, posteriors
 
     @staticmethod
-    def backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
+    def backward(ctx, gradient, *_):  # type: ignore[no-untyped-def]
         (posteriors,) = ctx.saved_tensors
-        return (posteriors * gradient.to(posteriors.dtype)[:, None, None]).to(ctx.dtype), None, None
+        factors = gradient.to(posteriors.dtype)[:, None, None]
+        # What nobody else holds becomes the gradient itself: it is as large as the outputs. (A second backward pass
+        # through the same node then is an error of torch's, which sees that a saved tensor was changed.)
+        total = posteriors * factors if ctx.shared else posteriors.mul_(factors)
+        return total.to(ctx.dtype), None, None, None
 
 
 def total_scores_and_posteriors(
@@ -351,9 +353,9 @@ def total_scores_and_posteriors(
 
     graph: a SharedGraph or a GraphBatch. -inf (gradient 0) for a sequence that the graph does not accept.
     """
-    return _TotalScores.apply(logits, lengths, graph)
+    return _TotalScores.apply(logits, lengths, graph, True)
 
 
 def total_scores(graph: Graph, logits: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """The first of `total_scores_and_posteriors`."""
-    return _TotalScores.apply(logits, lengths, graph)[0]
+    """The first of `total_scores_and_posteriors`, in less memory; its backward pass can be done once."""
+    return _TotalScores.apply(logits, lengths, graph, False)
