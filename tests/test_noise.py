@@ -54,6 +54,23 @@ def test_mix_has_the_wanted_ratios(ratio, levels, seed, pause):
         assert power[i] - power[0] == pytest.approx(level - levels[0], abs=0.4)
 
 
+@pytest.mark.parametrize("softest", [0.0, 1e-6, 1e-2])
+def test_a_bark_after_the_speech_is_not_blown_up(softest):
+    """Its power while speech lasts says nothing of it: of what it is brought to, the speech must stay audible."""
+    rng = np.random.default_rng(0)
+    speech = np.concatenate([rng.standard_normal(RATE), np.zeros(RATE)]).astype(np.float32)
+    bark = softest * rng.standard_normal(2 * RATE).astype(np.float32)
+    bark[-RATE // 2 :] += rng.standard_normal(RATE // 2).astype(np.float32)
+    mixed, _ = mix(speech, [bark], [0.0], 5.0)
+    noise = mixed - speech
+    assert 10 * np.log10(np.square(speech).mean() * 2 / np.square(noise).mean()) == pytest.approx(5.0 - 6.0, abs=0.1)
+    steady = rng.standard_normal(2 * RATE).astype(np.float32)
+    steady[RATE:] *= 1.7  # 3.9 dB over the cut: within what is left alone
+    mixed, _ = mix(speech, [steady], [0.0], 5.0)
+    noise = (mixed - speech)[:RATE]
+    assert 10 * np.log10(np.square(speech[:RATE]).mean() / np.square(noise).mean()) == pytest.approx(5.0, abs=0.01)
+
+
 def test_mix_without_noise_or_without_speech():
     np.testing.assert_array_equal(mix(tone(100), [], [], 5.0)[0], tone(100))
     with pytest.raises(DataError, match="silence"):

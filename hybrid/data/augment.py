@@ -36,7 +36,7 @@ from hybrid.data.rooms import LEAD, RATE, Rooms, SimulatedRooms, stable_rng
 from hybrid.errors import ConfigError, DataError, HybridError
 from hybrid.io import Problems
 
-VERSION = 1  # raise it when the same settings would give other samples
+VERSION = 2  # raise it when the same settings would give other samples
 PEAK = 0.99
 
 

@@ -17,6 +17,7 @@ from hybrid.errors import DataError
 
 ACTIVE_RANGE = 30.0  # dB below the strongest frame
 FRAME = RATE // 50  # 20 ms
+OUTSIDE = 0.25  # a noise is at most 6 dB stronger over all of a cut than its ratio to the speech says
 SILENCE = 1e-4  # rms, -80 dB of full scale: nothing that a gain should bring up to the level of speech
 
 
@@ -45,12 +46,17 @@ def active_span(audio: np.ndarray) -> slice:
 
 
 def noise_power(noise: np.ndarray, speech: np.ndarray) -> float:
-    """Mean square of `noise` over the active span of `speech`."""
-    return float(np.square(noise[active_span(speech)].astype(np.float64)).mean()) if len(noise) else 0.0
+    """Mean square of `noise` over the active span of `speech`, or OUTSIDE times that over all of it, where that is more.
+
+    A dog that barks before or after the speech alone has next to no power while it lasts: brought to the ratio wanted
+    there, the bark would be 100 dB above the speech, and of that nothing left.
+    """
+    square = np.square(noise.astype(np.float64))
+    return max(float(square[active_span(speech)].mean()), OUTSIDE * float(square.mean())) if len(noise) else 0.0
 
 
 def snr(speech: np.ndarray, noise: np.ndarray) -> float:
-    """dB: power of active speech to power of the noise over the span of that speech."""
+    """dB: power of active speech to power of the noise over the span of that speech (noise_power says where not)."""
     powers = active_power(speech), noise_power(noise, speech)
     if min(powers) <= 0:
         raise DataError("the ratio of speech to noise of silence", remedy="leave this utterance out")
