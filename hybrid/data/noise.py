@@ -46,7 +46,7 @@ def active_span(audio: np.ndarray) -> slice:
 
 
 def noise_power(noise: np.ndarray, speech: np.ndarray) -> float:
-    """Mean square of `noise` over the active span of `speech`, or OUTSIDE times that over all of it, where that is more.
+    """Mean square of `noise` over the active span of `speech`, or OUTSIDE times that over all of it: what is more.
 
     A dog that barks before or after the speech alone has next to no power while it lasts: brought to the ratio wanted
     there, the bark would be 100 dB above the speech, and of that nothing left.

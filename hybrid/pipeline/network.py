@@ -46,12 +46,12 @@ def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
         twins, texts = _twins(cuts), texts_of(cuts)
         speed = _base(name).removeprefix("train")  # "_sp0.9", which ends the ids of that set
         for identifier, x in features.items():
-            extra = {"twin": twins[identifier], "text": texts[identifier], "copy": identifier}
-            extra["pool"] = ("noisy" if "_noisy" in name else "clean", twins[identifier].removesuffix(speed))
+            twin, kind = twins[identifier], "noisy" if "_noisy" in name else "clean"
+            extra = {"twin": twin, "text": texts[identifier], "copy": identifier, "pool": (kind, twin.removesuffix(speed))}
             if not aligned(run):
                 out.append(Utterance(identifier, x, None, extra))
                 continue
-            pdfs = targets.get(twins[identifier])
+            pdfs = targets.get(twin)
             if pdfs is None:
                 continue  # named in problems.jsonl of the senones stage
             if abs(len(pdfs) - len(x)) > 1:
@@ -187,8 +187,8 @@ def network_settings(run: Run) -> Tuple[str, Dict[str, Any]]:
     kind = model["kind"]
     if isinstance(model.get(kind), dict):
         return kind, model[kind]
-    others = ("kind", "clean_per_epoch", "frame_shift", "noisy_per_epoch", "normalise", "seed", "specaugment", "vtlp")
-    others += tuple(BUILDERS)
+    others = ["kind", "clean_per_epoch", "frame_shift", "noisy_per_epoch", "normalise", "seed", "specaugment", "vtlp"]
+    others += BUILDERS
     return kind, {name: value for name, value in model.items() if name not in others}
 
 

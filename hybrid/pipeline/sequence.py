@@ -17,7 +17,7 @@ from hybrid.pipeline.senones import Segments, aligned, network_senones
 from hybrid.run import Run
 from hybrid.train.chunks import Chunks, split
 from hybrid.train.denominator import describe, make_denominator
-from hybrid.train.fsa import Fsa
+from hybrid.train.fsa import Fsa, PhoneAcceptor
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.numerator import Numerators, check_length
 from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
@@ -46,31 +46,9 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
         sequences |= drawn(run, lang, settings["lm_words"])
     phone_lm = train_phone_lm(sequences, phones=lang.phone_ids, **settings["phone_lm"])
     save_phone_lm(run.dir("lfmmi") / "phone_lm.json", phone_lm)
-    chunks = Chunks(phone_lm, senones) if settings["chunk_frames"] else None
-    denominator = make_denominator(phone_lm, senones) if chunks is None else chunks.denominator
+    denominator, graph = graphs(run, phone_lm, senones, {**segments, **dev_segments})
     denominator.save(run.dir("lfmmi") / "denominator.safetensors")
     run.log(f"  denominator: {describe(denominator)}")
-
-    made = Numerators(phone_lm, senones, lang)
-    every: Segments = {**segments, **dev_segments}
-
-    def of_words(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
-        words = lang.word_ids(utterance.extra["text"], utterance.id)
-        yield 0, utterance.num_frames, made.from_words(words, utterance.id)
-
-    def of_alignment(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
-        phones, lengths = _aligned_to(utterance, every)
-        yield 0, utterance.num_frames, made.from_alignment(phones, lengths, settings["tolerance"], utterance.id)
-
-    def of_pieces(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
-        phones, lengths = _aligned_to(utterance, every)
-        for begin, end in split(utterance.num_frames, settings["chunk_frames"]):
-            graph = chunks.numerator(  # type: ignore[union-attr]
-                phones, lengths, begin, end, tolerance=settings["tolerance"], utterance=utterance.id
-            )
-            yield begin, end, graph
-
-    graph: Graph = of_words if settings["numerators"] == "words" else of_pieces if chunks else of_alignment
     problems = run.problems("lfmmi")
     total = len(data) + len(dev)
     data, dev = with_numerators(data, graph, problems), with_numerators(dev, graph, problems)
@@ -84,6 +62,36 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
         model = new_model(run, data, senones.num_pdfs, xent_head=xent_head, dropout=settings["dropout"])
     fit(run, "lfmmi", model, criterion, data, dev)
     save(run, "lfmmi", model, senones, None)
+
+
+def graphs(run: Run, phone_lm: PhoneAcceptor, senones: Any, segments: Segments) -> Tuple[Fsa, Graph]:
+    """The denominator, and what makes the numerators of an utterance, as [lfmmi] says; segments: the alignments."""
+    settings = run.config.section("lfmmi")
+    lang = Lang.load(run.dir("lang"))
+    chunks = Chunks(phone_lm, senones) if settings["chunk_frames"] else None
+    made = Numerators(phone_lm, senones, lang)
+
+    def of_words(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
+        words = lang.word_ids(utterance.extra["text"], utterance.id)
+        yield 0, utterance.num_frames, made.from_words(words, utterance.id)
+
+    def of_alignment(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
+        phones, lengths = _aligned_to(utterance, segments)
+        yield 0, utterance.num_frames, made.from_alignment(phones, lengths, settings["tolerance"], utterance.id)
+
+    def of_pieces(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
+        phones, lengths = _aligned_to(utterance, segments)
+        for begin, end in split(utterance.num_frames, settings["chunk_frames"]):
+            graph = chunks.numerator(  # type: ignore[union-attr]
+                phones, lengths, begin, end, tolerance=settings["tolerance"], utterance=utterance.id
+            )
+            yield begin, end, graph
+
+    if settings["numerators"] == "words":
+        return make_denominator(phone_lm, senones), of_words
+    if chunks is not None:
+        return chunks.denominator, of_pieces
+    return make_denominator(phone_lm, senones), of_alignment
 
 
 def check_settings(run: Run) -> None:

@@ -1,0 +1,27 @@
+"""A run that is there already, opened by its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict
+
+from hybrid.config import Config
+from hybrid.errors import DataError
+from hybrid.io import read_json
+from hybrid.run import Run
+
+
+def open_run(exp: Path) -> Run:
+    """With the settings that the run was made with. Raises DataError where the folder holds no run."""
+    path = exp / "config.json"
+    if not path.exists():
+        raise DataError("no run in this folder", file=path, remedy="give the --exp of a run of a recipe")
+    values: Dict[str, Any] = {}
+    for name, value in read_json(path).items():
+        *sections, last = name.split(".")
+        inside = values
+        for section in sections:
+            inside = inside.setdefault(section, {})
+        inside[last] = value
+    about = read_json(exp / "run.json")
+    return Run(exp, Config(values, str(path)), seed=int(about["seed"]), recipe=str(about["recipe"]))
