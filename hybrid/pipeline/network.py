@@ -46,8 +46,9 @@ def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
         twins, texts = _twins(cuts), texts_of(cuts)
         speed = _base(name).removeprefix("train")  # "_sp0.9", which ends the ids of that set
         for identifier, x in features.items():
-            twin, kind = twins[identifier], "noisy" if "_noisy" in name else "clean"
-            extra = {"twin": twin, "text": texts[identifier], "copy": identifier, "pool": (kind, twin.removesuffix(speed))}
+            twin = twins[identifier]
+            pool = ("noisy" if "_noisy" in name else "clean", twin.removesuffix(speed))
+            extra = {"twin": twin, "text": texts[identifier], "copy": identifier, "pool": pool}
             if not aligned(run):
                 out.append(Utterance(identifier, x, None, extra))
                 continue
