@@ -40,7 +40,7 @@ def test_lfmmi_starts_from_the_likelihoods_of_ce(tmp_path, kind, xent_head):
         save_priors(folder, priors)
 
     save_model(tmp_path / "ce" / "model", trained, writers={"senones": write})
-    model = start_from_ce(Run(tmp_path, Config({"model": {"seed": 0}})), xent_head, 0.4)
+    model = start_from_ce(Run(tmp_path, Config({"model": {"seed": 0}})), xent_head, 0.4, scale=0.25)
     assert model.kind == kind and model.config.dropout == model.dropout == 0.4
     x, lengths = torch.randn(2, 7, DIM), torch.tensor([7, 4])
     posteriors, found = trained.eval()(x, lengths)["logits"], model.eval()(x, lengths)
@@ -48,7 +48,7 @@ def test_lfmmi_starts_from_the_likelihoods_of_ce(tmp_path, kind, xent_head):
     for row, length in enumerate(lengths.tolist()):
         wanted = posteriors[row, :length]
         likelihoods = wanted - torch.from_numpy(np.log(priors)).float()
-        torch.testing.assert_close(found["logits"][row, :length], likelihoods)
+        torch.testing.assert_close(found["logits"][row, :length], 0.25 * likelihoods)
         if xent_head:
             torch.testing.assert_close(found["xent"][row, :length], wanted)
     if xent_head:
@@ -69,12 +69,12 @@ def test_lfmmi_starts_from_an_earlier_epoch_of_ce_where_it_was_kept(tmp_path):
     save_model(tmp_path / "ce" / "model", finished, writers={"senones": write})
     run = Run(tmp_path, Config({"model": {"seed": 0}}))
     with pytest.raises(ConfigError, match="lfmmi.start_epoch is 3.*not kept") as caught:
-        start_from_ce(run, False, 0.0, 3)
+        start_from_ce(run, False, 0.0, epoch=3)
     assert "ce.trainer.keep_every=1" in str(caught.value)
     save_tensors(epoch_file(tmp_path / "ce", 2), state_arrays(early))
     x, lengths = torch.randn(1, 4, DIM), torch.tensor([4])
     for epoch, begun in ((0, finished), (3, early)):
-        found = start_from_ce(run, False, 0.0, epoch).eval()(x, lengths)["logits"]
+        found = start_from_ce(run, False, 0.0, epoch=epoch).eval()(x, lengths)["logits"]
         torch.testing.assert_close(found, begun.eval()(x, lengths)["logits"] - float(np.log(1 / PDFS)))
 
 

@@ -57,7 +57,9 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
     criterion = LfMmi(denominator, senones.num_pdfs, phones=phones, **settings["criterion"])
     xent_head = settings["criterion"]["xent_regularize"] > 0
     if settings["start"] == "ce":
-        model = start_from_ce(run, xent_head, settings["dropout"], settings["start_epoch"])
+        model = start_from_ce(
+            run, xent_head, settings["dropout"], epoch=settings["start_epoch"], scale=settings["start_scale"]
+        )
     else:
         model = new_model(run, data, senones.num_pdfs, xent_head=xent_head, dropout=settings["dropout"])
     fit(run, "lfmmi", model, criterion, data, dev)
@@ -109,6 +111,8 @@ def check_settings(run: Run) -> None:
             f"{', '.join(wrong)}, but senones.align_with is none: there are no alignments",
             remedy="set lfmmi.start=flat lfmmi.numerators=words lfmmi.criterion.xent_targets=numerator",
         )
+    if not settings["start_scale"] > 0.0:
+        raise ConfigError(f"lfmmi.start_scale is {settings['start_scale']}", remedy="a number above 0, such as 0.3")
     if settings["chunk_frames"] < 0 or (settings["chunk_frames"] and settings["numerators"] == "words"):
         raise ConfigError(
             f"lfmmi.chunk_frames is {settings['chunk_frames']}, lfmmi.numerators {settings['numerators']!r}",
@@ -158,12 +162,16 @@ def drawn(run: Run, lang: Lang, words: int) -> Dict[str, List[int]]:
     return spoken({name: text for name, text in texts.items() if text}, lang, network_seed(run), lang.silence_prob)
 
 
-def start_from_ce(run: Run, xent_head: bool, dropout: float, epoch: int = 0) -> AcousticModel:
+def start_from_ce(
+    run: Run, xent_head: bool, dropout: float, *, epoch: int = 0, scale: float = 1.0
+) -> AcousticModel:
     """The CE network with its log posteriors turned into log likelihoods: the log prior is taken off the output's bias.
 
     The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. The second head
     begins as a copy of the CE network's own. dropout: of the sequence training, which may need more of it: the network
     knows the training sentences by then. epoch: the network as it was after so many epochs of CE; 0: the finished one.
+    scale: of the likelihoods. A CE network takes its frames for independent, which they are not: it decodes best with a
+    scale of some 0.3, and MMI, which sums them up as they are, would begin from paths that are far too sure.
     """
     folder = run.dir("ce") / "model"
     trained, _ = load_model(folder)
@@ -184,6 +192,8 @@ def start_from_ce(run: Run, xent_head: bool, dropout: float, epoch: int = 0) -> 
         for name in [name for name in state if name.startswith("output")]:
             state["xent" + name[len("output") :]] = state[name].clone()
     state["output.bias"] = state["output.bias"] - torch.from_numpy(np.log(priors)).to(state["output.bias"].dtype)
+    for name in ("output.weight", "output.bias"):
+        state[name] = scale * state[name]
     model.load_state_dict(state)
     return model
 
