@@ -23,6 +23,8 @@ import pytest
 from conftest import PROJECT
 from mini_demo import SETTINGS
 
+from benchmarks.overfit import overfit
+from benchmarks.runs import open_run
 from hybrid.config import load_config
 from hybrid.io import read_json, read_jsonl
 from hybrid.pipeline.network import batches, training_sets, utterances
@@ -287,6 +289,11 @@ def test_a_phone_lm_that_knows_what_decoding_may_say(exp: Path) -> None:
     assert len(make_denominator(both, senones).src) > len(make_denominator(alone, senones).src)
     every = [*said.values(), *more.values()]
     assert min(both.score(phones) for phones in every) > -np.inf == min(alone.score(phones) for phones in every)
+
+
+def test_one_batch_is_learnt_by_heart(exp: Path) -> None:
+    objectives = overfit(open_run(exp), frames=150, updates=400)
+    assert objectives[0] < -0.1 and -0.01 < objectives[-1] < 1e-3, objectives[::20]
 
 
 def test_pieces_of_utterances_and_expected_accuracy(exp: Path, tmp_path: Path) -> None:
