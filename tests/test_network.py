@@ -8,11 +8,12 @@ import torch
 from conftest import PROJECT
 
 from hybrid.config import Config, load_config
+from hybrid.data.batches import Utterance
 from hybrid.errors import ConfigError
 from hybrid.io import save_tensors
 from hybrid.nnet.batch_norm import BatchNorm
 from hybrid.nnet.model_io import build_model, save_model, state_arrays
-from hybrid.pipeline.network import network_settings
+from hybrid.pipeline.network import network_settings, new_model
 from hybrid.pipeline.sequence import start_from_ce
 from hybrid.run import Run
 from hybrid.train.priors import save_priors
@@ -76,6 +77,17 @@ def test_lfmmi_starts_from_an_earlier_epoch_of_ce_where_it_was_kept(tmp_path):
     for epoch, begun in ((0, finished), (3, early)):
         found = start_from_ce(run, False, 0.0, epoch=epoch).eval()(x, lengths)["logits"]
         torch.testing.assert_close(found, begun.eval()(x, lengths)["logits"] - float(np.log(1 / PDFS)))
+
+
+def test_the_input_is_normalised_by_all_frames():
+    rng = np.random.default_rng(0)
+    data = [Utterance(f"u{n}", (5 + 3 * rng.normal(size=(n, DIM))).astype(np.float32)) for n in (4, 9, 30)]
+    run = Run(PROJECT, Config({"model": {"kind": "lstm", "seed": 0, **SMALL["lstm"]}}), seed=0)
+    model = new_model(run, data, PDFS)
+    x = torch.from_numpy(np.concatenate([u.features for u in data]))
+    normal = (x - model.input_mean) * model.input_scale
+    torch.testing.assert_close(normal.mean(0), torch.zeros(DIM), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normal.std(0, unbiased=False), torch.ones(DIM))
 
 
 @pytest.mark.parametrize("recipe", ["an4", "demo"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -152,10 +152,17 @@ def new_model(run: Run, data: List[Utterance], num_pdfs: int, **more: Any) -> Ac
     kind, values = network_settings(run)
     about = {**values, "input_dim": data[0].features.shape[1], "num_pdfs": num_pdfs, **more}
     model = build_model(kind, about, network_seed(run))
-    stacked = np.concatenate([utterance.features for utterance in data])
-    model.set_input_stats(stacked.mean(0, dtype=np.float64), stacked.std(0, dtype=np.float64))
+    model.set_input_stats(*_mean_and_deviation([utterance.features for utterance in data]))
     run.log(f"  {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(data)} utterances")
     return model
+
+
+def _mean_and_deviation(matrices: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+    """Of all rows, float64; one matrix at a time, for all together in float64 would be thrice the training data."""
+    frames = sum(map(len, matrices))
+    mean = np.sum([x.sum(0, dtype=np.float64) for x in matrices], axis=0) / frames
+    square = np.sum([np.square(x - mean).sum(0) for x in matrices], axis=0) / frames
+    return mean, np.sqrt(square)
 
 
 def fit(
