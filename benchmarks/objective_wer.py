@@ -116,6 +116,10 @@ def plot(lines: List[Line], system: str, path: Path) -> None:
     for place, condition in enumerate(CONDITIONS):
         right.plot([line[1] for line in lines], [line[3][place] for line in lines], "o-", label=condition)
     right.set(xlabel=f"loss of {system} on dev", ylabel="word error rate on dev, %", yscale="log")
+    rates = [rate for line in lines for rate in line[3]]
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if min(rates) / 2 < tick < max(rates) * 2]
+    right.set_yticks([], minor=True)
+    right.set_yticks(ticks, [str(tick) for tick in ticks])
     right.legend()
     figure.savefig(path, dpi=120)
 
