@@ -9,12 +9,12 @@ from conftest import PROJECT
 
 from hybrid.config import Config, load_config
 from hybrid.data.batches import Utterance
-from hybrid.errors import ConfigError
+from hybrid.errors import ConfigError, ModelError
 from hybrid.io import save_tensors
 from hybrid.nnet.batch_norm import BatchNorm
 from hybrid.nnet.model_io import build_model, save_model, state_arrays
 from hybrid.pipeline.network import network_settings, new_model
-from hybrid.pipeline.sequence import start_from_ce
+from hybrid.pipeline.sequence import start_from_ce, start_from_model
 from hybrid.run import Run
 from hybrid.train.priors import save_priors
 from hybrid.train.trainer import epoch_file
@@ -88,6 +88,24 @@ def test_the_input_is_normalised_by_all_frames():
     normal = (x - model.input_mean) * model.input_scale
     torch.testing.assert_close(normal.mean(0), torch.zeros(DIM), atol=1e-5, rtol=0)
     torch.testing.assert_close(normal.std(0, unbiased=False), torch.ones(DIM))
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("kind", SMALL)
+def test_training_goes_on_from_a_model(tmp_path, kind, before, after):
+    trained = build_model(kind, {**SMALL[kind], "input_dim": DIM, "num_pdfs": PDFS, "xent_head": before}, seed=1)
+    save_model(tmp_path / "model", trained)
+    model = start_from_model(tmp_path / "model", after, 0.1, DIM, PDFS)
+    x, lengths = torch.randn(2, 7, DIM), torch.tensor([7, 4])
+    wanted, found = trained.eval()(x, lengths), model.eval()(x, lengths)
+    assert model.dropout == 0.1 and set(found) == ({"logits", "xent"} if after else {"logits"})
+    torch.testing.assert_close(found["logits"], wanted["logits"])
+    if after:
+        torch.testing.assert_close(found["xent"], wanted["xent" if before else "logits"])
+    for dim, pdfs, words in ((DIM + 3, PDFS, "input_dim"), (DIM, PDFS + 1, "num_pdfs")):
+        with pytest.raises(ModelError, match=f"{words} of this model"):
+            start_from_model(tmp_path / "model", after, 0.1, dim, pdfs)
 
 
 @pytest.mark.parametrize("recipe", ["an4", "demo"])

@@ -314,7 +314,7 @@ def test_pieces_of_utterances_and_expected_accuracy(exp: Path, tmp_path: Path) -
     [
         (["senones.align_with=none"], "set lfmmi.start=flat lfmmi.numerators=words"),
         (["lfmmi.numerators=words", "lfmmi.chunk_frames=50"], "pieces need the alignment"),
-        (["lfmmi.start=cold"], "use one of ce, flat"),
+        (["lfmmi.start=cold"], "use ce, flat, or the folder of a model"),
         (["gmm.last=tri7"], "use one of mono, tri1, tri2, tri3, or none"),
         (["gmm.last=tri1"], "use one of mono, tri1, none"),
     ],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import torch
 
 from hybrid.data.batches import Utterance
-from hybrid.errors import ConfigError, DataError
+from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model, load_state
 from hybrid.pipeline.network import dev_sets, fit, network_seed, new_model, save, training_sets, utterances
@@ -60,8 +61,12 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
         model = start_from_ce(
             run, xent_head, settings["dropout"], epoch=settings["start_epoch"], scale=settings["start_scale"]
         )
-    else:
+    elif settings["start"] == "flat":
         model = new_model(run, data, senones.num_pdfs, xent_head=xent_head, dropout=settings["dropout"])
+    else:
+        model = start_from_model(
+            Path(settings["start"]), xent_head, settings["dropout"], data[0].features.shape[1], senones.num_pdfs
+        )
     fit(run, "lfmmi", model, criterion, data, dev)
     save(run, "lfmmi", model, senones, None)
 
@@ -99,9 +104,13 @@ def graphs(run: Run, phone_lm: PhoneAcceptor, senones: Any, segments: Segments) 
 def check_settings(run: Run) -> None:
     """Raises ConfigError for settings of [lfmmi] that are unknown or do not go together."""
     settings = run.config.section("lfmmi")
-    for name, known in (("start", ("ce", "flat")), ("numerators", ("alignment", "words"))):
-        if settings[name] not in known:
-            raise ConfigError(f"lfmmi.{name} is {settings[name]!r}", remedy=f"use one of {', '.join(known)}")
+    if settings["start"] not in ("ce", "flat") and not (Path(settings["start"]) / "config.json").is_file():
+        raise ConfigError(
+            f"lfmmi.start is {settings['start']!r}",
+            remedy="use ce, flat, or the folder of a model, such as exp/an4/lfmmi/model",
+        )
+    if settings["numerators"] not in ("alignment", "words"):
+        raise ConfigError(f"lfmmi.numerators is {settings['numerators']!r}", remedy="use one of alignment, words")
     wanted = {"start": "flat", "numerators": "words"}
     wrong = [f"lfmmi.{name} is {settings[name]!r}" for name, value in wanted.items() if settings[name] != value]
     if settings["criterion"]["xent_regularize"] > 0 and settings["criterion"]["xent_targets"] != "numerator":
@@ -187,15 +196,41 @@ def start_from_ce(
     priors = load_priors(folder / "senones")
     values = {**trained.config.to_dict(), "xent_head": xent_head, "dropout": dropout}
     model = build_model(trained.kind, values, network_seed(run))
-    state = dict(trained.state_dict())
-    if xent_head:
-        for name in [name for name in state if name.startswith("output")]:
-            state["xent" + name[len("output") :]] = state[name].clone()
+    state = _with_heads(trained, xent_head)
     state["output.bias"] = state["output.bias"] - torch.from_numpy(np.log(priors)).to(state["output.bias"].dtype)
     for name in ("output.weight", "output.bias"):
         state[name] = scale * state[name]
     model.load_state_dict(state)
     return model
+
+
+def start_from_model(folder: Path, xent_head: bool, dropout: float, input_dim: int, num_pdfs: int) -> AcousticModel:
+    """The network of `folder` as it is: to train on, on other data or by another criterion, such as sMBR after MMI.
+
+    Raises ModelError where it is of other features or senones.
+    """
+    trained, _ = load_model(folder)
+    for name, ours in (("input_dim", input_dim), ("num_pdfs", num_pdfs)):
+        its = getattr(trained.config, name)
+        if its != ours:
+            raise ModelError(
+                f"{name} of this model is {its}, of this run {ours}", file=folder,
+                remedy="start from a model of the same features and senones",
+            )  # fmt: skip
+    model = build_model(trained.kind, {**trained.config.to_dict(), "xent_head": xent_head, "dropout": dropout}, seed=0)
+    model.load_state_dict(_with_heads(trained, xent_head))
+    return model
+
+
+def _with_heads(trained: AcousticModel, xent_head: bool) -> Dict[str, torch.Tensor]:
+    """Its parameters; the second head as it is, where there is none a copy of the first, or none."""
+    state = dict(trained.state_dict())
+    if not xent_head:
+        return {name: value for name, value in state.items() if not name.startswith("xent")}
+    if not trained.config.xent_head:
+        for name in [name for name in state if name.startswith("output")]:
+            state["xent" + name[len("output") :]] = state[name].clone()
+    return state
 
 
 def _aligned_to(utterance: Utterance, segments: Segments) -> Tuple[List[int], List[int]]:
