@@ -20,20 +20,24 @@ from typing import Dict, Iterable, List, Tuple
 
 import numpy as np
 import pytest
+import torch
 from conftest import PROJECT
 from mini_demo import SETTINGS
 
 from benchmarks.overfit import overfit
 from benchmarks.runs import open_run
 from hybrid.config import load_config
+from hybrid.data.batches import collate
 from hybrid.io import read_json, read_jsonl
+from hybrid.nnet.model_io import load_model
 from hybrid.pipeline.network import batches, training_sets, utterances
 from hybrid.pipeline.senones import network_senones
-from hybrid.pipeline.sequence import drawn, spoken
+from hybrid.pipeline.sequence import drawn, graphs, spoken, with_numerators
 from hybrid.pipeline.sets import read_cuts
 from hybrid.run import Run
 from hybrid.train.denominator import make_denominator
-from hybrid.train.phone_lm import train_phone_lm
+from hybrid.train.lfmmi import LfMmi
+from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
 from lexicon.lang import Lang
 
 pytestmark = pytest.mark.slow
@@ -289,6 +293,34 @@ def test_a_phone_lm_that_knows_what_decoding_may_say(exp: Path) -> None:
     assert len(make_denominator(both, senones).src) > len(make_denominator(alone, senones).src)
     every = [*said.values(), *more.values()]
     assert min(both.score(phones) for phones in every) > -np.inf == min(alone.score(phones) for phones in every)
+
+
+def test_engines_and_finite_differences_agree_on_a_recipes_graphs(exp: Path) -> None:
+    """Its denominator and numerators, its trained network's outputs; values and gradients to 1e-4."""
+    run = open_run(exp)
+    senones = network_senones(run)
+    data, segments = utterances(run, training_sets(run))
+    denominator, graph = graphs(run, load_phone_lm(exp / "lfmmi" / "phone_lm.json"), senones, segments)
+    chosen = with_numerators(data[::9], graph, run.problems("lfmmi"))
+    batch = collate(chosen)
+    model, _ = load_model(exp / "lfmmi" / "model")
+    x = model.eval()(batch.features, batch.lengths)["logits"].detach().double().requires_grad_(True)
+    options = {"xent_regularize": 0.0, "l2_output": 1e-3}
+    loss = LfMmi(denominator, senones.num_pdfs, engine="sparse", **options)({"logits": x}, batch)
+    gradient = torch.autograd.grad(loss.value, x)[0]
+    assert -1.0 < loss.stats["objective"] / loss.frames < 0.0 and len(batch.ids) > 3
+    way = 1e-5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    criterion = LfMmi(denominator, senones.num_pdfs, engine="sparse", **options)
+    up, down = (criterion({"logits": (x + sign * way).detach()}, batch).value for sign in (1, -1))
+    assert float((gradient * way).sum()) == pytest.approx(float(up - down) / 2, rel=1e-4)
+    if importlib.util.find_spec("k2") is None:
+        return
+    y = x.detach().float().requires_grad_(True)
+    other = LfMmi(denominator, senones.num_pdfs, engine="k2", **options)({"logits": y}, batch)
+    for name in ("num", "den", "objective"):
+        assert other.stats[name] == pytest.approx(loss.stats[name], rel=1e-4), name
+    theirs = torch.autograd.grad(other.value, y)[0].double()
+    assert float((theirs - gradient).norm()) < 1e-4 * float(gradient.norm())
 
 
 def test_one_batch_is_learnt_by_heart(exp: Path) -> None:
