@@ -1,8 +1,8 @@
 """Copies of an utterance that take turns: an epoch hears some of them, the next epoch the next ones.
 
-Many noisy copies (rooms, noises, speeds) are worth more than many passes over few of them, and cost no more time when
-an epoch stays as long as it was. A pool holds the copies of one utterance of one kind. Of a pool of n copies epoch e
-hears the m copies numbered  (rank + e m + j) mod n,  j = 0 .. m - 1,  rank being the pool's place among all: after
+So there can be many copies (rooms, noises, speeds) and an epoch is as long as with few, and what is clean and what is
+noisy can be weighed. A pool holds the copies of one utterance of one kind. Of a pool of n copies epoch e hears the m
+copies numbered  (rank + e m + j) mod n,  j = 0 .. m - 1,  rank being the pool's place among all: after
 n / gcd(n, m) epochs each copy has been heard as often as every other, and neighbouring pools are at other copies.
 """
 
