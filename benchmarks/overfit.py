@@ -25,6 +25,7 @@ from hybrid.pipeline.sequence import graphs, with_numerators
 from hybrid.run import Run
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm
+from lexicon.lang import Lang
 
 GOAL = -0.01
 
@@ -48,7 +49,7 @@ def overfit(run: Run, frames: int, updates: int, lr: float = 2e-3) -> List[float
     senones = network_senones(run)
     data, segments = utterances(run, training_sets(run)[:1])
     phone_lm = load_phone_lm(run.dir("lfmmi") / "phone_lm.json")
-    denominator, graph = graphs(run, phone_lm, senones, segments)
+    denominator, graph = graphs(run, Lang.load(run.dir("lang")), phone_lm, senones, segments)
     few = Batches(data, frames, shuffle=False).epoch(0)
     names = set(few.ids(len(few) // 2))  # of middling length
     chosen = with_numerators([u for u in data if u.id in names], graph, run.problems("lfmmi"))

@@ -13,6 +13,7 @@ back-off). No step looks at the whole vocabulary, except that of the shortest hi
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Dict, Iterator, List, Tuple
 
@@ -32,9 +33,9 @@ class Sampler:
         listed: Dict[Ngram, List[Tuple[str, float]]] = defaultdict(list)
         for probs in model.probs:
             for ngram, prob in probs.items():
-                if prob > LOG10_ZERO and ngram[-1] not in (START, model.unknown):
-                    listed[ngram[:-1]].append((ngram[-1], 10.0**prob))
-        if not any(word != END for word, _ in listed[()]):
+                if ngram[-1] not in (START, model.unknown):
+                    listed[ngram[:-1]].append((ngram[-1], 10.0**prob if prob > LOG10_ZERO else 0.0))
+        if not any(prob for word, prob in listed[()] if word != END):
             raise DataError("no word of the n-gram model has a probability", remedy="train it again on some text")
         # history -> its words, the sums of their probabilities up to each, and m
         self._listed: Dict[Ngram, Tuple[List[str], np.ndarray, float]] = {}
@@ -49,7 +50,7 @@ class Sampler:
             return 0.0
         shorter = history[1:]
         backoff = 10.0 ** self.model.backoffs[len(history) - 1].get(history, 0.0)
-        rest = self._mass(shorter) - sum(10.0 ** self.model._log10(word, shorter) for word in listed)
+        rest = self._mass(shorter) - sum(math.exp(self.model.logprob(word, shorter)) for word in listed)
         return backoff * max(0.0, rest)
 
     def _mass(self, history: Ngram) -> float:
@@ -66,10 +67,10 @@ class Sampler:
         place = int(np.searchsorted(sums, self.rng.random() * mass, side="right"))
         if place < len(words):
             return words[place]
-        known = set(words)
+        listed = self.model.probs[len(history)]
         for _ in range(10_000):
             word = self.word(history[1:])
-            if word not in known:
+            if (*history, word) not in listed:
                 return word
         return words[-1]  # what is left to the shorter history is rounding
 

@@ -55,6 +55,16 @@ def test_a_model_that_does_not_sum_to_one(tmp_path):
     assert set(later) == {END, "x"} and abs(later["x"] / 4000 - 0.5) < 0.04
 
 
+def test_a_word_that_is_listed_with_probability_zero_is_not_drawn_from_the_shorter_history():
+    bigrams = {("a", "a"): -99.0, ("a", "b"): -0.30103}
+    model = NgramModel(
+        [{(START,): -99.0, (END,): -0.60206, ("a",): -0.30103, ("b",): -0.60206}, bigrams], [{("a",): 0.30103}]
+    )
+    sampler = Sampler(model, np.random.default_rng(0))
+    found = Counter(sampler.word(("a",)) for _ in range(4000))
+    assert set(found) == {"b", END} and abs(found["b"] / 4000 - 0.5) < 0.04
+
+
 @pytest.mark.parametrize(
     "words, message",
     [({}, "no word of the n-gram model"), ({"a": -60.0}, "hardly has other than empty sentences")],

@@ -47,7 +47,7 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
         sequences |= drawn(run, lang, settings["lm_words"])
     phone_lm = train_phone_lm(sequences, phones=lang.phone_ids, **settings["phone_lm"])
     save_phone_lm(run.dir("lfmmi") / "phone_lm.json", phone_lm)
-    denominator, graph = graphs(run, phone_lm, senones, {**segments, **dev_segments})
+    denominator, graph = graphs(run, lang, phone_lm, senones, {**segments, **dev_segments})
     denominator.save(run.dir("lfmmi") / "denominator.safetensors")
     run.log(f"  denominator: {describe(denominator)}")
     problems = run.problems("lfmmi")
@@ -71,10 +71,9 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
     save(run, "lfmmi", model, senones, None)
 
 
-def graphs(run: Run, phone_lm: PhoneAcceptor, senones: Any, segments: Segments) -> Tuple[Fsa, Graph]:
+def graphs(run: Run, lang: Lang, phone_lm: PhoneAcceptor, senones: Any, segments: Segments) -> Tuple[Fsa, Graph]:
     """The denominator, and what makes the numerators of an utterance, as [lfmmi] says; segments: the alignments."""
     settings = run.config.section("lfmmi")
-    lang = Lang.load(run.dir("lang"))
     chunks = Chunks(phone_lm, senones) if settings["chunk_frames"] else None
     made = Numerators(phone_lm, senones, lang)
 
@@ -94,11 +93,9 @@ def graphs(run: Run, phone_lm: PhoneAcceptor, senones: Any, segments: Segments) 
             )
             yield begin, end, graph
 
-    if settings["numerators"] == "words":
-        return make_denominator(phone_lm, senones), of_words
     if chunks is not None:
         return chunks.denominator, of_pieces
-    return make_denominator(phone_lm, senones), of_alignment
+    return make_denominator(phone_lm, senones), of_words if settings["numerators"] == "words" else of_alignment
 
 
 def check_settings(run: Run) -> None:
@@ -194,13 +191,12 @@ def start_from_ce(
             )
         load_state(trained, path)
     priors = load_priors(folder / "senones")
-    values = {**trained.config.to_dict(), "xent_head": xent_head, "dropout": dropout}
-    model = build_model(trained.kind, values, network_seed(run))
-    state = _with_heads(trained, xent_head)
-    state["output.bias"] = state["output.bias"] - torch.from_numpy(np.log(priors)).to(state["output.bias"].dtype)
-    for name in ("output.weight", "output.bias"):
-        state[name] = scale * state[name]
-    model.load_state_dict(state)
+    model = _rebuilt(trained, xent_head, dropout)
+    parameters = dict(model.named_parameters())
+    weight, bias = parameters["output.weight"], parameters["output.bias"]
+    with torch.no_grad():
+        bias.sub_(torch.from_numpy(np.log(priors)).to(bias.dtype)).mul_(scale)
+        weight.mul_(scale)
     return model
 
 
@@ -217,20 +213,19 @@ def start_from_model(folder: Path, xent_head: bool, dropout: float, input_dim: i
                 f"{name} of this model is {its}, of this run {ours}", file=folder,
                 remedy="start from a model of the same features and senones",
             )  # fmt: skip
-    model = build_model(trained.kind, {**trained.config.to_dict(), "xent_head": xent_head, "dropout": dropout}, seed=0)
-    model.load_state_dict(_with_heads(trained, xent_head))
-    return model
+    return _rebuilt(trained, xent_head, dropout)
 
 
-def _with_heads(trained: AcousticModel, xent_head: bool) -> Dict[str, torch.Tensor]:
-    """Its parameters; the second head as it is, where there is none a copy of the first, or none."""
-    state = dict(trained.state_dict())
-    if not xent_head:
-        return {name: value for name, value in state.items() if not name.startswith("xent")}
-    if not trained.config.xent_head:
+def _rebuilt(trained: AcousticModel, xent_head: bool, dropout: float) -> AcousticModel:
+    """Its parameters in a network with or without a second head, which is a copy of the first where it is new."""
+    values = {**trained.config.to_dict(), "xent_head": xent_head, "dropout": dropout}
+    model = build_model(trained.kind, values, seed=0)
+    state = {name: value for name, value in trained.state_dict().items() if xent_head or not name.startswith("xent")}
+    if xent_head and not trained.config.xent_head:
         for name in [name for name in state if name.startswith("output")]:
             state["xent" + name[len("output") :]] = state[name].clone()
-    return state
+    model.load_state_dict(state)
+    return model
 
 
 def _aligned_to(utterance: Utterance, segments: Segments) -> Tuple[List[int], List[int]]:

@@ -108,9 +108,8 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
     slots, states = len(graph._slot_pdf), graph.fsa.num_states
     by_length = LongestFirst(frames, device)
     running = by_length.running
-    gradient, posteriors = (
-        values.new_zeros(values.shape, dtype=torch.promote_types(dtype, values.dtype)) for values in (logits, logits)
-    )
+    posteriors = logits.new_zeros(logits.shape, dtype=torch.promote_types(dtype, logits.dtype))
+    gradient = torch.zeros_like(posteriors)
 
     def emitted(t: int) -> Tuple[Tensor, Tensor]:
         """e^x of every slot, [K, running]; and what it is relative to."""

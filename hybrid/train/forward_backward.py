@@ -84,8 +84,7 @@ class LongestFirst:
     """
 
     def __init__(self, frames: List[int], device: torch.device) -> None:
-        self.longest = max(frames)
-        self.running = [sum(n > t for n in frames) for t in range(self.longest)] + [0]
+        self.running = [sum(n > t for n in frames) for t in range(max(frames))] + [0]
         order = sorted(range(len(frames)), key=lambda b: -frames[b])
         self._sorting = torch.as_tensor(order, device=device)
         self.back = torch.empty_like(self._sorting)
