@@ -123,15 +123,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError("no such settings file", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not TOML: {error}", file=path, remedy="mend that line") from error
-    return Config(_merge(BASE, values), str(path)).with_overrides(list(overrides))
+    return Config(merged(BASE, values), str(path)).with_overrides(list(overrides))
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
-    merged = copy.deepcopy(dict(base))
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
+    """`base` with what `over` says in its place, section by section."""
+    both = copy.deepcopy(dict(base))
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else copy.deepcopy(value)
-    return merged
+        deeper = isinstance(value, dict) and isinstance(both.get(key), dict)
+        both[key] = merged(both[key], value) if deeper else copy.deepcopy(value)
+    return both
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[Tuple[str, Any]]:

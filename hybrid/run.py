@@ -6,7 +6,7 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Iterable, Iterator, List, Optional, TypeVar
+from typing import Any, Callable, Iterable, Iterator, List, Optional, TypeVar
 
 from hybrid.config import Config
 from hybrid.io import Problems, disk_errors
@@ -75,6 +75,10 @@ class Run:
         if sys.stderr.isatty():
             return self._bar_progress(iterable, total, desc)
         return _line_progress(iterable, total, desc, every)
+
+    def bar(self, desc: str) -> Callable[..., Iterator[Any]]:
+        """`progress` under that name, for work that names what it counts itself."""
+        return lambda items, **more: self.progress(items, **{**more, "desc": desc})
 
     def _bar_progress(self, iterable: Iterable[Item], total: Optional[int], desc: str) -> Iterator[Item]:
         from tqdm import tqdm

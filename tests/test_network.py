@@ -14,7 +14,7 @@ from hybrid.io import save_tensors
 from hybrid.nnet.batch_norm import BatchNorm
 from hybrid.nnet.model_io import build_model, save_model, state_arrays
 from hybrid.pipeline.network import network_settings, new_model
-from hybrid.pipeline.sequence import start_from_ce, start_from_model
+from hybrid.pipeline.sequence import start_from_frames, start_from_model
 from hybrid.run import Run
 from hybrid.train.priors import save_priors
 from hybrid.train.trainer import epoch_file
@@ -41,7 +41,7 @@ def test_lfmmi_starts_from_the_likelihoods_of_ce(tmp_path, kind, xent_head):
         save_priors(folder, priors)
 
     save_model(tmp_path / "ce" / "model", trained, writers={"senones": write})
-    model = start_from_ce(Run(tmp_path, Config({"model": {"seed": 0}})), xent_head, 0.4, scale=0.25)
+    model = start_from_frames(Run(tmp_path, Config({"model": {"seed": 0}})), "ce", xent_head, 0.4, scale=0.25)
     assert model.kind == kind and model.config.dropout == model.dropout == 0.4
     x, lengths = torch.randn(2, 7, DIM), torch.tensor([7, 4])
     posteriors, found = trained.eval()(x, lengths)["logits"], model.eval()(x, lengths)
@@ -70,12 +70,12 @@ def test_lfmmi_starts_from_an_earlier_epoch_of_ce_where_it_was_kept(tmp_path):
     save_model(tmp_path / "ce" / "model", finished, writers={"senones": write})
     run = Run(tmp_path, Config({"model": {"seed": 0}}))
     with pytest.raises(ConfigError, match="lfmmi.start_epoch is 3.*not kept") as caught:
-        start_from_ce(run, False, 0.0, epoch=3)
+        start_from_frames(run, "ce", False, 0.0, epoch=3)
     assert "ce.trainer.keep_every=1" in str(caught.value)
     save_tensors(epoch_file(tmp_path / "ce", 2), state_arrays(early))
     x, lengths = torch.randn(1, 4, DIM), torch.tensor([4])
     for epoch, begun in ((0, finished), (3, early)):
-        found = start_from_ce(run, False, 0.0, epoch=epoch).eval()(x, lengths)["logits"]
+        found = start_from_frames(run, "ce", False, 0.0, epoch=epoch).eval()(x, lengths)["logits"]
         torch.testing.assert_close(found, begun.eval()(x, lengths)["logits"] - float(np.log(1 / PDFS)))
 
 

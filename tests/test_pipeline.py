@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -11,18 +10,17 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import pytest
 import torch
 from conftest import PROJECT
-from mini_demo import SETTINGS
+from little_an4 import little_an4
+from little_runs import command, contents, demo, done, error_rates, finish
 
 from benchmarks.overfit import overfit
 from benchmarks.runs import open_run
@@ -42,7 +40,10 @@ from lexicon.lang import Lang
 
 pytestmark = pytest.mark.slow
 
-STAGES = "prepare augment lang lm features gmm senones ce lfmmi graph decode score report".split()
+STAGES = (
+    "prepare augment lang lm features gmm senones ce lfmmi teacher_ce teacher_lfmmi targets student_ce student_lfmmi "
+    "graph decode score report"
+).split()
 SYSTEMS = "mono tri1 tri2 tri3_si tri3 ce lfmmi".split()
 CONDITIONS = "clean noisy rerecorded".split()
 # DESIGN.md, Contracts: spelled out here, so that a change of the contract is seen.
@@ -52,54 +53,8 @@ FIELDS = {
 }  # fmt: skip
 
 
-# Half of a short run's time is the compiling of imports where Python is told not to keep what it has compiled.
-CACHE = tempfile.TemporaryDirectory(prefix="hybrid-compiled-")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONPYCACHEPREFIX": CACHE.name}
-ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
-
-
-def command(program: Iterable[str], exp: Path, *arguments: str) -> subprocess.Popen:
-    """A run in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, *program, *arguments, "--exp", str(exp)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=PROJECT,
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
-
-
-def demo(exp: Path, *more: str, stop: str = "report") -> subprocess.Popen:
-    program = [str(PROJECT / "tests" / "mini_demo.py"), "run", "demo", "--stop-stage", stop]
-    return command(program, exp, "--set", *SETTINGS, *more)
-
-
-def finish(process: subprocess.Popen) -> str:
-    printed, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, printed
-    assert "Traceback" not in printed
-    return printed
-
-
-def done(printed: str) -> Dict[str, bool]:
-    """stage -> whether it was run (and not up to date)."""
-    found = re.findall(r"^stage \d+ (\w+): (.*)$", printed, re.MULTILINE)
-    return {name: why != "up to date" for name, why in found}
-
-
-def contents(exp: Path) -> Dict[str, str]:
-    """Every file of a run by its hash; the lock, which holds the last process, is left out."""
-    return {
-        str(path.relative_to(exp)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(exp.rglob("*"))
-        if path.is_file() and path.name not in (".lock", ".workers")
-    }
-
-
-def error_rates(exp: Path) -> Dict[str, bytes]:
-    return {str(path.relative_to(exp)): path.read_bytes() for path in sorted(exp.glob("decode/*/*/*/wer.json"))}
+def upto(stage: str) -> List[str]:
+    return STAGES[: STAGES.index(stage) + 1]
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +134,7 @@ def test_a_setting_of_decoding_redoes_decoding_and_what_follows(exp: Path, tmp_p
     assert settings["acoustic_scale"] == 0.2 and settings["word_penalty"] == 1.0
     after_results = contents(changed)
     for name, value in contents(exp).items():
-        if name.split("/")[0] in STAGES[:10]:
+        if name.split("/")[0] in upto("graph"):
             assert after_results[name] == value
 
 
@@ -243,7 +198,7 @@ def test_a_tdnnf_in_the_place_of_the_lstm(exp: Path, tmp_path: Path) -> None:
     settings = ["model.kind=tdnnf", *(f"model.tdnnf.{setting}" for setting in small)]
     schedule = ["lfmmi.trainer.dropout_schedule=0,0.1@0.5,0"]
     printed = finish(demo(changed, *settings, *schedule, 'decode.systems=["ce","lfmmi"]', stop="decode"))
-    assert done(printed) == {name: name in ("ce", "lfmmi", "decode") for name in STAGES[:11]}
+    assert done(printed) == {name: name in ("ce", "lfmmi", "decode") for name in upto("decode")}
 
     from hybrid.io import load_tensors
     from hybrid.nnet.model_io import load_model
@@ -271,7 +226,7 @@ def test_a_network_from_transcripts_alone(exp: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     printed = finish(demo(changed, *settings, stop="decode"))
     again = ("gmm", "senones", "ce", "lfmmi", "graph", "decode")
-    assert done(printed) == {name: name in again for name in STAGES[:11]}
+    assert done(printed) == {name: name in again for name in upto("decode")}
     assert not any((changed / "gmm").glob("*/model.safetensors")) and not (changed / "ce" / "model").exists()
     assert {path.name for path in (changed / "graph").iterdir()} == {"network.fst"}
     losses = [row["loss"] for row in read_jsonl(changed / "lfmmi" / "log.jsonl") if row["split"] == "dev"]
@@ -332,7 +287,7 @@ def test_pieces_of_utterances_and_expected_accuracy(exp: Path, tmp_path: Path) -
     changed = shutil.copytree(exp, tmp_path / "exp")
     settings = ["lfmmi.chunk_frames=30", "lfmmi.criterion.smbr=0.5", "lfmmi.criterion.boost=0.1"]
     printed = finish(demo(changed, *settings, stop="lfmmi"))
-    assert done(printed) == {name: name == "lfmmi" for name in STAGES[:9]}
+    assert done(printed) == {name: name == "lfmmi" for name in upto("lfmmi")}
     rows = read_jsonl(changed / "lfmmi" / "log.jsonl")
     assert all(0 < row["accuracy"] < 1 for row in rows if row["split"] in ("train", "dev"))
     frames = {split: [row["frames"] for row in rows if row["split"] == split] for split in ("train", "dev")}
@@ -429,7 +384,7 @@ def test_kills_of_the_whole_group_change_no_error_rate(exp: Path, tmp_path: Path
     assert done(second)["decode"] and "score" not in done(second)
     last = finish(demo(again, stop="score"))
     assert "stage 10 decode: goes on where it was stopped" in last
-    assert done(last) == {name: name in ("decode", "score") for name in STAGES[:12]}
+    assert done(last) == {name: name in ("decode", "score") for name in upto("score")}
     assert len(error_rates(exp)) == 63
     assert error_rates(again) == error_rates(exp)
     timeless = [
@@ -444,32 +399,7 @@ def test_kills_of_the_whole_group_change_no_error_rate(exp: Path, tmp_path: Path
 
 @pytest.fixture
 def some_an4(shared_data: Path, tmp_path: Path) -> Path:
-    """Three training speakers and one test speaker of AN4, some noises and one room: links into the shared data."""
-    root = tmp_path / "data"
-    for name, folder, number in (("train", "an4_clstk", 3), ("test", "an4test_clstk", 1)):
-        real = shared_data / "an4" / "wav" / folder
-        speakers = sorted(path.name for path in real.iterdir() if path.is_dir())[:number]
-        (root / "an4" / "wav" / folder).mkdir(parents=True)
-        (root / "an4" / "wav" / folder / "circle").symlink_to(root / "an4" / "wav")
-        for speaker in speakers:
-            (root / "an4" / "wav" / folder / speaker).symlink_to(real / speaker)
-        etc = root / "an4" / "etc"
-        etc.mkdir(exist_ok=True)
-        for kind, pattern in (("transcription", r"\(\w+-(\w+)-\w+\)"), ("fileids", r"/(\w+)/")):
-            lines = (shared_data / "an4" / "etc" / f"an4_{name}.{kind}").read_text().splitlines()
-            kept = [line for line in lines if re.search(pattern, line)[1] in speakers]
-            (etc / f"an4_{name}.{kind}").write_text("\n".join(kept) + "\n")
-    for name in ("an4.dic", "an4.ug.lm"):
-        (etc / name).symlink_to(shared_data / "an4" / "etc" / name)
-    for part in ("noise/train", "noise/test"):
-        for kind in sorted(path for path in (shared_data / part).iterdir() if path.is_dir()):
-            (root / part / kind.name).mkdir(parents=True)
-            for file in sorted(kind.glob("*.flac"))[:2]:
-                (root / part / kind.name / file.name).symlink_to(file)
-    for part in ("rir/dev", "rir/test"):
-        (root / part).parent.mkdir(exist_ok=True)
-        (root / part).symlink_to(shared_data / part)
-    return root
+    return little_an4(shared_data, tmp_path / "data", speakers=3)
 
 
 def test_a_little_of_an4_to_its_gmms(some_an4: Path, tmp_path: Path) -> None:

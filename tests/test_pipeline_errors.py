@@ -354,7 +354,7 @@ def test_sets_that_scales_cannot_be_chosen_on(names) -> None:
         tuning_sets({"tune_on": names})
 
 
-@pytest.mark.parametrize("names", [[], ["tri9"], ["ce", "tri9"]])
+@pytest.mark.parametrize("names", [["tri9"], ["ce", "tri9"]])
 def test_systems_that_cannot_be_decoded(names) -> None:
     from hybrid.pipeline.decoding import chosen_systems
 
@@ -364,12 +364,13 @@ def test_systems_that_cannot_be_decoded(names) -> None:
         return [system.name for system in chosen_systems({"systems": list(some)}, models)]
 
     assert chosen("lfmmi", "mono") == ["mono", "lfmmi"]
+    assert chosen(models=["mono", "lfmmi"]) == ["mono", "lfmmi"]  # [] is all there are
     assert chosen("tri3") == ["tri3_si", "tri3"]  # the second pass starts from the first
     known = "mono, tri1, tri2, tri3_si, tri3, ce, lfmmi"
     with pytest.raises(ConfigError, match=f"decode.systems is .*Remedy: some or all of {known}"):
         chosen_systems({"systems": names}, models)
     assert chosen("lfmmi", models=["lfmmi"]) == ["lfmmi"]
-    with pytest.raises(ConfigError, match="names tri3_si, tri3, which gmm.last .*Remedy: some of mono, lfmmi"):
+    with pytest.raises(ConfigError, match="names tri3_si, tri3: left out by gmm.last.*Remedy: some of mono, lfmmi"):
         chosen("mono", "tri3", "tri3_si", models=["mono", "lfmmi"])
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from lhotse import CutSet, MonoCut, SupervisionSegment
 
@@ -27,7 +27,8 @@ from hybrid.parallel import ordered_map
 class Entry:
     """One utterance as the corpus has it; `audio` or `text` is None where there is none.
 
-    `wrong` is why the recipe could not read the transcript, where that is so.
+    `wrong` is why the recipe could not read the transcript, where that is so. `withheld`: the utterance counts as
+    untranscribed whatever `text` and `wrong` say; nothing here looks at them.
     """
 
     id: str
@@ -36,6 +37,12 @@ class Entry:
     speaker: str
     custom: Mapping[str, Any] = field(default_factory=dict)
     wrong: Optional[str] = None
+    withheld: bool = False
+
+
+def withheld(entry: Entry) -> Entry:
+    """The entry without its transcript."""
+    return replace(entry, text=None, wrong=None, custom={}, withheld=True)
 
 
 @dataclass(frozen=True)
@@ -112,14 +119,17 @@ def _examine(
     if entry.id in repeated:
         return _Bad(repeated[entry.id], None)
     file = None if entry.audio is None else str(entry.audio)
-    if entry.wrong is not None:
+    if entry.wrong is not None and not entry.withheld:
         return _Bad(entry.wrong, file)
     if entry.audio is None:
+        if entry.withheld:
+            return _Bad("no audio", None)
         return _Bad("transcript without audio" if entry.text is not None else "neither audio nor transcript", None)
-    if entry.text is None:
-        return _Bad("audio without transcript", file)
-    if not entry.text.strip():
-        return _Bad("the transcript is empty", file)
+    if not entry.withheld:
+        if entry.text is None:
+            return _Bad("audio without transcript", file)
+        if not entry.text.strip():
+            return _Bad("the transcript is empty", file)
     try:
         info = check(entry.audio) if decode else inspect(entry.audio)
     except DataError as error:
@@ -146,7 +156,7 @@ def _cut(entry: Entry, info: AudioInfo, rate: int) -> MonoCut:
                 start=0.0,
                 duration=recording.duration,
                 channel=0,
-                text=" ".join((entry.text or "").split()),
+                text=None if entry.withheld else " ".join((entry.text or "").split()),
                 speaker=entry.speaker,
             )
         ],
@@ -176,20 +186,15 @@ def text_lines(path: PathLike) -> Iterator[Tuple[int, str, Optional[str]]]:
             yield number, line.decode("utf-8", "replace"), reason
 
 
-def split_speakers(
-    cuts: Iterable[MonoCut],
-    num_speakers: int,
-    seed: int = 0,
-    *,
-    group: Optional[Callable[[str], str]] = None,
-) -> Tuple[CutSet, CutSet]:
-    """(the rest, all cuts of `num_speakers` held-out speakers), the cuts' order kept.
+def choose_speakers(
+    names: Iterable[str], num_speakers: int, seed: int = 0, *, group: Optional[Callable[[str], str]] = None
+) -> Set[str]:
+    """`num_speakers` of them, but not all.
 
     Speakers are taken in the order of a hash of seed and name, so that the choice is the same everywhere; with
     `group` (name -> e.g. gender) each group gives its share. Raises DataError when no speaker would be left.
     """
-    todo = list(cuts)
-    speakers = sorted({cut.supervisions[0].speaker for cut in todo})
+    speakers = sorted(set(names))
     if not 0 < num_speakers < len(speakers):
         raise DataError(
             f"{num_speakers} speakers cannot be held out of {len(speakers)}",
@@ -204,8 +209,4 @@ def split_speakers(
     missing = num_speakers - sum(counts.values())
     for name in sorted(shares, key=lambda name: (counts[name] - shares[name], name))[:missing]:
         counts[name] += 1
-    held = {speaker for name, members in groups.items() for speaker in members[: counts[name]]}
-    return (
-        CutSet.from_cuts(cut for cut in todo if cut.supervisions[0].speaker not in held).to_eager(),
-        CutSet.from_cuts(cut for cut in todo if cut.supervisions[0].speaker in held).to_eager(),
-    )
+    return {speaker for name, members in groups.items() for speaker in members[: counts[name]]}

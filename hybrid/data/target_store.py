@@ -146,6 +146,8 @@ def _differences(stored: TargetsAbout, wanted: TargetsAbout) -> List[str]:
         found.append(f"of the output '{stored.head}', wanted '{wanted.head}'")
     if stored.kind != wanted.kind:
         found.append(f"of the kind '{stored.kind}', wanted '{wanted.kind}'")
+    if stored.graph != wanted.graph:
+        found.append("of another denominator")
     if stored.k < wanted.k:
         found.append(f"the {stored.k} highest of a frame, wanted {wanted.k}")
     return found

@@ -34,6 +34,7 @@ from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems, read_json
 
 NAME = "targets"
+KINDS = ("logits", "occupancies")
 LEVEL = 1  # of gzip; benchmarks/targets.py compares
 
 # Which senones a model's outputs are; transition probabilities and priors may be estimated anew for the same ones.
@@ -53,7 +54,8 @@ class TargetsAbout:
     frame_shift: float
     k: int = 20
     head: str = "logits"  # the teacher's output
-    kind: str = "logits"
+    kind: str = "logits"  # or "occupancies", their logarithms
+    graph: str = ""  # of the denominator that gave the occupancies, SHA-256 in hex
 
     @classmethod
     def of_model(cls, folder: PathLike, *, k: int = 20, head: str = "logits") -> TargetsAbout:
@@ -68,7 +70,7 @@ class TargetsAbout:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError("it does not say model.num_pdfs and frame_shift", file=path, remedy=_TRAIN) from error
         teacher = _hash(folder, ("config.json", "model.safetensors"))
-        senones = _hash(folder / "senones", _SENONES)
+        senones = hash_senones(folder / "senones")
         return cls(teacher, senones, num_pdfs, frame_shift, min(k, num_pdfs), head)
 
     @classmethod
@@ -101,8 +103,8 @@ def write_targets(
     In an executor compute must be picklable; the k highest are taken there, so that little travels back. Raises
     ModelError for logits of another number of pdfs, and as `write_shards` does.
     """
-    if about.kind != "logits":
-        raise ConfigError(f"targets of the kind {about.kind!r} cannot be packed", remedy="the kind is logits")
+    if about.kind not in KINDS:
+        raise ConfigError(f"targets of the kind {about.kind!r} cannot be packed", remedy=f"one of {', '.join(KINDS)}")
     codec = Codec(about.num_pdfs, about.k)
     return write_shards(
         folder,
@@ -147,6 +149,16 @@ class _Pack:
         if not len(logits):
             raise DataError("the teacher gives no frames", remedy="leave it out: it is too short")
         return self.codec.encode(*top_k(logits, self.codec.k))
+
+
+def hash_senones(folder: PathLike) -> str:
+    """SHA-256 of which senones there are, by the folder that Senones.save wrote. Raises ModelError."""
+    return _hash(Path(folder), _SENONES)
+
+
+def hash_file(path: PathLike) -> str:
+    """SHA-256. Raises ModelError where it cannot be read."""
+    return _hash(Path(path).parent, [Path(path).name])
 
 
 def _hash(folder: Path, names: Iterable[str]) -> str:

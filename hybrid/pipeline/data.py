@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, List
+from typing import Any, Dict, List, Tuple
 
 from lhotse import CutSet
 
@@ -16,6 +16,7 @@ from hybrid.pipeline.sets import (
     CONDITIONS,
     augmented,
     feature_folder,
+    has_unlabelled,
     prepared,
     set_list,
     set_name,
@@ -33,15 +34,18 @@ _TEST_SEED = 20260000
 def augment(run: Run, recipe: Recipe) -> None:
     """Speed-perturbed and noisy training sets; development and test sets in three conditions."""
     settings = run.config.section("augment")
-    train = prepared(run, "train")
-    sets: Dict[str, CutSet] = {"train": train}
     for factor in settings["speeds"]:
         if not 0.5 <= factor <= 2.0 or factor == 1.0:
             raise ConfigError(f"augment.speeds: {factor}", remedy="give factors such as 0.9 and 1.1")
-        sets[f"train_sp{factor:g}"] = CutSet.from_cuts(
-            cut.perturb_speed(factor).with_id(f"{cut.id}_sp{factor:g}") for cut in train
-        ).to_eager()
-    clean = list(sets)
+    sets: Dict[str, CutSet] = {}
+    names: Dict[str, List[str]] = {}
+    for first, clean, noisy in kinds(run):
+        sets[first] = prepared(run, first)
+        for factor in settings["speeds"]:
+            sets[f"{first}_sp{factor:g}"] = CutSet.from_cuts(
+                cut.perturb_speed(factor).with_id(f"{cut.id}_sp{factor:g}") for cut in sets[first]
+            ).to_eager()
+        names[clean], names[noisy] = [name for name in sets if name.startswith(first)], []
     folder = run.dir("augment")
     problems = run.problems("augment")
     total = 0
@@ -53,19 +57,23 @@ def augment(run: Run, recipe: Recipe) -> None:
             noises=tuple(settings["train_noises"]),
             gain=tuple(settings["train_gain"]),
         )
-        noisy: List[str] = []
-        for copy in range(1, settings["noisy_copies"] + 1):
-            for base in clean:
-                name = f"{base}_noisy{copy}"
-                sets[name] = _with_progress(
-                    run, name, sets[base], make_noisy, noises=noises,
-                    seed=_seed(run.seed, "train", copy), rooms=SimulatedRooms(
-                        _seed(run.seed, "train", copy), number=settings["train_rooms"]
-                    ),
-                    out_dir=folder / name, prescription=prescription, executor=executor, copy=copy, problems=problems,
-                )
-                total += len(sets[base])
-                noisy.append(name)
+        every = [
+            (copy, base, noisy)
+            for _, clean, noisy in kinds(run)
+            for copy in range(1, settings["noisy_copies"] + 1)
+            for base in names[clean]
+        ]
+        for copy, base, noisy in every:
+            name = f"{base}_noisy{copy}"
+            sets[name] = _with_progress(
+                run, name, sets[base], make_noisy, noises=noises,
+                seed=_seed(run.seed, "train", copy), rooms=SimulatedRooms(
+                    _seed(run.seed, "train", copy), number=settings["train_rooms"]
+                ),
+                out_dir=folder / name, prescription=prescription, executor=executor, copy=copy, problems=problems,
+            )
+            total += len(sets[base])
+            names[noisy].append(name)
         for split in ("dev", "test"):
             cuts = prepared(run, split)
             seed = _seed(_TEST_SEED, split, 0)
@@ -86,8 +94,14 @@ def augment(run: Run, recipe: Recipe) -> None:
         write_cuts(folder / f"{name}.jsonl.gz", cuts)
         run.log(f"  {name}: {len(cuts)} cuts, {sum(cut.duration for cut in cuts) / 60:.1f} min")
     decode = [set_name(split, condition) for split in ("dev", "test") for condition in CONDITIONS]
-    write_set_list(run, {"clean": clean, "noisy": noisy, "decode": decode})
+    write_set_list(run, {**names, "decode": decode})
     problems.close(max(total, 1), run.config["limits.problems"])
+
+
+def kinds(run: Run) -> List[Tuple[str, str, str]]:
+    """(set as prepared, the name of the list of its clean copies, of its noisy ones) of training sets."""
+    labelled = ("train", "clean", "noisy")
+    return [labelled, ("unlabelled", "unlabelled", "unlabelled_noisy")] if has_unlabelled(run) else [labelled]
 
 
 def _seed(base: int, split: str, copy: int) -> int:
@@ -107,10 +121,6 @@ def _with_progress(run: Run, name: str, cuts: CutSet, make: Any, **arguments: An
     return made
 
 
-def _bar(run: Run, desc: str) -> Callable[..., Iterable[Any]]:
-    return lambda items, **more: run.progress(items, **{**more, "desc": desc})
-
-
 def features(run: Run, recipe: Recipe) -> None:
     """MFCC of the clean training sets and of all sets to be decoded; log mel of every set."""
     names = set_list(run)
@@ -118,7 +128,7 @@ def features(run: Run, recipe: Recipe) -> None:
     mfcc = FrontEnd(Mfcc(**settings.get("mfcc", {})), backend=settings["backend"])
     logmel = FrontEnd(LogMel(**settings.get("logmel", {})), backend=settings["backend"])
     wanted = [(name, mfcc) for name in names["clean"] + names["decode"]]
-    wanted += [(name, logmel) for name in names["clean"] + names["noisy"] + names["decode"]]
+    wanted += [(name, logmel) for kind in names for name in names[kind]]
     rows: List[Dict[str, Any]] = []
     total = 0
     with run.executor() as executor:
@@ -131,7 +141,7 @@ def features(run: Run, recipe: Recipe) -> None:
                 feature_folder(run, name, front_end.kind),
                 executor=executor,
                 problems=found,
-                progress=_bar(run, f"{name} {front_end.kind}"),
+                progress=run.bar(f"{name} {front_end.kind}"),
             )
             rows += found.rows
             total += len(cuts)

@@ -14,6 +14,7 @@ from hybrid.io import read_json, write_json
 from hybrid.measure import commit
 from hybrid.pipeline import gmm as gmm_stage
 from hybrid.pipeline.loglikes import SYSTEMS, System
+from hybrid.pipeline.network import BASED_ON
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import aligned, network_senones
 from hybrid.pipeline.sets import (
@@ -25,6 +26,7 @@ from hybrid.pipeline.sets import (
 )
 from hybrid.run import Run
 from hybrid.score.results import write_decode
+from hybrid.train.priors import has_priors
 from lexicon.lang import Lang
 
 
@@ -65,14 +67,22 @@ def decode(run: Run, recipe: Recipe) -> None:
 
 def trained_models(run: Run) -> List[str]:
     """The models that this run's settings make."""
-    return [*gmm_stage.trained(run), *(["ce", "lfmmi"] if aligned(run) else ["lfmmi"])]
+    networks = ["ce", "lfmmi"]
+    if run.config["student.enabled"]:
+        networks += [*BASED_ON] if run.config["student.sequence"] else [s for s in BASED_ON if s != "student_lfmmi"]
+    if not aligned(run):
+        networks = [system for system in networks if system not in ("ce", "teacher_ce")]
+    return [*gmm_stage.trained(run), *networks]
 
 
 def chosen_systems(settings: Dict[str, Any], models: Sequence[str]) -> List[System]:
-    """decode.systems, in the table's order, with the first passes that they need. Raises ConfigError."""
-    names = set(settings["systems"])
+    """decode.systems ([]: all there are), in the table's order, with the first passes that they need.
+
+    Raises ConfigError.
+    """
+    names = set(settings["systems"] or [system.name for system in SYSTEMS if system.model in models])
     known = [system.name for system in SYSTEMS]
-    if not names or not names <= set(known):
+    if not names <= set(known):
         raise ConfigError(
             f"decode.systems is {list(settings['systems'])}", remedy=f"some or all of {', '.join(known)}"
         )
@@ -80,7 +90,7 @@ def chosen_systems(settings: Dict[str, Any], models: Sequence[str]) -> List[Syst
     if missing:
         there = ", ".join(system.name for system in SYSTEMS if system.model in models)
         raise ConfigError(
-            f"decode.systems names {', '.join(missing)}, which gmm.last and senones.align_with leave out",
+            f"decode.systems names {', '.join(missing)}: left out by gmm.last, senones.align_with or student.enabled",
             remedy=f"some of {there}",
         )
     names |= {system.needs for system in SYSTEMS if system.name in names}
@@ -95,6 +105,13 @@ def tuning_sets(settings: Dict[str, Any]) -> List[str]:
     return names
 
 
+def _grid(run: Run, system: System) -> str:
+    """Posteriors divided by priors want smaller scales than the outputs of a network trained per sequence."""
+    if not system.network:
+        return "gmm"
+    return "ce" if has_priors(run.dir(system.model) / "model" / "senones") else "lfmmi"
+
+
 def _decode_one(
     run: Run,
     lang: Lang,
@@ -106,7 +123,7 @@ def _decode_one(
 ) -> int:
     path = run.dir("graph") / f"{system.graph}.fst"
     seed = read_json(run.dir(system.model) / "model" / "config.json")["seed"] if system.network else run.seed
-    grid = settings[system.model if system.network else "gmm"]
+    grid = settings[_grid(run, system)]
     search: Dict[str, Any] = {"beam": float(settings["beam"]), "max_active": int(settings["max_active"])}
     cuts = {}
     references: Dict[str, Dict[str, List[str]]] = {}

@@ -21,7 +21,7 @@ from hybrid.pipeline import gmm as gmm_stage
 from hybrid.pipeline.sets import gmm_features, network_features, set_name, speakers_of
 from hybrid.run import Run
 from hybrid.score.results import decode_folder
-from hybrid.train.priors import load_priors
+from hybrid.train.priors import has_priors, load_priors
 
 SPLITS = ("dev", "test")
 Loglikes = Dict[str, np.ndarray]
@@ -112,11 +112,11 @@ def adapted_loglikes(
 def network_loglikes(
     run: Run, system: System, condition: str, executor: Any, search: Mapping[str, Any]
 ) -> Tuple[Dict[str, Loglikes], Dict[str, float]]:
-    """CE: log posterior less log prior; LF-MMI: the outputs as they are."""
+    """Where the model has priors, log posterior less log prior; LF-MMI: the outputs as they are."""
     folder = run.dir(system.model) / "model"
     model, _about = load_model(folder)
     features = read_json(folder / "features.json")
-    priors = load_priors(folder / "senones") if system.model == "ce" else None
+    priors = load_priors(folder / "senones") if has_priors(folder / "senones") else None
     found: Dict[str, Loglikes] = {}
     seconds = {}
     for split in SPLITS:
@@ -134,6 +134,8 @@ SYSTEMS = (
     System("tri2", "tri2", "tri2", plain_loglikes),
     System("tri3_si", "tri3", "tri3", plain_loglikes),
     System("tri3", "tri3", "tri3", adapted_loglikes, needs="tri3_si"),
-    System("ce", "ce", "network", network_loglikes),
-    System("lfmmi", "lfmmi", "network", network_loglikes),
+    *(
+        System(name, name, "network", network_loglikes)
+        for name in ("teacher_ce", "teacher_lfmmi", "ce", "lfmmi", "student_ce", "student_lfmmi")
+    ),
 )

@@ -1,13 +1,13 @@
-"""Stage ce, and what both trainings of the network share: its data, its settings, its fit."""
+"""What all trainings of networks share: their data, their settings, their fit."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-import torch
 from lhotse import CutSet
 
+from hybrid.config import merged
 from hybrid.data.batches import Batches, Chain, Transform, Utterance
 from hybrid.data.features import LogMel, config_to_json
 from hybrid.data.frame_shift import FrameShift
@@ -15,18 +15,26 @@ from hybrid.data.specaugment import SpecAugment
 from hybrid.data.turns import Turns
 from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError
-from hybrid.io import write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import BUILDERS, build_model, save_model
-from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.senones import Segments, aligned, network_senones, read_segments, read_targets
+from hybrid.pipeline.senones import Segments, aligned, read_segments, read_targets
 from hybrid.pipeline.sets import NETWORK_RATE, network_features, set_list, set_name, texts_of, twin_of
 from hybrid.run import Run
-from hybrid.train.ce import CrossEntropy
 from hybrid.train.config import TrainerConfig
-from hybrid.train.priors import average_posterior, count_priors, save_priors
+from hybrid.train.priors import save_priors
 from hybrid.train.trainer import Criterion, Trainer
 from hybrid.train.trial import fitting
+
+# A system takes the settings of another where its own section says nothing else.
+BASED_ON = {
+    "teacher_ce": "ce", "student_ce": "ce", "teacher_lfmmi": "lfmmi", "student_lfmmi": "lfmmi",
+}  # fmt: skip
+
+
+def settings_of(run: Run, system: str) -> Dict[str, Any]:
+    """Of the training of `system`: [system], over those of the system that it is based on."""
+    own = run.config.section(system)
+    return merged(run.config.section(BASED_ON[system]), own) if system in BASED_ON else own
 
 
 def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
@@ -38,17 +46,15 @@ def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
     everything: Segments = {}
     normalise = run.config["model.normalise"]
     targets: Dict[str, np.ndarray] = {}
-    for base in {_base(name) for name in names} if aligned(run) else ():
+    for base in {clean_set(name) for name in names} if aligned(run) else ():
         targets.update(read_targets(run, base))
         everything.update(read_segments(run, base))
     for name in names:
         cuts, features = network_features(run, name, normalise)
         twins, texts = _twins(cuts), texts_of(cuts)
-        speed = _base(name).removeprefix("train")  # "_sp0.9", which ends the ids of that set
         for identifier, x in features.items():
             twin = twins[identifier]
-            pool = ("noisy" if "_noisy" in name else "clean", twin.removesuffix(speed))
-            extra = {"twin": twin, "text": texts[identifier], "copy": identifier, "pool": pool}
+            extra = {"twin": twin, "text": texts[identifier], **copy_of(name, identifier, twin)}
             if not aligned(run):
                 out.append(Utterance(identifier, x, None, extra))
                 continue
@@ -66,8 +72,14 @@ def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
     return out, everything
 
 
-def _base(name: str) -> str:
-    """train_sp0.9_noisy1 -> train_sp0.9; dev_noisy -> dev_clean: the set whose alignment is used."""
+def copy_of(name: str, identifier: str, twin: str) -> Dict[str, Any]:
+    """Which copy of what an utterance of the set `name` is (turns.py): "pool" and "copy" of its extra."""
+    speed = clean_set(name)[len(name.split("_")[0]) :]  # "_sp0.9", which ends the ids of that set
+    return {"pool": ("noisy" if "_noisy" in name else "clean", twin.removesuffix(speed)), "copy": identifier}
+
+
+def clean_set(name: str) -> str:
+    """train_sp0.9_noisy1 -> train_sp0.9; dev_noisy -> dev_clean: the set whose alignment and targets are used."""
     if name.startswith("dev"):
         return set_name("dev", "clean")
     return name.split("_noisy")[0]
@@ -128,25 +140,6 @@ def features_about(run: Run) -> Dict[str, Any]:
     }
 
 
-def ce(run: Run, recipe: Recipe) -> None:
-    """EXP/ce/model (with senones/priors.safetensors), log.jsonl, phone_confusion.json."""
-    if not aligned(run):
-        run.log("  senones.align_with is none: no alignments to train on")
-        return
-    senones = network_senones(run)
-    data, _ = utterances(run, training_sets(run))
-    dev, _ = utterances(run, dev_sets(run))
-    settings = run.config.section("ce")
-    model = new_model(run, data, senones.num_pdfs)
-    fit(run, "ce", model, CrossEntropy(settings["label_smoothing"]), data, dev)
-    if settings["priors"] == "counts":
-        priors = count_priors([utterance.pdfs for utterance in data if utterance.pdfs is not None], senones.num_pdfs)
-    else:
-        priors = average_posterior(model, batches(run, data, settings["batch_frames"], train=False))
-    save(run, "ce", model, senones, priors)
-    write_json(run.dir("ce") / "phone_confusion.json", phone_confusion(model, dev, senones))
-
-
 def new_model(run: Run, data: List[Utterance], num_pdfs: int, **more: Any) -> AcousticModel:
     """With random parameters, its input normalised by `data`; more: settings beside those of [model]."""
     kind, values = network_settings(run)
@@ -169,7 +162,7 @@ def fit(
     run: Run, system: str, model: AcousticModel, criterion: Criterion, data: List[Utterance], dev: List[Utterance]
 ) -> None:
     """Trains `model` in place by the settings of the stage `system`, in its folder."""
-    settings = run.config.section(system)
+    settings = settings_of(run, system)
     config = TrainerConfig.from_dict(settings["trainer"])
     device = config.find_device()
     frames = fitting(
@@ -213,24 +206,3 @@ def save(run: Run, system: str, model: AcousticModel, senones: Any, priors: Opti
         features=features_about(run),
         writers={"senones": write_senones},
     )
-
-
-def phone_confusion(model: AcousticModel, data: List[Utterance], senones: Any) -> Dict[str, Any]:
-    """Frames of each phone (rows) by the phone of the best senone (columns), on the development sets."""
-    phone_of_pdf = np.zeros(senones.num_pdfs, dtype=int)
-    for pdf, phone in zip(senones.tid2pdf[1:], senones.tid2phone[1:]):
-        phone_of_pdf[pdf] = phone
-    names = senones.phone_names
-    order = sorted(names)
-    place = {phone: index for index, phone in enumerate(order)}
-    matrix = np.zeros((len(order), len(order)), dtype=int)
-    columns = np.array([place[phone] for phone in phone_of_pdf])
-    model.eval()
-    with torch.no_grad():
-        for batch in Batches(data, 4000, shuffle=False).epoch(0):
-            best = model(batch.features, batch.lengths)["logits"].argmax(-1)
-            if batch.pdfs is None:
-                continue
-            keep = batch.pdfs >= 0
-            np.add.at(matrix, (columns[batch.pdfs[keep].numpy()], columns[best[keep].numpy()]), 1)
-    return {"phones": [names[phone] for phone in order], "matrix": matrix.tolist()}

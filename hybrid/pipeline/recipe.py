@@ -9,6 +9,9 @@
     senones   alignments at 30 ms, tree of the network topology, targets
     ce        network trained with cross-entropy
     lfmmi     the same network trained with LF-MMI
+    teacher_ce, teacher_lfmmi    likewise, on clean speech alone
+    targets   the teacher's highest outputs on clean speech, transcribed or not
+    student_ce, student_lfmmi    a network that learns them on noisy twins; then LF-MMI on what is transcribed
     graph     HCLG of every model
     decode    development sets choose the scales, test sets are decoded
     score     results.json, paired tests
@@ -27,6 +30,10 @@ from hybrid.marks import Stage
 from hybrid.run import Run
 from lexicon.lexicon import Lexicon
 from lm.model import NgramModel
+
+# Settings of [student] that the stored targets depend on, and those that the first student depends on.
+_STORED = ("enabled", "teacher", "head", "targets", "k", "online")
+_LEARNS = (*_STORED, "temperature", "hard", "keep")
 
 Inputs = Callable[[Run], Iterable[Path]]
 
@@ -55,7 +62,7 @@ class Recipe:
 
 
 def standard_stages(recipe: Recipe) -> List[Stage]:
-    """The thirteen stages in order. Modules are imported when their stage runs, so that `--list` is quick."""
+    """The stages in order. Modules are imported when their stage runs, so that `--list` is quick."""
 
     def lazy(module: str, function: str) -> Callable[[Run], None]:
         def call(run: Run) -> None:
@@ -108,12 +115,43 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             settings=("senones", "limits"),
             seeded=False,
         ),
-        Stage("ce", lazy("network", "ce"), needs=("features", "senones"), settings=("model", "ce")),
+        Stage("ce", lazy("frames", "ce"), needs=("features", "senones"), settings=("model", "ce")),
         Stage(
             "lfmmi",
             lazy("sequence", "lfmmi"),
             needs=("lang", "features", "senones", "ce"),
             settings=("model", "lfmmi"),
+        ),
+        Stage(
+            "teacher_ce",
+            lazy("frames", "teacher_ce"),
+            needs=("features", "senones"),
+            settings=("model", "ce", "teacher_ce", "student.enabled"),
+        ),
+        Stage(
+            "teacher_lfmmi",
+            lazy("sequence", "teacher_lfmmi"),
+            needs=("lang", "features", "senones", "teacher_ce"),
+            settings=("model", "lfmmi", "teacher_lfmmi", "student.enabled"),
+        ),
+        Stage(
+            "targets",
+            lazy("soft_targets", "targets"),
+            needs=("features", "senones", "teacher_ce", "teacher_lfmmi"),
+            settings=("student_lfmmi.soft", *(f"student.{name}" for name in _STORED)),
+            seeded=False,
+        ),
+        Stage(
+            "student_ce",
+            lazy("student", "student_ce"),
+            needs=("features", "senones", "teacher_ce", "teacher_lfmmi", "targets"),
+            settings=("model", "ce", "student_ce", *(f"student.{name}" for name in _LEARNS)),
+        ),
+        Stage(
+            "student_lfmmi",
+            lazy("sequence", "student_lfmmi"),
+            needs=("lang", "features", "senones", "targets", "student_ce"),
+            settings=("model", "lfmmi", "student_lfmmi", "student"),
         ),
         Stage(
             "graph",
@@ -125,7 +163,10 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
         Stage(
             "decode",
             lazy("decoding", "decode"),
-            needs=("lang", "features", "gmm", "senones", "ce", "lfmmi", "graph"),
+            needs=(
+                *("lang", "features", "gmm", "senones", "ce", "lfmmi", "teacher_ce", "teacher_lfmmi"),
+                *("student_ce", "student_lfmmi", "graph"),
+            ),
             settings=("decode",),
         ),
         Stage(

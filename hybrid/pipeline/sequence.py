@@ -1,4 +1,4 @@
-"""Stage lfmmi: the network trained per sequence, from the cross-entropy network or from nothing but transcripts."""
+"""Stages lfmmi, teacher_lfmmi, student_lfmmi: networks trained per sequence, from another or from random parameters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,23 @@ from hybrid.data.batches import Utterance
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model, load_state
-from hybrid.pipeline.network import dev_sets, fit, network_seed, new_model, save, training_sets, utterances
+from hybrid.pipeline.frames import enabled
+from hybrid.pipeline.network import (
+    BASED_ON,
+    dev_sets,
+    fit,
+    network_seed,
+    new_model,
+    save,
+    settings_of,
+    training_sets,
+    utterances,
+)  # fmt: skip
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import Segments, aligned, network_senones
+from hybrid.pipeline.sets import set_list, set_name
+from hybrid.pipeline.soft_targets import read_soft, teacher_of
+from hybrid.pipeline.student import untranscribed
 from hybrid.run import Run
 from hybrid.train.chunks import Chunks, split
 from hybrid.train.denominator import describe, make_denominator
@@ -22,8 +36,9 @@ from hybrid.train.fsa import Fsa, PhoneAcceptor
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.numerator import Numerators, check_length
 from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
-from hybrid.train.priors import load_priors
-from hybrid.train.trainer import epoch_file
+from hybrid.train.priors import has_priors, load_priors
+from hybrid.train.sequence_student import SequenceStudent
+from hybrid.train.trainer import Criterion, epoch_file
 from lexicon.lang import Lang
 from lm import arpa
 from lm.sample import Sampler
@@ -32,13 +47,34 @@ Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an ut
 
 
 def lfmmi(run: Run, recipe: Recipe) -> None:
-    """EXP/lfmmi/model, phone_lm.json, denominator.safetensors."""
-    settings = run.config.section("lfmmi")
-    check_settings(run)
+    """EXP/lfmmi/model, of clean and noisy speech."""
+    train(run, "lfmmi", training_sets(run), dev_sets(run))
+
+
+def teacher_lfmmi(run: Run, recipe: Recipe) -> None:
+    """EXP/teacher_lfmmi/model, of clean speech alone."""
+    if enabled(run):
+        train(run, "teacher_lfmmi", set_list(run)["clean"], [set_name("dev", "clean")])
+
+
+def student_lfmmi(run: Run, recipe: Recipe) -> None:
+    """EXP/student_lfmmi/model: the student of soft targets, trained on with transcribed clean and noisy speech."""
+    if not enabled(run):
+        return
+    if not run.config["student.sequence"]:
+        run.log("  student.sequence is false: nothing to do")
+        return
+    train(run, "student_lfmmi", training_sets(run), dev_sets(run))
+
+
+def train(run: Run, system: str, names: List[str], dev_names: List[str]) -> None:
+    """EXP/SYSTEM/model, phone_lm.json, denominator.safetensors; names: of training sets."""
+    settings = settings_of(run, system)
+    check_settings(run, system)
     senones = network_senones(run)
     lang = Lang.load(run.dir("lang"))
-    data, segments = utterances(run, training_sets(run))
-    dev, dev_segments = utterances(run, dev_sets(run))
+    data, segments = utterances(run, names)
+    dev, dev_segments = utterances(run, dev_names)
     if aligned(run):
         sequences = {i: phones.tolist() for i, (phones, _) in segments.items()}
     else:
@@ -46,20 +82,21 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
     if settings["lm_words"]:
         sequences |= drawn(run, lang, settings["lm_words"])
     phone_lm = train_phone_lm(sequences, phones=lang.phone_ids, **settings["phone_lm"])
-    save_phone_lm(run.dir("lfmmi") / "phone_lm.json", phone_lm)
-    denominator, graph = graphs(run, lang, phone_lm, senones, {**segments, **dev_segments})
-    denominator.save(run.dir("lfmmi") / "denominator.safetensors")
+    save_phone_lm(run.dir(system) / "phone_lm.json", phone_lm)
+    denominator, graph = graphs(run, lang, phone_lm, senones, {**segments, **dev_segments}, system)
+    denominator.save(run.dir(system) / "denominator.safetensors")
     run.log(f"  denominator: {describe(denominator)}")
-    problems = run.problems("lfmmi")
+    problems = run.problems(system)
     total = len(data) + len(dev)
     data, dev = with_numerators(data, graph, problems), with_numerators(dev, graph, problems)
     problems.close(total, run.config["limits.problems"])
     phones = phones_of_pdfs(senones, lang)
     criterion = LfMmi(denominator, senones.num_pdfs, phones=phones, **settings["criterion"])
     xent_head = settings["criterion"]["xent_regularize"] > 0
-    if settings["start"] == "ce":
-        model = start_from_ce(
-            run, xent_head, settings["dropout"], epoch=settings["start_epoch"], scale=settings["start_scale"]
+    if settings["start"] in ("ce", "student"):
+        begin = "student_ce" if settings["start"] == "student" else system.replace("lfmmi", "ce")
+        model = start_from_frames(
+            run, begin, xent_head, settings["dropout"], epoch=settings["start_epoch"], scale=settings["start_scale"]
         )
     elif settings["start"] == "flat":
         model = new_model(run, data, senones.num_pdfs, xent_head=xent_head, dropout=settings["dropout"])
@@ -67,13 +104,31 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
         model = start_from_model(
             Path(settings["start"]), xent_head, settings["dropout"], data[0].features.shape[1], senones.num_pdfs
         )
-    fit(run, "lfmmi", model, criterion, data, dev)
-    save(run, "lfmmi", model, senones, None)
+    every: Criterion = criterion
+    if settings.get("soft"):
+        data += occupied(run)
+        every = SequenceStudent(criterion, settings["soft"])
+    fit(run, system, model, every, data, dev)
+    save(run, system, model, senones, None)
 
 
-def graphs(run: Run, lang: Lang, phone_lm: PhoneAcceptor, senones: Any, segments: Segments) -> Tuple[Fsa, Graph]:
-    """The denominator, and what makes the numerators of an utterance, as [lfmmi] says; segments: the alignments."""
-    settings = run.config.section("lfmmi")
+def occupied(run: Run) -> List[Utterance]:
+    """The untranscribed utterances, with the teacher's occupancies. Their pdfs are -100, for CE has none of them."""
+    names = set_list(run).get("unlabelled", [])
+    if not names:
+        raise ConfigError(
+            "student_lfmmi.soft is above 0, and there is no untranscribed speech",
+            remedy="set student_lfmmi.soft=0, or see the recipe's [prepare] for what is untranscribed",
+        )
+    soft = {name: read_soft(run, "occupancies", name) for name in names}
+    return untranscribed(run, "student_lfmmi", soft, teacher_of(run, "occupancies")[0])
+
+
+def graphs(
+    run: Run, lang: Lang, phone_lm: PhoneAcceptor, senones: Any, segments: Segments, system: str = "lfmmi"
+) -> Tuple[Fsa, Graph]:
+    """The denominator, and what makes the numerators of an utterance, as [SYSTEM] says; segments: the alignments."""
+    settings = settings_of(run, system)
     chunks = Chunks(phone_lm, senones) if settings["chunk_frames"] else None
     made = Numerators(phone_lm, senones, lang)
 
@@ -98,13 +153,14 @@ def graphs(run: Run, lang: Lang, phone_lm: PhoneAcceptor, senones: Any, segments
     return make_denominator(phone_lm, senones), of_words if settings["numerators"] == "words" else of_alignment
 
 
-def check_settings(run: Run) -> None:
-    """Raises ConfigError for settings of [lfmmi] that are unknown or do not go together."""
-    settings = run.config.section("lfmmi")
-    if settings["start"] not in ("ce", "flat") and not (Path(settings["start"]) / "config.json").is_file():
+def check_settings(run: Run, system: str = "lfmmi") -> None:
+    """Raises ConfigError for settings of [SYSTEM] that are unknown or do not go together."""
+    settings = settings_of(run, system)
+    starts = ["ce", "flat", *(["student"] if system == "student_lfmmi" else [])]
+    if settings["start"] not in starts and not (Path(settings["start"]) / "config.json").is_file():
         raise ConfigError(
-            f"lfmmi.start is {settings['start']!r}",
-            remedy="use ce, flat, or the folder of a model, such as exp/an4/lfmmi/model",
+            f"{system}.start is {settings['start']!r}",
+            remedy=f"use {', '.join(starts)}, or the folder of a model, such as exp/an4/lfmmi/model",
         )
     if settings["numerators"] not in ("alignment", "words"):
         raise ConfigError(f"lfmmi.numerators is {settings['numerators']!r}", remedy="use one of alignment, words")
@@ -168,35 +224,40 @@ def drawn(run: Run, lang: Lang, words: int) -> Dict[str, List[int]]:
     return spoken({name: text for name, text in texts.items() if text}, lang, network_seed(run), lang.silence_prob)
 
 
-def start_from_ce(
-    run: Run, xent_head: bool, dropout: float, *, epoch: int = 0, scale: float = 1.0
+def start_from_frames(
+    run: Run, system: str, xent_head: bool, dropout: float, *, epoch: int = 0, scale: float = 1.0
 ) -> AcousticModel:
-    """The CE network with its log posteriors turned into log likelihoods: the log prior is taken off the output's bias.
+    """The network of `system`, trained frame by frame, to be trained on per sequence.
 
-    The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. The second head
-    begins as a copy of the CE network's own. dropout: of the sequence training, which may need more of it: the network
-    knows the training sentences by then. epoch: the network as it was after so many epochs of CE; 0: the finished one.
-    scale: of the likelihoods. A CE network takes its frames for independent, which they are not: it decodes best with a
-    scale of some 0.3, and MMI, which sums them up as they are, would begin from paths that are far too sure.
+    Where it has priors, its log posteriors are turned into log likelihoods: the log prior is taken off the output's
+    bias. The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. A student
+    of a teacher that was itself trained per sequence has no priors: its outputs are such likelihoods as they are.
+    The second head begins as a copy of the network's own. dropout: of the sequence training, which may need more of it:
+    the network knows the training sentences by then. epoch: the network as it was after so many epochs; 0: the finished
+    one. scale: of likelihoods made of posteriors. A CE network takes its frames for independent, which they are not: it
+    decodes best with a scale of some 0.3, and MMI, which sums them up as they are, would begin from paths that are far
+    too sure.
     """
-    folder = run.dir("ce") / "model"
+    folder = run.dir(system) / "model"
     trained, _ = load_model(folder)
     if epoch:
-        path = epoch_file(run.dir("ce"), epoch - 1)
+        path = epoch_file(run.dir(system), epoch - 1)
         if not path.exists():
             raise ConfigError(
-                f"lfmmi.start_epoch is {epoch}, but the network after that epoch of CE was not kept",
+                f"start_epoch is {epoch}, but the network after that epoch of {system} was not kept",
                 file=path,
-                remedy="set ce.trainer.keep_every=1 and run the ce stage again, or lfmmi.start_epoch=0",
+                remedy=f"set {BASED_ON.get(system, system)}.trainer.keep_every=1 and run the stage {system} again, or "
+                "set start_epoch to 0",
             )
         load_state(trained, path)
-    priors = load_priors(folder / "senones")
     model = _rebuilt(trained, xent_head, dropout)
-    parameters = dict(model.named_parameters())
-    weight, bias = parameters["output.weight"], parameters["output.bias"]
-    with torch.no_grad():
-        bias.sub_(torch.from_numpy(np.log(priors)).to(bias.dtype)).mul_(scale)
-        weight.mul_(scale)
+    if has_priors(folder / "senones"):
+        parameters = dict(model.named_parameters())
+        weight, bias = parameters["output.weight"], parameters["output.bias"]
+        priors = load_priors(folder / "senones")
+        with torch.no_grad():
+            bias.sub_(torch.from_numpy(np.log(priors)).to(bias.dtype)).mul_(scale)
+            weight.mul_(scale)
     return model
 
 

@@ -1,7 +1,8 @@
 """Which sets of cuts a run has, where they are, and what they hold.
 
-Training sets are clean (`train`, `train_sp0.9`, `train_sp1.1`) and their noisy twins (`train_noisy1` ...);
-the development and test sets exist in each of the three conditions.
+Training sets are clean (`train`, `train_sp0.9`, `train_sp1.1`) and their noisy twins (`train_noisy1` ...), and where a
+recipe has untranscribed speech `unlabelled` and its likes; the development and test sets exist in each of the three
+conditions.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ def prepared(run: Run, split: str) -> CutSet:
     return read_cuts(run.dir("prepare") / f"{split}.jsonl.gz")
 
 
+def has_unlabelled(run: Run) -> bool:
+    return (run.dir("prepare") / "unlabelled.jsonl.gz").exists()
+
+
 def augmented(run: Run, name: str) -> CutSet:
     return read_cuts(run.dir("augment") / f"{name}.jsonl.gz")
 
@@ -44,7 +49,8 @@ def set_name(split: str, condition: str) -> str:
 
 
 def write_set_list(run: Run, names: Mapping[str, List[str]]) -> None:
-    """names: "clean" and "noisy" training sets, and "decode" sets; kept by the augment stage."""
+    """names: training sets, "clean" and "noisy", "unlabelled" and "unlabelled_noisy", and sets to "decode"; kept by the
+    augment stage."""
     write_json(run.dir("augment") / "sets.json", names)
 
 

@@ -21,7 +21,7 @@ from hybrid.score.wer import Score, format_aligned, format_text, score
 Row = Dict[str, Any]
 
 # in the order of a table; systems and conditions of other names follow as they come
-SYSTEMS = "mono tri1 tri2 tri3_si tri3 ce lfmmi smbr student_ce student_lfmmi".split()
+SYSTEMS = "mono tri1 tri2 tri3_si tri3 teacher_ce teacher_lfmmi ce lfmmi smbr student_ce student_lfmmi".split()
 CONDITIONS = "clean noisy rerecorded".split()
 FIELDS = (
     "system condition set wer low high errors words ins del sub tuned_on seed seconds commit".split()

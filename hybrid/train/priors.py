@@ -91,6 +91,10 @@ def save_priors(folder: PathLike, priors: np.ndarray) -> Path:
     return path
 
 
+def has_priors(folder: PathLike) -> bool:
+    return (Path(folder) / FILE).exists()
+
+
 def load_priors(folder: PathLike) -> np.ndarray:
     """Raises ModelError where the file is absent or broken."""
     path = Path(folder) / FILE

@@ -46,6 +46,7 @@ def prepare(run: Run) -> None:
             _data(run),
             problems,
             num_dev_speakers=run.config["prepare.dev_speakers"],
+            labelled=run.config["prepare.labelled"],
             executor=executor,
             progress=run.progress,
             log=run.log,

@@ -11,13 +11,13 @@ import os
 import re
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional, Set
 
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut
 
 from hybrid.data.arrays import Progress
-from hybrid.data.corpus import Entry, build_cuts, split_speakers, text_lines
-from hybrid.errors import DataError
+from hybrid.data.corpus import Entry, build_cuts, choose_speakers, text_lines, withheld
+from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike, Problems
 
 PAGE = "http://www.speech.cs.cmu.edu/databases/an4/"
@@ -53,6 +53,7 @@ def prepare_an4(
     problems: Optional[Problems] = None,
     *,
     num_dev_speakers: int = 8,
+    labelled: float = 1.0,
     seed: int = 0,
     executor: Optional[Executor] = None,
     progress: Optional[Progress] = None,
@@ -60,6 +61,8 @@ def prepare_an4(
 ) -> Dict[str, CutSet]:
     """{"train", "dev", "test"}; dev is `num_dev_speakers` of CMU's 74 training speakers, women and men by their share.
 
+    labelled: the share of the other training speakers whose transcripts are read; below 1 there is a set "unlabelled"
+    of the rest, which nobody here looks up the transcripts of.
     Entries that cannot be used go to `problems` (their total with the cuts is the number to close it with);
     without it the first raises. Raises DataError where the folder holds no AN4 or a set no cut at all.
     """
@@ -67,6 +70,9 @@ def prepare_an4(
     sets: Dict[str, CutSet] = {}
     for name in ("train", "test"):
         entries = _entries(root, name)
+        if name == "train":
+            held = _held_out(entries, num_dev_speakers, labelled, seed)
+            entries = [withheld(entry) if entry.speaker in held["unlabelled"] else entry for entry in entries]
         if not any(entry.audio for entry in entries):
             raise DataError("no audio at all", file=root / "wav" / _FOLDERS[name], remedy=GET_IT)
         sets[name] = build_cuts(entries, problems, executor=executor, progress=progress, log=log)
@@ -75,8 +81,29 @@ def prepare_an4(
             raise DataError(f"not one of the {len(entries)} {name} utterances can be used{first}", file=root)
         if log is not None and len(entries) != UTTERANCES[name]:
             log(f"{name}: {len(entries)} utterances where CMU's archive has {UTTERANCES[name]}")
-    train, dev = split_speakers(sets["train"], num_dev_speakers, seed, group=lambda speaker: speaker[:1])
-    return {"train": train, "dev": dev, "test": sets["test"]}
+    parts: Dict[str, List[MonoCut]] = {"train": [], "dev": [], "unlabelled": []}
+    for cut in sets["train"]:
+        parts[next((part for part, its in held.items() if cut.supervisions[0].speaker in its), "train")].append(cut)
+    for part in ("train", "dev"):
+        if not parts[part]:
+            raise DataError(f"not one utterance of the {part} speakers can be used", file=root)
+    return {**{name: CutSet.from_cuts(cuts).to_eager() for name, cuts in parts.items() if cuts}, "test": sets["test"]}
+
+
+def _held_out(entries: List[Entry], num_dev: int, labelled: float, seed: int) -> Dict[str, Set[str]]:
+    """The speakers of "dev" and "unlabelled", women and men by their share. Raises ConfigError for an odd share."""
+    if not 0.0 < labelled <= 1.0:
+        raise ConfigError(f"prepare.labelled is {labelled}", remedy="a share above 0, up to 1")
+    speakers = {entry.speaker for entry in entries if entry.audio}
+    dev = choose_speakers(speakers, num_dev, seed, group=_gender)
+    rest = speakers - dev
+    known = max(1, round(labelled * len(rest)))
+    trained = rest if known >= len(rest) else choose_speakers(rest, known, seed, group=_gender)
+    return {"dev": dev, "unlabelled": rest - trained}
+
+
+def _gender(speaker: str) -> str:
+    return speaker[:1]
 
 
 def _entries(root: Path, name: str) -> List[Entry]:

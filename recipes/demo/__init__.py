@@ -30,6 +30,8 @@ def prepare(run: Run) -> None:
 
     folder = run.dir("prepare")
     minutes = {split: run.config[f"prepare.{split}_minutes"] for split in ("train", "dev", "test")}
+    if run.config["prepare.unlabelled_minutes"]:
+        minutes["unlabelled"] = run.config["prepare.unlabelled_minutes"]
     with run.executor() as executor:
         run.log("  synthetic speech: eSpeak NG's voices say commands of a grammar")
         sets = build_corpus(folder / "speech", _CORPUS_SEED, minutes, executor)

@@ -3,11 +3,13 @@
     grammar -> sentences -> eSpeak NG -> microphone and background of each speaker -> 16-bit FLAC, cuts
 
 No voice of dev or test is heard in train. A cut's supervision has the true times of its words and phones as its
-alignment, and its custom field `pronunciations` ([word, phone, ...] each) says how they were spoken.
+alignment, and its custom field `pronunciations` ([word, phone, ...] each) says how they were spoken. What the speakers
+of "unlabelled" say stands nowhere, their files included.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
@@ -32,7 +34,7 @@ VERSION = 1  # raise it when the same seed would give other samples
 
 # Minutes and speakers of each set: what a small machine trains on in minutes, and some 1,000 test words.
 MINUTES: Dict[str, float] = {"train": 45.0, "dev": 5.0, "test": 8.0}
-SPEAKERS: Dict[str, int] = {"train": 96, "dev": 8, "test": 12}
+SPEAKERS: Dict[str, int] = {"train": 96, "dev": 8, "test": 12, "unlabelled": 480}
 
 
 def build_corpus(
@@ -44,12 +46,12 @@ def build_corpus(
 ) -> Dict[str, CutSet]:
     """{"train": cuts, "dev": cuts, "test": cuts}; the audio stands in OUT_DIR/{train,dev,test}/SPEAKER/ID.flac.
 
-    minutes: of each set, by default MINUTES. Files of an earlier run with the same seed are kept.
+    minutes: of each set, by default MINUTES; of "unlabelled" none. Files of an earlier run with the same seed are kept.
     progress: called with the number of cuts just done. Raises MissingDependency where eSpeak NG is not installed.
     """
     minutes = {**MINUTES, **(minutes or {})}
     for name in minutes:
-        if name not in MINUTES or not minutes[name] > 0:
+        if name not in SPEAKERS or not minutes[name] > 0:
             raise ConfigError(f"minutes.{name} = {minutes[name]}", remedy="give train, dev and test a positive number")
     library()  # where it is missing: one clear error, not one from each process
     tasks: List[Tuple[str, Voice, float]] = []
@@ -86,9 +88,12 @@ def _speaker(out_dir: str, seed: int, part: str, voice: Voice, seconds: float) -
         name = f"{voice.name}-{len(rows):03d}"
         path = Path(out_dir) / part / voice.name / f"{name}.flac"
         made_from = f"{VERSION} {seed} {json.dumps(asdict(voice))} {text}"
+        if part == "unlabelled":
+            made_from = hashlib.sha256(made_from.encode()).hexdigest()
         row = description_of(path, made_from)
         if row is None:
-            row = _utterance(path, made_from, name, text, voice, own, microphone, background, level)
+            secret = part == "unlabelled"
+            row = _utterance(path, made_from, name, text, voice, own, microphone, background, level, secret)
         row["path"] = str(path)
         rows.append(row)
         total += row["samples"] / RATE
@@ -105,7 +110,9 @@ def _utterance(
     microphone: np.ndarray,
     background: float,
     level: float,
+    secret: bool,
 ) -> Dict[str, Any]:
+    """Writes the file, with a row for `_cut` as its comment; secret: that does not tell what is said."""
     spoken = speak(
         replace(voice, rate=voice.rate + int(rng.integers(-12, 13)), pitch=voice.pitch + int(rng.integers(-4, 5))), text
     )
@@ -121,15 +128,12 @@ def _utterance(
     audio += hiss * np.sqrt(active_power(audio) / np.square(hiss).mean()) * 10 ** (-background / 20)
     audio *= min(1.0, 0.99 / float(np.abs(audio).max()))
     shift = before / RATE
-    row = {
-        "id": name,
-        "samples": len(audio),
-        "text": text,
-        "speaker": voice.name,
-        "phones": [(p, round(s + shift, 4), round(d, 4)) for p, s, d in phones if p != SILENCE and d > 0],
-        "words": [(w, round(s + shift, 4), round(d, 4)) for w, s, d, _ in words],
-        "pronunciations": [[w, *p] for w, _, _, p in words if p],
-    }
+    row: Dict[str, Any] = {"id": name, "samples": len(audio), "speaker": voice.name}
+    if not secret:
+        row["text"] = text
+        row["phones"] = [(p, round(s + shift, 4), round(d, 4)) for p, s, d in phones if p != SILENCE and d > 0]
+        row["words"] = [(w, round(s + shift, 4), round(d, 4)) for w, s, d, _ in words]
+        row["pronunciations"] = [[w, *p] for w, _, _, p in words if p]
     write_flac(path, audio, RATE, made_from, row)
     return row
 
@@ -152,17 +156,22 @@ def _cut(row: Mapping[str, Any]) -> MonoCut:
         num_samples=samples,
         duration=samples / RATE,
     )
-    alignment = {
-        kind: [AlignmentItem(symbol, start, duration) for symbol, start, duration in row[key]]
-        for kind, key in (("word", "words"), ("phone", "phones"))
-    }
+    said: Dict[str, Any] = {}
+    custom: Dict[str, Any] = {"synthetic": True}
+    if "text" in row:
+        said["text"] = row["text"]
+        said["alignment"] = {
+            kind: [AlignmentItem(symbol, start, duration) for symbol, start, duration in row[key]]
+            for kind, key in (("word", "words"), ("phone", "phones"))
+        }
+        custom = {"pronunciations": row["pronunciations"], **custom}
     supervision = SupervisionSegment(
         id=name, recording_id=name, start=0.0, duration=samples / RATE, channel=0,
-        text=row["text"], language="en", speaker=row["speaker"], alignment=alignment,
+        language="en", speaker=row["speaker"], **said,
     )  # fmt: skip
     return MonoCut(
         id=name, start=0.0, duration=samples / RATE, channel=0, recording=recording, supervisions=[supervision],
-        custom={"pronunciations": row["pronunciations"], "synthetic": True},
+        custom=custom,
     )  # fmt: skip
 
 

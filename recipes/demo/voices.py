@@ -30,9 +30,12 @@ _ACCENTS = ("en-us", "en-us", "en-us", "en-us-nyc", "en", "en-gb-x-rp")
 
 
 def speakers(part: str, seed: int, number: int) -> List[Voice]:
-    """`number` voices of a part of VARIANTS, each variant used once before any is used again."""
+    """`number` voices of a part of VARIANTS, each variant used once before any is used again.
+
+    "unlabelled" has the variants of train, in other voices.
+    """
     rng = stable_rng("voices", part, seed)
-    variants = list(VARIANTS[part])
+    variants = list(VARIANTS["train" if part == "unlabelled" else part])
     voices: List[Voice] = []
     while len(voices) < number:
         for variant in rng.permutation(variants)[: number - len(voices)]:

@@ -1,0 +1,131 @@
+"""Stage student_ce: a network learns on noisy speech what its teacher says of the clean twins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from hybrid.data.batches import IGNORE, Utterance
+from hybrid.data.targets import TargetsAbout
+from hybrid.errors import ConfigError
+from hybrid.io import read_json, write_json
+from hybrid.nnet.model_io import load_model
+from hybrid.pipeline.frames import enabled
+from hybrid.pipeline.network import clean_set, copy_of, dev_sets, fit, new_model, save
+from hybrid.pipeline.recipe import Recipe
+from hybrid.pipeline.senones import aligned, network_senones, read_targets
+from hybrid.pipeline.sets import network_features, set_list, set_name, twin_of
+from hybrid.pipeline.soft_targets import Soft, kinds_of, read_soft, soft_sets, teacher_of
+from hybrid.run import Run
+from hybrid.train.priors import count_priors, has_priors, load_priors
+from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, stored_targets
+
+
+def student_ce(run: Run, recipe: Recipe) -> None:
+    """EXP/student_ce/model, selection.json."""
+    if not enabled(run):
+        return
+    settings = run.config.section("student")
+    kinds_of(run)
+    kind = settings["targets"]
+    senones = network_senones(run)
+    folder, about = teacher_of(run, kind)
+    soft: Dict[str, Soft] = {}
+    source: Targets = stored_targets
+    if settings["online"]:
+        if kind != "logits" or not aligned(run):
+            raise ConfigError("student.online is true, student.targets occupancies", remedy="set student.online=false")
+        source = OnlineTargets(load_model(folder)[0], about.k, about.head)
+    else:
+        soft = {name: read_soft(run, kind, name) for name in [*soft_sets(run), set_name("dev", "clean")]}
+    names = set_list(run)
+    data = soft_utterances(run, names["clean"] + names["noisy"], soft, folder, hard=settings["hard"] > 0)
+    data += untranscribed(run, "student_ce", soft, folder)
+    dev = soft_utterances(run, dev_sets(run), soft, folder)
+    model = new_model(run, data, senones.num_pdfs)
+    fit(run, "student_ce", model, SoftCrossEntropy(source, settings["temperature"], settings["hard"]), data, dev)
+    save(run, "student_ce", model, senones, priors_of(run, kind, folder, about, senones.num_pdfs))
+
+
+def priors_of(run: Run, kind: str, teacher: Path, about: TargetsAbout, num_pdfs: int) -> Optional[np.ndarray]:
+    """What the teacher's outputs are, the student's are: log posteriors, which want to be divided by priors, or
+    likelihoods."""
+    if kind == "logits" and about.head == "logits":
+        return load_priors(teacher / "senones") if has_priors(teacher / "senones") else None
+    aligned_to = [pdfs for name in set_list(run)["clean"] for pdfs in read_targets(run, name).values()]
+    return count_priors(aligned_to, num_pdfs)
+
+
+def untranscribed(run: Run, system: str, soft: Mapping[str, Soft], teacher: Path) -> List[Utterance]:
+    """The unlabelled sets, clean and noisy; with student.keep below 1 those whose teacher is surest."""
+    names = set_list(run)
+    data = soft_utterances(run, names.get("unlabelled", []) + names.get("unlabelled_noisy", []), soft, teacher)
+    return surest(run, system, data, soft)
+
+
+def soft_utterances(
+    run: Run, names: Sequence[str], soft: Mapping[str, Soft], teacher: Path, hard: bool = False
+) -> List[Utterance]:
+    """Utterances of the named sets with the targets of their clean twins, extra["soft"]; or where these are computed
+    as they are needed, with the twins' features as the teacher reads them, extra["clean"].
+
+    pdfs: -100 but where `hard` asks for the alignment. Transcripts are not looked at. A cut whose twin has no targets
+    is named in problems.jsonl of the targets stage.
+    """
+    normalise = run.config["model.normalise"]
+    theirs = read_json(teacher / "features.json")["normalise"]
+    pdfs: Dict[str, np.ndarray] = {}
+    clean: Dict[str, np.ndarray] = {}
+    for base in {clean_set(name) for name in names}:
+        if hard and aligned(run):
+            pdfs.update(read_targets(run, base))
+        if not soft:
+            clean.update(network_features(run, base, theirs)[1])
+    out = []
+    for name in names:
+        cuts, features = network_features(run, name, normalise)
+        known = soft.get(clean_set(name), {})
+        for cut in cuts:
+            twin, x = twin_of(cut.id, cut.custom or {}), features[cut.id]
+            extra: Dict[str, Any] = {"twin": twin, **copy_of(name, cut.id, twin)}
+            if soft and twin not in known:
+                continue
+            length = min(len(x), len(known[twin] if soft else clean[twin]))
+            if soft:
+                extra["soft"] = known[twin][0:length]
+            else:
+                extra["clean"] = clean[twin][:length]
+            aim = np.full(length, IGNORE, np.int64)
+            its = pdfs.get(twin, aim)[:length]
+            aim[: len(its)] = its
+            out.append(Utterance(cut.id, x[:length], aim, extra))
+    return out
+
+
+def surest(run: Run, system: str, data: List[Utterance], soft: Mapping[str, Soft]) -> List[Utterance]:
+    """Of the unlabelled utterances the share student.keep; EXP/SYSTEM/selection.json.
+
+    Sure: the mean over frames of the entropy of the teacher's posteriors is low. Copies stay or go with their twin.
+    """
+    keep = run.config["student.keep"]
+    if not 0 < keep <= 1:
+        raise ConfigError(f"student.keep is {keep}", remedy="a share above 0, up to 1")
+    if keep == 1 or not data:
+        return data
+    if not soft:
+        raise ConfigError("student.keep is below 1 and student.online true", remedy="targets must be stored to choose")
+    entropy = {}
+    for name in set_list(run)["unlabelled"]:
+        for identifier, its in soft[name].items():
+            entropy[identifier] = float(np.mean(its.codec.posterior_entropy(*its.decode())))
+    ranked = sorted(entropy, key=lambda identifier: (entropy[identifier], identifier))
+    kept = set(ranked[: max(1, round(keep * len(ranked)))])
+    write_json(
+        run.dir(system) / "selection.json",
+        {"entropy": {i: round(entropy[i], 5) for i in ranked}, "kept": len(kept), "of": len(ranked)},
+    )
+    most = entropy[ranked[len(kept) - 1]]
+    run.log(f"  {len(kept)} of {len(ranked)} unlabelled utterances, entropy up to {most:.2f} nats a frame")
+    return [utterance for utterance in data if utterance.extra["twin"] in kept]
