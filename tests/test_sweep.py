@@ -19,7 +19,7 @@ import pytest
 import toy_sweep
 
 import recipes
-from hybrid.cli import main
+from hybrid.cli import load_recipe, main
 from hybrid.sweep import sharing
 
 FILE = """
@@ -360,6 +360,11 @@ def test_side_by_side(toy: Path, capsys) -> None:
     assert main(["sweep", "s.toml", "--parallel", "2", "--set", "model.sleep=1.0", "run.jobs=3"]) == 0
     assert json.loads((toy / "exp/s/k6/seed0/config.json").read_text())["run.jobs"] == 3
     assert calls(toy) == []
+
+
+@pytest.mark.parametrize("name", ["an4", "demo"])
+def test_no_stage_of_a_recipe_depends_on_how_many_workers_there_are(name: str) -> None:
+    assert not [stage.name for stage in load_recipe(name).STAGES for key in stage.settings if key.startswith("run")]
 
 
 def test_the_seed_of_the_whole_run(toy: Path) -> None:

@@ -13,7 +13,8 @@ from hybrid.io import write_json, write_text
 from hybrid.marks import find
 from hybrid.parallel import cores, prepare_environment
 from hybrid.sweep import running
-from hybrid.sweep.plan import Job, Key, Sweep, check_settings, jobs, read_sweep, sources
+from hybrid.sweep.plan import Job, Key, Sweep, jobs, sources
+from hybrid.sweep.reading import check_settings, read_sweep
 from hybrid.sweep.state import progress, run_of, why_not_shown
 
 SETS = ("test", "dev")
