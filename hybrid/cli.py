@@ -21,6 +21,7 @@ from typing import List, Optional, Sequence
 
 from hybrid.align.options import add_align
 from hybrid.errors import ConfigError, DataError, HybridError
+from hybrid.sweep.options import add_sweep
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--aligned", action="store_true", help="print the aligned utterances that have errors, too")
     score.set_defaults(call=_score)
 
+    add_sweep(commands, _seed, load_recipe)
     add_align(commands, _seed)
     return parser
 

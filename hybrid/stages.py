@@ -43,7 +43,7 @@ from hybrid.measure import Meter, commit, versions
 from hybrid.parallel import set_threads, wait_for_workers
 from hybrid.run import Run
 
-__all__ = ["Run", "Stage", "StageFailed", "run_stages", "states"]
+__all__ = ["Run", "Stage", "StageFailed", "claimed", "delete_folder", "run_stages", "states"]
 
 class StageFailed(Exception):
     """A defect of ours in a stage; its stack is in the log, the message says where."""
@@ -65,7 +65,7 @@ def run_stages(
     end = len(stages) - 1 if last is None else find(stages, last)
     if end < begin:
         raise ConfigError(f"--stop-stage {last} comes before --stage {first}")
-    with _claimed(run):
+    with claimed(run):
         set_threads(int(run.config.get("run.threads", 1)))
         write_json(run.exp / "config.json", run.config.flat())
         book = Book(stages, run)
@@ -110,7 +110,7 @@ def _run_one(book: Book, number: int, run: Run) -> None:
         with disk_errors(folder):
             if state != "started":
                 book.remove(stage)
-                _delete(folder)
+                delete_folder(folder)
             book.write(stage, mark)
             folder.mkdir(parents=True, exist_ok=True)
             _delete_temporary(folder)
@@ -177,8 +177,8 @@ def _is_full_disk(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def _claimed(run: Run) -> Iterator[None]:
-    """EXP made (or recognised) and locked, so that two runs do not write into one folder."""
+def claimed(run: Run) -> Iterator[None]:
+    """EXP made (or recognised) and locked, so that two runs do not write into one folder. Raises ConfigError."""
     exp = run.exp
     note = exp / "run.json"
     if exp.exists() and not exp.is_dir():
@@ -217,7 +217,7 @@ def _claimed(run: Run) -> Iterator[None]:
         yield
 
 
-def _delete(folder: Path) -> None:
+def delete_folder(folder: Path) -> None:
     """Deletes a stage's folder; of a link, the link alone."""
     if folder.is_symlink() or folder.is_file():
         folder.unlink()

@@ -88,3 +88,26 @@ def test_a_folder_without_results(runs, tmp_path, capsys):
 def test_utterances_of_every_run_are_read_from_its_own_folder(runs):
     every = list(chain.from_iterable(seeds.pooled([run], "ce", "noisy", "test", "dev").values() for run in runs))
     assert sum(errors for errors, _ in every) == 6
+
+
+def test_two_runs_are_compared_on_the_seeds_that_both_have(runs, tmp_path):
+    other = _run(tmp_path / "other", 1, (0, 1), (0,))
+    base = dict(enumerate(runs))
+    others = seeds.by_key({1: other, 7: other}, "ce", "clean", "test", "dev")
+    found = seeds.change(seeds.by_key(base, "ce", "clean", "test", "dev"), others)
+    assert found.keys == (1,) and found.relative == pytest.approx(100 * (2 - 3) / 3)
+    before, after = (seeds.pooled([exp], "ce", "clean", "test", "dev") for exp in (runs[1], other))
+    assert found.p == paired_test(before, after).p and found.low == -100.0 and found.high == 0.0
+
+
+def test_what_does_not_depend_on_the_seed_stands_under_the_first(runs):
+    base = dict(zip((5, 6, 7), runs, strict=True))
+    assert list(seeds.by_key(base, "mono", "clean", "test", "dev")) == [5]
+    assert list(seeds.by_key(base, "ce", "clean", "test", "dev")) == [5, 6, 7]
+    assert seeds.by_key(base, "tri9", "clean", "test", "dev") == {}
+
+
+def test_what_is_no_pair_has_no_change(runs):
+    ce = seeds.by_key(dict(enumerate(runs)), "ce", "clean", "test", "dev")
+    assert seeds.change(ce, {}) is None and seeds.change({9: ce[0]}, ce) is None
+    assert seeds.change(ce, {0: {**ce[0], "u9": (0, 3)}}) is None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
 from hybrid.errors import ConfigError, DataError
-from hybrid.score.significance import bootstrap_interval, matched_pairs, paired_test
+from hybrid.score.significance import bootstrap_interval, matched_pairs, paired_test, relative_change
 
 
 def _counts(pairs):
@@ -115,6 +116,55 @@ def test_pairing_sees_what_two_intervals_hide():
     assert result.p < 1e-3 and result.high < 0
 
 
+def test_the_interval_of_a_relative_change_equals_a_plain_loop_over_the_same_draws():
+    generator = np.random.default_rng(11)
+    words = generator.integers(2, 9, 30)
+    a, b = (generator.binomial(words, rate) for rate in (0.3, 0.2))
+    change, low, high = relative_change(
+        _counts(zip(a, words, strict=True)), _counts(zip(b, words, strict=True)), resamples=500, seed=4
+    )
+    drawn = []
+    for row in np.random.default_rng(4).integers(0, 30, (500, 30)):
+        before = after = 0
+        for utterance in row:
+            before += int(a[utterance])
+            after += int(b[utterance])
+        drawn.append(100 * (after / before - 1))
+    drawn.sort()
+    assert change == pytest.approx(100 * (b.sum() - a.sum()) / a.sum())
+    assert (low, high) == pytest.approx((drawn[12], drawn[487]))  # the 13th and the 488th of 500
+    assert low < change < high
+
+
+def test_the_interval_of_a_relative_change_is_that_of_all_draws_there_are():
+    """5 utterances have 5^5 = 3125 draws, all of one probability: the quantiles of the resampled ones are theirs."""
+    a, b = [3, 0, 1, 2, 0], [1, 1, 0, 4, 0]
+    ratios = []
+    for draw in itertools.product(range(5), repeat=5):
+        before, after = (sum(its[i] for i in draw) for its in (a, b))
+        if before or after:
+            ratios.append(100 * (after / before - 1) if before else math.inf)
+    ratios.sort()
+    _, low, high = relative_change(
+        _counts((e, 5) for e in a), _counts((e, 5) for e in b), level=0.8, resamples=200_000
+    )
+    for value, share in ((low, 0.1), (high, 0.9)):
+        # a share of the draws that is wrong by 0.005 is 7 standard errors of 200,000
+        near = ratios[int((share - 0.005) * len(ratios)) : int((share + 0.005) * len(ratios)) + 1]
+        assert near[0] - 1e-9 <= value <= near[-1] + 1e-9
+
+
+def test_edges_of_a_relative_change():
+    four = [(1, 5)] * 4
+    assert relative_change(_counts(four), _counts(four)) == (0.0, 0.0, 0.0)
+    assert relative_change(_counts([(2, 5)] * 4), _counts(four)) == (-50.0, -50.0, -50.0)
+    assert relative_change(_counts([(2, 5)]), _counts([(1, 5)])) == (-50.0, -100.0, math.inf)
+    assert all(map(math.isnan, relative_change(_counts([(0, 5)] * 4), _counts(four))))
+    # a third of the draws has no error of the reference: the upper limit is infinite, the change is not
+    change, low, high = relative_change(_counts([(1, 5), (0, 5), (0, 5)]), _counts([(1, 5), (1, 5), (0, 5)]))
+    assert (change, low, high) == (100.0, 0.0, math.inf)
+
+
 def test_a_system_against_itself():
     a = _counts([(1, 4), (0, 3), (2, 5)])
     result = paired_test(a, a)
@@ -130,6 +180,8 @@ def test_a_system_against_itself():
         (lambda: bootstrap_interval({"u": (0, 1)}, resamples=0), ConfigError, "0 resamples"),
         (lambda: paired_test({"u": (0, 1)}, {"v": (0, 1)}), DataError, "different sets"),
         (lambda: paired_test({"u": (0, 1)}, {"u": (0, 2)}), DataError, "reference words differ"),
+        (lambda: relative_change({"u": (0, 1)}, {"v": (0, 1)}), DataError, "different sets"),
+        (lambda: relative_change({"u": (0, 1)}, {"u": (0, 1)}, level=95), ConfigError, "level 95"),
     ],
 )
 def test_bad_input(call, error, says):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import Any, Iterable, Optional, Sequence
 
+from hybrid.report.style import CSS
+
 
 class Markup(str):
     """Text that is HTML already and is not escaped again."""
@@ -24,6 +26,15 @@ def tag(name: str, *content: Any, cls: Optional[str] = None, **attributes: Any) 
 
 def join(parts: Iterable[Any], separator: str = "") -> Markup:
     return Markup(separator.join(esc(part) for part in parts))
+
+
+def document(title: str, body: Any) -> str:
+    """A whole page, with the style sheet in it."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{esc(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{esc(body)}\n</body>\n</html>\n"
+    )
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], *, numeric: Sequence[int] = (), cls: str = "") -> Markup:

@@ -46,7 +46,7 @@ def _paired(material: Material, name: str, tuned_on: str) -> List[str]:
     if not rows:
         return []
     text = "Matched-pair test (MAPSSWE, an utterance a segment), two-sided p against the row above:"
-    return [text, _grid(["systems", *conditions], rows)]
+    return [text, grid(["systems", *conditions], rows)]
 
 
 def _scales(material: Material) -> List[str]:
@@ -63,9 +63,9 @@ def _scales(material: Material) -> List[str]:
         return []
     systems, conditions = material.systems(), material.conditions()
     rows.sort(key=lambda row: (row[2], systems.index(row[0]), conditions.index(row[1])))
-    grid = _grid(["system", "condition", "chosen on", "acoustic scale", "word penalty"], rows)
+    scales = grid(["system", "condition", "chosen on", "acoustic scale", "word penalty"], rows)
     said = ["Where a value stands at the end of the grid, values beyond might do better."] if edge else []
-    return ["## Scales", grid, *said]
+    return ["## Scales", scales, *said]
 
 
 def _cost(material: Material) -> List[str]:
@@ -84,7 +84,7 @@ def _cost(material: Material) -> List[str]:
     peak = max(float(mark.get("peak_memory_bytes") or 0) for mark in material.marks)
     rows.append(["all", seconds_text(sums[0]), seconds_text(sums[1]), bytes_text(peak)])
     said = "Peak memory is the largest sum of resident sets over the stage's processes."
-    return ["## Time and memory", _grid(["stage", "time", "CPU time", "peak memory"], rows), said]
+    return ["## Time and memory", grid(["stage", "time", "CPU time", "peak memory"], rows), said]
 
 
 def _origin(material: Material) -> List[str]:
@@ -100,6 +100,7 @@ def _origin(material: Material) -> List[str]:
     return parts + (["; ".join(facts) + "."] if facts else [])
 
 
-def _grid(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def grid(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table."""
     lines = [head, ["-" * max(3, len(name)) for name in head], *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

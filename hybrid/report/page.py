@@ -8,8 +8,7 @@ from typing import Callable, List, Optional, Tuple
 from hybrid.io import PathLike, write_text
 from hybrid.report import bootstrap, recognition, running, training
 from hybrid.report.gather import Material, gather
-from hybrid.report.html import Markup, esc, join, none, tag, warning
-from hybrid.report.style import CSS
+from hybrid.report.html import Markup, document, join, none, tag, warning
 
 Section = Tuple[str, str, Callable[[Material], Markup]]
 
@@ -55,11 +54,7 @@ def render(material: Material, title: str) -> str:
         ],
         "\n",
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{esc(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return document(title, body)
 
 
 def _section(material: Material, make: Callable[[Material], Markup]) -> Markup:

@@ -6,13 +6,16 @@ is not independent, so that counting each as a segment of its own would promise 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from hybrid.errors import DataError
 from hybrid.io import read_json
 from hybrid.score.results import CONDITIONS, KEY, Row, cells, decode_folder, merge, ordered, read_results, table
-from hybrid.score.significance import p_text, paired_test
+from hybrid.score.significance import ErrorsWords, p_text, paired_test, relative_change
+
+Counts = Dict[str, ErrorsWords]  # utterance -> errors, words
 
 _FREE = ("model.seed", "run.", "decode.systems")  # settings in which runs to be averaged may differ
 
@@ -50,22 +53,85 @@ def differing(exps: Sequence[Path]) -> Dict[str, List[Any]]:
     return {name: its for name, its in values.items() if any(value != its[0] for value in its)}
 
 
-def pooled(exps: Sequence[Path], system: str, condition: str, name: str, tuned_on: str) -> Dict[str, Tuple[int, int]]:
+def pooled(exps: Sequence[Path], system: str, condition: str, name: str, tuned_on: str) -> Counts:
     """Utterance -> errors and words, summed over the seeds that have a decode of it; each seed once."""
-    sums: Dict[str, Tuple[int, int]] = {}
-    seen = set()
+    found: Dict[Any, Counts] = {}
     for exp in exps:
-        path = decode_folder(exp, system, condition, name, tuned_on) / "wer.json"
-        if not path.exists():
-            continue
-        value = read_json(path)
-        if value["seed"] in seen:
-            continue
-        seen.add(value["seed"])
-        for utterance, row in value["utterances"].items():
+        decode = read_counts(exp, system, condition, name, tuned_on)
+        if decode is not None:
+            found.setdefault(*decode)
+    return summed(found.values())
+
+
+def by_key(exps: Mapping[int, Path], system: str, condition: str, name: str, tuned_on: str) -> Dict[int, Counts]:
+    """Key of a run -> errors and words of its utterances, of the runs that have a decode of it.
+
+    The keys are the values of whatever seed the runs differ in. What does not depend on it (GMMs where only the
+    networks have other seeds: a decode of the same recorded seed with the same counts) stands under the first key.
+    """
+    seen: List[Tuple[int, Counts]] = []
+    found: Dict[int, Counts] = {}
+    for key, exp in exps.items():
+        decode = read_counts(exp, system, condition, name, tuned_on)
+        if decode is not None and decode not in seen:
+            seen.append(decode)
+            found[key] = decode[1]
+    return found
+
+
+def read_counts(exp: Path, system: str, condition: str, name: str, tuned_on: str) -> Optional[Tuple[int, Counts]]:
+    """The seed of a decode, and errors and words of its utterances; None where the run has no such decode."""
+    path = decode_folder(exp, system, condition, name, tuned_on) / "wer.json"
+    if not path.exists():
+        return None
+    value = read_json(path)
+    return value["seed"], {i: (row["errors"], row["words"]) for i, row in value["utterances"].items()}
+
+
+def summed(several: Iterable[Counts]) -> Counts:
+    sums: Counts = {}
+    for counts in several:
+        for utterance, (more, length) in counts.items():
             errors, words = sums.get(utterance, (0, 0))
-            sums[utterance] = errors + row["errors"], words + row["words"]
+            sums[utterance] = errors + more, words + length
     return sums
+
+
+def over_conditions(counts: Mapping[str, Counts]) -> Counts:
+    """One set of all conditions; an utterance in two conditions is two segments."""
+    return {f"{condition} {i}": value for condition, its in counts.items() for i, value in its.items()}
+
+
+@dataclass(frozen=True)
+class Change:
+    """Errors of one system against those of another, summed over `keys`, the seeds that both have.
+
+    relative: in percent, negative where it has fewer; low, high: its 95 % interval by paired bootstrap over
+    utterances; p: of the matched-pair test (MAPSSWE). All nan where the other one has no error.
+    """
+
+    relative: float
+    low: float
+    high: float
+    p: float
+    keys: Tuple[int, ...]
+
+
+def change(before: Mapping[int, Counts], after: Mapping[int, Counts]) -> Optional[Change]:
+    """Of `after` against `before` (as `by_key` gives them), which may be of different runs.
+
+    None where they share no seed, or are of other utterances: not a pair.
+    """
+    keys = tuple(key for key in after if key in before)
+    a, b = (summed(its[key] for key in keys) for its in (before, after))
+    if not keys or not is_pair(a, b):
+        return None
+    return Change(*relative_change(a, b), paired_test(a, b, resamples=1).p, keys)
+
+
+def is_pair(a: Counts, b: Counts) -> bool:
+    """Whether both are of the same utterances with the same number of words."""
+    return {i: words for i, (_, words) in a.items()} == {i: words for i, (_, words) in b.items()}
 
 
 def comparison(exps: Sequence[Path], rows: Sequence[Row], name: str = "test", tuned_on: str = "dev") -> str:
@@ -76,20 +142,21 @@ def comparison(exps: Sequence[Path], rows: Sequence[Row], name: str = "test", tu
     lines = []
     for before, system in zip(systems, systems[1:], strict=False):
         parts = []
-        every: List[Dict[str, Tuple[int, int]]] = [{}, {}]
+        every: List[Dict[str, Counts]] = [{}, {}]
         for condition in conditions:
             counts = [pooled(exps, which, condition, name, tuned_on) for which in (before, system)]
-            if {i: words for i, (_, words) in counts[0].items()} != {i: words for i, (_, words) in counts[1].items()}:
+            if not is_pair(*counts):
                 continue  # of other seeds or utterances: not a pair
             parts.append(f"{condition} {_change(counts)}")
             for whole, its in zip(every, counts, strict=True):
-                whole.update({f"{condition} {utterance}": value for utterance, value in its.items()})
+                whole[condition] = its
         if parts:
-            lines.append(f"{system} to {before}: {'; '.join(parts)}; all {_change(every)}")
+            both = _change([over_conditions(its) for its in every])
+            lines.append(f"{system} to {before}: {'; '.join(parts)}; all {both}")
     return "\n".join(lines)
 
 
-def _change(counts: Sequence[Dict[str, Tuple[int, int]]]) -> str:
+def _change(counts: Sequence[Counts]) -> str:
     before, after = (sum(errors for errors, _ in its.values()) for its in counts)
     p = paired_test(counts[0], counts[1], resamples=1).p
     relative = f"{100.0 * (after - before) / before:+.1f} %" if before else "-"

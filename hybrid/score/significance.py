@@ -85,12 +85,7 @@ def paired_test(
     Raises DataError where the utterances or their reference words differ.
     """
     _check(level, resamples)
-    if set(a) != set(b):
-        name = sorted(set(a) ^ set(b))[0]
-        raise DataError("two systems of different sets", utterance=name, remedy="compare decodes of the same set")
-    for name in a:
-        if a[name][1] != b[name][1]:
-            raise DataError("reference words differ", utterance=name, remedy="score both on the same transcripts")
+    _check_pair(a, b)
     first, second = _units(a, speakers), _units(b, speakers)
     words = first[:, 1]
     if words.sum() == 0:
@@ -111,6 +106,48 @@ def paired_test(
         return Paired(difference, -math.inf, math.inf, improvement, float("nan"))
     low, high = np.nanquantile(np.concatenate(rates), [(1 - level) / 2, (1 + level) / 2])
     return Paired(difference, float(low), float(high), improvement, matched_pairs(gain))
+
+
+def relative_change(
+    a: Mapping[str, ErrorsWords],
+    b: Mapping[str, ErrorsWords],
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Tuple[float, float, float]:
+    """(change, low, high): by how many percent b has more errors than a (negative: fewer), and its interval.
+
+    With e_a[i], e_b[i] the errors in utterance i, the change is r = 100 (sum_i e_b[i] / sum_i e_a[i] - 1); words
+    cancel, because both are of the same utterances. A draw takes utterances with replacement, utterance i n[i] times,
+    the same for both systems: r* = 100 (sum_i n[i] e_b[i] / sum_i n[i] e_a[i] - 1), and the interval lies between the
+    quantiles (1 - level) / 2 and (1 + level) / 2 of r*. Drawing both together keeps what is hard for both from
+    widening it; and quantiles of the ratio itself, rather than of the difference over a fixed sum e_a, let the
+    uncertainty of the reference count too. The ratio is skewed where errors are few, which quantiles follow and a
+    normal law would not.
+
+    A draw without an error of a is infinite if b has one, and says nothing if b has none. Quantiles are values that
+    were drawn, never between two (one of which may be infinite). (nan, nan, nan) where a has no error at all; one
+    utterance alone says nothing of chance: -100 to inf. Raises DataError as `paired_test`.
+    """
+    _check(level, resamples)
+    _check_pair(a, b)
+    errors = np.stack([_units(a, None)[:, 0], _units(b, None)[:, 0]], axis=1)
+    before, after = errors.sum(axis=0)
+    if before == 0:
+        return float("nan"), float("nan"), float("nan")
+    change = 100.0 * float(after / before - 1.0)
+    if len(errors) < 2:
+        return change, -100.0, math.inf
+    ratios = []
+    for draw in _draws(len(errors), resamples, seed):
+        sums = draw @ errors
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios.append(100.0 * (sums[:, 1] / sums[:, 0] - 1.0))
+    drawn = np.concatenate(ratios)
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return change, float(low), float(high)
 
 
 def p_text(p: float) -> str:
@@ -153,6 +190,15 @@ def _draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
         rows = min(part, resamples - first)
         drawn = generator.integers(0, units, (rows, units)) + np.arange(rows)[:, None] * units
         yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
+
+
+def _check_pair(a: Mapping[str, ErrorsWords], b: Mapping[str, ErrorsWords]) -> None:
+    if set(a) != set(b):
+        name = sorted(set(a) ^ set(b))[0]
+        raise DataError("two systems of different sets", utterance=name, remedy="compare decodes of the same set")
+    for name in a:
+        if a[name][1] != b[name][1]:
+            raise DataError("reference words differ", utterance=name, remedy="score both on the same transcripts")
 
 
 def _check(level: float, resamples: int) -> None:

@@ -1,0 +1,111 @@
+"""index.html of a sweep: its tables, the figure of its error rates, and links to the report of each run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, List, Optional
+from urllib.parse import quote
+
+from hybrid.report import plots
+from hybrid.report.html import Markup, details, document, join, none, soft, table, tag, warning
+from hybrid.score.seeds import Change
+from hybrid.sweep.numbers import Cell, Line, Table
+from hybrid.sweep.table import (
+    Result,
+    change_rows,
+    change_text,
+    interval,
+    meaning,
+    on_seeds,
+    seeds_text,
+    shown_cells,
+    spread,
+)
+
+
+def render(result: Result, exp: Path) -> str:
+    """The page, to stand at EXP/index.html."""
+    notes = [f"{name} failed: {why}" for name, why in result.failed.items()]
+    notes += [f"{name} is left out: {why}" for name, why in result.left_out.items()]
+    said = [f"{len(result.sweep.variants)} runs, {len(result.jobs)} with their seeds", f"recipe {result.sweep.recipe}"]
+    body = join(
+        [
+            tag("header", tag("h1", result.sweep.title), tag("p", " · ".join(said), cls="soft")),
+            *([warning("Not all is shown:", tag("ul", *(tag("li", note) for note in notes)))] if notes else []),
+            *(_section(result, each) for each in result.tables),
+            tag("section", tag("h2", "Runs"), _runs(result, exp), id="runs"),
+            *([tag("section", tag("h2", "Command"), tag("pre", result.command))] if result.command else []),
+        ],
+        "\n",
+    )
+    return document(result.sweep.title, body)
+
+
+def _section(result: Result, each: Table) -> Markup:
+    heading = tag("h2", f"Set {each.name}, scale and penalty chosen on dev")
+    if not any(line.cells for line in each.lines):
+        return tag("section", heading, none(f"No result on {each.name} yet."), id=each.name)
+    best = {
+        name: min(line.cells[name].wer for line in each.lines if name in line.cells) for name in each.conditions
+    }
+    rows: List[List[Any]] = [
+        [
+            _name(line),
+            seeds_text(line.seeds()),
+            *(_cell(line.cells.get(name), line.changes.get(name), best[name]) for name in each.conditions),
+        ]
+        for line in each.lines
+    ]
+    cells, labels = shown_cells(each)
+    changes = change_rows(result, each)
+    content = [
+        table(["row", "seeds", *each.conditions], rows, cls="wer"),
+        soft(meaning(result, each) + " Green numbers are the lowest of their column."),
+        Markup(plots.intervals(cells, labels, each.conditions)),
+    ]
+    if changes:
+        content += [
+            tag("h3", "Changes of errors, with 95 % intervals (paired bootstrap over utterances)"),
+            table(["change", *each.conditions], changes),
+        ]
+    if each.name != "test":
+        return tag("section", heading, details(f"table of {each.name}", *content), id=each.name)
+    return tag("section", heading, *content, id=each.name)
+
+
+def _name(line: Line) -> Markup:
+    own = "/".join(line.row)
+    return join([line.label] if line.label == own else [line.label, tag("small", own)])
+
+
+def _cell(cell: Optional[Cell], change: Optional[Change], best: float) -> Markup:
+    if cell is None:
+        return tag("td", "-")
+    lines = [tag("small", f"{interval(cell.low, cell.high)}{spread(cell)}")]
+    lines.append(tag("small", f"{cell.errors} errors in {cell.words} words"))
+    if change is not None:
+        kind = "good" if change.relative < 0 else "bad"
+        text = f"{change_text(change)}{on_seeds(change, cell)}"
+        lines.insert(0, tag("small", tag("span", text, cls=kind)))
+    return tag("td", tag("b", f"{cell.wer:.2f}", **({"cls": "best"} if cell.wer == best else {})), *lines)
+
+
+def _runs(result: Result, exp: Path) -> Markup:
+    rows = [
+        [
+            job.name,
+            _link(exp, job.exp / "report" / "index.html", "report"),
+            _link(exp, job.log, "log"),
+            tag("td", tag("code", " ".join(job.settings)), cls="wrap"),
+        ]
+        for job in result.jobs
+    ]
+    return table(["run", "report", "output", "settings"], rows)
+
+
+def _link(exp: Path, path: Path, words: str) -> Any:
+    if not path.exists():
+        return "-"
+    return tag("a", words, href=quote(Path(os.path.relpath(path, exp)).as_posix()))
+

@@ -1,0 +1,65 @@
+"""What the folders of a sweep hold: which runs are done, and whose numbers are those of the file's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Optional, Tuple
+
+from hybrid.config import load_config
+from hybrid.errors import HybridError
+from hybrid.marks import Book, find, states
+from hybrid.run import Run
+from hybrid.sweep.plan import Job
+
+DECODE = "decode"  # the stage that hybrid.score.results has its folder's name from
+
+
+def run_of(job: Job, recipe: ModuleType, recipe_name: str, data: Optional[Path]) -> Run:
+    config = load_config(recipe.CONFIG, job.settings)
+    return Run(job.exp, config, data=data, seed=job.seed, command="hybrid sweep", recipe=recipe_name)
+
+
+def progress(recipe: ModuleType, run: Run, last: Optional[str]) -> Tuple[int, int, str]:
+    """Stages done, stages wanted (those up to `last`), and why the first of the others is not done."""
+    end = len(recipe.STAGES) if last is None else find(recipe.STAGES, last) + 1
+    if not run.exp.is_dir():
+        return 0, end, "not begun"
+    try:
+        rows = states(recipe.STAGES, run)[:end]
+    except HybridError as error:  # its corpus is not there
+        return 0, end, error.what
+    waiting = [f"{stage.name}: {why}" for _, stage, state, why in rows if state != "done"]
+    return end - len(waiting), end, waiting[0] if waiting else ""
+
+
+def why_not_shown(recipe: ModuleType, run: Run) -> str:
+    """Empty where the decodes in a run's folder are those of its settings; else what is wrong, in words.
+
+    Judged by the marks of the decode stage and all before it: settings, seed, and that each was done on what now lies
+    before it. Inputs are not read: the table can be made anew where the corpus is not.
+    """
+    stages = {stage.name: stage for stage in recipe.STAGES}
+    last = stages.get(DECODE, recipe.STAGES[-1])
+    book = Book(recipe.STAGES, run)
+    for name in [*book.before(last), last.name]:
+        stage, mark = stages[name], book.read(stages[name])
+        if mark is None or mark["state"] != "done":
+            return f"its stage {name} is not done"
+        wanted: Any = {}
+        for prefix in stage.settings:
+            wanted.update(run.config.under(prefix))
+        old = mark.get("settings", {})
+        for key in sorted({*old, *wanted}):
+            if old.get(key) != wanted.get(key):
+                return f"its stage {name} was made with {key} {old.get(key)!r}, and not {wanted.get(key)!r}"
+        if stage.seeded and mark.get("seed") != run.seed:
+            return f"its stage {name} was made with the seed {mark.get('seed')}, and not {run.seed}"
+        for need in stage.needs:
+            before = book.read(stages[need]) or {}
+            if (mark.get("needs", {}).get(need), mark.get("sources", {}).get(need)) != (
+                before.get("fingerprint"),
+                before.get("output"),
+            ):
+                return f"its stage {name} is older than {need}"
+    return ""
