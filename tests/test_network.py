@@ -69,7 +69,7 @@ def test_lfmmi_starts_from_an_earlier_epoch_of_ce_where_it_was_kept(tmp_path):
 
     save_model(tmp_path / "ce" / "model", finished, writers={"senones": write})
     run = Run(tmp_path, Config({"model": {"seed": 0}}))
-    with pytest.raises(ConfigError, match="lfmmi.start_epoch is 3.*not kept") as caught:
+    with pytest.raises(ConfigError, match="start_epoch is 3.*not kept") as caught:
         start_from_frames(run, "ce", False, 0.0, epoch=3)
     assert "ce.trainer.keep_every=1" in str(caught.value)
     save_tensors(epoch_file(tmp_path / "ce", 2), state_arrays(early))
