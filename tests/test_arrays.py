@@ -176,6 +176,24 @@ def test_second_run_does_nothing_and_changes_redo(tmp_path):
     assert not list((tmp_path / "shards").glob("*.000002.*"))
 
 
+def test_gzipped_and_many_at_once(tmp_path):
+    compute = Compute()
+
+    def together(cuts):
+        return {cut.id: compute(cut) for cut in cuts}
+
+    write_shards(tmp_path, CUTS, together, batch=3, compress=1, **OPTIONS)
+    assert {path.name.split(".", 2)[2] for path in (tmp_path / "shards").iterdir()} == {"tar.gz", "jsonl.gz"}
+    check_whole(tmp_path)
+    write_shards(tmp_path, CUTS, together, batch=3, compress=1, **OPTIONS)
+    assert len(compute.calls) == len(CUTS)
+    write_shards(tmp_path, CUTS, together, batch=3, **OPTIONS)  # other files: all anew, and none is left of the old
+    assert len(compute.calls) == 2 * len(CUTS)
+    write_shards(tmp_path / "plain", CUTS, Compute(), **OPTIONS)
+    assert not list((tmp_path / "shards").glob("*.tar.gz"))
+    assert read_complete(tmp_path)["fingerprint"] == read_complete(tmp_path / "plain")["fingerprint"]
+
+
 def test_problems_are_named_and_survive_a_resume(tmp_path):
     bad = {CUTS[1].id, CUTS[9].id}
 
