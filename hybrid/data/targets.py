@@ -7,7 +7,7 @@
 Resumable shard by shard, and read by `CutSet.from_shar(in_dir=FOLDER/shards)` too. Gzip is for what is around the
 targets: tar headers and manifests, 2 kB an utterance, become some 100 bytes. The packed bytes themselves shrink by
 a tenth or more, for neighbouring frames share ids and levels. Storing columns one after the other or differences of
-neighbouring frames shrinks less, and higher levels than 1 gain a hundredth at a third more time or worse
+neighbouring frames shrinks less, and levels above 1 gain a hundredth or two for half as much time again
 (benchmarks/targets.py); so frames stay as they are, and cuts can be sliced in time.
 
 A folder is meant for some thousand hours: its list of cuts lies in memory while it is written. A million hours are
