@@ -366,7 +366,7 @@ def test_systems_that_cannot_be_decoded(names) -> None:
     assert chosen("lfmmi", "mono") == ["mono", "lfmmi"]
     assert chosen(models=["mono", "lfmmi"]) == ["mono", "lfmmi"]  # [] is all there are
     assert chosen("tri3") == ["tri3_si", "tri3"]  # the second pass starts from the first
-    known = "mono, tri1, tri2, tri3_si, tri3, ce, lfmmi"
+    known = "mono, tri1, tri2, tri3_si, tri3, teacher_ce, teacher_lfmmi, ce, lfmmi, student_ce, student_lfmmi"
     with pytest.raises(ConfigError, match=f"decode.systems is .*Remedy: some or all of {known}"):
         chosen_systems({"systems": names}, models)
     assert chosen("lfmmi", models=["lfmmi"]) == ["lfmmi"]

@@ -198,7 +198,7 @@ def test_what_cannot_be_used_is_named(tmp_path):
         (lambda cuts: {c.id: logits_of(c, 299) for c in cuts}, ABOUT, {}, ModelError, "20, 299.*300.* are wanted"),
         (lambda cuts: {"x": logits_of(cuts[0])}, ABOUT, {}, ModelError, "not asked for.*utterance: x"),
         (teacher, replace(ABOUT, k=301), {}, ConfigError, "301 highest of 300"),
-        (teacher, replace(ABOUT, kind="occupancies"), {}, ConfigError, "kind 'occupancies'"),
+        (teacher, replace(ABOUT, kind="lattices"), {}, ConfigError, "kind 'lattices'"),
         (teacher, ABOUT, {"batch": 0}, ConfigError, "batch is 0"),
     ],
 )
@@ -215,6 +215,7 @@ STALE = [
     ({"frame_shift": 0.01}, "at 30 ms a frame, wanted 10 ms"),
     ({"head": "xent"}, "of the output 'logits', wanted 'xent'"),
     ({"kind": "occupancies"}, "of the kind 'logits', wanted 'occupancies'"),
+    ({"graph": "other"}, "of another denominator"),
     ({"k": 9}, "the 8 highest of a frame, wanted 9"),
     ({"teacher": "c" * 64, "k": 20}, "teacher .*; the 8 highest"),
 ]

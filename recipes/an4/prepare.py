@@ -70,11 +70,11 @@ def prepare_an4(
     sets: Dict[str, CutSet] = {}
     for name in ("train", "test"):
         entries = _entries(root, name)
+        if not any(entry.audio for entry in entries):
+            raise DataError("no audio at all", file=root / "wav" / _FOLDERS[name], remedy=GET_IT)
         if name == "train":
             held = _held_out(entries, num_dev_speakers, labelled, seed)
             entries = [withheld(entry) if entry.speaker in held["unlabelled"] else entry for entry in entries]
-        if not any(entry.audio for entry in entries):
-            raise DataError("no audio at all", file=root / "wav" / _FOLDERS[name], remedy=GET_IT)
         sets[name] = build_cuts(entries, problems, executor=executor, progress=progress, log=log)
         if not len(sets[name]):
             first = f"; the first: {problems.rows[0]['reason']}" if problems and problems.rows else ""
