@@ -91,7 +91,7 @@ def test_each_stage_is_made_once_and_a_second_sweep_does_nothing(toy: Path, caps
     ]  # fmt: skip
     said = capsys.readouterr().out
     assert "base/seed1: started with data of other runs; its output: exp/s/base/seed1.log" in said
-    assert re.search(r"base/seed0:   stage 1 net: never run\n", said)
+    assert re.search(r"base/seed0:   stage 1 net\n", said)
     assert re.search(r"k6/seed0: finished in [\d.]+ s \(3 of 3 runs\)", said)
     assert "stage 3 score" in (toy / "exp/s/k6/seed0.log").read_text()
     one, other = (toy / f"exp/s/{run}/data/deep/0.txt" for run in ("base/seed0", "k6/seed0"))

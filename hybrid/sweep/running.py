@@ -143,7 +143,8 @@ class Runner:
         job = process.job
         for line in self._new_lines(process):
             if _STAGE.match(line):
-                self.say(f"{job.name}:   {line}")
+                shown = line.removesuffix(": never run")
+                self.say(f"{job.name}:   {shown}")
         if code is None:
             return
         self.running.remove(process)
