@@ -37,12 +37,11 @@ def targets(run: Run, recipe: Recipe) -> None:
     (KIND logits) and log occupancies (occupancies), whichever are asked for."""
     if not enabled(run):
         return
-    kinds = kinds_of(run)
-    for kind in kinds:
+    for kind in kinds_of(run):
         folder, about = teacher_of(run, kind)
-        if run.config["student.online"]:
-            run.log("  student.online is true: nothing to store")
-            return
+        if kind == "logits" and run.config["student.online"]:
+            run.log("  student.online is true: logits are not stored")
+            continue
         rows: List[Dict[str, Any]] = []
         total = 0
         with run.executor() as executor:

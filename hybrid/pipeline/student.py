@@ -35,8 +35,8 @@ def student_ce(run: Run, recipe: Recipe) -> None:
     soft: Dict[str, Soft] = {}
     source: Targets = stored_targets
     if settings["online"]:
-        if kind != "logits" or not aligned(run):
-            raise ConfigError("student.online is true, student.targets occupancies", remedy="set student.online=false")
+        if kind != "logits":
+            raise ConfigError(f"student.online is true, student.targets {kind!r}", remedy="set student.online=false")
         source = OnlineTargets(load_model(folder)[0], about.k, about.head)
     else:
         soft = {name: read_soft(run, kind, name) for name in [*soft_sets(run), set_name("dev", "clean")]}
