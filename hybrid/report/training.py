@@ -11,6 +11,13 @@ from hybrid.report import plots
 from hybrid.report.gather import Material
 from hybrid.report.html import Markup, details, join, none, soft, table, tag
 
+# Drawn over the epochs where a training has it; the last two of soft targets, the divergence times T^2.
+_PANELS = (
+    ("loss a frame", "loss", 1.0),
+    ("frame accuracy, %", "frame_accuracy", 100.0),
+    ("divergence from the teacher, nats", "divergence", 1.0),
+    ("best senone is the teacher's, %", "agreed", 100.0),
+)
 _POINTS = 400  # a line of more is thinned: the eye sees no difference, the page stays small
 
 
@@ -18,7 +25,7 @@ def curve_section(material: Material) -> Markup:
     parts = []
     for system, rows in material.curves.items():
         panels = []
-        for title, key, factor in (("loss a frame", "loss", 1.0), ("frame accuracy, %", "frame_accuracy", 100.0)):
+        for title, key, factor in _PANELS:
             content = [(split, *_curve(rows, split, key, factor)) for split in ("update", "train", "dev")]
             content = [line for line in content if line[1] and (line[0] != "update" or len(line[1]) > 1)]
             if len(content) > 1 and any(line[0] == "train" for line in content):
