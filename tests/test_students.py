@@ -7,11 +7,13 @@ import hashlib
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Dict, List
 
 import numpy as np
 import pytest
+from conftest import PROJECT
 from little_an4 import little_an4
 from little_runs import command, contents, demo, done, finish
 
@@ -21,9 +23,11 @@ from hybrid.data.batches import IGNORE
 from hybrid.errors import ConfigError, ModelError
 from hybrid.io import read_json, read_jsonl
 from hybrid.pipeline.network import dev_sets
+from hybrid.pipeline.sequence import check_settings
 from hybrid.pipeline.sets import read_cuts, set_list
 from hybrid.pipeline.soft_targets import kinds_of, read_soft, soft_sets, teacher_of
 from hybrid.pipeline.student import soft_utterances, surest, untranscribed
+from hybrid.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -201,6 +205,25 @@ def test_the_surest_utterances_are_kept(exp: Path) -> None:
     assert 0 < len(kept) < len(every)
 
 
+def test_a_sequence_level_student_alone(exp: Path, data: Path, tmp_path: Path) -> None:
+    """From random parameters, on transcripts and occupancies, without the student of frames."""
+    changed = shutil.copytree(exp, tmp_path / "exp")
+    flat = ["student.frames=false", "student_lfmmi.start=flat", "student.keep=1.0"]
+    printed = run_an4(data, changed, *flat, stop="student_lfmmi")
+    assert {name for name, ran in done(printed).items() if ran} == {"targets", "student_ce", "student_lfmmi"}
+    assert not (changed / "student_ce" / "model").exists() and not (changed / "targets" / "logits").exists()
+    rows = read_jsonl(changed / "student_lfmmi" / "log.jsonl")
+    (dev,), (train,) = ([row for row in rows if row["split"] == split] for split in ("dev", "train"))
+    assert train["soft"] and dev["objective"] < 0 and "soft" not in dev  # dev has transcripts
+    with pytest.raises(ConfigError, match="student_lfmmi.start is 'student'"):
+        check_settings(opened(changed, "student.frames=false", "student_lfmmi.start=student"), "student_lfmmi")
+
+
+def opened(exp: Path, *settings: str) -> Run:
+    config = load_config(PROJECT / "recipes" / "an4" / "an4.toml", [*SETTINGS, *settings])
+    return Run(exp, config, recipe="an4")
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "said"),
     [
@@ -213,12 +236,7 @@ def test_the_surest_utterances_are_kept(exp: Path) -> None:
     ],
 )
 def test_settings_that_make_no_sense(exp: Path, settings: List[str], error: type, said: str) -> None:
-    from conftest import PROJECT
-
-    from hybrid.run import Run
-
-    config = load_config(PROJECT / "recipes" / "an4" / "an4.toml", [*SETTINGS, *settings])
-    run = Run(exp, config, recipe="an4")
+    run = opened(exp, *settings)
     with pytest.raises(error, match=said):
         for kind in kinds_of(run):
             folder, _ = teacher_of(run, kind)
@@ -226,24 +244,17 @@ def test_settings_that_make_no_sense(exp: Path, settings: List[str], error: type
 
 
 def test_a_teacher_of_other_senones_and_targets_of_another_teacher_are_refused(exp: Path) -> None:
-    from conftest import PROJECT
-
-    from hybrid.run import Run
-
-    def opened(*settings: str) -> Run:
-        return Run(exp, load_config(PROJECT / "recipes" / "an4" / "an4.toml", [*SETTINGS, *settings]), recipe="an4")
-
     with pytest.raises(ModelError, match="of another teacher"):
-        read_soft(opened("student.teacher=teacher_ce"), "logits", "unlabelled")
+        read_soft(opened(exp, "student.teacher=teacher_ce"), "logits", "unlabelled")
     with pytest.raises(ModelError, match="the 20 highest of a frame, wanted 30"):
-        read_soft(opened("student.k=30"), "logits", "unlabelled")
-    assert len(next(iter(read_soft(opened("student.k=5"), "logits", "unlabelled").values())).decode()[0][0]) == 5
+        read_soft(opened(exp, "student.k=30"), "logits", "unlabelled")
+    assert len(next(iter(read_soft(opened(exp, "student.k=5"), "logits", "unlabelled").values())).decode()[0][0]) == 5
     phones = exp / "teacher_ce" / "model" / "senones" / "phones.json"
     kept = phones.read_bytes()
     try:
         phones.write_text(json.dumps({**json.loads(kept), "NEW": 99}))
         with pytest.raises(ModelError, match="senones are not those of this run"):
-            teacher_of(opened("student.teacher=teacher_ce"))
+            teacher_of(opened(exp, "student.teacher=teacher_ce"))
     finally:
         phones.write_bytes(kept)
 

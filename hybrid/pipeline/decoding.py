@@ -14,7 +14,6 @@ from hybrid.io import read_json, write_json
 from hybrid.measure import commit
 from hybrid.pipeline import gmm as gmm_stage
 from hybrid.pipeline.loglikes import SYSTEMS, System
-from hybrid.pipeline.network import BASED_ON
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import aligned, network_senones
 from hybrid.pipeline.sets import (
@@ -69,7 +68,9 @@ def trained_models(run: Run) -> List[str]:
     """The models that this run's settings make."""
     networks = ["ce", "lfmmi"]
     if run.config["student.enabled"]:
-        networks += [*BASED_ON] if run.config["student.sequence"] else [s for s in BASED_ON if s != "student_lfmmi"]
+        networks += ["teacher_ce", "teacher_lfmmi"]
+        networks += ["student_ce"] if run.config["student.frames"] else []
+        networks += ["student_lfmmi"] if run.config["student.sequence"] else []
     if not aligned(run):
         networks = [system for system in networks if system not in ("ce", "teacher_ce")]
     return [*gmm_stage.trained(run), *networks]

@@ -32,7 +32,7 @@ from lexicon.lexicon import Lexicon
 from lm.model import NgramModel
 
 # Settings of [student] that the stored targets depend on, and those that the first student depends on.
-_STORED = ("enabled", "teacher", "head", "targets", "k", "online")
+_STORED = ("enabled", "teacher", "head", "targets", "k", "online", "frames")
 _LEARNS = (*_STORED, "temperature", "hard", "keep")
 
 Inputs = Callable[[Run], Iterable[Path]]

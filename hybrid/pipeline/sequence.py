@@ -156,7 +156,7 @@ def graphs(
 def check_settings(run: Run, system: str = "lfmmi") -> None:
     """Raises ConfigError for settings of [SYSTEM] that are unknown or do not go together."""
     settings = settings_of(run, system)
-    starts = ["ce", "flat", *(["student"] if system == "student_lfmmi" else [])]
+    starts = ["ce", "flat", *(["student"] if system == "student_lfmmi" and run.config["student.frames"] else [])]
     if settings["start"] not in starts and not (Path(settings["start"]) / "config.json").is_file():
         raise ConfigError(
             f"{system}.start is {settings['start']!r}",

@@ -69,7 +69,7 @@ def kinds_of(run: Run) -> List[str]:
         raise ConfigError(f"student.targets is {kind!r}", remedy=f"use one of {', '.join(KINDS)}")
     if not 0.0 <= weight < float("inf"):
         raise ConfigError(f"student_lfmmi.soft is {weight}", remedy="0: transcribed speech alone; or a weight, as 1.0")
-    return sorted({kind, *(["occupancies"] if weight else [])})
+    return sorted({*([kind] if run.config["student.frames"] else []), *(["occupancies"] if weight else [])})
 
 
 def soft_sets(run: Run) -> List[str]:

@@ -27,6 +27,9 @@ def student_ce(run: Run, recipe: Recipe) -> None:
     """EXP/student_ce/model, selection.json."""
     if not enabled(run):
         return
+    if not run.config["student.frames"]:
+        run.log("  student.frames is false: nothing to do")
+        return
     settings = run.config.section("student")
     kinds_of(run)
     kind = settings["targets"]
