@@ -228,6 +228,7 @@ def opened(exp: Path, *settings: str) -> Run:
     ("settings", "error", "said"),
     [
         (["student.teacher=nobody"], ConfigError, "student.teacher is .nobody.*use teacher_ce"),
+        (["student.teacher=teacher_ce", "student.head=xent"], ConfigError, "head is 'xent', the teacher has logits"),
         (["student.k=-1"], ConfigError, "student.k is -1"),
         (["student.targets=labels"], ConfigError, "student.targets is .labels"),
         (["student_lfmmi.soft=-1.0"], ConfigError, "student_lfmmi.soft is -1"),

@@ -96,7 +96,7 @@ def teacher_of(run: Run, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
         )
     if k < 0:
         raise ConfigError(f"student.k is {k}", remedy="how many outputs of the teacher are kept, such as 20; 0: all")
-    about = TargetsAbout.of_model(folder, k=k or sys.maxsize, head=settings["head"])
+    about = TargetsAbout.of_model(folder, k=k or sys.maxsize, head=_head(settings["head"], folder, kind))
     if about.senones != hash_senones(run.dir("senones") / "model"):
         raise ModelError(
             "the teacher's senones are not those of this run", file=folder,
@@ -105,6 +105,19 @@ def teacher_of(run: Run, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
     if kind == "occupancies":
         about = replace(about, kind=kind, graph=hash_file(graph_of(folder)))
     return folder, about
+
+
+def _head(wanted: str, teacher: Path, kind: str) -> str:
+    """The output of the teacher that targets are of. Raises ConfigError for one that it has not."""
+    heads = ["logits", "xent"] if read_json(teacher / "config.json")["model"].get("xent_head") else ["logits"]
+    if wanted not in ("auto", *heads):
+        raise ConfigError(
+            f"student.head is {wanted!r}, the teacher has {' and '.join(heads)}", file=teacher,
+            remedy="use auto, or one that it has",
+        )  # fmt: skip
+    if kind == "occupancies":
+        return "logits"  # what its denominator was trained with
+    return heads[-1] if wanted == "auto" else wanted
 
 
 def graph_of(teacher: Path) -> Path:
