@@ -25,7 +25,8 @@ from hybrid.io import read_json, read_jsonl
 from hybrid.pipeline.network import dev_sets
 from hybrid.pipeline.sequence import check_settings
 from hybrid.pipeline.sets import read_cuts, set_list
-from hybrid.pipeline.soft_targets import kinds_of, read_soft, soft_sets, teacher_of
+from hybrid.pipeline.soft_targets import check_settings as check_students
+from hybrid.pipeline.soft_targets import kind_of, read_soft, soft_sets, teacher_of
 from hybrid.pipeline.student import soft_utterances, surest, untranscribed
 from hybrid.run import Run
 
@@ -168,7 +169,7 @@ def test_the_student_learns_the_targets_of_the_clean_twin(exp: Path) -> None:
     run = open_run(exp)
     folder, about = teacher_of(run)
     assert folder == exp / "teacher_lfmmi" / "model" and about.k == 20
-    soft = {name: read_soft(run, "logits", name) for name in soft_sets(run)}
+    soft = {name: read_soft(run, "targets", name) for name in soft_sets(run)}
     data = soft_utterances(run, ["train", "train_noisy1"], soft, folder, hard=True)
     data += soft_utterances(run, ["unlabelled_sp1.1", "unlabelled_sp1.1_noisy1"], soft, folder)
     by_id = {utterance.id: utterance for utterance in data}
@@ -193,7 +194,7 @@ def test_the_surest_utterances_are_kept(exp: Path) -> None:
     about = read_json(exp / "student_ce" / "selection.json")
     entropies = list(about["entropy"].values())
     assert about["kept"] == round(0.7 * about["of"]) and entropies == sorted(entropies)
-    soft = {name: read_soft(run, "logits", name) for name in soft_sets(run)}
+    soft = {name: read_soft(run, "targets", name) for name in soft_sets(run)}
     folder, _ = teacher_of(run)
     every = soft_utterances(run, ["unlabelled", "unlabelled_noisy1"], soft, folder)
     before = (exp / "student_ce" / "selection.json").read_bytes()
@@ -211,7 +212,7 @@ def test_a_sequence_level_student_alone(exp: Path, data: Path, tmp_path: Path) -
     flat = ["student.frames=false", "student_lfmmi.start=flat", "student.keep=1.0"]
     printed = run_an4(data, changed, *flat, stop="student_lfmmi")
     assert {name for name, ran in done(printed).items() if ran} == {"targets", "student_ce", "student_lfmmi"}
-    assert not (changed / "student_ce" / "model").exists() and not (changed / "targets" / "logits").exists()
+    assert not (changed / "student_ce" / "model").exists() and not any((changed / "targets").iterdir())
     rows = read_jsonl(changed / "student_lfmmi" / "log.jsonl")
     (dev,), (train,) = ([row for row in rows if row["split"] == split] for split in ("dev", "train"))
     assert train["soft"] and dev["objective"] < 0 and "soft" not in dev  # dev has transcripts
@@ -228,6 +229,7 @@ def opened(exp: Path, *settings: str) -> Run:
     ("settings", "error", "said"),
     [
         (["student.teacher=nobody"], ConfigError, "student.teacher is .nobody.*use teacher_ce"),
+        (["student.targets=occupancies", "student.online=true"], ConfigError, "student.online is true"),
         (["student.teacher=teacher_ce", "student.head=xent"], ConfigError, "head is 'xent', the teacher has logits"),
         (["student.k=-1"], ConfigError, "student.k is -1"),
         (["student.targets=labels"], ConfigError, "student.targets is .labels"),
@@ -239,17 +241,18 @@ def opened(exp: Path, *settings: str) -> Run:
 def test_settings_that_make_no_sense(exp: Path, settings: List[str], error: type, said: str) -> None:
     run = opened(exp, *settings)
     with pytest.raises(error, match=said):
-        for kind in kinds_of(run):
-            folder, _ = teacher_of(run, kind)
-        untranscribed(run, "student_ce", {name: read_soft(run, "logits", name) for name in soft_sets(run)}, folder)
+        check_students(run)
+        for stage in ("occupancies", "targets"):
+            folder, _ = teacher_of(run, kind_of(run, stage))
+        untranscribed(run, "student_ce", {name: read_soft(run, "targets", name) for name in soft_sets(run)}, folder)
 
 
 def test_a_teacher_of_other_senones_and_targets_of_another_teacher_are_refused(exp: Path) -> None:
     with pytest.raises(ModelError, match="of another teacher"):
-        read_soft(opened(exp, "student.teacher=teacher_ce"), "logits", "unlabelled")
+        read_soft(opened(exp, "student.teacher=teacher_ce"), "targets", "unlabelled")
     with pytest.raises(ModelError, match="the 20 highest of a frame, wanted 30"):
-        read_soft(opened(exp, "student.k=30"), "logits", "unlabelled")
-    assert len(next(iter(read_soft(opened(exp, "student.k=5"), "logits", "unlabelled").values())).decode()[0][0]) == 5
+        read_soft(opened(exp, "student.k=30"), "targets", "unlabelled")
+    assert len(next(iter(read_soft(opened(exp, "student.k=5"), "targets", "unlabelled").values())).decode()[0][0]) == 5
     phones = exp / "teacher_ce" / "model" / "senones" / "phones.json"
     kept = phones.read_bytes()
     try:
@@ -265,12 +268,12 @@ def test_the_demo_with_unlabelled_voices_goes_on_where_it_was(tmp_path: Path) ->
     exp = tmp_path / "exp"
     more = ["prepare.unlabelled_minutes=0.5", "student.enabled=true", "student.online=false"]
     finish(demo(exp, *more, stop="targets"))
-    marks = sorted((exp / "targets" / "logits").glob("*/complete.json"))
+    marks = sorted((exp / "targets").glob("*/complete.json"))
     assert {path.parent.name for path in marks} == {"train", "unlabelled", "dev_clean"}
     stamps = {path: path.stat().st_mtime_ns for path in marks}
     printed = finish(demo(exp, *more, stop="score"))
     assert {name for name, ran in done(printed).items() if ran} == {
-        "student_ce", "student_lfmmi", "graph", "decode", "score",
+        "student_ce", "occupancies", "student_lfmmi", "graph", "decode", "score",
     }  # fmt: skip
     assert stamps == {path: path.stat().st_mtime_ns for path in marks}
     systems = {row["system"] for row in read_json(exp / "results.json")}

@@ -11,7 +11,9 @@
     lfmmi     the same network trained with LF-MMI
     teacher_ce, teacher_lfmmi    likewise, on clean speech alone
     targets   the teacher's highest outputs on clean speech, transcribed or not
-    student_ce, student_lfmmi    a network that learns them on noisy twins; then LF-MMI on what is transcribed
+    student_ce    a network that learns them on the noisy twins
+    occupancies   the teacher's posteriors over whole sequences, of what is not transcribed
+    student_lfmmi    the student trained on, with LF-MMI on what is transcribed, and these where they are asked for
     graph     HCLG of every model
     decode    development sets choose the scales, test sets are decoded
     score     results.json, paired tests
@@ -138,7 +140,7 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "targets",
             lazy("soft_targets", "targets"),
             needs=("features", "senones", "teacher_ce", "teacher_lfmmi"),
-            settings=("student_lfmmi.soft", *(f"student.{name}" for name in _STORED)),
+            settings=tuple(f"student.{name}" for name in _STORED),
             seeded=False,
         ),
         Stage(
@@ -148,9 +150,16 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             settings=("model", "ce", "student_ce", *(f"student.{name}" for name in _LEARNS)),
         ),
         Stage(
+            "occupancies",
+            lazy("soft_targets", "occupancies"),
+            needs=("features", "senones", "teacher_ce", "teacher_lfmmi"),
+            settings=("student_lfmmi.soft", "student.enabled", "student.teacher", "student.k"),
+            seeded=False,
+        ),
+        Stage(
             "student_lfmmi",
             lazy("sequence", "student_lfmmi"),
-            needs=("lang", "features", "senones", "targets", "student_ce"),
+            needs=("lang", "features", "senones", "student_ce", "occupancies"),
             settings=("model", "lfmmi", "student_lfmmi", "student"),
         ),
         Stage(

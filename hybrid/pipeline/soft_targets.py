@@ -1,4 +1,4 @@
-"""Stage targets: what a teacher says of clean speech, transcribed or not, stored for its students."""
+"""Stages targets and occupancies: what a teacher says of clean speech, transcribed or not, stored for its students."""
 
 from __future__ import annotations
 
@@ -33,53 +33,70 @@ TEACHERS = ("teacher_ce", "teacher_lfmmi", "ce", "lfmmi")
 
 
 def targets(run: Run, recipe: Recipe) -> None:
-    """EXP/targets/KIND/SET: of each clean training set, and of the development set, the teacher's k highest outputs
-    (KIND logits) and log occupancies (occupancies), whichever are asked for."""
+    """EXP/targets/SET, for student_ce: the teacher's k highest outputs, or log occupancies, as student.targets says."""
     if not enabled(run):
         return
-    for kind in kinds_of(run):
-        folder, about = teacher_of(run, kind)
-        if kind == "logits" and run.config["student.online"]:
-            run.log("  student.online is true: logits are not stored")
-            continue
-        rows: List[Dict[str, Any]] = []
-        total = 0
-        with run.executor() as executor:
-            for name in [*soft_sets(run), set_name("dev", "clean")]:
-                found = Problems(run.dir("targets") / kind / f"{name}.problems.jsonl", "targets")
-                cuts = list(read_cuts(feature_folder(run, name, "logmel")))
-                write_targets(
-                    store_of(run, kind, name), cuts, Labeller(run, folder, name, about), about,
-                    executor=executor, problems=found, progress=run.bar(f"{kind} of {name}"),
-                )  # fmt: skip
-                rows += found.rows
-                total += len(cuts)
-        problems = Problems(run.dir("targets") / kind / "problems.jsonl", "targets")
-        problems.rows = rows
-        problems.close(total, run.config["limits.problems"])
-        size = sum(path.stat().st_size for path in (run.dir("targets") / kind).rglob("*.tar.gz"))
-        frames = sum(len(soft) for name in soft_sets(run) for soft in read_soft(run, kind, name).values())
-        run.log(f"  the {about.k} highest of {about.num_pdfs} {kind} of {folder}: {frames} frames, {size / 1e6:.1f} MB")
+    check_settings(run)
+    if not run.config["student.frames"]:
+        run.log("  student.frames is false: nothing to do")
+    elif run.config["student.online"]:
+        run.log("  student.online is true: nothing is stored")
+    else:
+        store(run, "targets", [*soft_sets(run), set_name("dev", "clean")])
 
 
-def kinds_of(run: Run) -> List[str]:
-    """The kinds of targets that the students' settings ask for. Raises ConfigError."""
+def occupancies(run: Run, recipe: Recipe) -> None:
+    """EXP/occupancies/SET, for student_lfmmi: the teacher's k highest log occupancies on untranscribed speech."""
+    if not enabled(run):
+        return
+    check_settings(run)
+    if run.config["student_lfmmi.soft"]:
+        store(run, "occupancies", set_list(run).get("unlabelled", []))
+    else:
+        run.log("  student_lfmmi.soft is 0: nothing to do")
+
+
+def store(run: Run, stage: str, names: Sequence[str]) -> None:
+    """EXP/STAGE/SET of each clean set."""
+    kind = kind_of(run, stage)
+    folder, about = teacher_of(run, kind)
+    problems = run.problems(stage)
+    total = 0
+    with run.executor() as executor:
+        for name in names:
+            found = Problems(run.dir(stage) / f"{name}.problems.jsonl", stage)
+            cuts = list(read_cuts(feature_folder(run, name, "logmel")))
+            write_targets(
+                run.dir(stage) / name, cuts, Labeller(run, folder, name, about), about,
+                executor=executor, problems=found, progress=run.bar(f"{kind} of {name}"),
+            )  # fmt: skip
+            problems.rows += found.rows
+            total += len(cuts)
+    problems.close(max(total, 1), run.config["limits.problems"])
+    size = sum(path.stat().st_size for path in run.dir(stage).rglob("*.tar.gz"))
+    frames = sum(len(soft) for name in names for soft in read_soft(run, stage, name).values())
+    run.log(f"  the {about.k} highest of {about.num_pdfs} {kind} of {folder}: {frames} frames, {size / 1e6:.1f} MB")
+
+
+def kind_of(run: Run, stage: str) -> str:
+    return "occupancies" if stage == "occupancies" else run.config["student.targets"]
+
+
+def check_settings(run: Run) -> None:
+    """Raises ConfigError for student.targets, online and student_lfmmi.soft that make no sense."""
     kind, weight = run.config["student.targets"], run.config["student_lfmmi.soft"]
     if kind not in KINDS:
         raise ConfigError(f"student.targets is {kind!r}", remedy=f"use one of {', '.join(KINDS)}")
+    if kind != "logits" and run.config["student.online"]:
+        raise ConfigError(f"student.online is true, student.targets {kind!r}", remedy="set student.online=false")
     if not 0.0 <= weight < float("inf"):
         raise ConfigError(f"student_lfmmi.soft is {weight}", remedy="0: transcribed speech alone; or a weight, as 1.0")
-    return sorted({*([kind] if run.config["student.frames"] else []), *(["occupancies"] if weight else [])})
 
 
 def soft_sets(run: Run) -> List[str]:
     """The clean training sets, transcribed or not."""
     names = set_list(run)
     return names["clean"] + names.get("unlabelled", [])
-
-
-def store_of(run: Run, kind: str, name: str) -> Path:
-    return run.dir("targets") / kind / name
 
 
 def teacher_of(run: Run, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
@@ -169,6 +186,7 @@ class Labeller:
 _LOADED: Dict[Any, Any] = {}
 
 
-def read_soft(run: Run, kind: str, name: str) -> Soft:
-    store = open_targets(store_of(run, kind, name), teacher_of(run, kind)[1])
-    return {identifier: store.soft(packed) for identifier, packed in store.read_all().items()}
+def read_soft(run: Run, stage: str, name: str) -> Soft:
+    """Of the set `name`, as the stage has stored them. Raises as open_targets."""
+    found = open_targets(run.dir(stage) / name, teacher_of(run, kind_of(run, stage))[1])
+    return {identifier: found.soft(packed) for identifier, packed in found.read_all().items()}

@@ -17,7 +17,7 @@ from hybrid.pipeline.network import clean_set, copy_of, dev_sets, fit, new_model
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import aligned, network_senones, read_targets
 from hybrid.pipeline.sets import network_features, set_list, set_name, twin_of
-from hybrid.pipeline.soft_targets import Soft, kinds_of, read_soft, soft_sets, teacher_of
+from hybrid.pipeline.soft_targets import Soft, check_settings, read_soft, soft_sets, teacher_of
 from hybrid.run import Run
 from hybrid.train.priors import count_priors, has_priors, load_priors
 from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, stored_targets
@@ -31,18 +31,16 @@ def student_ce(run: Run, recipe: Recipe) -> None:
         run.log("  student.frames is false: nothing to do")
         return
     settings = run.config.section("student")
-    kinds_of(run)
+    check_settings(run)
     kind = settings["targets"]
     senones = network_senones(run)
     folder, about = teacher_of(run, kind)
     soft: Dict[str, Soft] = {}
     source: Targets = stored_targets
     if settings["online"]:
-        if kind != "logits":
-            raise ConfigError(f"student.online is true, student.targets {kind!r}", remedy="set student.online=false")
         source = OnlineTargets(load_model(folder)[0], about.k, about.head)
     else:
-        soft = {name: read_soft(run, kind, name) for name in [*soft_sets(run), set_name("dev", "clean")]}
+        soft = {name: read_soft(run, "targets", name) for name in [*soft_sets(run), set_name("dev", "clean")]}
     names = set_list(run)
     data = soft_utterances(run, names["clean"] + names["noisy"], soft, folder, hard=settings["hard"] > 0)
     data += untranscribed(run, "student_ce", soft, folder)
