@@ -29,8 +29,9 @@ from hybrid.data.batches import collate
 from hybrid.io import read_json, read_jsonl
 from hybrid.nnet.model_io import load_model
 from hybrid.pipeline.network import batches, training_sets, utterances
+from hybrid.pipeline.phones import drawn, spoken
 from hybrid.pipeline.senones import network_senones
-from hybrid.pipeline.sequence import drawn, graphs, spoken, with_numerators
+from hybrid.pipeline.sequence import graphs, with_numerators
 from hybrid.pipeline.sets import read_cuts
 from hybrid.run import Run
 from hybrid.train.denominator import make_denominator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from hybrid.pipeline.network import (
     training_sets,
     utterances,
 )  # fmt: skip
+from hybrid.pipeline.phones import drawn, phones_of_pdfs, spoken
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import Segments, aligned, network_senones
 from hybrid.pipeline.sets import set_list, set_name
@@ -40,8 +41,6 @@ from hybrid.train.priors import has_priors, load_priors
 from hybrid.train.sequence_student import SequenceStudent
 from hybrid.train.trainer import Criterion, epoch_file
 from lexicon.lang import Lang
-from lm import arpa
-from lm.sample import Sampler
 
 Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an utterance: begin, end, their numerator
 
@@ -180,48 +179,6 @@ def check_settings(run: Run, system: str = "lfmmi") -> None:
             f"lfmmi.chunk_frames is {settings['chunk_frames']}, lfmmi.numerators {settings['numerators']!r}",
             remedy="0 for whole utterances; pieces need the alignment to know what is said in them",
         )
-
-
-def phones_of_pdfs(senones: Any, lang: Lang) -> List[int]:
-    """[num_pdfs]: a number for the phone of each pdf, the same at all places in a word."""
-    names = [""] * senones.num_pdfs
-    for pdf, phone in zip(senones.tid2pdf[1:], senones.tid2phone[1:]):
-        names[pdf] = lang.base_phone(int(phone))
-    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
-    return [numbers[name] for name in names]
-
-
-def spoken(texts: Mapping[str, str], lang: Lang, seed: int, pause: float = 0.5) -> Dict[str, List[int]]:
-    """A phone sequence for every transcript, to train the phone LM on where there are no alignments: one of each word's
-    pronunciations and, with probability `pause`, a pause at a boundary, drawn by `seed` (as Kaldi's
-    e2e/prepare_phone_lm recipes do)."""
-    rng = np.random.default_rng(seed)
-    silence = lang.phones[lang.optional_silence]
-    found = {}
-    for name, text in texts.items():
-        phones = [silence] if rng.random() < pause else []
-        for word in lang.word_ids(text, name):
-            choices = lang.pronunciation_ids(lang.word_names[word])
-            phones += choices[int(rng.integers(len(choices)))]
-            if rng.random() < pause:
-                phones.append(silence)
-        found[name] = phones
-    return found
-
-
-def drawn(run: Run, lang: Lang, words: int) -> Dict[str, List[int]]:
-    """Phone sequences of sentences drawn from the LM of decoding, until there are so many words.
-
-    A denominator of the training transcripts alone lets few phones follow each other where these are few and alike; the
-    network then learns to tell apart no more than that, and decoding with a weaker LM asks it for more. (That MMI wants
-    a weak LM: Schlueter et al. 1999, "Interdependence of language models and discriminative training".)
-    """
-    sampler = Sampler(arpa.read(run.dir("lm") / "lm.arpa"), np.random.default_rng([network_seed(run), 3]))
-    texts = {}
-    for number, sentence in enumerate(sampler.text(words)):
-        known = [word for word in sentence if word in lang.words]  # decoding has no others either
-        texts[f"drawn-{number}"] = " ".join(lang.words_of(known))
-    return spoken({name: text for name, text in texts.items() if text}, lang, network_seed(run), lang.silence_prob)
 
 
 def start_from_frames(

@@ -1,0 +1,55 @@
+"""Phone sequences of sentences, for phone language models; the phones of pdfs."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping
+
+import numpy as np
+
+from hybrid.pipeline.network import network_seed
+from hybrid.run import Run
+from lexicon.lang import Lang
+from lm import arpa
+from lm.sample import Sampler
+
+
+def phones_of_pdfs(senones: Any, lang: Lang) -> List[int]:
+    """[num_pdfs]: a number for the phone of each pdf, the same at all places in a word."""
+    names = [""] * senones.num_pdfs
+    for pdf, phone in zip(senones.tid2pdf[1:], senones.tid2phone[1:]):
+        names[pdf] = lang.base_phone(int(phone))
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return [numbers[name] for name in names]
+
+
+def spoken(texts: Mapping[str, str], lang: Lang, seed: int, pause: float = 0.5) -> Dict[str, List[int]]:
+    """A phone sequence for every transcript, to train the phone LM on where there are no alignments: one of each word's
+    pronunciations and, with probability `pause`, a pause at a boundary, drawn by `seed` (as Kaldi's
+    e2e/prepare_phone_lm recipes do)."""
+    rng = np.random.default_rng(seed)
+    silence = lang.phones[lang.optional_silence]
+    found = {}
+    for name, text in texts.items():
+        phones = [silence] if rng.random() < pause else []
+        for word in lang.word_ids(text, name):
+            choices = lang.pronunciation_ids(lang.word_names[word])
+            phones += choices[int(rng.integers(len(choices)))]
+            if rng.random() < pause:
+                phones.append(silence)
+        found[name] = phones
+    return found
+
+
+def drawn(run: Run, lang: Lang, words: int) -> Dict[str, List[int]]:
+    """Phone sequences of sentences drawn from the LM of decoding, until there are so many words.
+
+    A denominator of the training transcripts alone lets few phones follow each other where these are few and alike; the
+    network then learns to tell apart no more than that, and decoding with a weaker LM asks it for more. (That MMI wants
+    a weak LM: Schlueter et al. 1999, "Interdependence of language models and discriminative training".)
+    """
+    sampler = Sampler(arpa.read(run.dir("lm") / "lm.arpa"), np.random.default_rng([network_seed(run), 3]))
+    texts = {}
+    for number, sentence in enumerate(sampler.text(words)):
+        known = [word for word in sentence if word in lang.words]  # decoding has no others either
+        texts[f"drawn-{number}"] = " ".join(lang.words_of(known))
+    return spoken({name: text for name, text in texts.items() if text}, lang, network_seed(run), lang.silence_prob)
