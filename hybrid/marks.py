@@ -22,10 +22,11 @@ _RESERVED = {"marks", "logs"}
 class Stage:
     """One step of a recipe.
 
-    `needs` names earlier stages; `settings` names the settings or sections whose change redoes the stage; `inputs`
-    gives files and folders from outside of the run's folder (called with the Run); `version` is raised when the code
-    of the stage changes its results; `seeded` is False where nothing in the stage is random; `outside` names files of
-    the run's folder that the stage writes beside its own folder.
+    `needs` names earlier stages; `settings` names the settings or sections whose change redoes the stage, "base<own"
+    the section `own` and what the section `base` says besides; `inputs` gives files and folders from outside of the
+    run's folder (called with the Run); `version` is raised when the code of the stage changes its results; `seeded` is
+    False where nothing in the stage is random; `outside` names files of the run's folder that the stage writes beside
+    its own folder.
     """
 
     name: str
@@ -141,7 +142,10 @@ class Book:
             run = self.run
             settings: Dict[str, Any] = {}
             for prefix in stage.settings:
-                settings.update(run.config.under(prefix))
+                base, below, own = prefix.partition("<")
+                if below:
+                    settings.update({own + name[len(base) :]: value for name, value in run.config.under(base).items()})
+                settings.update(run.config.under(own or base))
             parts: Dict[str, Any] = {
                 "stage": stage.name,
                 "version": [stage.version, versions().get("hybrid-asr", "")],

@@ -17,6 +17,7 @@ import toy_stages as toy
 import hybrid.io
 from hybrid.config import Config
 from hybrid.errors import ConfigError, DataError, DiskError, HybridError
+from hybrid.io import read_json
 from hybrid.stages import Run, Stage, StageFailed, run_stages, states
 
 TOY = [sys.executable, str(Path(toy.__file__))]
@@ -400,6 +401,23 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
     stage = Stage("one", print, inputs=lambda run: [run.data / "etc"])
     with pytest.raises(DataError, match=r"no such file or folder \(file: .*etc\). Remedy: .*--data"):
         run_stages([stage], a_run(tmp_path / "exp", data=tmp_path))
+
+
+def test_a_section_over_another_changes_with_what_counts(tmp_path: Path, calls) -> None:
+    stages = [spy(calls, "one", settings=("base<own",))]
+
+    def run(**base: int) -> None:
+        values = {"base": {"x": 1, "deep": {"y": 2, "z": 3}, **base}, "own": {"x": 9, "deep": {"y": 8}}}
+        run_stages(stages, Run(tmp_path / "exp", Config(values)))
+
+    run()
+    assert read_json(tmp_path / "exp" / "marks" / "00-one.json")["settings"] == {
+        "own.x": 9, "own.deep.y": 8, "own.deep.z": 3,
+    }  # fmt: skip
+    run(x=5)  # own says otherwise
+    assert calls == ["one"]
+    run(deep={"y": 7, "z": 4})
+    assert calls == ["one", "one"]
 
 
 def test_unknown_settings_of_a_stage_are_named(tmp_path: Path, calls) -> None:

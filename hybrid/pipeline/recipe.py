@@ -128,13 +128,13 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "teacher_ce",
             lazy("frames", "teacher_ce"),
             needs=("features", "senones"),
-            settings=("model", "ce", "teacher_ce", "student.enabled"),
+            settings=("model", "ce<teacher_ce", "student.enabled"),
         ),
         Stage(
             "teacher_lfmmi",
             lazy("sequence", "teacher_lfmmi"),
             needs=("lang", "features", "senones", "teacher_ce"),
-            settings=("model", "lfmmi", "teacher_lfmmi", "student.enabled"),
+            settings=("model", "lfmmi<teacher_lfmmi", "student.enabled"),
         ),
         Stage(
             "targets",
@@ -147,7 +147,7 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "student_ce",
             lazy("student", "student_ce"),
             needs=("features", "senones", "teacher_ce", "teacher_lfmmi", "targets"),
-            settings=("model", "ce", "student_ce", *(f"student.{name}" for name in _LEARNS)),
+            settings=("model", "ce<student_ce", *(f"student.{name}" for name in _LEARNS)),
         ),
         Stage(
             "occupancies",
@@ -160,7 +160,7 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "student_lfmmi",
             lazy("sequence", "student_lfmmi"),
             needs=("lang", "features", "senones", "student_ce", "occupancies"),
-            settings=("model", "lfmmi", "student_lfmmi", "student"),
+            settings=("model", "lfmmi<student_lfmmi", "student"),
         ),
         Stage(
             "graph",
