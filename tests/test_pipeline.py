@@ -224,7 +224,10 @@ def test_a_network_from_transcripts_alone(exp: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(exp, tmp_path / "exp")
     settings = [
         "gmm.last=none", "senones.align_with=none", "lfmmi.start=flat", "lfmmi.numerators=words",
-        "lfmmi.criterion.xent_targets=numerator", "lfmmi.trainer.epochs=3", 'decode.systems=["lfmmi"]',
+        "lfmmi.criterion.xent_targets=numerator", "lfmmi.trainer.epochs=3",
+        # and its students: a teacher from transcripts alone, priors from the student's own posteriors
+        "student.enabled=true", "teacher_lfmmi.trainer.epochs=1", "student_ce.trainer.epochs=1",
+        "student_lfmmi.trainer.epochs=1",
     ]  # fmt: skip
     printed = finish(demo(changed, *settings, stop="decode"))
     again = ("gmm", "senones", "ce", "lfmmi", "graph", "decode", *IDLE)
@@ -233,7 +236,9 @@ def test_a_network_from_transcripts_alone(exp: Path, tmp_path: Path) -> None:
     assert {path.name for path in (changed / "graph").iterdir()} == {"network.fst"}
     losses = [row["loss"] for row in read_jsonl(changed / "lfmmi" / "log.jsonl") if row["split"] == "dev"]
     assert len(losses) == 3 and losses[-1] < losses[0]
-    assert len(error_rates(changed)) == 3 * 3
+    systems = ("lfmmi", "teacher_lfmmi", "student_ce", "student_lfmmi")
+    assert {Path(name).parts[1] for name in error_rates(changed)} == set(systems)
+    assert load_priors(changed / "student_ce" / "model" / "senones").sum() == pytest.approx(1, abs=1e-3)
 
 
 def test_a_phone_lm_that_knows_what_decoding_may_say(exp: Path) -> None:

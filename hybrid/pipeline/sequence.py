@@ -112,7 +112,7 @@ def train(run: Run, system: str, names: List[str], dev_names: List[str]) -> None
 
 
 def occupied(run: Run) -> List[Utterance]:
-    """The untranscribed utterances, with the teacher's occupancies. Their pdfs are -100, for CE has none of them."""
+    """The untranscribed utterances, with the teacher's occupancies; all pdfs -100, for there is no alignment."""
     names = set_list(run).get("unlabelled", [])
     if not names:
         raise ConfigError(
@@ -163,8 +163,8 @@ def check_settings(run: Run, system: str = "lfmmi") -> None:
         )
     if settings["numerators"] not in ("alignment", "words"):
         raise ConfigError(f"lfmmi.numerators is {settings['numerators']!r}", remedy="use one of alignment, words")
-    wanted = {"start": "flat", "numerators": "words"}
-    wrong = [f"lfmmi.{name} is {settings[name]!r}" for name, value in wanted.items() if settings[name] != value]
+    never = {"start": "ce", "numerators": "alignment"}
+    wrong = [f"{system}.{name} is {settings[name]!r}" for name, value in never.items() if settings[name] == value]
     if settings["criterion"]["xent_regularize"] > 0 and settings["criterion"]["xent_targets"] != "numerator":
         wrong.append("lfmmi.criterion.xent_targets is 'alignment'")
     if not aligned(run) and wrong:

@@ -29,7 +29,7 @@ from hybrid.train.lfmmi import LfMmi
 from hybrid.train.sequence_student import log_occupancies
 
 Soft = Dict[str, SoftTargets]
-TEACHERS = ("teacher_ce", "teacher_lfmmi", "ce", "lfmmi")
+TEACHERS = ("teacher_ce", "teacher_lfmmi")
 
 
 def targets(run: Run, recipe: Recipe) -> None:

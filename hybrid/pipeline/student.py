@@ -11,15 +11,25 @@ from hybrid.data.batches import IGNORE, Utterance
 from hybrid.data.targets import TargetsAbout
 from hybrid.errors import ConfigError
 from hybrid.io import read_json, write_json
+from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import load_model
 from hybrid.pipeline.frames import enabled
-from hybrid.pipeline.network import clean_set, copy_of, dev_sets, fit, new_model, save
+from hybrid.pipeline.network import (
+    batches,
+    clean_set,
+    copy_of,
+    dev_sets,
+    fit,
+    new_model,
+    save,
+    settings_of,
+)  # fmt: skip
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import aligned, network_senones, read_targets
 from hybrid.pipeline.sets import network_features, set_list, set_name, twin_of
 from hybrid.pipeline.soft_targets import Soft, check_settings, read_soft, soft_sets, teacher_of
 from hybrid.run import Run
-from hybrid.train.priors import count_priors, has_priors, load_priors
+from hybrid.train.priors import average_posterior, count_priors, has_priors, load_priors
 from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, stored_targets
 
 
@@ -47,16 +57,20 @@ def student_ce(run: Run, recipe: Recipe) -> None:
     dev = soft_utterances(run, dev_sets(run), soft, folder)
     model = new_model(run, data, senones.num_pdfs)
     fit(run, "student_ce", model, SoftCrossEntropy(source, settings["temperature"], settings["hard"]), data, dev)
-    save(run, "student_ce", model, senones, priors_of(run, kind, folder, about, senones.num_pdfs))
+    save(run, "student_ce", model, senones, priors_of(run, model, data, folder, about))
 
 
-def priors_of(run: Run, kind: str, teacher: Path, about: TargetsAbout, num_pdfs: int) -> Optional[np.ndarray]:
+def priors_of(
+    run: Run, model: AcousticModel, data: List[Utterance], teacher: Path, about: TargetsAbout
+) -> Optional[np.ndarray]:
     """What the teacher's outputs are, the student's are: log posteriors, which want to be divided by priors, or
-    likelihoods."""
-    if kind == "logits" and about.head == "logits":
+    likelihoods (None)."""
+    if about.kind == "logits" and about.head == "logits":
         return load_priors(teacher / "senones") if has_priors(teacher / "senones") else None
-    aligned_to = [pdfs for name in set_list(run)["clean"] for pdfs in read_targets(run, name).values()]
-    return count_priors(aligned_to, num_pdfs)
+    if not aligned(run):
+        return average_posterior(model, batches(run, data, settings_of(run, "student_ce")["batch_frames"], train=False))
+    counted = [pdfs for name in set_list(run)["clean"] for pdfs in read_targets(run, name).values()]
+    return count_priors(counted, about.num_pdfs)
 
 
 def untranscribed(run: Run, system: str, soft: Mapping[str, Soft], teacher: Path) -> List[Utterance]:
