@@ -37,6 +37,7 @@ from hybrid.run import Run
 from hybrid.train.denominator import make_denominator
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
+from hybrid.train.priors import load_priors
 from lexicon.lang import Lang
 
 pytestmark = pytest.mark.slow
@@ -168,7 +169,6 @@ def test_model_folders_load_and_compute(exp: Path) -> None:
     from hybrid.gmm.model import GmmModel
     from hybrid.hmm.senones import Senones
     from hybrid.nnet.model_io import load_model
-    from hybrid.train.priors import load_priors
 
     for system, dim in (("mono", 39), ("tri1", 39), ("tri2", 40), ("tri3", 40)):
         model = GmmModel.load(exp / "gmm" / system)
