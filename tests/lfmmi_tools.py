@@ -10,7 +10,8 @@ import numpy as np
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
 from hybrid.hmm.tree import Leaf, Split, Table, Tree
-from hybrid.train.fsa import Fsa
+from hybrid.train.fsa import Fsa, PhoneAcceptor
+from hybrid.train.phone_lm import train_phone_lm
 
 PHONES = (1, 2, 3, 4)  # 1: silence
 
@@ -83,3 +84,11 @@ def brute_force(fsa: Fsa, x: np.ndarray, leak: Optional[np.ndarray] = None) -> T
                 shares[t, fsa.pdf[arc]] += weights[-1]
     total = sum(weights)
     return float(np.log(total)) if total else float("-inf"), shares / total if total else shares
+
+
+def small_language() -> Tuple[Senones, np.random.Generator, Dict[str, List[int]], PhoneAcceptor]:
+    """Senones of left biphones, a generator, phone sequences drawn from it, and their trigram."""
+    senones = small_senones(2, 1)
+    rng = np.random.default_rng(0)
+    sequences = random_sequences(rng)
+    return senones, rng, sequences, train_phone_lm(sequences, order=3)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kill_tools import Killed, killed_before_rename, snapshot
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 
@@ -34,10 +34,6 @@ def make_cut(number: int, start: float = 0.0) -> MonoCut:
 
 
 CUTS = [make_cut(number) for number in range(11)]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing in the code under test may catch it and go on."""
 
 
 class Compute:
@@ -68,10 +64,6 @@ def check_whole(folder: Path, cuts=CUTS) -> None:
         for name, found in (("feats", feats), ("ali", ali)):
             assert found[cut.id].dtype == expected[name].dtype
             np.testing.assert_array_equal(found[cut.id], expected[name])
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("shard_size", [1, 4, 11, 100])
@@ -118,21 +110,10 @@ def test_kill_before_any_rename(tmp_path, monkeypatch):
     whole = tmp_path / "whole"
     write_shards(whole, CUTS, Compute(), **OPTIONS)
     expected = snapshot(whole)
-    replace = os.replace
     for moment in range(len(expected)):
         folder = tmp_path / f"killed{moment}"
-        left = [moment]
-
-        def replace_until_killed(source, target, left=left):
-            if left[0] == 0:
-                raise Killed
-            left[0] -= 1
-            replace(source, target)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", replace_until_killed)
-            with pytest.raises(Killed):
-                write_shards(folder, CUTS, Compute(), **OPTIONS)
+        with killed_before_rename(monkeypatch, moment):
+            write_shards(folder, CUTS, Compute(), **OPTIONS)
         # What a real kill leaves and an exception tidies away.
         (folder / "shards" / ".feats.000001.tar.4711.tmp").write_bytes(b"half")
         with pytest.raises(DataError, match="not finished"):

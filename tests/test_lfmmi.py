@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from lfmmi_tools import random_sequences, small_senones
+from lfmmi_tools import small_language
 
 from hybrid.data.batches import Utterance, collate
 from hybrid.errors import ConfigError, DataError, GraphError, MissingDependency, ModelError
@@ -15,16 +15,12 @@ from hybrid.train.denominator import make_denominator
 from hybrid.train.fsa import Fsa
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.numerator import Numerators
-from hybrid.train.phone_lm import train_phone_lm
 
 
 @pytest.fixture(scope="module")
 def world():
     """senones, denominator and a batch of four utterances with numerators of both kinds."""
-    senones = small_senones(2, 1)
-    rng = np.random.default_rng(0)
-    sequences = random_sequences(rng)
-    lm = train_phone_lm(sequences, order=3)
+    senones, rng, sequences, lm = small_language()
     numerators = Numerators(lm, senones)
     utterances = []
     for i, (name, phones) in enumerate(list(sequences.items())[:4]):

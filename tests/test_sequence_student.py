@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from lfmmi_tools import random_sequences, small_senones
+from lfmmi_tools import small_language
 
 from hybrid.data.batches import Utterance, collate
 from hybrid.data.target_store import SoftTargets
@@ -18,7 +18,6 @@ from hybrid.train.denominator import make_denominator
 from hybrid.train.fsa import Fsa
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.numerator import Numerators
-from hybrid.train.phone_lm import train_phone_lm
 from hybrid.train.sequence_student import SequenceStudent, log_occupancies
 
 PDFS = 4
@@ -85,10 +84,7 @@ def test_the_cross_entropy_of_the_distributions_over_all_paths():
 @pytest.fixture(scope="module")
 def world():
     """senones, denominator, numerators and log occupancies of four utterances of a small language."""
-    senones = small_senones(2, 1)
-    rng = np.random.default_rng(0)
-    sequences = random_sequences(rng)
-    lm = train_phone_lm(sequences, order=3)
+    senones, rng, sequences, lm = small_language()
     denominator, numerators = make_denominator(lm, senones), Numerators(lm, senones)
     known = LfMmi(denominator, senones.num_pdfs)
     utterances = []

@@ -169,7 +169,7 @@ def test_the_student_learns_the_targets_of_the_clean_twin(exp: Path) -> None:
     run = open_run(exp)
     folder, about = teacher_of(run)
     assert folder == exp / "teacher_lfmmi" / "model" and about.k == 20
-    soft = {name: read_soft(run, "targets", name) for name in soft_sets(run)}
+    soft = read_soft(run, "targets", soft_sets(run))
     data = soft_utterances(run, ["train", "train_noisy1"], soft, folder, hard=True)
     data += soft_utterances(run, ["unlabelled_sp1.1", "unlabelled_sp1.1_noisy1"], soft, folder)
     by_id = {utterance.id: utterance for utterance in data}
@@ -194,7 +194,7 @@ def test_the_surest_utterances_are_kept(exp: Path) -> None:
     about = read_json(exp / "student_ce" / "selection.json")
     entropies = list(about["entropy"].values())
     assert about["kept"] == round(0.7 * about["of"]) and entropies == sorted(entropies)
-    soft = {name: read_soft(run, "targets", name) for name in soft_sets(run)}
+    soft = read_soft(run, "targets", soft_sets(run))
     folder, _ = teacher_of(run)
     every = soft_utterances(run, ["unlabelled", "unlabelled_noisy1"], soft, folder)
     before = (exp / "student_ce" / "selection.json").read_bytes()
@@ -244,15 +244,16 @@ def test_settings_that_make_no_sense(exp: Path, settings: List[str], error: type
         check_students(run)
         for stage in ("occupancies", "targets"):
             folder, _ = teacher_of(run, kind_of(run, stage))
-        untranscribed(run, "student_ce", {name: read_soft(run, "targets", name) for name in soft_sets(run)}, folder)
+        untranscribed(run, "student_ce", read_soft(run, "targets", soft_sets(run)), folder)
 
 
 def test_a_teacher_of_other_senones_and_targets_of_another_teacher_are_refused(exp: Path) -> None:
     with pytest.raises(ModelError, match="of another teacher"):
-        read_soft(opened(exp, "student.teacher=teacher_ce"), "targets", "unlabelled")
+        read_soft(opened(exp, "student.teacher=teacher_ce"), "targets", ["unlabelled"])
     with pytest.raises(ModelError, match="the 20 highest of a frame, wanted 30"):
-        read_soft(opened(exp, "student.k=30"), "targets", "unlabelled")
-    assert len(next(iter(read_soft(opened(exp, "student.k=5"), "targets", "unlabelled").values())).decode()[0][0]) == 5
+        read_soft(opened(exp, "student.k=30"), "targets", ["unlabelled"])
+    fewer = read_soft(opened(exp, "student.k=5"), "targets", ["unlabelled"])["unlabelled"]
+    assert len(next(iter(fewer.values())).decode()[0][0]) == 5
     phones = exp / "teacher_ce" / "model" / "senones" / "phones.json"
     kept = phones.read_bytes()
     try:

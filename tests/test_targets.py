@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kill_tools import Killed, killed_before_rename, snapshot
 from lhotse import CutSet
 from lhotse.utils import fastcopy
 from toy_targets import ABOUT, CUTS, OPTIONS, logits_of, make_cut, teacher
@@ -30,16 +31,8 @@ CODEC = Codec(300, 8)
 IDS = [cut.id for cut in CUTS]
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing in the code under test may catch it and go on."""
-
-
 def packed_of(cut) -> np.ndarray:
     return CODEC.encode(*top_k(logits_of(cut), 8))
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def check_whole(folder: Path, cuts=CUTS) -> None:
@@ -124,20 +117,10 @@ def test_kill_in_any_batch(tmp_path, written, moment):
 
 def test_kill_before_any_rename(tmp_path, written, monkeypatch):
     expected = snapshot(written)
-    move = os.replace
     for moment in range(len(expected)):
-        folder, left = tmp_path / str(moment), [moment]
-
-        def until_killed(source, target, left=left):
-            if not left[0]:
-                raise Killed
-            left[0] -= 1
-            move(source, target)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", until_killed)
-            with pytest.raises(Killed):
-                write_targets(folder, CUTS, teacher, ABOUT, **OPTIONS)
+        folder = tmp_path / str(moment)
+        with killed_before_rename(monkeypatch, moment):
+            write_targets(folder, CUTS, teacher, ABOUT, **OPTIONS)
         (folder / "shards" / ".targets.000001.tar.gz.4711.tmp").write_bytes(b"half")  # what a real kill leaves
         write_targets(folder, CUTS, teacher, ABOUT, **OPTIONS)
         assert snapshot(folder) == expected

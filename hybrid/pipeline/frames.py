@@ -26,14 +26,17 @@ def ce(run: Run, recipe: Recipe) -> None:
 
 def teacher_ce(run: Run, recipe: Recipe) -> None:
     """EXP/teacher_ce/model, of clean speech alone."""
-    if enabled(run):
+    if asked(run):
         train(run, "teacher_ce", set_list(run)["clean"], [set_name("dev", "clean")])
 
 
-def enabled(run: Run) -> bool:
-    if not run.config["student.enabled"]:
-        run.log("  student.enabled is false: nothing to do")
-        return False
+def asked(run: Run, *settings: str) -> bool:
+    """Whether student.enabled and these settings ask for a stage of teacher and student; else says which does not."""
+    for name in ("student.enabled", *settings):
+        value = run.config[name]
+        if not value:
+            run.log(f"  {name} is {str(value).lower()}: nothing to do")
+            return False
     return True
 
 

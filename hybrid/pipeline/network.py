@@ -17,6 +17,7 @@ from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import BUILDERS, build_model, save_model
+from hybrid.pipeline.recipe import BASED_ON
 from hybrid.pipeline.senones import Segments, aligned, read_segments, read_targets
 from hybrid.pipeline.sets import NETWORK_RATE, network_features, set_list, set_name, texts_of, twin_of
 from hybrid.run import Run
@@ -24,11 +25,6 @@ from hybrid.train.config import TrainerConfig
 from hybrid.train.priors import save_priors
 from hybrid.train.trainer import Criterion, Trainer
 from hybrid.train.trial import fitting
-
-# A system takes the settings of another where its own section says nothing else.
-BASED_ON = {
-    "teacher_ce": "ce", "student_ce": "ce", "teacher_lfmmi": "lfmmi", "student_lfmmi": "lfmmi",
-}  # fmt: skip
 
 
 def settings_of(run: Run, system: str) -> Dict[str, Any]:

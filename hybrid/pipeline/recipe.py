@@ -33,6 +33,10 @@ from hybrid.run import Run
 from lexicon.lexicon import Lexicon
 from lm.model import NgramModel
 
+# A system takes the settings of another where its own section says nothing else.
+BASED_ON = {
+    "teacher_ce": "ce", "student_ce": "ce", "teacher_lfmmi": "lfmmi", "student_lfmmi": "lfmmi",
+}  # fmt: skip
 # Settings of [student] that the stored targets depend on, and those that the first student depends on.
 _STORED = ("enabled", "teacher", "head", "targets", "k", "online", "frames")
 _LEARNS = (*_STORED, "temperature", "hard", "keep")
@@ -61,6 +65,10 @@ class Recipe:
     rerecorded: str
     inputs: Dict[str, Inputs] = field(default_factory=dict)
     notes: str = ""
+
+
+def _over(system: str) -> str:
+    return f"{BASED_ON[system]}<{system}"
 
 
 def standard_stages(recipe: Recipe) -> List[Stage]:
@@ -128,13 +136,13 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "teacher_ce",
             lazy("frames", "teacher_ce"),
             needs=("features", "senones"),
-            settings=("model", "ce<teacher_ce", "student.enabled"),
+            settings=("model", _over("teacher_ce"), "student.enabled"),
         ),
         Stage(
             "teacher_lfmmi",
             lazy("sequence", "teacher_lfmmi"),
             needs=("lang", "features", "senones", "teacher_ce"),
-            settings=("model", "lfmmi<teacher_lfmmi", "student.enabled"),
+            settings=("model", _over("teacher_lfmmi"), "student.enabled"),
         ),
         Stage(
             "targets",
@@ -147,7 +155,7 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "student_ce",
             lazy("student", "student_ce"),
             needs=("features", "senones", "teacher_ce", "teacher_lfmmi", "targets"),
-            settings=("model", "ce<student_ce", *(f"student.{name}" for name in _LEARNS)),
+            settings=("model", _over("student_ce"), *(f"student.{name}" for name in _LEARNS)),
         ),
         Stage(
             "occupancies",
@@ -160,7 +168,7 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "student_lfmmi",
             lazy("sequence", "student_lfmmi"),
             needs=("lang", "features", "senones", "student_ce", "occupancies"),
-            settings=("model", "lfmmi<student_lfmmi", "student"),
+            settings=("model", _over("student_lfmmi"), "student"),
         ),
         Stage(
             "graph",

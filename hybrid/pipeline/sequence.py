@@ -12,9 +12,8 @@ from hybrid.data.batches import Utterance
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model, load_state
-from hybrid.pipeline.frames import enabled
+from hybrid.pipeline.frames import asked
 from hybrid.pipeline.network import (
-    BASED_ON,
     dev_sets,
     fit,
     network_seed,
@@ -25,7 +24,7 @@ from hybrid.pipeline.network import (
     utterances,
 )  # fmt: skip
 from hybrid.pipeline.phones import drawn, phones_of_pdfs, spoken
-from hybrid.pipeline.recipe import Recipe
+from hybrid.pipeline.recipe import BASED_ON, Recipe
 from hybrid.pipeline.senones import Segments, aligned, network_senones
 from hybrid.pipeline.sets import set_list, set_name
 from hybrid.pipeline.soft_targets import read_soft, teacher_of
@@ -52,18 +51,14 @@ def lfmmi(run: Run, recipe: Recipe) -> None:
 
 def teacher_lfmmi(run: Run, recipe: Recipe) -> None:
     """EXP/teacher_lfmmi/model, of clean speech alone."""
-    if enabled(run):
+    if asked(run):
         train(run, "teacher_lfmmi", set_list(run)["clean"], [set_name("dev", "clean")])
 
 
 def student_lfmmi(run: Run, recipe: Recipe) -> None:
     """EXP/student_lfmmi/model: the student of soft targets, trained on with transcribed clean and noisy speech."""
-    if not enabled(run):
-        return
-    if not run.config["student.sequence"]:
-        run.log("  student.sequence is false: nothing to do")
-        return
-    train(run, "student_lfmmi", training_sets(run), dev_sets(run))
+    if asked(run, "student.sequence"):
+        train(run, "student_lfmmi", training_sets(run), dev_sets(run))
 
 
 def train(run: Run, system: str, names: List[str], dev_names: List[str]) -> None:
@@ -119,7 +114,7 @@ def occupied(run: Run) -> List[Utterance]:
             "student_lfmmi.soft is above 0, and there is no untranscribed speech",
             remedy="set student_lfmmi.soft=0, or see the recipe's [prepare] for what is untranscribed",
         )
-    soft = {name: read_soft(run, "occupancies", name) for name in names}
+    soft = read_soft(run, "occupancies", names)
     return untranscribed(run, "student_lfmmi", soft, teacher_of(run, "occupancies")[0])
 
 

@@ -20,7 +20,7 @@ from hybrid.io import Problems, read_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model
-from hybrid.pipeline.frames import enabled
+from hybrid.pipeline.frames import asked
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import feature_folder, network_features, set_list, set_name
 from hybrid.run import Run
@@ -34,26 +34,22 @@ TEACHERS = ("teacher_ce", "teacher_lfmmi")
 
 def targets(run: Run, recipe: Recipe) -> None:
     """EXP/targets/SET, for student_ce: the teacher's k highest outputs, or log occupancies, as student.targets says."""
-    if not enabled(run):
+    if not asked(run):
         return
     check_settings(run)
-    if not run.config["student.frames"]:
-        run.log("  student.frames is false: nothing to do")
-    elif run.config["student.online"]:
+    if run.config["student.online"]:
         run.log("  student.online is true: nothing is stored")
-    else:
-        store(run, "targets", [*soft_sets(run), set_name("dev", "clean")])
+    elif asked(run, "student.frames"):
+        store(run, "targets", soft_sets(run))
 
 
 def occupancies(run: Run, recipe: Recipe) -> None:
     """EXP/occupancies/SET, for student_lfmmi: the teacher's k highest log occupancies on untranscribed speech."""
-    if not enabled(run):
+    if not asked(run):
         return
     check_settings(run)
-    if run.config["student_lfmmi.soft"]:
+    if asked(run, "student_lfmmi.soft"):
         store(run, "occupancies", set_list(run).get("unlabelled", []))
-    else:
-        run.log("  student_lfmmi.soft is 0: nothing to do")
 
 
 def store(run: Run, stage: str, names: Sequence[str]) -> None:
@@ -61,12 +57,12 @@ def store(run: Run, stage: str, names: Sequence[str]) -> None:
     kind = kind_of(run, stage)
     folder, about = teacher_of(run, kind)
     problems = run.problems(stage)
-    total = 0
+    total = written = 0
     with run.executor() as executor:
         for name in names:
             found = Problems(run.dir(stage) / f"{name}.problems.jsonl", stage)
             cuts = list(read_cuts(feature_folder(run, name, "logmel")))
-            write_targets(
+            written += write_targets(
                 run.dir(stage) / name, cuts, Labeller(run, folder, name, about), about,
                 executor=executor, problems=found, progress=run.bar(f"{kind} of {name}"),
             )  # fmt: skip
@@ -74,8 +70,7 @@ def store(run: Run, stage: str, names: Sequence[str]) -> None:
             total += len(cuts)
     problems.close(max(total, 1), run.config["limits.problems"])
     size = sum(path.stat().st_size for path in run.dir(stage).rglob("*.tar.gz"))
-    frames = sum(len(soft) for name in names for soft in read_soft(run, stage, name).values())
-    run.log(f"  the {about.k} highest of {about.num_pdfs} {kind} of {folder}: {frames} frames, {size / 1e6:.1f} MB")
+    run.log(f"  the {about.k} highest of {about.num_pdfs} {kind} of {folder}: {written} cuts, {size / 1e6:.1f} MB")
 
 
 def kind_of(run: Run, stage: str) -> str:
@@ -94,9 +89,9 @@ def check_settings(run: Run) -> None:
 
 
 def soft_sets(run: Run) -> List[str]:
-    """The clean training sets, transcribed or not."""
+    """The clean sets that student_ce has targets of: training, transcribed or not, and development."""
     names = set_list(run)
-    return names["clean"] + names.get("unlabelled", [])
+    return [*names["clean"], *names.get("unlabelled", []), set_name("dev", "clean")]
 
 
 def teacher_of(run: Run, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
@@ -186,7 +181,11 @@ class Labeller:
 _LOADED: Dict[Any, Any] = {}
 
 
-def read_soft(run: Run, stage: str, name: str) -> Soft:
-    """Of the set `name`, as the stage has stored them. Raises as open_targets."""
-    found = open_targets(run.dir(stage) / name, teacher_of(run, kind_of(run, stage))[1])
-    return {identifier: found.soft(packed) for identifier, packed in found.read_all().items()}
+def read_soft(run: Run, stage: str, names: Sequence[str]) -> Dict[str, Soft]:
+    """Of each of these sets, as the stage has stored them. Raises as open_targets."""
+    _, about = teacher_of(run, kind_of(run, stage))
+    soft = {}
+    for name in names:
+        store = open_targets(run.dir(stage) / name, about)
+        soft[name] = {identifier: store.soft(packed) for identifier, packed in store.read_all().items()}
+    return soft

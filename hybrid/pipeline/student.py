@@ -13,7 +13,7 @@ from hybrid.errors import ConfigError
 from hybrid.io import read_json, write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import load_model
-from hybrid.pipeline.frames import enabled
+from hybrid.pipeline.frames import asked
 from hybrid.pipeline.network import (
     batches,
     clean_set,
@@ -26,7 +26,7 @@ from hybrid.pipeline.network import (
 )  # fmt: skip
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import aligned, network_senones, read_targets
-from hybrid.pipeline.sets import network_features, set_list, set_name, twin_of
+from hybrid.pipeline.sets import network_features, set_list, twin_of
 from hybrid.pipeline.soft_targets import Soft, check_settings, read_soft, soft_sets, teacher_of
 from hybrid.run import Run
 from hybrid.train.priors import average_posterior, count_priors, has_priors, load_priors
@@ -35,22 +35,18 @@ from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, store
 
 def student_ce(run: Run, recipe: Recipe) -> None:
     """EXP/student_ce/model, selection.json."""
-    if not enabled(run):
-        return
-    if not run.config["student.frames"]:
-        run.log("  student.frames is false: nothing to do")
+    if not asked(run, "student.frames"):
         return
     settings = run.config.section("student")
     check_settings(run)
-    kind = settings["targets"]
     senones = network_senones(run)
-    folder, about = teacher_of(run, kind)
+    folder, about = teacher_of(run, settings["targets"])
     soft: Dict[str, Soft] = {}
     source: Targets = stored_targets
     if settings["online"]:
         source = OnlineTargets(load_model(folder)[0], about.k, about.head)
     else:
-        soft = {name: read_soft(run, "targets", name) for name in [*soft_sets(run), set_name("dev", "clean")]}
+        soft = read_soft(run, "targets", soft_sets(run))
     names = set_list(run)
     data = soft_utterances(run, names["clean"] + names["noisy"], soft, folder, hard=settings["hard"] > 0)
     data += untranscribed(run, "student_ce", soft, folder)
@@ -86,8 +82,8 @@ def soft_utterances(
     """Utterances of the named sets with the targets of their clean twins, extra["soft"]; or where these are computed
     as they are needed, with the twins' features as the teacher reads them, extra["clean"].
 
-    pdfs: -100 but where `hard` asks for the alignment. Transcripts are not looked at. A cut whose twin has no targets
-    is named in problems.jsonl of the targets stage.
+    pdfs: -100 but where `hard` asks for the alignment. Transcripts are not looked at. A cut whose twin has neither
+    targets nor features is named in problems.jsonl of the stage that should have made them.
     """
     normalise = run.config["model.normalise"]
     theirs = read_json(teacher / "features.json")["normalise"]
@@ -101,20 +97,17 @@ def soft_utterances(
     out = []
     for name in names:
         cuts, features = network_features(run, name, normalise)
-        known = soft.get(clean_set(name), {})
+        given: Mapping[str, Any] = soft.get(clean_set(name), {}) if soft else clean
         for cut in cuts:
             twin, x = twin_of(cut.id, cut.custom or {}), features[cut.id]
-            extra: Dict[str, Any] = {"twin": twin, **copy_of(name, cut.id, twin)}
-            if soft and twin not in known:
+            if twin not in given:
                 continue
-            length = min(len(x), len(known[twin] if soft else clean[twin]))
-            if soft:
-                extra["soft"] = known[twin][0:length]
-            else:
-                extra["clean"] = clean[twin][:length]
+            length = min(len(x), len(given[twin]))
             aim = np.full(length, IGNORE, np.int64)
             its = pdfs.get(twin, aim)[:length]
             aim[: len(its)] = its
+            learnt = {"soft" if soft else "clean": given[twin][:length]}
+            extra = {"twin": twin, **copy_of(name, cut.id, twin), **learnt}
             out.append(Utterance(cut.id, x[:length], aim, extra))
     return out
 

@@ -143,8 +143,7 @@ class LfMmi:
 
     def __call__(self, output: Mapping[str, torch.Tensor], batch: Any) -> Loss:
         logits, lengths = output["logits"], batch.lengths
-        inside = torch.arange(logits.shape[1])[None] < lengths[:, None].cpu()
-        inside = inside.to(logits.device)
+        inside = inside_of(logits, lengths)
         self._check_outputs(logits, inside, batch)
         if not (logits.is_cuda or self.any_device):
             raise ConfigError(
@@ -190,7 +189,7 @@ class LfMmi:
             value = value + self.xent_regularize * xent
             stats["xent"] = float(xent.detach())
         if self.l2_output > 0.0:
-            l2 = 0.5 * (logits.masked_fill(~inside[:, :, None], 0.0) ** 2).sum()
+            l2 = half_square(logits, inside)
             value = value + self.l2_output * l2
             stats["l2"] = float(l2.detach())
         return Loss(value=value.to(logits.dtype), frames=frames, stats=stats)
@@ -261,6 +260,16 @@ class LfMmi:
             utterance=name,
             remedy="make both from one phone LM and one tree: run the stages from the phone LM on again",
         )
+
+
+def inside_of(outputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """bool [B, T], on the device of outputs [B, T, num_pdfs]: what is not padding."""
+    return (torch.arange(outputs.shape[1])[None] < lengths[:, None].cpu()).to(outputs.device)
+
+
+def half_square(outputs: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """1/2 sum x^2 of what is inside."""
+    return 0.5 * (outputs.masked_fill(~inside[:, :, None], 0.0) ** 2).sum()
 
 
 class _ExpectedAccuracy(torch.autograd.Function):

@@ -32,7 +32,7 @@ import torch
 from hybrid.data.batches import Batch
 from hybrid.errors import ConfigError
 from hybrid.train.forward_backward import total_scores
-from hybrid.train.lfmmi import LfMmi
+from hybrid.train.lfmmi import LfMmi, half_square, inside_of
 from hybrid.train.loss import Loss
 from hybrid.train.soft_ce import Targets, stored_targets
 
@@ -84,9 +84,7 @@ class SequenceStudent:
             xent = -(occupancies * torch.log_softmax(outputs, dim=-1)).sum()
             value = value + known.xent_regularize * xent
         if known.l2_output > 0.0:
-            inside = torch.arange(logits.shape[1])[None] < lengths[:, None]
-            masked = output["logits"].masked_fill(~inside.to(logits.device)[:, :, None], 0.0)
-            value = value + known.l2_output * 0.5 * (masked**2).sum()
+            value = value + known.l2_output * half_square(output["logits"], inside_of(logits, lengths))
         return Loss(value=value.to(logits.dtype), frames=float(lengths.sum()), stats=stats)
 
 
