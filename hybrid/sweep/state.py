@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Optional, Tuple
+from typing import Optional, Tuple
 
 from hybrid.config import load_config
 from hybrid.errors import HybridError
