@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Protocol, Tuple
 
 import numpy as np
 import torch
@@ -24,17 +24,19 @@ from torch import Tensor, nn
 
 from hybrid.data.batches import Batch, Batches, Epoch, check_seed
 from hybrid.errors import ConfigError, HybridError
-from hybrid.io import load_tensors, save_tensors
-from hybrid.nnet.model_io import load_state, put_state, state_arrays
+from hybrid.nnet.model_io import load_state
 from hybrid.nnet.recurrence import directions_in_parallel
-from hybrid.train.checkpoint import Curve, load_checkpoint, save_checkpoint
+from hybrid.train.checkpoint import Curve
 from hybrid.train.config import TrainerConfig
+from hybrid.train.epochs import EpochFiles, epoch_file
 from hybrid.train.loss import Loss
+from hybrid.train.resume import Checkpoints
 from hybrid.train.schedule import Schedule, ScheduleConfig
 from hybrid.train.state import Record, State, Sums
+from hybrid.train.strategies import build_strategy
 from hybrid.train.workers import Alone, group
 
-__all__ = ["Criterion", "Loss", "ScheduleConfig", "Trainer", "TrainerConfig"]
+__all__ = ["Criterion", "Loss", "ScheduleConfig", "Trainer", "TrainerConfig", "epoch_file"]
 
 
 class Criterion(Protocol):
@@ -111,13 +113,18 @@ class Trainer:
         self.model.to(self.device)
         self._check_dropout()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = self.config.build_optimizer(self.parameters)
-        self._resume()
-        self.saved = time.monotonic()
+        self.fresh_optimizer()
+        self.strategy = build_strategy(self)
+        self.epochs = EpochFiles(self)
+        self.checkpoints = Checkpoints(self)
+        self.checkpoints.resume()
         while not self.state.finished:
             self._epoch()
-        self._restore_best()
+        self.epochs.restore_best()
         return self.model.eval()
+
+    def fresh_optimizer(self) -> None:
+        self.optimizer = self.config.build_optimizer(self.parameters)
 
     # --- one epoch
 
@@ -126,7 +133,8 @@ class Trainer:
         begin = time.monotonic() - state.seconds
         batches = self.train.epoch(state.epoch)
         totals, recent = Sums(**state.epoch_sums), Sums(**state.recent_sums)
-        starts: Iterable[int] = range(state.batch, len(batches), config.accumulate)
+        stride = self.strategy.stride
+        starts: Iterable[int] = range(state.batch, len(batches), stride)
         if self.members.rank == 0:
             starts = self.progress(starts, len(starts), f"epoch {state.epoch + 1}/{config.epochs}")  # type: ignore[arg-type]
         self.model.train()
@@ -139,13 +147,13 @@ class Trainer:
                 totals.add(record)
                 recent.add(record)
             state.update += 1
-            state.batch = start + config.accumulate
+            state.batch = start + stride
             state.seconds = time.monotonic() - begin
             if config.log_every and state.update % config.log_every == 0:
                 self._row("update", recent, lr=self.lr, grad_norm=self.grad_norm)
                 recent = Sums()
             state.epoch_sums, state.recent_sums = vars(totals), vars(recent)
-            self._checkpoint_if_due()
+            self.checkpoints.save_if_due()
             if self.on_update is not None:
                 self.on_update(self)
         self._row("train", totals, lr=self.lr, grad_norm=self.grad_norm)
@@ -166,11 +174,10 @@ class Trainer:
             )
         if math.isfinite(loss):
             state.history.append((state.epoch, loss))
-            if self.members.rank == 0:
-                save_tensors(self._epoch_file(state.epoch), state_arrays(self.model))
+            self.epochs.write(state.epoch)
         self.members.gather(None)  # the others read that file
         if decision.restart:
-            load_state(self.model, self._epoch_file(self.schedule.best_epoch))
+            load_state(self.model, self.epochs.path(self.schedule.best_epoch))
         means = totals.means()
         accuracy = "".join(
             f", frame accuracy {100 * m['frame_accuracy']:.1f} %" for m in (dev.means(),) if "frame_accuracy" in m
@@ -183,51 +190,54 @@ class Trainer:
         state.epoch += 1
         state.batch, state.seconds, state.epoch_sums = 0, 0.0, {}
         state.finished = decision.stop or state.epoch >= config.epochs
-        self._save()
-        self._prune()
+        self.checkpoints.save()
+        self.epochs.prune()
 
     def _update(self, batches: Epoch, start: int) -> List[Record]:
-        """One optimiser step over batches[start : start + accumulate]; returns the good ones' records, in order."""
-        members = self.members
+        """One optimiser step for batches[start : start + stride]; returns the records to count now, in order."""
         self.optimizer.zero_grad(set_to_none=True)
-        mine: List[Record] = []
-        for index in range(start, min(start + self.config.accumulate, len(batches)))[members.rank :: members.size]:
-            torch.manual_seed(_batch_seed(self.seed, self.state.epoch, index))
-            loss = self._loss(batches[index])
-            value = float(loss.value.detach())
-            if not math.isfinite(value):
-                mine.append(Record(index, bad=True))
-                continue
-            if loss.frames > 0:
-                loss.value.backward()
-            mine.append(Record(index, value, loss.frames, dict(loss.stats), statistics=self._call("batch_statistics")))
-        have = [index for index, p in enumerate(self.parameters) if p.grad is not None]
-        every = members.gather((mine, have))
-        records = sorted((record for part, _ in every for record in part), key=lambda record: record.index)
-        members.sum_gradients(self.parameters, sorted({index for _, part in every for index in part}))
-        bad = [record.index for record in records if record.bad]
-        good = [record for record in records if not record.bad]
-        frames = sum(record.frames for record in good)
+        records = self.strategy.compute(self.strategy.share(start, len(batches)), batches)
         self.grad_norm = 0.0
-        if frames:
-            gradients = [p.grad for p in self.parameters if p.grad is not None]
-            for gradient in gradients:
-                gradient.div_(frames)
+        if any(record.frames for record in records if not record.bad):
             self.grad_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf))
-            if not math.isfinite(self.grad_norm):
-                bad = [record.index for record in records]
-                good = []
-            else:
+            if math.isfinite(self.grad_norm):
                 for settings in self.optimizer.param_groups:
                     settings["lr"] = self.lr
                 self.optimizer.step()
                 self._call("after_update", self.state.update)
-        for record in good:
-            if record.statistics is not None:
+            else:
+                for record in records:
+                    record.bad = True
+        for record in records:
+            if record.statistics is not None and not record.bad:
                 self._call("add_statistics", record.statistics)
+        known = self.strategy.after_update(records, start + self.strategy.stride >= len(batches))
+        bad = [record.index for record in known if record.bad]
         if bad:
             self._skipped(batches, bad)
-        return good
+        return [record for record in known if not record.bad]
+
+    def record(
+        self,
+        batches: Epoch,
+        index: int,
+        forward: Optional[Callable[..., Mapping[str, Tensor]]] = None,
+        backward: Optional[Callable[[Tensor, Mapping[str, Tensor], Record], None]] = None,
+    ) -> Record:
+        """Loss and gradient (added to .grad) of one batch, by the model and Tensor.backward, or what is given."""
+        torch.manual_seed(_batch_seed(self.seed, self.state.epoch, index))
+        batch = batches[index].to(self.device)
+        output = (forward or self.model)(batch.features, batch.lengths)
+        loss = self.criterion(output, batch)
+        value = float(loss.value.detach())
+        if not math.isfinite(value):
+            return Record(index, bad=True)
+        record = Record(index, value, loss.frames, dict(loss.stats), statistics=self._call("batch_statistics"))
+        if loss.frames > 0 and backward is not None:
+            backward(loss.value, output, record)
+        elif loss.frames > 0:
+            loss.value.backward()
+        return record
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """A method that a model may have."""
@@ -275,92 +285,11 @@ class Trainer:
             sums.add(record)
         return sums
 
-    # --- files
-
-    def _epoch_file(self, epoch: int) -> Path:
-        return epoch_file(self.folder, epoch)
-
     def _row(self, split: str, sums: Sums, **more: Any) -> None:
         if self.members.rank == 0:
             state = self.state
             row = {"epoch": state.epoch, "step": state.update, "split": split}
             self.curve.add({**row, **sums.means(), "frames": sums.frames, **more, "seconds": round(state.seconds, 3)})
-
-    def _identity(self) -> Dict[str, Any]:
-        data = [[len(b.utterances), b.num_frames, b.max_frames, b.seed] for b in (self.train, self.dev)]
-        return {"config": self.config.numbers(), "seed": self.seed, "data": data}
-
-    def _resume(self) -> None:
-        size = 0
-        if self.checkpoint.exists():
-            saved = load_checkpoint(self.checkpoint, self.model, self.optimizer)
-            if saved["identity"] != self._identity():
-                raise ConfigError(
-                    "the training there was begun with other settings or data",
-                    file=self.checkpoint,
-                    remedy="delete the folder, or give another --exp",
-                )
-            self.state = State(**saved["state"])
-            self.state.history = [(int(epoch), float(loss)) for epoch, loss in self.state.history]
-            self.schedule.load(saved["schedule"])
-            size = saved["log_size"]
-            self.log(f"going on from epoch {self.state.epoch + 1}, batch {self.state.batch + 1} ({self.checkpoint})")
-        if self.members.rank == 0:
-            self.curve.truncate(size)
-        self.members.gather(None)  # nobody writes a checkpoint before all have read the last
-
-    def _checkpoint_if_due(self) -> None:
-        config = self.config
-        due = config.checkpoint_updates and self.state.update % config.checkpoint_updates == 0
-        if config.checkpoint_minutes and time.monotonic() - self.saved > 60 * config.checkpoint_minutes:
-            due = True
-        if due:
-            self._save()
-
-    def _save(self) -> None:
-        self.saved = time.monotonic()
-        if self.members.rank == 0:
-            about: Dict[str, Any] = {"identity": self._identity(), "state": vars(self.state)}
-            about.update(schedule=self.schedule.state(), log_size=self.curve.size)
-            save_checkpoint(self.checkpoint, self.model, self.optimizer, about)
-
-    def _best_epochs(self) -> List[int]:
-        ranked = sorted(self.state.history, key=lambda item: (item[1], item[0]))
-        return [epoch for epoch, _ in ranked[: max(1, self.config.average)]]
-
-    def _prune(self) -> None:
-        if self.members.rank == 0:
-            keep = {self._epoch_file(epoch).name for epoch in self._best_epochs()}
-            every = self.config.keep_every
-            if every:
-                keep |= {self._epoch_file(done - 1).name for done in range(every, self.state.epoch + 1, every)}
-            for path in self.folder.glob("epoch-*.safetensors"):
-                if path.name not in keep:
-                    path.unlink(missing_ok=True)
-
-    def _restore_best(self) -> None:
-        chosen = self._best_epochs()
-        best = self._epoch_file(chosen[0])
-        load_state(self.model, best)
-        if len(chosen) < 2:
-            return
-        before = self.evaluate().means()["loss"]
-        # In float64 and in the order of the epochs, so that the sum does not depend on their ranks.
-        parts = [load_tensors(self._epoch_file(epoch)) for epoch in sorted(chosen)]
-        mean = {
-            name: np.mean([part[name].astype(np.float64) for part in parts], axis=0).astype(parts[0][name].dtype)
-            for name in parts[0]
-        }
-        put_state(self.model, mean, best)
-        after = self.evaluate().means()["loss"]
-        self.log(f"average of {len(chosen)} epochs: dev loss {after:.4f}, the best alone {before:.4f}")
-        if not after < before:
-            load_state(self.model, best)
-
-
-def epoch_file(folder: Path, epoch: int) -> Path:
-    """Parameters after epoch `epoch` (from 0)."""
-    return folder / f"epoch-{epoch:03d}.safetensors"
 
 
 def _batch_seed(seed: int, epoch: int, index: int) -> int:

@@ -35,6 +35,10 @@ class Alone:
     def sum_gradients(self, parameters: Sequence[nn.Parameter], present: Sequence[int]) -> None:
         """Sums .grad over the ranks; `present`: the indices of the parameters that have one on any rank."""
 
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        """Over the ranks; the same bits on all."""
+        return x
+
 
 class Group(Alone):
     """The default process group of torch.distributed."""
@@ -65,6 +69,11 @@ class Group(Alone):
         for parameter in chosen:
             parameter.grad = total[start : start + parameter.numel()].view_as(parameter)
             start += parameter.numel()
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total.div_(self.size)
 
 
 @contextmanager
