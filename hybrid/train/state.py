@@ -50,6 +50,7 @@ class State:
     update: int = 0
     skipped: int = 0
     seconds: float = 0.0
+    grad_norm: float = 0.0  # of the last update
     finished: bool = False
     epoch_sums: Dict[str, Any] = field(default_factory=dict)
     recent_sums: Dict[str, Any] = field(default_factory=dict)

@@ -83,7 +83,6 @@ class Trainer:
         self.dropout = config.plan_dropout()
         self.curve = Curve(self.folder / "log.jsonl")
         self.lr = config.lr
-        self.grad_norm = math.nan
 
     def arguments(self) -> Tuple[Any, ...]:
         """What a second process needs to make the same updates."""
@@ -150,13 +149,13 @@ class Trainer:
             state.batch = start + stride
             state.seconds = time.monotonic() - begin
             if config.log_every and state.update % config.log_every == 0:
-                self._row("update", recent, lr=self.lr, grad_norm=self.grad_norm)
+                self._row("update", recent, lr=self.lr, grad_norm=self.state.grad_norm)
                 recent = Sums()
             state.epoch_sums, state.recent_sums = vars(totals), vars(recent)
             self.checkpoints.save_if_due()
             if self.on_update is not None:
                 self.on_update(self)
-        self._row("train", totals, lr=self.lr, grad_norm=self.grad_norm)
+        self._row("train", totals, lr=self.lr, grad_norm=self.state.grad_norm)
         self._end_epoch(totals, begin)
 
     def _end_epoch(self, totals: Sums, begin: float) -> None:
@@ -197,10 +196,10 @@ class Trainer:
         """One optimiser step for batches[start : start + stride]; returns the records to count now, in order."""
         self.optimizer.zero_grad(set_to_none=True)
         records = self.strategy.compute(self.strategy.share(start, len(batches)), batches)
-        self.grad_norm = 0.0
+        norm = 0.0
         if any(record.frames for record in records if not record.bad):
-            self.grad_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf))
-            if math.isfinite(self.grad_norm):
+            norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf))
+            if math.isfinite(norm):
                 for settings in self.optimizer.param_groups:
                     settings["lr"] = self.lr
                 self.optimizer.step()
@@ -211,6 +210,7 @@ class Trainer:
         for record in records:
             if record.statistics is not None and not record.bad:
                 self._call("add_statistics", record.statistics)
+        self.state.grad_norm = norm
         known = self.strategy.after_update(records, start + self.strategy.stride >= len(batches))
         bad = [record.index for record in known if record.bad]
         if bad:
