@@ -17,7 +17,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import List, Optional, Sequence
+from typing import ContextManager, List, Optional, Sequence
 
 from hybrid.align.options import add_align
 from hybrid.errors import ConfigError, DataError, HybridError
@@ -168,13 +168,24 @@ def _run(options: argparse.Namespace) -> int:
         recipe=options.recipe,
     )
     if not options.list:
-        run_stages(recipe.STAGES, run, options.stage, options.stop_stage)
+        with _crew() as first:
+            if first:
+                run_stages(recipe.STAGES, run, options.stage, options.stop_stage)
         return 0
     rows = states(recipe.STAGES, run)
     width = max(len(stage.name) for _, stage, _, _ in rows)
     for number, stage, state, why in rows:
         print(f"{number:3d}  {stage.name:{width}}  {state:8}{'' if state == 'done' else why}".rstrip())
     return 0
+
+
+def _crew() -> ContextManager[bool]:
+    """True, but for torchrun's processes after the first. Without torchrun torch is not loaded for the question."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return contextlib.nullcontext(True)
+    from hybrid.train.torchrun import crew
+
+    return crew()
 
 
 def _check_data(folder: Path, remedy: str) -> None:

@@ -18,6 +18,7 @@ STRATEGIES = ("sum", "ddp", "gtc", "bmuf")
 # What makes a run faster or tells more, but leaves its numbers as they are.
 _NEUTRAL = (
     "threads", "parallel_directions", "device", "checkpoint_minutes", "checkpoint_updates", "log_every", "keep_every",
+    "timeout_minutes",
 )  # fmt: skip
 
 
@@ -52,6 +53,7 @@ class TrainerConfig:
     device: str = "auto"  # auto, cpu, cuda
     checkpoint_minutes: float = 2.0  # besides the end of each epoch; 0: off
     checkpoint_updates: int = 0  # likewise
+    timeout_minutes: float = 30.0  # after which a worker that does not answer is taken for dead
     log_every: int = 50  # updates; 0: only whole epochs
 
     def __post_init__(self) -> None:
@@ -61,10 +63,12 @@ class TrainerConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name} is {value!r}", remedy=f"a whole number, at least {least}")
-        for name in ("lr", "weight_decay", "clip", "momentum", "checkpoint_minutes"):
+        for name in ("lr", "weight_decay", "clip", "momentum", "checkpoint_minutes", "timeout_minutes"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise ConfigError(f"{name} is {value!r}", remedy="a number, 0 or more")
+        if not self.timeout_minutes > 0:
+            raise ConfigError(f"timeout_minutes is {self.timeout_minutes}", remedy="a number above 0")
         if not self.lr:
             raise ConfigError("lr is 0", remedy="a number above 0, e.g. 0.001")
         if self.optimizer not in ("adam", "adamw", "sgd"):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from hybrid.errors import ConfigError
 from hybrid.train.bmuf import Bmuf
 from hybrid.train.gtc import Gtc, gtc_hook
 from hybrid.train.state import Record
@@ -88,7 +89,9 @@ class Ddp(Strategy):
     def __init__(self, trainer: Trainer) -> None:
         super().__init__(trainer)
         # Statistics of batch norm go through add_statistics, in the order of the batches.
-        self.module: Any = DistributedDataParallel(trainer.model, broadcast_buffers=False)
+        self.module: Any = DistributedDataParallel(
+            trainer.model, process_group=self.members.tensors, broadcast_buffers=False
+        )
 
     def compute(self, indices: range, batches: Any) -> List[Record]:
         trainer = self.trainer
@@ -142,7 +145,7 @@ class GtcDdp(Ddp):
     def __init__(self, trainer: Trainer) -> None:
         super().__init__(trainer)
         config = trainer.config
-        self.gtc = Gtc(config.gtc_threshold, config.gtc_density)
+        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors)
         self.module.register_comm_hook(self.gtc, gtc_hook)
 
     def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
@@ -204,6 +207,11 @@ def build_strategy(trainer: Trainer) -> Strategy:
     name = trainer.config.strategy
     if trainer.members.size == 1 and name in ("ddp", "gtc"):
         name = "sum"
+    if name != "bmuf" and trainer.members.size > trainer.config.accumulate:
+        raise ConfigError(
+            f"{trainer.members.size} processes share {trainer.config.accumulate} batches an update",
+            remedy="set accumulate to at least the number of processes, or strategy=bmuf",
+        )
     return {"sum": Strategy, "ddp": Ddp, "gtc": GtcDdp, "bmuf": BlockMuf}[name](trainer)
 
 
