@@ -53,7 +53,7 @@ def write_arrays(
     seen: Dict[str, None] = {}
     shard: List[Item] = []
     for cut, arrays in items:
-        _claim(seen, cut.id, folder)
+        claim(seen, cut.id, folder)
         shard.append((cut, arrays))
         if len(shard) == shard_size:
             marks.append(write_shard(folder, len(marks), shard, names, frame_shift, key="", problems=[]))
@@ -95,7 +95,7 @@ def write_shards(
     todo = list(cuts)
     seen: Dict[str, None] = {}
     for cut in todo:
-        _claim(seen, cut.id, folder)
+        claim(seen, cut.id, folder)
     shards = [todo[begin : begin + shard_size] for begin in range(0, len(todo), shard_size)]
     keys = [_key(shard, settings, names, frame_shift, compress) for shard in shards]
     kept = {index: mark for index, key in enumerate(keys) if (mark := whole_shard(folder, index, key)) is not None}
@@ -186,7 +186,7 @@ def _key(
     return hashlib.sha256("\n".join([head, *body]).encode("utf-8")).hexdigest()
 
 
-def _claim(seen: Dict[str, None], identifier: str, folder: Path) -> None:
+def claim(seen: Dict[str, None], identifier: str, folder: Path) -> None:
     if identifier in seen:
         raise DataError(
             "two cuts have the same id", file=folder, utterance=identifier, remedy="give each utterance its own id"
