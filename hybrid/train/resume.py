@@ -15,6 +15,7 @@ import torch
 
 from hybrid.errors import ConfigError
 from hybrid.train.checkpoint import load_checkpoint, load_own, save_checkpoint, save_own, strategy_tensors
+from hybrid.train.feeds import about_batches
 from hybrid.train.state import State
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Checkpoints:
 
     def identity(self) -> Dict[str, Any]:
         trainer = self.trainer
-        data = [[len(b.utterances), b.num_frames, b.max_frames, b.seed] for b in (trainer.train, trainer.dev)]
+        data = [trainer.data.about(), about_batches(trainer.dev)]
         config = trainer.config.numbers(trainer.members.size)
         return {"config": config, "seed": trainer.seed, "data": data}
 
@@ -67,7 +68,7 @@ class Checkpoints:
             return
         if config.checkpoint_minutes and time.monotonic() - self.saved > 60 * config.checkpoint_minutes:
             self.due = True
-        if trainer.strategy.private and config.checkpoint_minutes:
+        if (trainer.strategy.private or trainer.data.streamed) and config.checkpoint_minutes:
             self.due = trainer.members.gather(self.due)[0]  # clocks differ, and all must write or none
         if self.due:
             self.save()
@@ -76,6 +77,8 @@ class Checkpoints:
         trainer = self.trainer
         self.saved, self.due = time.monotonic(), False
         update = trainer.state.update
+        if trainer.data.streamed and trainer.state.batch:
+            trainer.state.positions = trainer.members.gather(trainer.feed.position)
         if trainer.strategy.private:
             tensors, optimizer = trainer.strategy.private_state()
             save_own(self._own(update), tensors, trainer.optimizer if optimizer else None)

@@ -50,6 +50,10 @@ class Piece:
     rate: float
     number: int
 
+    def frames(self, frame_shift: float) -> float:
+        """Network frames of frame_shift seconds."""
+        return 3600 * self.hours / frame_shift
+
 
 SubEpoch = Tuple[Chunk, ...]
 

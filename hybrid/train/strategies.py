@@ -23,6 +23,7 @@ from hybrid.train.gtc import Gtc, gtc_hook
 from hybrid.train.state import Record
 
 if TYPE_CHECKING:
+    from hybrid.train.feeds import Item
     from hybrid.train.trainer import Trainer
 
 class Strategy:
@@ -34,6 +35,7 @@ class Strategy:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.members = trainer.members
+        self.over = False  # whether no worker has anything left of the piece
         self.sent = 0  # bytes that this worker has handed to the others for the model's sake
 
     @property
@@ -41,18 +43,15 @@ class Strategy:
         """Batches of an update."""
         return self.trainer.config.accumulate
 
-    def share(self, start: int, total: int) -> range:
-        """The batches that this worker computes for the update that begins at batch `start` of an epoch of `total`."""
-        return range(start, min(start + self.stride, total))[self.members.rank :: self.members.size]
-
-    def compute(self, indices: range, batches: Any) -> List[Record]:
+    def compute(self, items: List[Item], ended: bool) -> List[Record]:
         """Records of all workers, in the order of the batches; parameters have the gradient of the mean loss a frame
-        of those that are not bad."""
-        mine = [self.trainer.record(batches, index) for index in indices]
+        of those that are not bad. ended: this worker has nothing left."""
+        mine = [self.trainer.record(item) for item in items]
         have = [place for place, p in enumerate(self.trainer.parameters) if p.grad is not None]
-        every = self.members.gather((mine, have))
-        records = _in_order([part for part, _ in every])
-        present = sorted({place for _, part in every for place in part})
+        every = self.members.gather((mine, have, ended))
+        records = _in_order([part for part, *_ in every])
+        present = sorted({place for _, part, _ in every for place in part})
+        self.over = all(its for *_, its in every)
         self.members.sum_gradients(self.trainer.parameters, present)
         self.sent += 4 * sum(self.trainer.parameters[place].numel() for place in present)
         self.divide(_frames(records))
@@ -63,8 +62,8 @@ class Strategy:
             if p.grad is not None and by:
                 p.grad.div_(by)
 
-    def after_update(self, records: List[Record], last: bool) -> List[Record]:
-        """What the trainer is to count now of what has been computed; `last`: the epoch's last update."""
+    def after_update(self, records: List[Record], ended: bool) -> List[Record]:
+        """What the trainer is to count now of what has been computed."""
         return records
 
     def settled(self) -> bool:
@@ -93,19 +92,20 @@ class Ddp(Strategy):
             trainer.model, process_group=self.members.tensors, broadcast_buffers=False
         )
 
-    def compute(self, indices: range, batches: Any) -> List[Record]:
+    def compute(self, items: List[Item], ended: bool) -> List[Record]:
         trainer = self.trainer
         mine: List[Record] = []
-        for index in indices[:-1]:
+        for item in items[:-1]:
             with self.module.no_sync():
-                mine.append(trainer.record(batches, index, forward=self.module))
+                mine.append(trainer.record(item, forward=self.module))
         # The last backward pass is where gradients are exchanged: all workers must go through one, and those that
         # compress want to know the number of frames before it.
         every: List[List[Record]] = []
 
         def backward(value: Optional[Tensor], outputs: Mapping[str, Tensor], last: Optional[Record]) -> None:
             nonlocal every
-            every = self.members.gather(mine + ([last] if last is not None else []))
+            parts = self.members.gather((mine + ([last] if last is not None else []), ended))
+            every, self.over = [part for part, _ in parts], all(its for _, its in parts)
             if self.gtc is not None:
                 frames = _frames(_in_order(every))
                 self.gtc.scale = 1 / frames if frames else 0.0
@@ -113,8 +113,8 @@ class Ddp(Strategy):
             nothing = 0.0 * torch.stack([x.sum() for x in outputs.values() if x.requires_grad]).sum()
             torch.autograd.backward(nothing if value is None else value + nothing)
 
-        if len(indices):
-            mine_last = trainer.record(batches, indices[-1], forward=self.module, backward=backward)
+        if items:
+            mine_last = trainer.record(items[-1], forward=self.module, backward=backward)
             if mine_last.bad or not mine_last.frames:
                 self._nothing(backward, mine_last)
         else:
@@ -130,7 +130,7 @@ class Ddp(Strategy):
     def _nothing(self, backward: Any, last: Optional[Record]) -> None:
         """A pass over a little of nothing, for a worker that has no batch, or one that gave no finite loss."""
         trainer = self.trainer
-        dim = trainer.train.dim
+        dim = trainer.data.dim
         features = torch.zeros(1, 32, dim, device=trainer.device)
         with torch.random.fork_rng():
             outputs = self.module(features, torch.tensor([32]))
@@ -170,19 +170,22 @@ class BlockMuf(Strategy):
     def stride(self) -> int:
         return self.trainer.config.accumulate * self.members.size
 
-    def compute(self, indices: range, batches: Any) -> List[Record]:
-        records = [self.trainer.record(batches, index) for index in indices]
+    def compute(self, items: List[Item], ended: bool) -> List[Record]:
+        records = [self.trainer.record(item) for item in items]
         self.divide(_frames(records))
         return records
 
-    def after_update(self, records: List[Record], last: bool) -> List[Record]:
+    def after_update(self, records: List[Record], ended: bool) -> List[Record]:
         self.waiting += records
         self.since += 1
-        if self.since < self.config.period and not last:
+        self.over = False
+        # In memory all end with the same update. Streams end when they do, so a block goes on to its end.
+        if self.since < self.config.period and not (ended and not self.trainer.data.streamed):
             return []
-        every = _in_order(self.members.gather(self.waiting))
+        parts = self.members.gather((self.waiting, ended))
+        every, self.over = _in_order([part for part, _ in parts]), all(its for _, its in parts)
         self.waiting, self.since = [], 0
-        if not self.filter.sync(last):
+        if not self.filter.sync(self.over):
             self.trainer.fresh_optimizer()
             for record in every:
                 record.bad = True

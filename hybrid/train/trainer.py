@@ -16,19 +16,20 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterable, List, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hybrid.data.batches import Batch, Batches, Epoch, check_seed
+from hybrid.data.batches import Batch, Batches, check_seed
 from hybrid.errors import ConfigError, HybridError
 from hybrid.nnet.model_io import load_state
 from hybrid.nnet.recurrence import directions_in_parallel
 from hybrid.train.checkpoint import Curve
 from hybrid.train.config import TrainerConfig
 from hybrid.train.epochs import EpochFiles, epoch_file
+from hybrid.train.feeds import Data, Feed, InMemory, Item, Streamed
 from hybrid.train.loss import Loss
 from hybrid.train.resume import Checkpoints
 from hybrid.train.schedule import Schedule, ScheduleConfig
@@ -58,19 +59,20 @@ class Trainer:
         self,
         model: nn.Module,
         criterion: Criterion,
-        train: Batches,
+        train: Union[Batches, Streamed],
         dev: Batches,
         config: TrainerConfig,
         folder: Path,
         seed: int = 0,
         *,
         log: Callable[[str], None] = print,
-        progress: Optional[Callable[[Iterable[int], int, str], Iterable[int]]] = None,
+        progress: Optional[Callable[[Iterable[Any], int, str], Iterable[Any]]] = None,
         on_update: Optional[Callable[[Trainer], None]] = None,
     ) -> None:
         self.model = model
         self.criterion = criterion
         self.train = train
+        self.data: Data = train if isinstance(train, Streamed) else InMemory(train, config.epochs)
         self.dev = dev
         self.config = config
         self.folder = Path(folder)
@@ -83,6 +85,7 @@ class Trainer:
         self.dropout = config.plan_dropout()
         self.curve = Curve(self.folder / "log.jsonl")
         self.lr = config.lr
+        self._ids: Dict[int, List[str]] = {}  # of the batches that are not counted yet
 
     def arguments(self) -> Tuple[Any, ...]:
         """What a second process needs to make the same updates."""
@@ -130,33 +133,56 @@ class Trainer:
     def _epoch(self) -> None:
         state, config = self.state, self.config
         begin = time.monotonic() - state.seconds
-        batches = self.train.epoch(state.epoch)
         totals, recent = Sums(**state.epoch_sums), Sums(**state.recent_sums)
-        stride = self.strategy.stride
-        starts: Iterable[int] = range(state.batch, len(batches), stride)
-        if self.members.rank == 0:
-            starts = self.progress(starts, len(starts), f"epoch {state.epoch + 1}/{config.epochs}")  # type: ignore[arg-type]
         self.model.train()
-        for start in starts:
-            done = (state.epoch + start / len(batches)) / config.epochs
-            self.lr = self.schedule.rate(state.update, done)
-            if self.dropout is not None:
-                self._call("set_dropout", self.dropout.dropout(done))
-            for record in self._update(batches, start):
-                totals.add(record)
-                recent.add(record)
-            state.update += 1
-            state.batch = start + stride
-            state.seconds = time.monotonic() - begin
-            if config.log_every and state.update % config.log_every == 0:
-                self._row("update", recent, lr=self.lr, grad_norm=self.state.grad_norm)
-                recent = Sums()
-            state.epoch_sums, state.recent_sums = vars(totals), vars(recent)
-            self.checkpoints.save_if_due()
-            if self.on_update is not None:
-                self.on_update(self)
-        self._row("train", totals, lr=self.lr, grad_norm=self.state.grad_norm)
+        while state.piece < self.data.pieces(state.epoch):
+            for done in self._updates():
+                self.lr = self.schedule.rate(state.update, done) * self.feed.rate
+                if self.dropout is not None:
+                    self._call("set_dropout", self.dropout.dropout(done))
+                for record in self._update(self.feed):
+                    totals.add(record)
+                    recent.add(record)
+                state.update += 1
+                state.batch += self.strategy.stride
+                state.seconds = time.monotonic() - begin
+                if config.log_every and state.update % config.log_every == 0:
+                    self._row("update", recent, lr=self.lr, grad_norm=state.grad_norm)
+                    recent = Sums()
+                state.epoch_sums, state.recent_sums = vars(totals), vars(recent)
+                self.checkpoints.save_if_due()
+                if self.on_update is not None:
+                    self.on_update(self)
+            self._name_problems()
+            state.piece, state.batch, state.positions = state.piece + 1, 0, []
+        self._row("train", totals, lr=self.lr, grad_norm=state.grad_norm)
         self._end_epoch(totals, begin)
+
+    def _updates(self) -> Iterable[float]:
+        """Makes self.feed of the piece that the state stands in; yields what is done before each update of it."""
+        state, members, data = self.state, self.members, self.data
+        position = state.positions[members.rank] if state.positions else state.batch
+        self.feed = data.feed(state.epoch, state.piece, position, self.strategy.stride, members.rank, members.size)
+
+        def until_all_have_ended() -> Iterator[float]:
+            over = all(members.gather(self.feed.ended))
+            while not over:
+                yield self.feed.done()
+                over = self.strategy.over
+
+        if members.rank:
+            return until_all_have_ended()
+        pieces = data.pieces(state.epoch)
+        name = f"epoch {state.epoch + 1}/{self.config.epochs}" + (f", {state.piece + 1}/{pieces}" if pieces > 1 else "")
+        return self.progress(until_all_have_ended(), self.feed.total, name)
+
+    def _name_problems(self) -> None:
+        """Shards and utterances of the piece that could not be read, of all workers."""
+        if not self.data.streamed:
+            return
+        for problem in sorted({problem for part in self.members.gather(self.feed.problems) for problem in part}):
+            self._row("problem", Sums(), problem=problem)
+            self.log(f"left out: {problem}")
 
     def _end_epoch(self, totals: Sums, begin: float) -> None:
         state, config = self.state, self.config
@@ -187,15 +213,17 @@ class Trainer:
             + (f"; back to epoch {self.schedule.best_epoch + 1}" if decision.restart else "")
         )
         state.epoch += 1
-        state.batch, state.seconds, state.epoch_sums = 0, 0.0, {}
+        state.piece, state.batch, state.positions, state.seconds, state.epoch_sums = 0, 0, [], 0.0, {}
         state.finished = decision.stop or state.epoch >= config.epochs
         self.checkpoints.save()
         self.epochs.prune()
 
-    def _update(self, batches: Epoch, start: int) -> List[Record]:
-        """One optimiser step for batches[start : start + stride]; returns the records to count now, in order."""
+    def _update(self, feed: Feed) -> List[Record]:
+        """One optimiser step; returns the records to count now, in order."""
         self.optimizer.zero_grad(set_to_none=True)
-        records = self.strategy.compute(self.strategy.share(start, len(batches)), batches)
+        items = feed.take()
+        self._ids.update({item.number: item.ids() for item in items})
+        records = self.strategy.compute(items, feed.ended)
         norm = 0.0
         if any(record.frames for record in records if not record.bad):
             norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf))
@@ -211,22 +239,24 @@ class Trainer:
             if record.statistics is not None and not record.bad:
                 self._call("add_statistics", record.statistics)
         self.state.grad_norm = norm
-        known = self.strategy.after_update(records, start + self.strategy.stride >= len(batches))
+        known = self.strategy.after_update(records, feed.ended)
         bad = [record.index for record in known if record.bad]
         if bad:
-            self._skipped(batches, bad)
+            self._skipped(bad)
+        if known:
+            self._ids.clear()
         return [record for record in known if not record.bad]
 
     def record(
         self,
-        batches: Epoch,
-        index: int,
+        item: Item,
         forward: Optional[Callable[..., Mapping[str, Tensor]]] = None,
         backward: Optional[Callable[[Tensor, Mapping[str, Tensor], Record], None]] = None,
     ) -> Record:
         """Loss and gradient (added to .grad) of one batch, by the model and Tensor.backward, or what is given."""
-        torch.manual_seed(_batch_seed(self.seed, self.state.epoch, index))
-        batch = batches[index].to(self.device)
+        index = item.number
+        torch.manual_seed(_batch_seed(self.seed, self.state.epoch, index, self.state.piece))
+        batch = item.load().to(self.device)
         output = (forward or self.model)(batch.features, batch.lengths)
         loss = self.criterion(output, batch)
         value = float(loss.value.detach())
@@ -256,10 +286,13 @@ class Trainer:
         batch = batch.to(self.device)
         return self.criterion(self.model(batch.features, batch.lengths), batch)
 
-    def _skipped(self, batches: Epoch, bad: List[int]) -> None:
+    def _skipped(self, bad: List[int]) -> None:
         state = self.state
         state.skipped += len(bad)
-        names = [name for index in bad for name in batches.ids(index)]
+        known: Dict[int, List[str]] = {}
+        for part in self.members.gather({index: self._ids[index] for index in bad if index in self._ids}):
+            known.update(part)
+        names = [name for index in bad for name in known[index]]
         self._row("skipped", Sums(), utterances=names)
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         self.log(f"loss or gradient not finite, batch left out: {shown}")
@@ -292,5 +325,6 @@ class Trainer:
             self.curve.add({**row, **sums.means(), "frames": sums.frames, **more, "seconds": round(state.seconds, 3)})
 
 
-def _batch_seed(seed: int, epoch: int, index: int) -> int:
-    return int(np.random.SeedSequence([seed, 2, epoch, index]).generate_state(1, np.uint64)[0]) >> 1
+def _batch_seed(seed: int, epoch: int, index: int, piece: int) -> int:
+    key = [seed, 2, epoch, index] + ([piece] if piece else [])
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
