@@ -21,6 +21,7 @@ from typing import ContextManager, List, Optional, Sequence
 
 from hybrid.align.options import add_align
 from hybrid.errors import ConfigError, DataError, HybridError
+from hybrid.plan.options import add_plan
 from hybrid.sweep.options import add_sweep
 
 
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_sweep(commands, _seed, load_recipe)
     add_align(commands, _seed)
+    add_plan(commands)
     return parser
 
 
