@@ -390,7 +390,7 @@ def test_kills_of_the_whole_group_change_no_error_rate(exp: Path, tmp_path: Path
     second = kill_at(demo(again, stop="score"), line, draw.uniform(0, 0.5))
     assert done(second)["decode"] and "score" not in done(second)
     last = finish(demo(again, stop="score"))
-    assert "stage 16 decode: goes on where it was stopped" in last
+    assert "stage 17 decode: goes on where it was stopped" in last
     assert done(last) == {name: name in ("decode", "score") for name in upto("score")}
     assert len(error_rates(exp)) == 63
     assert error_rates(again) == error_rates(exp)

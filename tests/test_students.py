@@ -25,6 +25,7 @@ from hybrid.io import read_json, read_jsonl
 from hybrid.pipeline.network import dev_sets
 from hybrid.pipeline.sequence import check_settings
 from hybrid.pipeline.sets import read_cuts, set_list
+from hybrid.pipeline.shards import SOURCES
 from hybrid.pipeline.soft_targets import check_settings as check_students
 from hybrid.pipeline.soft_targets import kind_of, read_soft, soft_sets, teacher_of
 from hybrid.pipeline.student import soft_utterances, surest, untranscribed
@@ -45,6 +46,13 @@ SETTINGS = [
     "decode.ce.penalties=[0.0]", "decode.lfmmi.scales=[1.0]", "decode.lfmmi.penalties=[0.0]",
     "decode.gmm.scales=[0.05]", "decode.gmm.penalties=[0.0]",
 ]  # fmt: skip
+
+
+# student_ce in three sub-epochs of streamed shards.
+STREAMED = (
+    "scheduled.enabled=true", "scheduled.shard_size=20", "scheduled.window=60",
+    "scheduled.chunks=2*(unlabelled 50%, labelled 100% @2), labelled 100%",
+)  # fmt: skip
 
 
 def run_an4(data: Path, exp: Path, *more: str, stop: str = "decode") -> str:
@@ -281,3 +289,20 @@ def test_the_demo_with_unlabelled_voices_goes_on_where_it_was(tmp_path: Path) ->
     assert {"ce", "lfmmi", "teacher_ce", "teacher_lfmmi", "student_ce", "student_lfmmi"} < systems
     rows = [row for row in read_jsonl(exp / "student_ce" / "log.jsonl") if row["split"] == "dev"]
     assert rows and all(row["divergence"] >= 0 for row in rows)
+
+
+def test_a_student_streamed_by_a_schedule(exp: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(exp, tmp_path / "exp")
+    said = run_an4(data, tmp_path / "exp", *STREAMED, stop="student_ce")
+    assert "1-2        unlabelled 50%, labelled 100% @2" in said and "3 sub-epochs" in said
+    run, plain = open_run(tmp_path / "exp"), read_jsonl(exp / "student_ce" / "log.jsonl")
+    shards = {name: read_json(tmp_path / "exp" / "shards" / name / "complete.json")["shards"] for name in SOURCES}
+    frames = {name: sum(shard["frames"]["features"] for shard in its) for name, its in shards.items()}
+    assert sum(frames.values()) == plain[-2]["frames"]  # an epoch in memory
+    rows = read_jsonl(tmp_path / "exp" / "student_ce" / "log.jsonl")
+    heard = [row["frames"] for row in rows if row["split"] == "train"]
+    assert heard[2] == frames["labelled"] and sum(heard) == 3 * frames["labelled"] + frames["unlabelled"]
+    dev = [row["loss"] for row in rows if row["split"] == "dev"]
+    assert dev[-1] < dev[0]
+    assert (run.dir("student_ce") / "model" / "model.safetensors").exists()
+    assert (run.dir("shards") / "selection.json").exists()  # student.keep

@@ -44,7 +44,6 @@ class Feed(Protocol):
 
 
 class Data(Protocol):
-    epochs: Optional[int]  # where the data say how many there are
     dim: int
     streamed: bool
 
@@ -57,7 +56,6 @@ class Data(Protocol):
 
 
 class InMemory:
-    epochs: Optional[int] = None
     streamed = False
 
     def __init__(self, batches: Batches, epochs: int) -> None:
@@ -122,12 +120,16 @@ class Streamed:
         self.sources = list(sources)
         self.seed = seed
         self.frame_shift = frame_shift
+        self.scheduled = scheduled
         self.plan = scheduled.pieces
-        self.epochs: Optional[int] = len(self.plan)
+        self.epochs = len(self.plan)
         self.hours = sum(piece.hours for sub in self.plan for piece in sub)
         if stream.dim is None:
             raise ConfigError("no shard of the streams can be read", remedy="look at the folders of the sources")
         self.dim: int = stream.dim
+
+    def table(self) -> str:
+        return self.scheduled.table(self.plan)
 
     def pieces(self, epoch: int) -> int:
         return len(self.plan[epoch])
