@@ -72,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", dest="overrides", action="append", default=[], nargs="+", metavar="NAME=VALUE", help="change a setting"
     )
+    run.add_argument(
+        "--config", dest="configs", action="append", default=[], type=Path, metavar="FILE",
+        help="a TOML file whose settings stand in place of the recipe's; --set comes after it",
+    )  # fmt: skip
     run.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of everything random (0)")
     run.add_argument("--list", action="store_true", help="print the stages and what each would do, and end")
     run.set_defaults(call=_run)
@@ -142,6 +146,8 @@ def command_of(recipe: str, options: argparse.Namespace) -> str:
     for name, value in (("stage", options.stage), ("stop-stage", options.stop_stage)):
         if value is not None:
             words += [f"--{name}", str(value)]
+    for path in options.configs:
+        words += ["--config", str(path)]
     if options.seed:
         words += ["--seed", str(options.seed)]
     overrides = [override for group in options.overrides for override in group]
@@ -160,7 +166,7 @@ def _run(options: argparse.Namespace) -> int:
     from hybrid.config import load_config
     from hybrid.stages import Run, run_stages, states
 
-    config = load_config(recipe.CONFIG, [override for group in options.overrides for override in group])
+    config = load_config(recipe.CONFIG, [text for group in options.overrides for text in group], options.configs)
     run = Run(
         exp=options.exp or Path("exp") / options.recipe,
         config=config,

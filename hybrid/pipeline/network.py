@@ -138,9 +138,9 @@ def features_about(run: Run) -> Dict[str, Any]:
     }
 
 
-def new_model(run: Run, data: List[Utterance], num_pdfs: int, **more: Any) -> AcousticModel:
-    """With random parameters, its input normalised by `data`; more: settings beside those of [model]."""
-    kind, values = network_settings(run)
+def new_model(run: Run, system: str, data: List[Utterance], num_pdfs: int, **more: Any) -> AcousticModel:
+    """With random parameters, its input normalised by `data`; more: settings beside those of the config."""
+    kind, values = network_settings(run, system)
     about = {**values, "input_dim": data[0].features.shape[1], "num_pdfs": num_pdfs, **more}
     model = build_model(kind, about, network_seed(run))
     model.set_input_stats(*_mean_and_deviation([utterance.features for utterance in data]))
@@ -172,8 +172,8 @@ def fit(
     device = config.find_device()
     # A sample of what is streamed has no copies that take turns.
     frames = fitting(
-        model.to(device), criterion, lambda most: batches(run, data, most, train=stream is None), settings["batch_frames"],
-        device, run.dir(system), log=run.log,
+        model.to(device), criterion, lambda most: batches(run, data, most, train=stream is None),
+        settings["batch_frames"], device, run.dir(system), log=run.log,
     )  # fmt: skip
     train: Union[Batches, Streamed]
     if stream is None:
@@ -195,8 +195,12 @@ def fit(
     ).fit()
 
 
-def network_settings(run: Run) -> Tuple[str, Dict[str, Any]]:
-    """The kind of network and its settings: [model.KIND], or for an LSTM [model] less what is not the network's own."""
+def network_settings(run: Run, system: str) -> Tuple[str, Dict[str, Any]]:
+    """The kind of network and its settings: [model.KIND], or for an LSTM [model] less what is not the network's own; of
+    a teacher [teacher_model], unless that is "student"."""
+    if system.startswith("teacher") and run.config["teacher_model.kind"] != "student":
+        teacher = run.config.section("teacher_model")
+        return teacher.pop("kind"), teacher
     model = run.config.section("model")
     kind = model["kind"]
     if isinstance(model.get(kind), dict):

@@ -136,13 +136,13 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "teacher_ce",
             lazy("frames", "teacher_ce"),
             needs=("features", "senones"),
-            settings=("model", _over("teacher_ce"), "student.enabled"),
+            settings=("model", "teacher_model", _over("teacher_ce"), "student.enabled"),
         ),
         Stage(
             "teacher_lfmmi",
             lazy("sequence", "teacher_lfmmi"),
             needs=("lang", "features", "senones", "teacher_ce"),
-            settings=("model", _over("teacher_lfmmi"), "student.enabled"),
+            settings=("model", "teacher_model", _over("teacher_lfmmi"), "student.enabled"),
         ),
         Stage(
             "targets",

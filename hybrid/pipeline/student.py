@@ -51,7 +51,7 @@ def student_ce(run: Run, recipe: Recipe) -> None:
     streamed = run.config["scheduled.enabled"]
     data = shards.sample(run) if streamed else [u for part in taught(run, "student_ce").values() for u in part]
     dev = soft_utterances(run, dev_sets(run), soft, folder)
-    model = new_model(run, data, senones.num_pdfs)
+    model = new_model(run, "student_ce", data, senones.num_pdfs)
     criterion = SoftCrossEntropy(source, settings["temperature"], settings["hard"])
     fit(run, "student_ce", model, criterion, data, dev, partial(shards.scheduled, run) if streamed else None)
     save(run, "student_ce", model, senones, priors_of(run, model, data, folder, about))
