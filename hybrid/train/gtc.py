@@ -23,6 +23,7 @@ element. Strom packs place and sign into 32 bits.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -72,7 +73,7 @@ class Gtc:
     Gradients go in multiplied by `scale` (set it before each backward pass that is reduced; 1 over all frames of the
     step makes tau a threshold of the mean gradient) and come out as the sum over the workers of `group` (None: all).
     `sent`: bytes that this worker has handed to the others so far, `elements` how many values; `dense`: bytes of
-    the same gradients in float32.
+    the same gradients in float32; `seconds`: in which messages were under way.
     """
 
     threshold: float = 0.0
@@ -82,6 +83,7 @@ class Gtc:
     sent: int = 0
     elements: int = 0
     dense: int = 0
+    seconds: float = 0.0
     _residuals: Dict[int, Tensor] = field(default_factory=dict, repr=False)  # by id of the parameter, flat
 
     def __post_init__(self) -> None:
@@ -113,7 +115,10 @@ class Gtc:
         self.sent += message.numel()
         self.elements += len(places)
         total = torch.zeros_like(gradient)
-        for other in gather_bytes(message, self.group):
+        began = time.perf_counter()
+        messages = gather_bytes(message, self.group)
+        self.seconds += time.perf_counter() - began
+        for other in messages:
             if not torch.isfinite(other[:4].clone().view(torch.float32)):
                 total.fill_(float("nan"))
                 continue
