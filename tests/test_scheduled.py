@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybrid.cli import main
 from hybrid.errors import ConfigError
 from hybrid.train.scheduled import Chunk, Scheduled, parse, total_hours
 
@@ -94,3 +95,26 @@ def test_the_table():
 def test_sources_that_are_not_there(hours, says):
     with pytest.raises(ConfigError, match=says):
         Scheduled(parse("a 1h, b 1h"), hours)
+
+
+# --- hybrid schedule
+
+
+def test_the_command_prints_and_plots(tmp_path, capsys):
+    plot = tmp_path / "deep" / "s.png"
+    words = ["schedule", "2*(unlabelled 50%, labelled 100% @2)", "--hours", "labelled=1", "unlabelled=10"]
+    assert main([*words, "--lr", "0.01", "--decay", "constant", "--plot", str(plot)]) == 0
+    said = capsys.readouterr().out
+    assert "unlabelled: 10.0 of 12.0 hours, 1.00 passes" in said and "labelled: 2.0 of 12.0 hours, 2.00 passes" in said
+    assert "0.01 in the first chunk, 0.02 in the last" in said
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [(["a 1h", "--hours", "a"], "SOURCE=HOURS"), (["a 1h", "--hours", "a=-1"], "SOURCE=HOURS"),
+     (["b 1h", "--hours", "a=1"], "'b'"), (["a 1h", "--hours", "a=1", "--decay", "newbob"], "newbob")],
+)  # fmt: skip
+def test_what_the_command_refuses(words, says, capsys):
+    assert main(["schedule", *words]) == 2
+    assert says in capsys.readouterr().err
