@@ -151,7 +151,7 @@ def command_of(recipe: str, options: argparse.Namespace) -> str:
         if value is not None:
             words += [f"--{name}", str(value)]
     for path in options.configs:
-        words += ["--config", str(path)]
+        words += ["--config", path.name if path.is_absolute() else str(path)]
     if options.seed:
         words += ["--seed", str(options.seed)]
     overrides = [override for group in options.overrides for override in group]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hybrid.data.specaugment import SpecAugment
 from hybrid.errors import ConfigError, HybridError, ModelError
 from hybrid.io import read_jsonl
 from hybrid.train.bmuf import BmufConfig
+from hybrid.train.feeds import Item
 from hybrid.train.schedule import ScheduleConfig
 from hybrid.train.trainer import TrainerConfig
 
@@ -81,7 +83,7 @@ def test_bmuf_of_equal_workers_that_meet_after_every_update_of_sgd_is_the_mean_g
         steps = []
         for index in range(start, min(start + 2, len(epoch))):
             model.zero_grad()
-            record = other.record(epoch, index)
+            record = other.record(Item(index, list, partial(epoch.__getitem__, index)))
             steps.append([p.grad / record.frames for p in model.parameters()])
         with torch.no_grad():
             for p, *each in zip(model.parameters(), *steps):

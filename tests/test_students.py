@@ -221,7 +221,7 @@ def test_a_sequence_level_student_alone(exp: Path, data: Path, tmp_path: Path) -
     changed = shutil.copytree(exp, tmp_path / "exp")
     flat = ["student.frames=false", "student_lfmmi.start=flat", "student.keep=1.0"]
     printed = run_an4(data, changed, *flat, stop="student_lfmmi")
-    assert {name for name, ran in done(printed).items() if ran} == {"targets", "student_ce", "student_lfmmi"}
+    assert {name for name, ran in done(printed).items() if ran} == {"targets", "shards", "student_ce", "student_lfmmi"}
     assert not (changed / "student_ce" / "model").exists() and not any((changed / "targets").iterdir())
     rows = read_jsonl(changed / "student_lfmmi" / "log.jsonl")
     (dev,), (train,) = ([row for row in rows if row["split"] == split] for split in ("dev", "train"))
@@ -240,7 +240,7 @@ def opened(exp: Path, *settings: str) -> Run:
     [
         (["student.teacher=nobody"], ConfigError, "student.teacher is .nobody.*use teacher_ce"),
         (["student.targets=occupancies", "student.online=true"], ConfigError, "student.online is true"),
-        (["student.teacher=teacher_ce", "student.head=xent"], ConfigError, "head is 'xent', the teacher has logits"),
+        (["student.teacher=teacher_ce", "student.head=xent"], ConfigError, "'xent' is asked for, the teacher has logits"),
         (["student.k=-1"], ConfigError, "student.k is -1"),
         (["student.targets=labels"], ConfigError, "student.targets is .labels"),
         (["student_lfmmi.soft=-1.0"], ConfigError, "student_lfmmi.soft is -1"),
@@ -284,7 +284,7 @@ def test_the_demo_with_unlabelled_voices_goes_on_where_it_was(tmp_path: Path) ->
     stamps = {path: path.stat().st_mtime_ns for path in marks}
     printed = finish(demo(exp, *more, stop="score"))
     assert {name for name, ran in done(printed).items() if ran} == {
-        "student_ce", "occupancies", "student_lfmmi", "graph", "decode", "score",
+        "shards", "student_ce", "occupancies", "student_lfmmi", "graph", "decode", "score",
     }  # fmt: skip
     assert stamps == {path: path.stat().st_mtime_ns for path in marks}
     systems = {row["system"] for row in read_json(exp / "results.json")}

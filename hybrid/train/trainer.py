@@ -72,7 +72,6 @@ class Trainer:
         self.model = model
         self.criterion = criterion
         self.train = train
-        self.data: Data = train if isinstance(train, Streamed) else InMemory(train, config.epochs)
         self.dev = dev
         self.config = config
         self.folder = Path(folder)
@@ -111,6 +110,8 @@ class Trainer:
             torch.set_num_threads(threads)
 
     def _run(self) -> nn.Module:
+        train = self.train
+        self.data: Data = train if isinstance(train, Streamed) else InMemory(train, self.config.epochs)
         self.device = self.config.find_device()
         self.model.to(self.device)
         self._check_dropout()
