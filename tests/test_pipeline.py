@@ -46,7 +46,8 @@ STAGES = (
     "prepare augment lang lm features gmm senones ce lfmmi teacher_ce teacher_lfmmi targets shards student_ce "
     "occupancies student_lfmmi graph decode score report"
 ).split()
-IDLE = "teacher_ce teacher_lfmmi targets shards student_ce occupancies student_lfmmi".split()  # nothing to do: they say so
+# Nothing to do: they say so.
+IDLE = "teacher_ce teacher_lfmmi targets shards student_ce occupancies student_lfmmi".split()
 SYSTEMS = "mono tri1 tri2 tri3_si tri3 ce lfmmi".split()
 CONDITIONS = "clean noisy rerecorded".split()
 # DESIGN.md, Contracts: spelled out here, so that a change of the contract is seen.
