@@ -140,22 +140,26 @@ class Book:
         """What the stage depends on, part by part, and the fingerprint of it all."""
         if stage.name not in self._known:
             run = self.run
-            settings: Dict[str, Any] = {}
-            for prefix in stage.settings:
-                base, below, own = prefix.partition("<")
-                if below:
-                    settings.update({own + name[len(base) :]: value for name, value in run.config.under(base).items()})
-                settings.update(run.config.under(own or base))
             parts: Dict[str, Any] = {
                 "stage": stage.name,
                 "version": [stage.version, versions().get("hybrid-asr", "")],
-                "settings": settings,
+                "settings": self.settings(stage),
                 "seed": run.seed if stage.seeded else None,
                 "needs": {name: self.wanted(self.stages[name])["fingerprint"] for name in stage.needs},
                 "inputs": None if stage.inputs is None else fingerprint.of_inputs(stage.inputs(run), run.data),
             }
             self._known[stage.name] = {**parts, "fingerprint": fingerprint.of_value(parts)}
         return self._known[stage.name]
+
+    def settings(self, stage: Stage) -> Dict[str, Any]:
+        """Those that the stage depends on, with their values now."""
+        config, settings = self.run.config, {}
+        for prefix in stage.settings:
+            base, below, own = prefix.partition("<")
+            if below:
+                settings.update({own + name[len(base) :]: value for name, value in config.under(base).items()})
+            settings.update(config.under(own or base))
+        return settings
 
     def sources(self, stage: Stage) -> Dict[str, Any]:
         """The content of the folders that the stage reads, as their marks tell it."""

@@ -25,6 +25,7 @@ seed = 0
 k = 4
 sleep = 0.0
 fail = false
+[net]
 [decode]
 systems = ["mono", "ce", "lfmmi"]
 """
@@ -80,7 +81,7 @@ def score(run):
 
 STAGES = [
     Stage("data", data, settings=("data",), seeded=False),
-    Stage("net", net, needs=("data",), settings=("model",)),
+    Stage("net", net, needs=("data",), settings=("model", "model<net")),
     Stage("decode", decode, needs=("net",), settings=("decode",)),
     Stage("score", score, needs=("decode",), outside=("results.json",)),
 ]

@@ -67,7 +67,7 @@ def _section(result: Result, each: Table) -> Markup:
     if changes:
         content += [
             tag("h3", "Changes of errors, with 95 % intervals (paired bootstrap over utterances)"),
-            table(["change", *each.conditions], changes),
+            table(["change", *each.conditions], [[row[0], *map(_change, row[1:])] for row in changes], cls="wer"),
         ]
     if each.name != "test":
         return tag("section", heading, details(f"table of {each.name}", *content), id=each.name)
@@ -89,6 +89,14 @@ def _cell(cell: Optional[Cell], change: Optional[Change], best: float) -> Markup
         text = f"{change_text(change)}{on_seeds(change, cell)}"
         lines.insert(0, tag("small", tag("span", text, cls=kind)))
     return tag("td", tag("b", f"{cell.wer:.2f}", **({"cls": "best"} if cell.wer == best else {})), *lines)
+
+
+def _change(text: str) -> Markup:
+    """`-19.0 % [-29.3, -7.7], p 0.002` in three lines."""
+    change, bracket, rest = text.partition(" [")
+    interval, _, p = rest.partition("], ")
+    more = [tag("small", f"[{interval}]"), tag("small", p)] if bracket else []
+    return tag("td", tag("b", change), *more)
 
 
 def _runs(result: Result, exp: Path) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Optional, Tuple
+from typing import Optional, Tuple
 
 from hybrid.config import load_config
 from hybrid.errors import HybridError
@@ -46,9 +46,7 @@ def why_not_shown(recipe: ModuleType, run: Run) -> str:
         stage, mark = stages[name], book.read(stages[name])
         if mark is None or mark["state"] != "done":
             return f"its stage {name} is not done"
-        wanted: Any = {}
-        for prefix in stage.settings:
-            wanted.update(run.config.under(prefix))
+        wanted = book.settings(stage)
         old = mark.get("settings", {})
         for key in sorted({*old, *wanted}):
             if old.get(key) != wanted.get(key):

@@ -92,7 +92,8 @@ def seeds_text(seeds: Sequence[int]) -> str:
 
 
 def change_rows(result: Result, table: Table) -> List[List[str]]:
-    """Rows of the table of changes: against the reference, the pairs asked for, the published ones."""
+    """Rows of the table of changes: against the reference, the pairs asked for, the published ones. Those of which
+    there is nothing yet are left out."""
     rows = []
     reference = result.sweep.reference
     if reference is not None:
@@ -108,7 +109,7 @@ def change_rows(result: Result, table: Table) -> List[List[str]]:
         for words, numbers in result.sweep.published:
             texts = [f"{number:+.1f} %" for number in numbers[: len(table.conditions)]]
             rows.append([f"published: {words}", *texts, *["-"] * (len(table.conditions) - len(texts))])
-    return rows
+    return [row for row in rows if set(row[1:]) != {"-"}]
 
 
 def _changes(table: Table, changes: Mapping[str, Change], cells: Mapping[str, Cell]) -> List[str]:
