@@ -96,6 +96,21 @@ def test_a_block_that_is_not_finite_is_lost_whole():
     assert p.detach().equal(began) and running.item() == 7.0 and bmuf.delta.equal(delta) and bmuf.block == 1
 
 
+def test_a_restart_forgets_the_momentum():
+    members = Workers(4)
+    p = torch.nn.Parameter(torch.zeros(1))
+    bmuf = Bmuf([p], [], members, BmufConfig(momentum=0.5))
+    members.answer = torch.ones(1)
+    bmuf.sync()
+    assert p.item() == 1.5  # Nesterov's step on top
+    with torch.no_grad():
+        p.fill_(7.0)
+    bmuf.restart()
+    members.answer = torch.full((1,), 9.0)
+    bmuf.sync(last=True)
+    assert p.item() == 9.0 and bmuf.delta.item() == 2.0
+
+
 @pytest.mark.parametrize(
     "values, says",
     [({"period": 0}, "period"), ({"momentum": 1.0}, "momentum"), ({"lr": 0.0}, "lr"), ({"warmup": -1}, "warmup"),

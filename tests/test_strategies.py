@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import SETTINGS, Killed, parameters, same, stop_at, trainer_of, without_times
+from test_trainer import DIM, PDFS, SETTINGS, Killed, parameters, same, stop_at, trainer_of, without_times
 
 from hybrid.data.specaugment import SpecAugment
 from hybrid.errors import ConfigError, HybridError, ModelError
 from hybrid.io import read_jsonl
-from hybrid.train.bmuf import BmufConfig
+from hybrid.nnet.lstm import LstmConfig, LstmModel
+from hybrid.train.bmuf import BmufConfig, flat
 from hybrid.train.feeds import Item
 from hybrid.train.schedule import ScheduleConfig
 from hybrid.train.trainer import TrainerConfig
@@ -174,29 +175,42 @@ def test_a_worker_with_a_loss_that_is_not_finite_leaves_it_out_and_all_go_on(tmp
     assert all(row["frames"] < sum(u.num_frames for u in train) for row in rows if row["split"] == "train")
 
 
-class Exploding:
-    """One worker's parameters become infinite: at its `at`-th batch the loss is finite, its gradient huge."""
+class Breaking(LstmModel):
+    """The second worker's parameters are infinite after its fourth update."""
 
-    def __init__(self, at):
-        from hybrid.train.ce import CrossEntropy
-
-        self.at, self.calls, self.plain = at, 0, CrossEntropy()
-
-    def __call__(self, output, batch):
-        loss = self.plain(output, batch)
-        if torch.is_grad_enabled():
-            self.calls += 1
-            if self.calls == self.at and torch.distributed.get_rank() == 1:
-                loss.value = loss.value * 1e38
-        return loss
+    def after_update(self, update):
+        if update == 3 and torch.distributed.get_rank() == 1:
+            with torch.no_grad():
+                next(self.parameters()).fill_(float("inf"))
 
 
 def test_a_block_in_which_one_model_is_lost_is_left_out(tmp_path):
-    config = of("bmuf", optimizer="sgd", clip=0.0, lr=1.0, momentum=0.9, schedule=ScheduleConfig("constant"))
     said = []
-    model = fitted(tmp_path, config, criterion=Exploding(4), log=said.append)
+    broken = Breaking(LstmConfig(DIM, PDFS, hidden=12, layers=1), seed=1)
+    model = fitted(tmp_path, of("bmuf"), model=broken, log=said.append)
     assert all(bool(torch.isfinite(value).all()) for value in model.values())
-    assert any("left out" in line for line in said)
+    assert ["a block of" in line for line in said if "left out" in line] == [True]
+    (row,) = [row for row in read_jsonl(tmp_path / "log.jsonl") if row["split"] == "lost"]
+    assert 0 < row["batches"] <= 6
+
+
+def test_going_back_to_the_best_epoch_ends_the_momentum_of_blocks(tmp_path):
+    """newbob restarts from the best epoch: what a block did is measured from there."""
+    schedule = ScheduleConfig("newbob", max_decays=9)
+    wild = {"lr": 30.0, "clip": 0.0, "optimizer": "sgd", "epochs": 6, "average": 0}
+    trainer = trainer_of(tmp_path, of("bmuf", schedule=schedule, **wild))
+    said = []
+    trainer.log = said.append
+    seen = []
+
+    def look(trainer):
+        filtered = trainer.strategy.filter
+        if trainer.strategy.settled():
+            seen.append(bool(filtered.start.equal(flat(trainer.parameters))))
+
+    trainer.on_update = look
+    trainer.fit()
+    assert any("back to epoch" in line for line in said) and seen and all(seen)
 
 
 def test_too_many_losses_end_the_training_with_a_reason(tmp_path):

@@ -112,6 +112,12 @@ class Bmuf:
         put(self.buffers, self.statistics)
         return True
 
+    def restart(self) -> None:
+        """From the parameters as they are now, without momentum."""
+        self.start, self.statistics = flat(self.parameters), flat(self.buffers)
+        self.delta = torch.zeros_like(self.start)
+        self.ahead = False
+
     def state(self) -> Dict[str, Any]:
         """For a checkpoint: the same on every worker. The parameters are the model's own, `start` follows from them."""
         return {"block": self.block, "ahead": self.ahead, "delta": self.delta.detach().cpu()}

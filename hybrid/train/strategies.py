@@ -70,6 +70,9 @@ class Strategy:
         """Whether all workers hold the same model now, so that a checkpoint can be written."""
         return True
 
+    def replaced(self) -> None:
+        """To be called when the model's parameters have been set to others, such as the best epoch's."""
+
     def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
         """Tensors that this worker alone has, and whether its optimiser is its own too."""
         return {}, False
@@ -185,15 +188,19 @@ class BlockMuf(Strategy):
         parts = self.members.gather((self.waiting, ended))
         every, self.over = _in_order([part for part, _ in parts]), all(its for _, its in parts)
         self.waiting, self.since = [], 0
-        if not self.filter.sync(self.over):
-            self.trainer.fresh_optimizer()
-            for record in every:
-                record.bad = True
+        kept = self.filter.sync(self.over)
         self.sent = self.filter.sent
-        return every
+        if kept:
+            return every
+        self.trainer.fresh_optimizer()
+        self.trainer.lost_block(every)
+        return []
 
     def settled(self) -> bool:
         return self.since == 0
+
+    def replaced(self) -> None:
+        self.filter.restart()
 
     def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
         return {}, True

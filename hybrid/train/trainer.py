@@ -204,6 +204,7 @@ class Trainer:
         self.members.gather(None)  # the others read that file
         if decision.restart:
             load_state(self.model, self.epochs.path(self.schedule.best_epoch))
+            self.strategy.replaced()
         means = totals.means()
         accuracy = "".join(
             f", frame accuracy {100 * m['frame_accuracy']:.1f} %" for m in (dev.means(),) if "frame_accuracy" in m
@@ -287,9 +288,16 @@ class Trainer:
         batch = batch.to(self.device)
         return self.criterion(self.model(batch.features, batch.lengths), batch)
 
+    def lost_block(self, records: List[Record]) -> None:
+        """Of BMUF: in `records` a worker came to parameters that are not finite. Counts as one skipped."""
+        self.state.skipped += 1
+        self._ids.clear()
+        self._row("lost", Sums(), batches=len(records))
+        self.log(f"a worker's parameters were not finite, a block of {len(records)} batches left out")
+        self._check_skipped("a block of BMUF")
+
     def _skipped(self, bad: List[int]) -> None:
-        state = self.state
-        state.skipped += len(bad)
+        self.state.skipped += len(bad)
         known: Dict[int, List[str]] = {}
         for part in self.members.gather({index: self._ids[index] for index in bad if index in self._ids}):
             known.update(part)
@@ -297,9 +305,12 @@ class Trainer:
         self._row("skipped", Sums(), utterances=names)
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         self.log(f"loss or gradient not finite, batch left out: {shown}")
-        if state.skipped > self.config.max_skipped:
+        self._check_skipped(shown)
+
+    def _check_skipped(self, last: str) -> None:
+        if self.state.skipped > self.config.max_skipped:
             raise HybridError(
-                f"{state.skipped} batches gave a loss or gradient that is not finite; the last: {shown}",
+                f"{self.state.skipped} batches gave a loss or gradient that is not finite; the last: {last}",
                 file=self.curve.path,
                 remedy="look at the utterances named there (split: skipped), or lower train.lr",
             )
