@@ -54,7 +54,7 @@ def overfit(run: Run, frames: int, updates: int, lr: float = 2e-3) -> List[float
     names = set(few.ids(len(few) // 2))  # of middling length
     chosen = with_numerators([u for u in data if u.id in names], graph, run.problems("lfmmi"))
     batch: Batch = Batches(chosen, frames, shuffle=False).epoch(0)[0]
-    model: AcousticModel = new_model(run, chosen, senones.num_pdfs, dropout=0.0)
+    model: AcousticModel = new_model(run, "ce", chosen, senones.num_pdfs, dropout=0.0)
     criterion = LfMmi(denominator, senones.num_pdfs, xent_regularize=0.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     model.train()

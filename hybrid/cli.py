@@ -17,10 +17,13 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import List, Optional, Sequence
+from typing import ContextManager, List, Optional, Sequence
 
 from hybrid.align.options import add_align
 from hybrid.errors import ConfigError, DataError, HybridError
+from hybrid.label.options import add_label
+from hybrid.plan.options import add_plan
+from hybrid.plan.schedule import add_schedule
 from hybrid.sweep.options import add_sweep
 
 
@@ -71,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", dest="overrides", action="append", default=[], nargs="+", metavar="NAME=VALUE", help="change a setting"
     )
+    run.add_argument(
+        "--config", dest="configs", action="append", default=[], type=Path, metavar="FILE",
+        help="a TOML file whose settings stand in place of the recipe's; --set comes after it",
+    )  # fmt: skip
     run.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of everything random (0)")
     run.add_argument("--list", action="store_true", help="print the stages and what each would do, and end")
     run.set_defaults(call=_run)
@@ -93,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
 
     add_sweep(commands, _seed, load_recipe)
     add_align(commands, _seed)
+    add_label(commands)
+    add_plan(commands)
+    add_schedule(commands)
     return parser
 
 
@@ -140,6 +150,8 @@ def command_of(recipe: str, options: argparse.Namespace) -> str:
     for name, value in (("stage", options.stage), ("stop-stage", options.stop_stage)):
         if value is not None:
             words += [f"--{name}", str(value)]
+    for path in options.configs:
+        words += ["--config", path.name if path.is_absolute() else str(path)]
     if options.seed:
         words += ["--seed", str(options.seed)]
     overrides = [override for group in options.overrides for override in group]
@@ -158,7 +170,7 @@ def _run(options: argparse.Namespace) -> int:
     from hybrid.config import load_config
     from hybrid.stages import Run, run_stages, states
 
-    config = load_config(recipe.CONFIG, [override for group in options.overrides for override in group])
+    config = load_config(recipe.CONFIG, [text for group in options.overrides for text in group], options.configs)
     run = Run(
         exp=options.exp or Path("exp") / options.recipe,
         config=config,
@@ -168,13 +180,24 @@ def _run(options: argparse.Namespace) -> int:
         recipe=options.recipe,
     )
     if not options.list:
-        run_stages(recipe.STAGES, run, options.stage, options.stop_stage)
+        with _crew() as first:
+            if first:
+                run_stages(recipe.STAGES, run, options.stage, options.stop_stage)
         return 0
     rows = states(recipe.STAGES, run)
     width = max(len(stage.name) for _, stage, _, _ in rows)
     for number, stage, state, why in rows:
         print(f"{number:3d}  {stage.name:{width}}  {state:8}{'' if state == 'done' else why}".rstrip())
     return 0
+
+
+def _crew() -> ContextManager[bool]:
+    """True, but for torchrun's processes after the first. Without torchrun torch is not loaded for the question."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return contextlib.nullcontext(True)
+    from hybrid.train.torchrun import crew
+
+    return crew()
 
 
 def _check_data(folder: Path, remedy: str) -> None:

@@ -106,24 +106,50 @@ class Config:
             target[last] = _convert(key, old, text)
         return Config(values, self._source)
 
+    def with_file(self, path: Path) -> Config:
+        """A new Config with what a TOML file says in the place of settings that there are.
+
+        Raises ConfigError as `load_config` for the file, and as `with_overrides` for what stands in it.
+        """
+        values = copy.deepcopy(self._values)
+        for key, value in _flatten(read_toml(path)):
+            *sections, last = key.split(".")
+            target = values
+            for section in sections:
+                target = target.get(section, {}) if isinstance(target, dict) else {}
+            if not isinstance(target, dict) or last not in target:
+                raise ConfigError(f"no setting {key}{_near(key, self._names())}", file=path)
+            if isinstance(target[last], dict):
+                raise ConfigError(f"{key} is a section, not a setting", file=path)
+            target[last] = _checked(key, target[last], value, repr(value), f"{path}: ")
+        return Config(values, self._source)
+
     def _names(self) -> List[str]:
         flat = list(self.flat())
         sections = {key.rsplit(".", depth)[0] for key in flat for depth in range(1, key.count(".") + 1)}
         return flat + sorted(sections)
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads a recipe's TOML file over the settings that every recipe has (BASE), then applies `--set` values.
+def load_config(path: Path, overrides: Sequence[str] = (), files: Sequence[Path] = ()) -> Config:
+    """Reads a recipe's TOML file over the settings that every recipe has (BASE), then applies `--config` files and
+    `--set` values.
 
-    Raises ConfigError where the file is absent or not TOML, and as `Config.with_overrides`.
+    Raises ConfigError where a file is absent or not TOML, and as `Config.with_file` and `Config.with_overrides`.
     """
+    config = Config(merged(BASE, read_toml(path)), str(path))
+    for file in files:
+        config = config.with_file(file)
+    return config.with_overrides(list(overrides))
+
+
+def read_toml(path: Path) -> Dict[str, Any]:
+    """Raises ConfigError where the file is absent or not TOML."""
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError("no such settings file", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not TOML: {error}", file=path, remedy="mend that line") from error
-    return Config(merged(BASE, values), str(path)).with_overrides(list(overrides))
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
@@ -161,14 +187,14 @@ def _convert(key: str, old: Any, text: str) -> Any:
     return _checked(key, old, value, text)
 
 
-def _checked(key: str, old: Any, value: Any, text: str) -> Any:
+def _checked(key: str, old: Any, value: Any, text: str, where: str = "--set ") -> Any:
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(old):
         wanted = _NAMES.get(type(old), type(old).__name__)
-        raise ConfigError(f"--set {key}={text}: {key} must be {wanted}, as its default {_show(old)}")
+        raise ConfigError(f"{where}{key}={text}: {key} must be {wanted}, as its default {_show(old)}")
     if isinstance(old, list) and old:
-        return [_checked(f"{key}[{index}]", old[0], item, text) for index, item in enumerate(value)]
+        return [_checked(f"{key}[{index}]", old[0], item, text, where) for index, item in enumerate(value)]
     return value
 
 

@@ -178,6 +178,8 @@ def test_ctrl_c_is_clean_and_the_run_goes_on(toy: Path) -> None:
 def test_the_recorded_command_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     class Options:
         data, exp, stage, stop_stage, seed = tmp_path, Path("exp/a"), None, "3", 0
+        configs = [Path("mine.toml"), tmp_path / "other.toml"]
         overrides = [["a.b=x y"], ["c.d=2"]]
 
-    assert command_of("an4", Options) == "hybrid run an4 --data DATA --exp exp/a --stop-stage 3 --set 'a.b=x y' c.d=2"
+    wanted = "hybrid run an4 --data DATA --exp exp/a --stop-stage 3 --config mine.toml --config other.toml "
+    assert command_of("an4", Options) == wanted + "--set 'a.b=x y' c.d=2"

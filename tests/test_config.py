@@ -131,3 +131,27 @@ def test_any_value_comes_back(integer: int, real: float, truth: bool, text: str)
     changed = config.with_overrides([f"a.i={integer}", f"a.f={real!r}", f"a.b={str(truth).lower()}", f"a.s={quoted}"])
     assert changed.section("a") == {"i": integer, "f": real, "b": truth, "s": text}
     assert config["a.i"] == 1
+
+
+def test_a_file_of_settings_stands_in_place_of_the_recipes(tmp_path):
+    recipe, own, later = tmp_path / "r.toml", tmp_path / "own.toml", tmp_path / "later.toml"
+    recipe.write_text('[train]\nepochs = 4\nrate = 0.1\n[train.deep]\nnames = ["a"]\n')
+    own.write_text('[train]\nepochs = 6\nrate = 1\n[train.deep]\nnames = ["b", "c"]\n')
+    later.write_text("train.epochs = 7\n")
+    config = load_config(recipe, ["train.rate=0.5"], [own, later])
+    assert (config["train.epochs"], config["train.rate"]) == (7, 0.5) and config["train.deep.names"] == ["b", "c"]
+    assert isinstance(load_config(recipe, files=[own])["train.rate"], float)
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [("[train]\nepoch = 3\n", "train.epoch; near it: train.epochs"), ("[train]\nepochs = true\n", "whole number"),
+     ("train = 3\n", "section"), ("[train\n", "not TOML"), ("[train.epochs]\nx = 1\n", "no setting train.epochs.x")],
+)  # fmt: skip
+def test_files_of_settings_that_are_refused(tmp_path, text, says):
+    recipe, own = tmp_path / "r.toml", tmp_path / "own.toml"
+    recipe.write_text("[train]\nepochs = 4\n")
+    own.write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load_config(recipe, files=[own])
+    assert str(own) in str(caught.value)

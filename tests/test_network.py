@@ -17,6 +17,7 @@ from hybrid.pipeline.network import network_settings, new_model
 from hybrid.pipeline.sequence import start_from_frames, start_from_model
 from hybrid.run import Run
 from hybrid.train.priors import save_priors
+from hybrid.train.scheduled import parse
 from hybrid.train.trainer import epoch_file
 
 DIM, PDFS = 6, 5
@@ -83,7 +84,7 @@ def test_the_input_is_normalised_by_all_frames():
     rng = np.random.default_rng(0)
     data = [Utterance(f"u{n}", (5 + 3 * rng.normal(size=(n, DIM))).astype(np.float32)) for n in (4, 9, 30)]
     run = Run(PROJECT, Config({"model": {"kind": "lstm", "seed": 0, **SMALL["lstm"]}}), seed=0)
-    model = new_model(run, data, PDFS)
+    model = new_model(run, "ce", data, PDFS)
     x = torch.from_numpy(np.concatenate([u.features for u in data]))
     normal = (x - model.input_mean) * model.input_scale
     torch.testing.assert_close(normal.mean(0), torch.zeros(DIM), atol=1e-5, rtol=0)
@@ -113,15 +114,30 @@ def test_training_goes_on_from_a_model(tmp_path, kind, before, after):
 def test_recipes_build_either_kind(recipe, kind):
     path = PROJECT / "recipes" / recipe / f"{recipe}.toml"
     run = Run(PROJECT, load_config(path, [f"model.kind={kind}", "model.tdnnf.hidden=96", "model.hidden=40"]))
-    found, values = network_settings(run)
-    model = build_model(found, {**values, "input_dim": 192, "num_pdfs": 9}, seed=0)
-    assert model.kind == found == kind and model.config.hidden == {"lstm": 40, "tdnnf": 96}[kind]
+    for system in ("ce", "teacher_lfmmi", "student_ce"):
+        found, values = network_settings(run, system)
+        model = build_model(found, {**values, "input_dim": 192, "num_pdfs": 9}, seed=0)
+        assert model.kind == found == kind and model.config.hidden == {"lstm": 40, "tdnnf": 96}[kind]
+
+
+@pytest.mark.parametrize("recipe", ["an4", "demo"])
+@pytest.mark.parametrize("path", sorted((PROJECT / "recipes" / "models").glob("*.toml")), ids=lambda path: path.stem)
+def test_models_of_a_paper_are_settings_of_every_recipe(recipe, path):
+    config = load_config(PROJECT / "recipes" / recipe / f"{recipe}.toml", files=[path])
+    run = Run(PROJECT, config)
+    built = {}
+    for system in ("teacher_ce", "student_ce"):
+        kind, values = network_settings(run, system)
+        built[system] = build_model(kind, {**values, "input_dim": 192, "num_pdfs": 50}).config
+    teacher, student = built["teacher_ce"], built["student_ce"]
+    assert teacher.bidirectional and not student.bidirectional and teacher.hidden == student.hidden
+    parse(config["scheduled.chunks"])
 
 
 @pytest.mark.parametrize("kind", ["tdnn", "vtlp", "seed"])
 def test_unknown_kinds(kind):
     config = load_config(PROJECT / "recipes" / "an4" / "an4.toml", [f"model.kind={kind}"])
-    found, values = network_settings(Run(PROJECT, config))
+    found, values = network_settings(Run(PROJECT, config), "ce")
     with pytest.raises(ConfigError, match=f"unknown kind of model '{kind}'") as caught:
         build_model(found, {**values, "input_dim": 192, "num_pdfs": 9})
     assert "lstm, tdnnf" in str(caught.value)

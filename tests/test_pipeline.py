@@ -43,10 +43,11 @@ from lexicon.lang import Lang
 pytestmark = pytest.mark.slow
 
 STAGES = (
-    "prepare augment lang lm features gmm senones ce lfmmi teacher_ce teacher_lfmmi targets student_ce "
+    "prepare augment lang lm features gmm senones ce lfmmi teacher_ce teacher_lfmmi targets shards student_ce "
     "occupancies student_lfmmi graph decode score report"
 ).split()
-IDLE = "teacher_ce teacher_lfmmi targets student_ce occupancies student_lfmmi".split()  # nothing to do: they say so
+# Nothing to do: they say so.
+IDLE = "teacher_ce teacher_lfmmi targets shards student_ce occupancies student_lfmmi".split()
 SYSTEMS = "mono tri1 tri2 tri3_si tri3 ce lfmmi".split()
 CONDITIONS = "clean noisy rerecorded".split()
 # DESIGN.md, Contracts: spelled out here, so that a change of the contract is seen.
@@ -390,7 +391,7 @@ def test_kills_of_the_whole_group_change_no_error_rate(exp: Path, tmp_path: Path
     second = kill_at(demo(again, stop="score"), line, draw.uniform(0, 0.5))
     assert done(second)["decode"] and "score" not in done(second)
     last = finish(demo(again, stop="score"))
-    assert "stage 16 decode: goes on where it was stopped" in last
+    assert "stage 17 decode: goes on where it was stopped" in last
     assert done(last) == {name: name in ("decode", "score") for name in upto("score")}
     assert len(error_rates(exp)) == 63
     assert error_rates(again) == error_rates(exp)

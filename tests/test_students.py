@@ -8,6 +8,8 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Dict, List
 
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 from little_an4 import little_an4
-from little_runs import command, contents, demo, done, finish
+from little_runs import ENVIRONMENT, command, contents, demo, done, finish
 
 from benchmarks.runs import open_run
 from hybrid.config import load_config
@@ -25,6 +27,7 @@ from hybrid.io import read_json, read_jsonl
 from hybrid.pipeline.network import dev_sets
 from hybrid.pipeline.sequence import check_settings
 from hybrid.pipeline.sets import read_cuts, set_list
+from hybrid.pipeline.shards import SOURCES
 from hybrid.pipeline.soft_targets import check_settings as check_students
 from hybrid.pipeline.soft_targets import kind_of, read_soft, soft_sets, teacher_of
 from hybrid.pipeline.student import soft_utterances, surest, untranscribed
@@ -45,6 +48,13 @@ SETTINGS = [
     "decode.ce.penalties=[0.0]", "decode.lfmmi.scales=[1.0]", "decode.lfmmi.penalties=[0.0]",
     "decode.gmm.scales=[0.05]", "decode.gmm.penalties=[0.0]",
 ]  # fmt: skip
+
+
+# student_ce in three sub-epochs of streamed shards.
+STREAMED = (
+    "scheduled.enabled=true", "scheduled.shard_size=20", "scheduled.window=60",
+    "scheduled.chunks=2*(unlabelled 50%, labelled 100% @2), labelled 100%",
+)  # fmt: skip
 
 
 def run_an4(data: Path, exp: Path, *more: str, stop: str = "decode") -> str:
@@ -211,7 +221,7 @@ def test_a_sequence_level_student_alone(exp: Path, data: Path, tmp_path: Path) -
     changed = shutil.copytree(exp, tmp_path / "exp")
     flat = ["student.frames=false", "student_lfmmi.start=flat", "student.keep=1.0"]
     printed = run_an4(data, changed, *flat, stop="student_lfmmi")
-    assert {name for name, ran in done(printed).items() if ran} == {"targets", "student_ce", "student_lfmmi"}
+    assert {name for name, ran in done(printed).items() if ran} == {"targets", "shards", "student_ce", "student_lfmmi"}
     assert not (changed / "student_ce" / "model").exists() and not any((changed / "targets").iterdir())
     rows = read_jsonl(changed / "student_lfmmi" / "log.jsonl")
     (dev,), (train,) = ([row for row in rows if row["split"] == split] for split in ("dev", "train"))
@@ -230,7 +240,7 @@ def opened(exp: Path, *settings: str) -> Run:
     [
         (["student.teacher=nobody"], ConfigError, "student.teacher is .nobody.*use teacher_ce"),
         (["student.targets=occupancies", "student.online=true"], ConfigError, "student.online is true"),
-        (["student.teacher=teacher_ce", "student.head=xent"], ConfigError, "head is 'xent', the teacher has logits"),
+        (["student.teacher=teacher_ce", "student.head=xent"], ConfigError, "'xent' is asked for"),
         (["student.k=-1"], ConfigError, "student.k is -1"),
         (["student.targets=labels"], ConfigError, "student.targets is .labels"),
         (["student_lfmmi.soft=-1.0"], ConfigError, "student_lfmmi.soft is -1"),
@@ -274,10 +284,65 @@ def test_the_demo_with_unlabelled_voices_goes_on_where_it_was(tmp_path: Path) ->
     stamps = {path: path.stat().st_mtime_ns for path in marks}
     printed = finish(demo(exp, *more, stop="score"))
     assert {name for name, ran in done(printed).items() if ran} == {
-        "student_ce", "occupancies", "student_lfmmi", "graph", "decode", "score",
+        "shards", "student_ce", "occupancies", "student_lfmmi", "graph", "decode", "score",
     }  # fmt: skip
     assert stamps == {path: path.stat().st_mtime_ns for path in marks}
     systems = {row["system"] for row in read_json(exp / "results.json")}
     assert {"ce", "lfmmi", "teacher_ce", "teacher_lfmmi", "student_ce", "student_lfmmi"} < systems
     rows = [row for row in read_jsonl(exp / "student_ce" / "log.jsonl") if row["split"] == "dev"]
     assert rows and all(row["divergence"] >= 0 for row in rows)
+
+
+def test_a_student_streamed_by_a_schedule(exp: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(exp, tmp_path / "exp")
+    said = run_an4(data, tmp_path / "exp", *STREAMED, stop="student_ce")
+    assert "1-2        unlabelled 50%, labelled 100% @2" in said and "3 sub-epochs" in said
+    run, plain = open_run(tmp_path / "exp"), read_jsonl(exp / "student_ce" / "log.jsonl")
+    shards = {name: read_json(tmp_path / "exp" / "shards" / name / "complete.json")["shards"] for name in SOURCES}
+    frames = {name: sum(shard["frames"]["features"] for shard in its) for name, its in shards.items()}
+    assert sum(frames.values()) == plain[-2]["frames"]  # an epoch in memory
+    rows = read_jsonl(tmp_path / "exp" / "student_ce" / "log.jsonl")
+    heard = [row["frames"] for row in rows if row["split"] == "train"]
+    assert heard[2] == frames["labelled"] and sum(heard) == 3 * frames["labelled"] + frames["unlabelled"]
+    dev = [row["loss"] for row in rows if row["split"] == "dev"]
+    assert dev[-1] < dev[0]
+    assert (run.dir("student_ce") / "model" / "model.safetensors").exists()
+    assert (run.dir("shards") / "selection.json").exists()  # student.keep
+
+
+def label(*words: object, code: int = 0) -> str:
+    """What `hybrid label` prints."""
+    program = [sys.executable, "-m", "hybrid.cli", "label", *map(str, words), "--jobs", "1"]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=PROJECT, env=ENVIRONMENT)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind, stage", [("logits", "targets"), ("occupancies", "occupancies")])
+def test_label_writes_what_the_stages_write(exp: Path, tmp_path: Path, kind: str, stage: str) -> None:
+    """The same cuts, from audio: the same bytes."""
+    manifest = exp / "augment" / "unlabelled.jsonl.gz"
+    said = label(exp / "teacher_lfmmi" / "model", manifest, "--out", tmp_path, "--kind", kind)
+    assert f"the 20 highest of {read_json(tmp_path / 'label.json')['about']['num_pdfs']} {kind}" in said
+    ours, theirs = (folder / "unlabelled" / "shards" / "targets.000000.tar.gz" for folder in (tmp_path, exp / stage))
+    assert ours.read_bytes() == theirs.read_bytes()
+    written = ours.stat().st_mtime_ns
+    assert "unlabelled: " in label(exp / "teacher_lfmmi" / "model", manifest, "--out", tmp_path, "--kind", kind)
+    assert ours.stat().st_mtime_ns == written  # what is done is not done again
+
+
+def test_label_goes_on_past_a_broken_manifest(exp: Path, tmp_path: Path) -> None:
+    cuts = list(read_cuts(exp / "augment" / "unlabelled.jsonl.gz"))[:6]
+    gone = cuts[5].to_dict()
+    gone["recording"]["sources"][0]["source"] = str(tmp_path / "gone.wav")
+    rows = [json.dumps(cut.to_dict()) for cut in cuts[:5]] + [json.dumps(gone)]
+    (tmp_path / "good.jsonl").write_text("\n".join(rows[:3]) + "\n")
+    (tmp_path / "some.jsonl").write_text("\n".join(rows[3:]) + "\n")
+    (tmp_path / "broken.jsonl").write_text("{\n")
+    manifests, out = [tmp_path / f"{name}.jsonl" for name in ("broken", "good", "some")], tmp_path / "out"
+    said = label(exp / "teacher_lfmmi" / "model", *manifests, "--out", out, code=1)
+    assert "1 of 3 manifests have no targets: broken" in said
+    about = read_json(out / "label.json")
+    assert about["cuts"] == 5 and about["problems"] == 1 and about["failed"] == ["broken"]
+    (row,) = read_jsonl(out / "some.problems.jsonl")
+    assert row["utterance"] == cuts[5].id and "gone.wav" in row["file"]

@@ -116,7 +116,7 @@ def test_one_update_is_the_mean_gradient_per_frame(tmp_path):
     for (name, parameter), trained in zip(oracle.named_parameters(), model.parameters()):
         torch.testing.assert_close(trained, parameter - 0.1 * parameter.grad, msg=name, atol=1e-6, rtol=1e-4)
     norm = float(torch.cat([p.grad.flatten() for p in oracle.parameters()]).norm())
-    assert trainer.grad_norm == pytest.approx(norm, rel=1e-4)
+    assert trainer.state.grad_norm == pytest.approx(norm, rel=1e-4)
 
 
 def test_best_epoch_is_restored_and_the_rest_deleted(tmp_path):

@@ -48,19 +48,19 @@ def write_arrays(
     belongs into `write_shards`, which resumes. Raises DataError (duplicate id, missing or odd array), DiskError.
     """
     folder = Path(folder)
-    _start(folder)
+    start_set(folder)
     marks: List[Dict[str, Any]] = []
     seen: Dict[str, None] = {}
     shard: List[Item] = []
     for cut, arrays in items:
-        _claim(seen, cut.id, folder)
+        claim(seen, cut.id, folder)
         shard.append((cut, arrays))
         if len(shard) == shard_size:
             marks.append(write_shard(folder, len(marks), shard, names, frame_shift, key="", problems=[]))
             shard = []
     if shard:
         marks.append(write_shard(folder, len(marks), shard, names, frame_shift, key="", problems=[]))
-    _finish(folder, marks, names, frame_shift, None)
+    finish_set(folder, marks, names, frame_shift, None)
     return sum(mark["cuts"] for mark in marks)
 
 
@@ -95,13 +95,13 @@ def write_shards(
     todo = list(cuts)
     seen: Dict[str, None] = {}
     for cut in todo:
-        _claim(seen, cut.id, folder)
+        claim(seen, cut.id, folder)
     shards = [todo[begin : begin + shard_size] for begin in range(0, len(todo), shard_size)]
     keys = [_key(shard, settings, names, frame_shift, compress) for shard in shards]
     kept = {index: mark for index, key in enumerate(keys) if (mark := whole_shard(folder, index, key)) is not None}
     missing = [index for index in range(len(keys)) if index not in kept]
-    if missing or not _is_complete(folder, list(kept.values())):
-        _start(folder, keep=list(kept))
+    if missing or not is_complete(folder, list(kept.values())):
+        start_set(folder, keep=list(kept))
         unwritten = [shards[index] for index in missing]
         results = computed(compute, unwritten, executor, tolerant=problems is not None, batch=batch)
         if progress is not None:
@@ -118,7 +118,7 @@ def write_shards(
             kept[index] = write_shard(folder, index, items, names, frame_shift, keys[index], failed, compress)
         for _ in results:  # Lets a progress bar come to its end.
             pass
-        _finish(folder, [kept[index] for index in range(len(keys))], names, frame_shift, settings)
+        finish_set(folder, [kept[index] for index in range(len(keys))], names, frame_shift, settings)
     written = 0
     for index in range(len(keys)):
         mark = kept[index]
@@ -129,7 +129,7 @@ def write_shards(
     return written
 
 
-def _start(folder: Path, keep: Sequence[int] = ()) -> None:
+def start_set(folder: Path, keep: Sequence[int] = ()) -> None:
     """Takes the mark of completeness away, then every file that no kept shard owns (left by a killed run)."""
     with disk_errors(folder):
         (folder / "complete.json").unlink(missing_ok=True)
@@ -141,7 +141,7 @@ def _start(folder: Path, keep: Sequence[int] = ()) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _finish(
+def finish_set(
     folder: Path, marks: Sequence[Mapping[str, Any]], names: Sequence[str], frame_shift: FrameShift, settings: Any
 ) -> None:
     write_json(folder / "complete.json", _summary(marks, names, frame_shift, settings))
@@ -156,7 +156,8 @@ def _summary(
         "names": list(names),
         "frame_shift": dict(frame_shift) if isinstance(frame_shift, Mapping) else frame_shift,
         "settings": settings,
-        "shards": [{"cuts": mark["cuts"], "files": mark["files"]} for mark in marks],
+        # Shards that an earlier version wrote do not say how many frames they hold.
+        "shards": [{name: mark[name] for name in ("cuts", "frames", "files") if name in mark} for mark in marks],
         "fingerprint": _fingerprint(marks),
     }
 
@@ -166,7 +167,7 @@ def _fingerprint(marks: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _is_complete(folder: Path, marks: Sequence[Mapping[str, Any]]) -> bool:
+def is_complete(folder: Path, marks: Sequence[Mapping[str, Any]]) -> bool:
     try:
         complete = read_json(folder / "complete.json")
         return complete["fingerprint"] == _fingerprint(marks)
@@ -185,7 +186,7 @@ def _key(
     return hashlib.sha256("\n".join([head, *body]).encode("utf-8")).hexdigest()
 
 
-def _claim(seen: Dict[str, None], identifier: str, folder: Path) -> None:
+def claim(seen: Dict[str, None], identifier: str, folder: Path) -> None:
     if identifier in seen:
         raise DataError(
             "two cuts have the same id", file=folder, utterance=identifier, remedy="give each utterance its own id"

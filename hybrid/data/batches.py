@@ -1,7 +1,6 @@
 """Utterances in memory, and batches of them that follow from (seed, epoch) alone.
 
-Batches hold utterances of similar length: an epoch sorts by length times exp(u), u uniform in [-jitter, jitter],
-cuts the row wherever the padded batch would exceed `max_frames`, and shuffles the batches.
+Batches hold utterances of similar length (batch_plan.py). What does not fit into memory is read by stream.py.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hybrid.data.batch_plan import BatchPlan
 from hybrid.errors import ConfigError, DataError
 
 IGNORE = -100  # the pdf of a frame that has none: padding, or a frame without alignment
@@ -141,12 +141,7 @@ class Batches:
         transform: Optional[Transform] = None,
         choose: Optional[Choice] = None,
     ) -> None:
-        if isinstance(max_frames, bool) or not isinstance(max_frames, int) or max_frames < 1:
-            raise ConfigError(f"max_frames is {max_frames!r}", remedy="a whole number of network frames, e.g. 4000")
-        if max_utterances < 0:
-            raise ConfigError(f"max_utterances is {max_utterances}", remedy="0 for no limit, or a positive number")
-        if not 0 <= jitter < 10:
-            raise ConfigError(f"jitter is {jitter}", remedy="a share of the length, e.g. 0.15")
+        self.plan = BatchPlan(max_frames, jitter, max_utterances)
         self.utterances = list(utterances)
         check_utterances(self.utterances)
         self.max_frames = max_frames
@@ -170,30 +165,8 @@ class Batches:
         """The batches of epoch `number` (from 0): the same for the same seed, whatever was asked for before."""
         rng = np.random.default_rng([self.seed, int(number)])
         heard = np.arange(len(self.utterances)) if self.choose is None else np.asarray(self.choose(int(number)))
-        keys = self.lengths[heard].astype(np.float64)
-        if self.shuffle:
-            # A random order first: utterances of the same length do not keep each other's company.
-            order = rng.permutation(len(keys))
-            keys = keys * np.exp(rng.uniform(-self.jitter, self.jitter, size=len(keys)))
-            order = order[np.argsort(-keys[order], kind="stable")]
-        else:
-            order = np.argsort(-keys, kind="stable")
-        order = heard[order]
-        indices: List[List[int]] = []
-        current: List[int] = []
-        longest = 0
-        for i in order.tolist():
-            length = max(longest, int(self.lengths[i]))
-            full = self.max_utterances and len(current) == self.max_utterances
-            if current and (full or length * (len(current) + 1) > self.max_frames):
-                indices.append(current)
-                current, length = [], int(self.lengths[i])
-            current.append(i)
-            longest = length
-        if current:
-            indices.append(current)
-        if self.shuffle:
-            indices = [indices[i] for i in rng.permutation(len(indices)).tolist()]
+        found = self.plan.batches(self.lengths[heard], rng if self.shuffle else None)
+        indices = [heard[places].tolist() for places in found]
         return Epoch(self, int(number), indices)
 
     def collate(self, epoch: int, indices: Sequence[int]) -> Batch:
@@ -220,27 +193,31 @@ def check_utterances(utterances: Sequence[Utterance]) -> None:
     seen = set()
     dim = None
     for utterance in utterances:
-        x = utterance.features
         if utterance.id in seen:
             raise DataError("the id stands twice", utterance=utterance.id, remedy="ids must be unique")
         seen.add(utterance.id)
-        if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind != "f":
-            raise DataError("features are not a float matrix [frames, dimension]", utterance=utterance.id)
-        if x.shape[0] == 0:
-            raise DataError("no frames", utterance=utterance.id, remedy="leave it out: it is too short")
-        if dim is None:
-            dim = x.shape[1]
-        if x.shape[1] != dim:
-            raise DataError(f"{x.shape[1]} features a frame where the others have {dim}", utterance=utterance.id)
-        if not np.isfinite(x).all():
-            raise DataError("features are not finite", utterance=utterance.id, remedy="look at its audio")
-        if utterance.pdfs is not None:
-            pdfs = np.asarray(utterance.pdfs)
-            if pdfs.shape != (x.shape[0],) or pdfs.dtype.kind not in "iu":
-                raise DataError(
-                    f"pdfs of the shape {list(pdfs.shape)} ({pdfs.dtype}) for {x.shape[0]} frames",
-                    utterance=utterance.id,
-                    remedy="alignments and features must have the same cuts and frame shift: run both stages again",
-                )
-            if pdfs.size and bool(((pdfs < 0) & (pdfs != IGNORE)).any()):
-                raise DataError("a negative pdf", utterance=utterance.id, remedy="pdf ids start at 0; -100 is no pdf")
+        check_utterance(utterance, dim)
+        dim = utterance.features.shape[1]
+
+
+def check_utterance(utterance: Utterance, dim: Optional[int] = None) -> None:
+    """Raises DataError unless a training can use it; dim: of the others' features."""
+    x = utterance.features
+    if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind != "f":
+        raise DataError("features are not a float matrix [frames, dimension]", utterance=utterance.id)
+    if x.shape[0] == 0:
+        raise DataError("no frames", utterance=utterance.id, remedy="leave it out: it is too short")
+    if dim is not None and x.shape[1] != dim:
+        raise DataError(f"{x.shape[1]} features a frame where the others have {dim}", utterance=utterance.id)
+    if not np.isfinite(x).all():
+        raise DataError("features are not finite", utterance=utterance.id, remedy="look at its audio")
+    if utterance.pdfs is not None:
+        pdfs = np.asarray(utterance.pdfs)
+        if pdfs.shape != (x.shape[0],) or pdfs.dtype.kind not in "iu":
+            raise DataError(
+                f"pdfs of the shape {list(pdfs.shape)} ({pdfs.dtype}) for {x.shape[0]} frames",
+                utterance=utterance.id,
+                remedy="alignments and features must have the same cuts and frame shift: run both stages again",
+            )
+        if pdfs.size and bool(((pdfs < 0) & (pdfs != IGNORE)).any()):
+            raise DataError("a negative pdf", utterance=utterance.id, remedy="pdf ids start at 0; -100 is no pdf")

@@ -49,7 +49,7 @@ def train(run: Run, system: str, names: List[str], dev_names: List[str]) -> None
     data, _ = utterances(run, names)
     dev, _ = utterances(run, dev_names)
     settings = settings_of(run, system)
-    model = new_model(run, data, senones.num_pdfs)
+    model = new_model(run, system, data, senones.num_pdfs)
     fit(run, system, model, CrossEntropy(settings["label_smoothing"]), data, dev)
     if settings["priors"] == "counts":
         priors = count_priors([utterance.pdfs for utterance in data if utterance.pdfs is not None], senones.num_pdfs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from lhotse import CutSet
@@ -22,6 +23,7 @@ from hybrid.pipeline.senones import Segments, aligned, read_segments, read_targe
 from hybrid.pipeline.sets import NETWORK_RATE, network_features, set_list, set_name, texts_of, twin_of
 from hybrid.run import Run
 from hybrid.train.config import TrainerConfig
+from hybrid.train.feeds import Streamed
 from hybrid.train.priors import save_priors
 from hybrid.train.trainer import Criterion, Trainer
 from hybrid.train.trial import fitting
@@ -136,9 +138,9 @@ def features_about(run: Run) -> Dict[str, Any]:
     }
 
 
-def new_model(run: Run, data: List[Utterance], num_pdfs: int, **more: Any) -> AcousticModel:
-    """With random parameters, its input normalised by `data`; more: settings beside those of [model]."""
-    kind, values = network_settings(run)
+def new_model(run: Run, system: str, data: List[Utterance], num_pdfs: int, **more: Any) -> AcousticModel:
+    """With random parameters, its input normalised by `data`; more: settings beside those of the config."""
+    kind, values = network_settings(run, system)
     about = {**values, "input_dim": data[0].features.shape[1], "num_pdfs": num_pdfs, **more}
     model = build_model(kind, about, network_seed(run))
     model.set_input_stats(*_mean_and_deviation([utterance.features for utterance in data]))
@@ -155,20 +157,35 @@ def _mean_and_deviation(matrices: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.
 
 
 def fit(
-    run: Run, system: str, model: AcousticModel, criterion: Criterion, data: List[Utterance], dev: List[Utterance]
+    run: Run,
+    system: str,
+    model: AcousticModel,
+    criterion: Criterion,
+    data: List[Utterance],
+    dev: List[Utterance],
+    stream: Optional[Callable[[int], Streamed]] = None,
 ) -> None:
-    """Trains `model` in place by the settings of the stage `system`, in its folder."""
+    """Trains `model` in place by the settings of the stage `system`, in its folder: on `data`, or where these are but a
+    sample on stream(frames of a batch)."""
     settings = settings_of(run, system)
     config = TrainerConfig.from_dict(settings["trainer"])
     device = config.find_device()
+    # A sample of what is streamed has no copies that take turns.
     frames = fitting(
-        model.to(device), criterion, lambda most: batches(run, data, most, train=True), settings["batch_frames"],
-        device, run.dir(system), log=run.log,
+        model.to(device), criterion, lambda most: batches(run, data, most, train=stream is None),
+        settings["batch_frames"], device, run.dir(system), log=run.log,
     )  # fmt: skip
+    train: Union[Batches, Streamed]
+    if stream is None:
+        train = batches(run, data, frames, train=True)
+    else:
+        train = stream(frames)
+        config = replace(config, epochs=train.epochs)
+        run.log(f"  {train.hours:.2f} hours in {train.epochs} sub-epochs\n{train.table()}")
     Trainer(
         model,
         criterion,
-        batches(run, data, frames, train=True),
+        train,
         batches(run, dev, frames, train=False),
         config,
         run.dir(system),
@@ -178,8 +195,12 @@ def fit(
     ).fit()
 
 
-def network_settings(run: Run) -> Tuple[str, Dict[str, Any]]:
-    """The kind of network and its settings: [model.KIND], or for an LSTM [model] less what is not the network's own."""
+def network_settings(run: Run, system: str) -> Tuple[str, Dict[str, Any]]:
+    """The kind of network and its settings: [model.KIND], or for an LSTM [model] less what is not the network's own; of
+    a teacher [teacher_model], unless that is "student"."""
+    if system.startswith("teacher") and run.config["teacher_model.kind"] != "student":
+        teacher = run.config.section("teacher_model")
+        return teacher.pop("kind"), teacher
     model = run.config.section("model")
     kind = model["kind"]
     if isinstance(model.get(kind), dict):

@@ -136,13 +136,13 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "teacher_ce",
             lazy("frames", "teacher_ce"),
             needs=("features", "senones"),
-            settings=("model", _over("teacher_ce"), "student.enabled"),
+            settings=("model", "teacher_model", _over("teacher_ce"), "student.enabled"),
         ),
         Stage(
             "teacher_lfmmi",
             lazy("sequence", "teacher_lfmmi"),
             needs=("lang", "features", "senones", "teacher_ce"),
-            settings=("model", _over("teacher_lfmmi"), "student.enabled"),
+            settings=("model", "teacher_model", _over("teacher_lfmmi"), "student.enabled"),
         ),
         Stage(
             "targets",
@@ -152,10 +152,19 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             seeded=False,
         ),
         Stage(
+            "shards",
+            lazy("shards", "shards"),
+            needs=("features", "senones", "teacher_ce", "teacher_lfmmi", "targets"),
+            settings=(
+                *("scheduled.enabled", "scheduled.shard_size", "scheduled.dtype", "model.normalise"),
+                *(f"student.{name}" for name in (*_STORED, "hard", "keep")),
+            ),
+        ),
+        Stage(
             "student_ce",
             lazy("student", "student_ce"),
-            needs=("features", "senones", "teacher_ce", "teacher_lfmmi", "targets"),
-            settings=("model", _over("student_ce"), *(f"student.{name}" for name in _LEARNS)),
+            needs=("features", "senones", "teacher_ce", "teacher_lfmmi", "targets", "shards"),
+            settings=("model", _over("student_ce"), "scheduled", *(f"student.{name}" for name in _LEARNS)),
         ),
         Stage(
             "occupancies",

@@ -93,7 +93,7 @@ def train(run: Run, system: str, names: List[str], dev_names: List[str]) -> None
             run, begin, xent_head, settings["dropout"], epoch=settings["start_epoch"], scale=settings["start_scale"]
         )
     elif settings["start"] == "flat":
-        model = new_model(run, data, senones.num_pdfs, xent_head=xent_head, dropout=settings["dropout"])
+        model = new_model(run, system, data, senones.num_pdfs, xent_head=xent_head, dropout=settings["dropout"])
     else:
         model = start_from_model(
             Path(settings["start"]), xent_head, settings["dropout"], data[0].features.shape[1], senones.num_pdfs

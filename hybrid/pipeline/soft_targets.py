@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
-import torch
 from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_cuts
@@ -16,17 +15,12 @@ from hybrid.data.batches import Utterance
 from hybrid.data.target_store import SoftTargets, open_targets
 from hybrid.data.targets import KINDS, TargetsAbout, hash_file, hash_senones, write_targets
 from hybrid.errors import ConfigError, ModelError
-from hybrid.io import Problems, read_json
-from hybrid.nnet.base import AcousticModel
-from hybrid.nnet.infer import compute_loglikes
-from hybrid.nnet.model_io import load_model
+from hybrid.io import Problems
 from hybrid.pipeline.frames import asked
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import feature_folder, network_features, set_list, set_name
 from hybrid.run import Run
-from hybrid.train.fsa import Fsa
-from hybrid.train.lfmmi import LfMmi
-from hybrid.train.sequence_student import log_occupancies
+from hybrid.train.teacher import Teacher, graph_of, head_of
 
 Soft = Dict[str, SoftTargets]
 TEACHERS = ("teacher_ce", "teacher_lfmmi")
@@ -108,7 +102,7 @@ def teacher_of(run: Run, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
         )
     if k < 0:
         raise ConfigError(f"student.k is {k}", remedy="how many outputs of the teacher are kept, such as 20; 0: all")
-    about = TargetsAbout.of_model(folder, k=k or sys.maxsize, head=_head(settings["head"], folder, kind))
+    about = TargetsAbout.of_model(folder, k=k or sys.maxsize, head=head_of(settings["head"], folder, kind))
     if about.senones != hash_senones(run.dir("senones") / "model"):
         raise ModelError(
             "the teacher's senones are not those of this run", file=folder,
@@ -117,30 +111,6 @@ def teacher_of(run: Run, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
     if kind == "occupancies":
         about = replace(about, kind=kind, graph=hash_file(graph_of(folder)))
     return folder, about
-
-
-def _head(wanted: str, teacher: Path, kind: str) -> str:
-    """The output of the teacher that targets are of. Raises ConfigError for one that it has not."""
-    heads = ["logits", "xent"] if read_json(teacher / "config.json")["model"].get("xent_head") else ["logits"]
-    if wanted not in ("auto", *heads):
-        raise ConfigError(
-            f"student.head is {wanted!r}, the teacher has {' and '.join(heads)}", file=teacher,
-            remedy="use auto, or one that it has",
-        )  # fmt: skip
-    if kind == "occupancies":
-        return "logits"  # what its denominator was trained with
-    return heads[-1] if wanted == "auto" else wanted
-
-
-def graph_of(teacher: Path) -> Path:
-    """The denominator that a teacher was trained with. Raises ConfigError where it was trained without."""
-    path = teacher.parent / "denominator.safetensors"
-    if not path.is_file():
-        raise ConfigError(
-            "occupancies need a denominator, and this teacher was not trained with LF-MMI", file=path,
-            remedy="set student.teacher=teacher_lfmmi, or student.targets=logits and student_lfmmi.soft=0",
-        )  # fmt: skip
-    return path
 
 
 @dataclass(frozen=True)
@@ -153,28 +123,16 @@ class Labeller:
     about: TargetsAbout
 
     def __call__(self, cuts: Sequence[Cut]) -> Dict[str, np.ndarray]:
-        model, features, graph = self._loaded()
-        data = [Utterance(cut.id, features[cut.id]) for cut in cuts if cut.id in features]
-        outputs = compute_loglikes(model, data, head=self.about.head)
-        if graph is None:
-            return outputs
-        found = {}
-        for identifier, logits in outputs.items():
-            log_g = log_occupancies(graph, torch.from_numpy(logits)[None], torch.tensor([len(logits)]))
-            found[identifier] = log_g[0].numpy()
-        return found
+        teacher, features = self._loaded()
+        return teacher([Utterance(cut.id, features[cut.id]) for cut in cuts if cut.id in features])
 
-    def _loaded(self) -> Tuple[AcousticModel, Dict[str, np.ndarray], Optional[LfMmi]]:
+    def _loaded(self) -> Tuple[Teacher, Dict[str, np.ndarray]]:
         """Once a process and set: a labeller travels to its process with every batch of cuts."""
         key = (self.run.exp, self.name, self.about)
         if key not in _LOADED:
-            model, _ = load_model(self.folder)
-            graph = None
-            if self.about.kind == "occupancies":
-                graph = LfMmi(Fsa.load(graph_of(self.folder)), model.config.num_pdfs)
-            normalise = read_json(self.folder / "features.json")["normalise"]
+            teacher = Teacher(self.folder, self.about)
             _LOADED.clear()
-            _LOADED[key] = model, network_features(self.run, self.name, normalise)[1], graph
+            _LOADED[key] = teacher, network_features(self.run, self.name, teacher.features["normalise"])[1]
         return _LOADED[key]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -26,7 +27,7 @@ from hybrid.pipeline.network import (
 )  # fmt: skip
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import aligned, network_senones, read_targets
-from hybrid.pipeline.sets import network_features, set_list, twin_of
+from hybrid.pipeline.sets import network_features, set_list, set_name, twin_of
 from hybrid.pipeline.soft_targets import Soft, check_settings, read_soft, soft_sets, teacher_of
 from hybrid.run import Run
 from hybrid.train.priors import average_posterior, count_priors, has_priors, load_priors
@@ -35,25 +36,38 @@ from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, store
 
 def student_ce(run: Run, recipe: Recipe) -> None:
     """EXP/student_ce/model, selection.json."""
+    from hybrid.pipeline import shards
+
     if not asked(run, "student.frames"):
         return
     settings = run.config.section("student")
     check_settings(run)
     senones = network_senones(run)
     folder, about = teacher_of(run, settings["targets"])
-    soft: Dict[str, Soft] = {}
     source: Targets = stored_targets
+    soft = read_soft(run, "targets", [set_name("dev", "clean")] if stored(run) else [])
     if settings["online"]:
         source = OnlineTargets(load_model(folder)[0], about.k, about.head)
-    else:
-        soft = read_soft(run, "targets", soft_sets(run))
-    names = set_list(run)
-    data = soft_utterances(run, names["clean"] + names["noisy"], soft, folder, hard=settings["hard"] > 0)
-    data += untranscribed(run, "student_ce", soft, folder)
+    streamed = run.config["scheduled.enabled"]
+    data = shards.sample(run) if streamed else [u for part in taught(run, "student_ce").values() for u in part]
     dev = soft_utterances(run, dev_sets(run), soft, folder)
-    model = new_model(run, data, senones.num_pdfs)
-    fit(run, "student_ce", model, SoftCrossEntropy(source, settings["temperature"], settings["hard"]), data, dev)
+    model = new_model(run, "student_ce", data, senones.num_pdfs)
+    criterion = SoftCrossEntropy(source, settings["temperature"], settings["hard"])
+    fit(run, "student_ce", model, criterion, data, dev, partial(shards.scheduled, run) if streamed else None)
     save(run, "student_ce", model, senones, priors_of(run, model, data, folder, about))
+
+
+def stored(run: Run) -> bool:
+    return not run.config["student.online"]
+
+
+def taught(run: Run, system: str) -> Dict[str, List[Utterance]]:
+    """What student_ce learns from, "labelled" and "unlabelled"; EXP/SYSTEM/selection.json."""
+    folder, _ = teacher_of(run, run.config["student.targets"])
+    soft = read_soft(run, "targets", soft_sets(run)) if stored(run) else {}
+    names, hard = set_list(run), run.config["student.hard"] > 0
+    labelled = soft_utterances(run, names["clean"] + names["noisy"], soft, folder, hard=hard)
+    return {"labelled": labelled, "unlabelled": untranscribed(run, system, soft, folder)}
 
 
 def priors_of(

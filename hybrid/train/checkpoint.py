@@ -1,7 +1,7 @@
 """A training stopped at any moment goes on as if nothing had been: model, optimiser and place in one file.
 
-One safetensors file holds the tensors flat (`model.NAME`, `optimizer.INDEX.KEY`), its header the rest as JSON; one
-file, so that one rename replaces all of it at once.
+One safetensors file holds the tensors flat (`model.NAME`, `optimizer.INDEX.KEY`, `strategy.NAME`), its header the rest
+as JSON; one file, so that one rename replaces all of it at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple, Union
+from types import MappingProxyType
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -25,9 +26,16 @@ PathLike = Union[str, "os.PathLike[str]"]
 _REMEDY = "delete it and run the stage again: training starts from the beginning"
 
 
-def save_checkpoint(path: PathLike, model: nn.Module, optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> None:
-    """state: anything that JSON holds."""
+def save_checkpoint(
+    path: PathLike,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: Dict[str, Any],
+    strategy: Mapping[str, torch.Tensor] = MappingProxyType({}),
+) -> None:
+    """state: anything that JSON holds; strategy: tensors of one (strategies.py)."""
     arrays = {f"model.{name}": array for name, array in state_arrays(model).items()}
+    arrays.update({f"strategy.{name}": value.detach().cpu().numpy() for name, value in strategy.items()})
     tensors, scalars, groups = _flatten(optimizer)
     arrays.update(tensors)
     about = {"state": state, "scalars": scalars, "groups": groups}
@@ -44,6 +52,31 @@ def load_checkpoint(path: PathLike, model: nn.Module, optimizer: torch.optim.Opt
     )
     _unflatten(path, optimizer, arrays, about)
     return about["state"]
+
+
+def strategy_tensors(path: PathLike) -> Dict[str, torch.Tensor]:
+    """What save_checkpoint was given as `strategy`, save_own as `tensors`. Raises as load_checkpoint."""
+    arrays, _ = _read(path)
+    start = "strategy."
+    return {name[len(start) :]: torch.from_numpy(x.copy()) for name, x in arrays.items() if name.startswith(start)}
+
+
+def save_own(path: PathLike, tensors: Mapping[str, torch.Tensor], optimizer: Optional[torch.optim.Optimizer]) -> None:
+    """What one worker alone has."""
+    arrays = {f"strategy.{name}": value.detach().cpu().numpy() for name, value in tensors.items()}
+    about: Dict[str, Any] = {"scalars": {}, "groups": None}
+    if optimizer is not None:
+        its, about["scalars"], about["groups"] = _flatten(optimizer)
+        arrays.update(its)
+    save_tensors(path, arrays, metadata={"hybrid": json.dumps(about)})
+
+
+def load_own(path: PathLike, optimizer: torch.optim.Optimizer) -> Dict[str, torch.Tensor]:
+    """Fills the optimiser if save_own was given one; returns the tensors. Raises as load_checkpoint."""
+    arrays, about = _read(path)
+    if about["groups"] is not None:
+        _unflatten(path, optimizer, arrays, about)
+    return strategy_tensors(path)
 
 
 def _read(path: PathLike) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:

@@ -9,12 +9,16 @@ import torch
 from torch import nn
 
 from hybrid.errors import ConfigError
+from hybrid.train.bmuf import BmufConfig
 from hybrid.train.dropout import DropoutSchedule
+from hybrid.train.gtc import Gtc
 from hybrid.train.schedule import ScheduleConfig
 
+STRATEGIES = ("sum", "ddp", "gtc", "bmuf")
 # What makes a run faster or tells more, but leaves its numbers as they are.
 _NEUTRAL = (
     "threads", "parallel_directions", "device", "checkpoint_minutes", "checkpoint_updates", "log_every", "keep_every",
+    "timeout_minutes",
 )  # fmt: skip
 
 
@@ -37,6 +41,10 @@ class TrainerConfig:
     clip: float = 5.0  # norm of the gradient of the mean loss per frame; 0: no clipping
     accumulate: int = 1
     workers: int = 1
+    strategy: str = "sum"  # how workers put gradients or models together: sum, ddp, gtc, bmuf (strategies.py)
+    gtc_threshold: float = 0.0  # of the gradient of the mean loss a frame
+    gtc_density: float = 0.0  # or the share of the gradients to send
+    bmuf: BmufConfig = field(default_factory=BmufConfig)  # bmuf_period, bmuf_momentum, ...
     average: int = 0  # the mean of the parameters of the best n epochs, where it is better than the best; 0: off
     keep_every: int = 0  # epoch-NNN.safetensors of every n-th epoch stay, besides the best; 0: the best alone
     max_skipped: int = 20  # batches and updates left out for a loss or gradient that is not finite, then an error
@@ -45,6 +53,7 @@ class TrainerConfig:
     device: str = "auto"  # auto, cpu, cuda
     checkpoint_minutes: float = 2.0  # besides the end of each epoch; 0: off
     checkpoint_updates: int = 0  # likewise
+    timeout_minutes: float = 30.0  # after which a worker that does not answer is taken for dead
     log_every: int = 50  # updates; 0: only whole epochs
 
     def __post_init__(self) -> None:
@@ -54,10 +63,12 @@ class TrainerConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name} is {value!r}", remedy=f"a whole number, at least {least}")
-        for name in ("lr", "weight_decay", "clip", "momentum", "checkpoint_minutes"):
+        for name in ("lr", "weight_decay", "clip", "momentum", "checkpoint_minutes", "timeout_minutes"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise ConfigError(f"{name} is {value!r}", remedy="a number, 0 or more")
+        if not self.timeout_minutes > 0:
+            raise ConfigError(f"timeout_minutes is {self.timeout_minutes}", remedy="a number above 0")
         if not self.lr:
             raise ConfigError("lr is 0", remedy="a number above 0, e.g. 0.001")
         if self.optimizer not in ("adam", "adamw", "sgd"):
@@ -67,7 +78,11 @@ class TrainerConfig:
         if not isinstance(self.dropout_schedule, str):
             raise ConfigError(f"dropout_schedule is {self.dropout_schedule!r}", remedy='a text: "" or "0,0.3@0.5,0"')
         self.plan_dropout()
-        if self.workers > self.accumulate:
+        if self.strategy not in STRATEGIES:
+            raise ConfigError(f"strategy is {self.strategy!r}", remedy=f"one of {', '.join(STRATEGIES)}")
+        if self.strategy == "gtc":
+            Gtc(self.gtc_threshold, self.gtc_density)
+        if self.workers > self.accumulate and self.strategy != "bmuf":
             raise ConfigError(
                 f"{self.workers} workers share {self.accumulate} batches an update",
                 remedy="set accumulate to at least the number of workers, and max_frames of a batch smaller",
@@ -77,25 +92,34 @@ class TrainerConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainerConfig:
-        """Flat: settings of the schedule stand beside the others, `schedule` naming its kind.
+        """Flat: settings of the schedule stand beside the others, `schedule` naming its kind, bmuf's as bmuf_NAME.
 
         Raises ConfigError for an unknown name.
         """
-        plan = [f.name for f in fields(ScheduleConfig) if f.name != "kind"]
-        own = [f.name for f in fields(cls) if f.name != "schedule"]
+        plan = {f.name: f.name for f in fields(ScheduleConfig) if f.name != "kind"}
+        plan["schedule"] = "kind"
+        blocks = {f"bmuf_{f.name}": f.name for f in fields(BmufConfig)}
+        own = {f.name: f.name for f in fields(cls) if f.name not in ("schedule", "bmuf")}
         for name in values:
-            if name not in (*own, *plan, "schedule"):
-                known = ", ".join(["schedule", *own, *plan])
+            if name not in {**own, **plan, **blocks}:
+                known = ", ".join([*own, *plan, *blocks])
                 raise ConfigError(f"unknown setting of the training: {name}", remedy=f"one of {known}")
-        kind = {"kind": values["schedule"]} if "schedule" in values else {}
-        schedule = ScheduleConfig(**kind, **{name: values[name] for name in plan if name in values})
-        return cls(schedule=schedule, **{name: values[name] for name in own if name in values})
 
-    def numbers(self) -> Dict[str, Any]:
-        """What the numbers of a run depend on."""
+        def chosen(names: Mapping[str, str]) -> Dict[str, Any]:
+            return {its: values[name] for name, its in names.items() if name in values}
+
+        return cls(schedule=ScheduleConfig(**chosen(plan)), bmuf=BmufConfig(**chosen(blocks)), **chosen(own))
+
+    def numbers(self, workers: int) -> Dict[str, Any]:
+        """What the numbers of a run with so many workers depend on."""
         found = {name: value for name, value in asdict(self).items() if name not in _NEUTRAL}
-        if self.workers == self.accumulate:
+        found["workers"] = workers
+        if self.strategy == "sum" and workers == self.accumulate:
             found["workers"] = 1  # the same sums in the same order
+        if self.strategy != "bmuf":
+            del found["bmuf"]
+        if self.strategy != "gtc":
+            del found["gtc_threshold"], found["gtc_density"]
         return found
 
     def plan_dropout(self) -> Optional[DropoutSchedule]:

@@ -46,10 +46,13 @@ class State:
     """Where a training stands; JSON in the checkpoint."""
 
     epoch: int = 0
-    batch: int = 0  # the next of the epoch
+    piece: int = 0  # of the epoch (feeds.py)
+    batch: int = 0  # the next of the piece
+    positions: List[Any] = field(default_factory=list)  # in the piece, of each rank's feed, where data are streamed
     update: int = 0
     skipped: int = 0
     seconds: float = 0.0
+    grad_norm: float = 0.0  # of the last update
     finished: bool = False
     epoch_sums: Dict[str, Any] = field(default_factory=dict)
     recent_sums: Dict[str, Any] = field(default_factory=dict)

@@ -16,25 +16,28 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hybrid.data.batches import Batch, Batches, Epoch, check_seed
+from hybrid.data.batches import Batch, Batches, check_seed
 from hybrid.errors import ConfigError, HybridError
-from hybrid.io import load_tensors, save_tensors
-from hybrid.nnet.model_io import load_state, put_state, state_arrays
+from hybrid.nnet.model_io import load_state
 from hybrid.nnet.recurrence import directions_in_parallel
-from hybrid.train.checkpoint import Curve, load_checkpoint, save_checkpoint
+from hybrid.train.checkpoint import Curve
 from hybrid.train.config import TrainerConfig
+from hybrid.train.epochs import EpochFiles, epoch_file
+from hybrid.train.feeds import Data, Feed, InMemory, Item, Streamed
 from hybrid.train.loss import Loss
+from hybrid.train.resume import Checkpoints
 from hybrid.train.schedule import Schedule, ScheduleConfig
 from hybrid.train.state import Record, State, Sums
+from hybrid.train.strategies import build_strategy
 from hybrid.train.workers import Alone, group
 
-__all__ = ["Criterion", "Loss", "ScheduleConfig", "Trainer", "TrainerConfig"]
+__all__ = ["Criterion", "Loss", "ScheduleConfig", "Trainer", "TrainerConfig", "epoch_file"]
 
 
 class Criterion(Protocol):
@@ -56,14 +59,14 @@ class Trainer:
         self,
         model: nn.Module,
         criterion: Criterion,
-        train: Batches,
+        train: Union[Batches, Streamed],
         dev: Batches,
         config: TrainerConfig,
         folder: Path,
         seed: int = 0,
         *,
         log: Callable[[str], None] = print,
-        progress: Optional[Callable[[Iterable[int], int, str], Iterable[int]]] = None,
+        progress: Optional[Callable[[Iterable[Any], int, str], Iterable[Any]]] = None,
         on_update: Optional[Callable[[Trainer], None]] = None,
     ) -> None:
         self.model = model
@@ -81,7 +84,7 @@ class Trainer:
         self.dropout = config.plan_dropout()
         self.curve = Curve(self.folder / "log.jsonl")
         self.lr = config.lr
-        self.grad_norm = math.nan
+        self._ids: Dict[int, List[str]] = {}  # of the batches that are not counted yet
 
     def arguments(self) -> Tuple[Any, ...]:
         """What a second process needs to make the same updates."""
@@ -107,49 +110,80 @@ class Trainer:
             torch.set_num_threads(threads)
 
     def _run(self) -> nn.Module:
+        train = self.train
+        self.data: Data = train if isinstance(train, Streamed) else InMemory(train, self.config.epochs)
         self.device = self.config.find_device()
         self.model.to(self.device)
         self._check_dropout()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = self.config.build_optimizer(self.parameters)
-        self._resume()
-        self.saved = time.monotonic()
+        self.fresh_optimizer()
+        self.strategy = build_strategy(self)
+        self.epochs = EpochFiles(self)
+        self.checkpoints = Checkpoints(self)
+        self.checkpoints.resume()
         while not self.state.finished:
             self._epoch()
-        self._restore_best()
+        self.epochs.restore_best()
         return self.model.eval()
+
+    def fresh_optimizer(self) -> None:
+        self.optimizer = self.config.build_optimizer(self.parameters)
 
     # --- one epoch
 
     def _epoch(self) -> None:
         state, config = self.state, self.config
         begin = time.monotonic() - state.seconds
-        batches = self.train.epoch(state.epoch)
         totals, recent = Sums(**state.epoch_sums), Sums(**state.recent_sums)
-        starts: Iterable[int] = range(state.batch, len(batches), config.accumulate)
-        if self.members.rank == 0:
-            starts = self.progress(starts, len(starts), f"epoch {state.epoch + 1}/{config.epochs}")  # type: ignore[arg-type]
         self.model.train()
-        for start in starts:
-            done = (state.epoch + start / len(batches)) / config.epochs
-            self.lr = self.schedule.rate(state.update, done)
-            if self.dropout is not None:
-                self._call("set_dropout", self.dropout.dropout(done))
-            for record in self._update(batches, start):
-                totals.add(record)
-                recent.add(record)
-            state.update += 1
-            state.batch = start + config.accumulate
-            state.seconds = time.monotonic() - begin
-            if config.log_every and state.update % config.log_every == 0:
-                self._row("update", recent, lr=self.lr, grad_norm=self.grad_norm)
-                recent = Sums()
-            state.epoch_sums, state.recent_sums = vars(totals), vars(recent)
-            self._checkpoint_if_due()
-            if self.on_update is not None:
-                self.on_update(self)
-        self._row("train", totals, lr=self.lr, grad_norm=self.grad_norm)
+        while state.piece < self.data.pieces(state.epoch):
+            for done in self._updates():
+                self.lr = self.schedule.rate(state.update, done) * self.feed.rate
+                if self.dropout is not None:
+                    self._call("set_dropout", self.dropout.dropout(done))
+                for record in self._update(self.feed):
+                    totals.add(record)
+                    recent.add(record)
+                state.update += 1
+                state.batch += self.strategy.stride
+                state.seconds = time.monotonic() - begin
+                if config.log_every and state.update % config.log_every == 0:
+                    self._row("update", recent, lr=self.lr, grad_norm=state.grad_norm)
+                    recent = Sums()
+                state.epoch_sums, state.recent_sums = vars(totals), vars(recent)
+                self.checkpoints.save_if_due()
+                if self.on_update is not None:
+                    self.on_update(self)
+            self._name_problems()
+            state.piece, state.batch, state.positions = state.piece + 1, 0, []
+        self._row("train", totals, lr=self.lr, grad_norm=state.grad_norm)
         self._end_epoch(totals, begin)
+
+    def _updates(self) -> Iterable[float]:
+        """Makes self.feed of the piece that the state stands in; yields what is done before each update of it."""
+        state, members, data = self.state, self.members, self.data
+        position = state.positions[members.rank] if state.positions else state.batch
+        self.feed = data.feed(state.epoch, state.piece, position, self.strategy.stride, members.rank, members.size)
+
+        def until_all_have_ended() -> Iterator[float]:
+            over = all(members.gather(self.feed.ended))
+            while not over:
+                yield self.feed.done()
+                over = self.strategy.over
+
+        if members.rank:
+            return until_all_have_ended()
+        pieces = data.pieces(state.epoch)
+        name = f"epoch {state.epoch + 1}/{self.config.epochs}" + (f", {state.piece + 1}/{pieces}" if pieces > 1 else "")
+        return self.progress(until_all_have_ended(), self.feed.total, name)
+
+    def _name_problems(self) -> None:
+        """Shards and utterances of the piece that could not be read, of all workers."""
+        if not self.data.streamed:
+            return
+        for problem in sorted({problem for part in self.members.gather(self.feed.problems) for problem in part}):
+            self._row("problem", Sums(), problem=problem)
+            self.log(f"left out: {problem}")
 
     def _end_epoch(self, totals: Sums, begin: float) -> None:
         state, config = self.state, self.config
@@ -166,11 +200,11 @@ class Trainer:
             )
         if math.isfinite(loss):
             state.history.append((state.epoch, loss))
-            if self.members.rank == 0:
-                save_tensors(self._epoch_file(state.epoch), state_arrays(self.model))
+            self.epochs.write(state.epoch)
         self.members.gather(None)  # the others read that file
         if decision.restart:
-            load_state(self.model, self._epoch_file(self.schedule.best_epoch))
+            load_state(self.model, self.epochs.path(self.schedule.best_epoch))
+            self.strategy.replaced()
         means = totals.means()
         accuracy = "".join(
             f", frame accuracy {100 * m['frame_accuracy']:.1f} %" for m in (dev.means(),) if "frame_accuracy" in m
@@ -181,53 +215,61 @@ class Trainer:
             + (f"; back to epoch {self.schedule.best_epoch + 1}" if decision.restart else "")
         )
         state.epoch += 1
-        state.batch, state.seconds, state.epoch_sums = 0, 0.0, {}
+        state.piece, state.batch, state.positions, state.seconds, state.epoch_sums = 0, 0, [], 0.0, {}
         state.finished = decision.stop or state.epoch >= config.epochs
-        self._save()
-        self._prune()
+        self.checkpoints.save()
+        self.epochs.prune()
 
-    def _update(self, batches: Epoch, start: int) -> List[Record]:
-        """One optimiser step over batches[start : start + accumulate]; returns the good ones' records, in order."""
-        members = self.members
+    def _update(self, feed: Feed) -> List[Record]:
+        """One optimiser step; returns the records to count now, in order."""
         self.optimizer.zero_grad(set_to_none=True)
-        mine: List[Record] = []
-        for index in range(start, min(start + self.config.accumulate, len(batches)))[members.rank :: members.size]:
-            torch.manual_seed(_batch_seed(self.seed, self.state.epoch, index))
-            loss = self._loss(batches[index])
-            value = float(loss.value.detach())
-            if not math.isfinite(value):
-                mine.append(Record(index, bad=True))
-                continue
-            if loss.frames > 0:
-                loss.value.backward()
-            mine.append(Record(index, value, loss.frames, dict(loss.stats), statistics=self._call("batch_statistics")))
-        have = [index for index, p in enumerate(self.parameters) if p.grad is not None]
-        every = members.gather((mine, have))
-        records = sorted((record for part, _ in every for record in part), key=lambda record: record.index)
-        members.sum_gradients(self.parameters, sorted({index for _, part in every for index in part}))
-        bad = [record.index for record in records if record.bad]
-        good = [record for record in records if not record.bad]
-        frames = sum(record.frames for record in good)
-        self.grad_norm = 0.0
-        if frames:
-            gradients = [p.grad for p in self.parameters if p.grad is not None]
-            for gradient in gradients:
-                gradient.div_(frames)
-            self.grad_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf))
-            if not math.isfinite(self.grad_norm):
-                bad = [record.index for record in records]
-                good = []
-            else:
+        items = feed.take()
+        self._ids.update({item.number: item.ids() for item in items})
+        records = self.strategy.compute(items, feed.ended)
+        norm = 0.0
+        if any(record.frames for record in records if not record.bad):
+            norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf))
+            if math.isfinite(norm):
                 for settings in self.optimizer.param_groups:
                     settings["lr"] = self.lr
                 self.optimizer.step()
                 self._call("after_update", self.state.update)
-        for record in good:
-            if record.statistics is not None:
+            else:
+                for record in records:
+                    record.bad = True
+        for record in records:
+            if record.statistics is not None and not record.bad:
                 self._call("add_statistics", record.statistics)
+        self.state.grad_norm = norm
+        known = self.strategy.after_update(records, feed.ended)
+        bad = [record.index for record in known if record.bad]
         if bad:
-            self._skipped(batches, bad)
-        return good
+            self._skipped(bad)
+        if known:
+            self._ids.clear()
+        return [record for record in known if not record.bad]
+
+    def record(
+        self,
+        item: Item,
+        forward: Optional[Callable[..., Mapping[str, Tensor]]] = None,
+        backward: Optional[Callable[[Tensor, Mapping[str, Tensor], Record], None]] = None,
+    ) -> Record:
+        """Loss and gradient (added to .grad) of one batch, by the model and Tensor.backward, or what is given."""
+        index = item.number
+        torch.manual_seed(_batch_seed(self.seed, self.state.epoch, index, self.state.piece))
+        batch = item.load().to(self.device)
+        output = (forward or self.model)(batch.features, batch.lengths)
+        loss = self.criterion(output, batch)
+        value = float(loss.value.detach())
+        if not math.isfinite(value):
+            return Record(index, bad=True)
+        record = Record(index, value, loss.frames, dict(loss.stats), statistics=self._call("batch_statistics"))
+        if loss.frames > 0 and backward is not None:
+            backward(loss.value, output, record)
+        elif loss.frames > 0:
+            loss.value.backward()
+        return record
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """A method that a model may have."""
@@ -246,16 +288,29 @@ class Trainer:
         batch = batch.to(self.device)
         return self.criterion(self.model(batch.features, batch.lengths), batch)
 
-    def _skipped(self, batches: Epoch, bad: List[int]) -> None:
-        state = self.state
-        state.skipped += len(bad)
-        names = [name for index in bad for name in batches.ids(index)]
+    def lost_block(self, records: List[Record]) -> None:
+        """Of BMUF: in `records` a worker came to parameters that are not finite. Counts as one skipped."""
+        self.state.skipped += 1
+        self._ids.clear()
+        self._row("lost", Sums(), batches=len(records))
+        self.log(f"a worker's parameters were not finite, a block of {len(records)} batches left out")
+        self._check_skipped("a block of BMUF")
+
+    def _skipped(self, bad: List[int]) -> None:
+        self.state.skipped += len(bad)
+        known: Dict[int, List[str]] = {}
+        for part in self.members.gather({index: self._ids[index] for index in bad if index in self._ids}):
+            known.update(part)
+        names = [name for index in bad for name in known[index]]
         self._row("skipped", Sums(), utterances=names)
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         self.log(f"loss or gradient not finite, batch left out: {shown}")
-        if state.skipped > self.config.max_skipped:
+        self._check_skipped(shown)
+
+    def _check_skipped(self, last: str) -> None:
+        if self.state.skipped > self.config.max_skipped:
             raise HybridError(
-                f"{state.skipped} batches gave a loss or gradient that is not finite; the last: {shown}",
+                f"{self.state.skipped} batches gave a loss or gradient that is not finite; the last: {last}",
                 file=self.curve.path,
                 remedy="look at the utterances named there (split: skipped), or lower train.lr",
             )
@@ -275,93 +330,13 @@ class Trainer:
             sums.add(record)
         return sums
 
-    # --- files
-
-    def _epoch_file(self, epoch: int) -> Path:
-        return epoch_file(self.folder, epoch)
-
     def _row(self, split: str, sums: Sums, **more: Any) -> None:
         if self.members.rank == 0:
             state = self.state
             row = {"epoch": state.epoch, "step": state.update, "split": split}
             self.curve.add({**row, **sums.means(), "frames": sums.frames, **more, "seconds": round(state.seconds, 3)})
 
-    def _identity(self) -> Dict[str, Any]:
-        data = [[len(b.utterances), b.num_frames, b.max_frames, b.seed] for b in (self.train, self.dev)]
-        return {"config": self.config.numbers(), "seed": self.seed, "data": data}
 
-    def _resume(self) -> None:
-        size = 0
-        if self.checkpoint.exists():
-            saved = load_checkpoint(self.checkpoint, self.model, self.optimizer)
-            if saved["identity"] != self._identity():
-                raise ConfigError(
-                    "the training there was begun with other settings or data",
-                    file=self.checkpoint,
-                    remedy="delete the folder, or give another --exp",
-                )
-            self.state = State(**saved["state"])
-            self.state.history = [(int(epoch), float(loss)) for epoch, loss in self.state.history]
-            self.schedule.load(saved["schedule"])
-            size = saved["log_size"]
-            self.log(f"going on from epoch {self.state.epoch + 1}, batch {self.state.batch + 1} ({self.checkpoint})")
-        if self.members.rank == 0:
-            self.curve.truncate(size)
-        self.members.gather(None)  # nobody writes a checkpoint before all have read the last
-
-    def _checkpoint_if_due(self) -> None:
-        config = self.config
-        due = config.checkpoint_updates and self.state.update % config.checkpoint_updates == 0
-        if config.checkpoint_minutes and time.monotonic() - self.saved > 60 * config.checkpoint_minutes:
-            due = True
-        if due:
-            self._save()
-
-    def _save(self) -> None:
-        self.saved = time.monotonic()
-        if self.members.rank == 0:
-            about: Dict[str, Any] = {"identity": self._identity(), "state": vars(self.state)}
-            about.update(schedule=self.schedule.state(), log_size=self.curve.size)
-            save_checkpoint(self.checkpoint, self.model, self.optimizer, about)
-
-    def _best_epochs(self) -> List[int]:
-        ranked = sorted(self.state.history, key=lambda item: (item[1], item[0]))
-        return [epoch for epoch, _ in ranked[: max(1, self.config.average)]]
-
-    def _prune(self) -> None:
-        if self.members.rank == 0:
-            keep = {self._epoch_file(epoch).name for epoch in self._best_epochs()}
-            every = self.config.keep_every
-            if every:
-                keep |= {self._epoch_file(done - 1).name for done in range(every, self.state.epoch + 1, every)}
-            for path in self.folder.glob("epoch-*.safetensors"):
-                if path.name not in keep:
-                    path.unlink(missing_ok=True)
-
-    def _restore_best(self) -> None:
-        chosen = self._best_epochs()
-        best = self._epoch_file(chosen[0])
-        load_state(self.model, best)
-        if len(chosen) < 2:
-            return
-        before = self.evaluate().means()["loss"]
-        # In float64 and in the order of the epochs, so that the sum does not depend on their ranks.
-        parts = [load_tensors(self._epoch_file(epoch)) for epoch in sorted(chosen)]
-        mean = {
-            name: np.mean([part[name].astype(np.float64) for part in parts], axis=0).astype(parts[0][name].dtype)
-            for name in parts[0]
-        }
-        put_state(self.model, mean, best)
-        after = self.evaluate().means()["loss"]
-        self.log(f"average of {len(chosen)} epochs: dev loss {after:.4f}, the best alone {before:.4f}")
-        if not after < before:
-            load_state(self.model, best)
-
-
-def epoch_file(folder: Path, epoch: int) -> Path:
-    """Parameters after epoch `epoch` (from 0)."""
-    return folder / f"epoch-{epoch:03d}.safetensors"
-
-
-def _batch_seed(seed: int, epoch: int, index: int) -> int:
-    return int(np.random.SeedSequence([seed, 2, epoch, index]).generate_state(1, np.uint64)[0]) >> 1
+def _batch_seed(seed: int, epoch: int, index: int, piece: int) -> int:
+    key = [seed, 2, epoch, index] + ([piece] if piece else [])
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1

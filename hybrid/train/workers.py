@@ -1,4 +1,4 @@
-"""One training over several processes of one machine (or over a process group that stands already, as torchrun's).
+"""One training over several processes: of one machine, or those that torchrun has started (torchrun.py).
 
 Every process holds the model and makes the same updates; what differs is which batches it computes. Sums are taken
 in the order of the ranks, so that the numbers depend on the number of processes alone, never on timing.
@@ -11,6 +11,7 @@ import pickle
 import shutil
 import tempfile
 from contextlib import contextmanager
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Iterator, List, Optional, Sequence
@@ -28,6 +29,7 @@ class Alone:
 
     rank = 0
     size = 1
+    tensors: Any = None
 
     def gather(self, value: Any) -> List[Any]:
         return [value]
@@ -35,18 +37,24 @@ class Alone:
     def sum_gradients(self, parameters: Sequence[nn.Parameter], present: Sequence[int]) -> None:
         """Sums .grad over the ranks; `present`: the indices of the parameters that have one on any rank."""
 
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        """Over the ranks; the same bits on all."""
+        return x
+
 
 class Group(Alone):
-    """The default process group of torch.distributed."""
+    """A process group of torch.distributed (None: the default one) for objects, and one for tensors: NCCL's takes none
+    that are not on a GPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, objects: Optional[Any] = None, tensors: Optional[Any] = None) -> None:
+        self.objects, self.tensors = objects, tensors
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
 
     def gather(self, value: Any) -> List[Any]:
         """The value of every rank, in their order."""
         values: List[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.objects)
         return values
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter], present: Sequence[int]) -> None:
@@ -56,7 +64,7 @@ class Group(Alone):
         parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in chosen]
         flat = torch.cat(parts)
         every = [torch.empty_like(flat) for _ in range(self.size)]
-        dist.all_gather(every, flat)
+        dist.all_gather(every, flat, group=self.tensors)
         # all_reduce would sum in an order of its own choosing.
         total = every[0]
         for other in every[1:]:
@@ -66,24 +74,29 @@ class Group(Alone):
             parameter.grad = total[start : start + parameter.numel()].view_as(parameter)
             start += parameter.numel()
 
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        total = x.clone()
+        dist.all_reduce(total, group=self.tensors)
+        return total.div_(self.size)
+
 
 @contextmanager
 def group(trainer: Any, workers: int) -> Iterator[Alone]:
-    """Starts workers - 1 processes that run trainer._fit with us, and ends them with the block.
+    """Starts workers - 1 processes that run trainer._fit with us, and ends them with the block. Under torchrun, those
+    that there are do.
 
     An error in one of them is raised here.
     """
-    if dist.is_available() and dist.is_initialized():
-        yield Group()
+    from hybrid.train.torchrun import lead, under_torchrun
+
+    minutes = trainer.config.timeout_minutes
+    if under_torchrun():
+        yield lead(_packed(trainer), minutes, trainer.config.find_device().type == "cuda")
         return
     if workers == 1:
         yield Alone()
         return
-    # Plain pickle: multiprocessing's own would share the parameters' memory between the processes.
-    try:
-        payload = pickle.dumps(trainer.arguments())
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise ConfigError(f"this training cannot be shared out: {error}", remedy="set train.workers to 1") from error
+    payload = _packed(trainer)
     folder = tempfile.mkdtemp(prefix="hybrid-")
     start_server()
     context = _context()
@@ -100,10 +113,15 @@ def group(trainer: Any, workers: int) -> Iterator[Alone]:
             pipes.append(ours)
         del payload
         try:
-            _join(folder, 0, workers)
+            _join(folder, 0, workers, minutes)
             yield Group()
         except (RuntimeError, OSError) as error:
             found = _their_error(pipes)
+            if found is None and "imed out" in str(error):
+                found = HybridError(
+                    f"a training process gave no sign of life for {minutes:g} minutes",
+                    remedy="run the same command again, it goes on where it was; or set timeout_minutes higher",
+                )
             if found is None:
                 raise
             raise found from error
@@ -121,14 +139,24 @@ def group(trainer: Any, workers: int) -> Iterator[Alone]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _join(folder: str, rank: int, size: int) -> None:
+def _packed(trainer: Any) -> bytes:
+    # Plain pickle: multiprocessing's own would share the parameters' memory between the processes.
+    try:
+        return pickle.dumps(trainer.arguments())
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise ConfigError(f"this training cannot be shared out: {error}", remedy="set train.workers to 1") from error
+
+
+def _join(folder: str, rank: int, size: int, minutes: float) -> None:
     # The loopback device: a host name that does not resolve, as in many containers, must not matter.
     name = "GLOO_SOCKET_IFNAME"
     before = os.environ.get(name)
     if before is None and Path("/sys/class/net/lo").exists():
         os.environ[name] = "lo"
     try:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+        patience = timedelta(minutes=minutes)
+        store = f"file://{folder}/store"
+        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=patience)
     finally:
         if before is None:
             os.environ.pop(name, None)
@@ -141,7 +169,7 @@ def _work(pipe: Any, rank: int, size: int, folder: str) -> None:
 
     try:
         trainer = Trainer(*pickle.loads(pipe.recv_bytes()), log=_silent)
-        _join(folder, rank, size)
+        _join(folder, rank, size, trainer.config.timeout_minutes)
         trainer._fit(Group())
         dist.destroy_process_group()
     except HybridError as error:

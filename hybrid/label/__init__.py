@@ -1,0 +1,10 @@
+"""`hybrid label`: a teacher's soft targets for many manifests, each by itself, by processes or a Dask cluster.
+
+    OUT/NAME/                   the targets of the manifest NAME.jsonl.gz, as targets.py says
+    OUT/NAME.problems.jsonl     cuts that have none, and why
+
+A manifest of cuts is the piece of work: one process reads its audio, computes features as the teacher was trained on,
+takes off the means of its speakers (of this manifest: cut manifests by speaker where that is how the teacher's input is
+normalised), and writes. What is whole is not computed again: the same command goes on after a kill, and two that are
+given different manifests do not disturb each other. A manifest fits into memory, of some hours of speech.
+"""

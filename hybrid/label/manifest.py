@@ -1,0 +1,138 @@
+"""One manifest labelled in one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from hybrid.data.audio import load_samples
+from hybrid.data.batches import Utterance
+from hybrid.data.features import FrontEnd, config_from_json
+from hybrid.data.target_store import open_targets
+from hybrid.data.targets import TargetsAbout, write_targets
+from hybrid.errors import DataError, HybridError, ModelError
+from hybrid.io import Problems
+from hybrid.parallel import prepare_environment
+from hybrid.pipeline.sets import normalised
+from hybrid.train.teacher import Teacher
+
+
+class Done(NamedTuple):
+    """What became of a manifest: cuts with targets, frames; or of all the error that stopped it."""
+
+    name: str
+    cuts: int
+    frames: int
+    problems: int
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Label:
+    """Picklable: what a process is sent. out: where the folder of each manifest goes."""
+
+    model: Path
+    about: TargetsAbout
+    out: Path
+    shard_size: int = 1000
+
+    def __call__(self, manifest: Path) -> Done:
+        """Writes the targets of `manifest`, or what is missing of them. Errors of its data come back, and are not
+        raised: the other manifests go on."""
+        name = name_of(manifest)
+        problems = Problems(self.out / f"{name}.problems.jsonl", "label")
+        try:
+            cuts = read_manifest(manifest)
+            write_targets(
+                self.out / name, cuts, _Outputs(self, cuts), self.about, shard_size=self.shard_size, problems=problems
+            )
+            problems.close(max(len(cuts), 1), 1.0)
+            store = open_targets(self.out / name, self.about)
+            frames = sum(int(shard.get("frames", {}).get("targets", 0)) for shard in store.shards)
+            return Done(name, len(store), frames, len(problems.rows))
+        except HybridError as error:
+            return Done(name, 0, 0, 0, str(error))
+
+
+def name_of(manifest: Path) -> str:
+    """cuts.000012.jsonl.gz -> cuts.000012"""
+    name = manifest.name
+    for end in (".gz", ".jsonl"):
+        name = name.removesuffix(end)
+    return name
+
+
+def read_manifest(path: Path) -> List[Cut]:
+    """Raises DataError."""
+    try:
+        cuts = list(CutSet.from_file(path))
+    except Exception as error:  # Lhotse's readers raise whatever the file brings about
+        raise DataError(
+            f"not a manifest of cuts: {type(error).__name__}: {error}", file=path, remedy="give Lhotse cuts, .jsonl.gz"
+        ) from error
+    if not cuts:
+        raise DataError("no cuts in this manifest", file=path)
+    return cuts
+
+
+class _Outputs:
+    """The teacher's outputs on cuts of one manifest, whose features are all computed when the first are asked for."""
+
+    def __init__(self, label: Label, cuts: List[Cut]) -> None:
+        self.label, self.cuts = label, cuts
+        self.features: Optional[Dict[str, Union[np.ndarray, DataError]]] = None
+
+    def __call__(self, cuts: List[Cut]) -> Mapping[str, Union[np.ndarray, DataError]]:
+        teacher = _teacher(self.label)
+        if self.features is None:
+            self.features = features_of(self.cuts, teacher.features)
+        found: Dict[str, Union[np.ndarray, DataError]] = {}
+        data: List[Utterance] = []
+        for cut in cuts:
+            x = self.features[cut.id]
+            if isinstance(x, DataError):
+                found[cut.id] = x
+            else:
+                data.append(Utterance(cut.id, x))
+        if data:
+            found.update(teacher(data))
+        return found
+
+
+def features_of(cuts: List[Cut], about: Mapping[str, Any]) -> Dict[str, Union[np.ndarray, DataError]]:
+    """Network features, or why there are none. about: a model's features.json."""
+    front = FrontEnd(config_from_json(about["logmel"]))
+    rate = front.config.sampling_rate
+    found: Dict[str, Union[np.ndarray, DataError]] = {}
+    raw: Dict[str, np.ndarray] = {}
+    for cut in cuts:
+        try:
+            raw[cut.id] = front.compute(load_samples(cut, rate), rate)
+        except DataError as error:
+            found[cut.id] = error
+    if raw:
+        speakers = {cut.id: cut.supervisions[0].speaker or cut.id if cut.supervisions else cut.id for cut in cuts}
+        found.update(normalised(raw, speakers, about["normalise"]))
+    return found
+
+
+def _teacher(label: Label) -> Teacher:
+    """Once a process."""
+    key = (label.model, label.about)
+    if key not in _LOADED:
+        prepare_environment()
+        _LOADED.clear()
+        teacher = Teacher(label.model, label.about)
+        found = TargetsAbout.of_model(label.model, k=label.about.k, head=label.about.head)
+        if found.teacher != label.about.teacher:
+            raise ModelError("the model has changed since the labelling began", file=label.model)
+        _LOADED[key] = teacher
+    return _LOADED[key]
+
+
+_LOADED: Dict[Tuple[Path, TargetsAbout], Teacher] = {}

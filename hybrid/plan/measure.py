@@ -1,0 +1,161 @@
+"""How fast are teacher, student and targets on this machine? Some tens of seconds.
+
+Random features of one length: an LSTM's time does not depend on values. One GPU, or one thread of one core. The first
+step of each is not counted, and steps go on for SECONDS, three at least. Seconds are the clock's on a GPU and the
+processor's on a core, where other work may run beside. Steps of equal batches differ by what the machine does besides;
+real batches differ by their utterances as well, so that waits come out as a lower bound. A GPU computes in float32 with
+TF32 products allowed, as PyTorch may do; mixed precision is not tried.
+
+Targets are packed from logits that are already there and read from the page cache, by CPU seconds of one thread.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Dict, List
+
+import numpy as np
+import torch
+from lhotse import MonoCut
+
+from hybrid.cpu import prefer_fast_kernels
+from hybrid.data.batches import Batch, Utterance, collate
+from hybrid.data.target_store import open_targets
+from hybrid.data.targets import TargetsAbout, write_targets
+from hybrid.errors import ConfigError
+from hybrid.nnet.lstm import LstmModel
+from hybrid.plan.models import Count
+from hybrid.plan.rates import Rates, parse_rates
+from hybrid.train.ce import CrossEntropy
+
+SECONDS = 5.0  # a measurement
+LENGTH = 128  # frames of a sequence
+CORE_BATCH = 1024  # frames a step of a core: a GPU's batch would take it half a minute
+TARGET_FRAMES = 4000
+
+
+def measure(
+    teacher: Count, student: Count, *, on_gpu: bool, batch: int = 8192, k: int = 20, seconds: float = SECONDS
+) -> Rates:
+    """batch: frames a step, of a GPU. Raises ConfigError where there is no GPU."""
+    if on_gpu and not torch.cuda.is_available():
+        raise ConfigError("no GPU to measure on", remedy="--gpus 0 --cores N measures a core and plans for cores")
+    prefer_fast_kernels()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    clock = time.perf_counter if on_gpu else time.process_time
+    frames = batch if on_gpu else min(batch, CORE_BATCH)
+    before = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        forward = _steps(_labelling(teacher, frames, device), seconds, clock)
+        steps = _steps(_training(student, frames, device), seconds, clock)
+    finally:
+        torch.set_num_threads(before[0])
+        torch.backends.cuda.matmul.allow_tf32 = before[1]
+    name = torch.cuda.get_device_name(0) if on_gpu else f"{platform.machine()}, one core of {platform.node()}"
+    heard = _batch_frames(frames)
+    about = {
+        "format": 1,
+        "device": device.type,
+        "machine": name,
+        "teacher": {
+            "model": teacher.name,
+            "parameters": teacher.parameters,
+            "frames_per_second": heard / float(np.mean(forward)),
+        },
+        "student": {
+            "model": student.name,
+            "parameters": student.parameters,
+            "frames_per_second": heard / float(np.mean(steps)),
+            "batch": heard,
+            "seconds": [steps],
+        },
+        "targets": _targets(teacher.config.num_pdfs, min(k, teacher.config.num_pdfs)),
+    }
+    return parse_rates(about, "what was measured")
+
+
+def _batch_frames(frames: int) -> int:
+    return max(1, frames // LENGTH) * min(LENGTH, frames)
+
+
+def _batch(model: Count, frames: int, device: torch.device) -> Batch:
+    random = np.random.default_rng(0)
+    length = min(LENGTH, frames)
+    data = []
+    for number in range(max(1, frames // LENGTH)):
+        x = random.standard_normal((length, model.config.input_dim)).astype(np.float32)
+        data.append(Utterance(str(number), x, random.integers(0, model.config.num_pdfs, length)))
+    return collate(data).to(device)
+
+
+def _labelling(model: Count, frames: int, device: torch.device) -> Callable[[], None]:
+    network = LstmModel(model.config, seed=0).to(device).eval()
+    batch = _batch(model, frames, device)
+
+    def step() -> None:
+        with torch.no_grad():
+            network(batch.features, batch.lengths)["logits"].sum().item()  # waits for the GPU
+
+    return step
+
+
+def _training(model: Count, frames: int, device: torch.device) -> Callable[[], None]:
+    network = LstmModel(model.config, seed=0).to(device).train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    batch, loss = _batch(model, frames, device), CrossEntropy()
+
+    def step() -> None:
+        optimiser.zero_grad()
+        found = loss(network(batch.features, batch.lengths), batch)
+        (found.value / found.frames).backward()
+        optimiser.step()
+        found.value.item()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def _steps(step: Callable[[], None], seconds: float, clock: Callable[[], float]) -> List[float]:
+    """Seconds of each."""
+    step()
+    found: List[float] = []
+    while len(found) < 3 or sum(found) < seconds:
+        begin = clock()
+        step()
+        found.append(clock() - begin)
+    return found
+
+
+def _targets(num_pdfs: int, k: int) -> Dict[str, float]:
+    random = np.random.default_rng(0)
+    cuts = [MonoCut(f"utterance{n:06d}", 0.0, round(LENGTH * 0.03, 2), 0) for n in range(TARGET_FRAMES // LENGTH)]
+    # Neighbouring frames are alike, as a network's are: gzip finds as much in them as in real ones, about.
+    logits = {}
+    for cut in cuts:
+        steps = random.standard_normal((LENGTH, num_pdfs)).astype(np.float32)
+        logits[cut.id] = np.cumsum(steps, axis=0) + 3 * random.standard_normal(num_pdfs).astype(np.float32)
+    frames = LENGTH * len(cuts)
+    about = TargetsAbout("a" * 64, "b" * 64, num_pdfs, 0.03, k)
+    with tempfile.TemporaryDirectory(prefix="hybrid-plan-") as place:
+        folder = Path(place) / "targets"
+        begin = time.process_time()
+        write_targets(folder, cuts, lambda some: {cut.id: logits[cut.id] for cut in some}, about)
+        written = time.process_time()
+        store = open_targets(folder, about)
+        for _, packed in store.sequential():
+            store.codec.decode(packed)
+        read = time.process_time()
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {
+        "k": k,
+        "senones": num_pdfs,
+        "bytes_per_frame": size / frames,
+        "write": frames / (written - begin),
+        "read": frames / (read - written),
+    }

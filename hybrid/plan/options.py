@@ -1,0 +1,64 @@
+"""The options of `hybrid plan`, for the command line: nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from hybrid.plan.assumptions import GROUPS
+
+TEACHER, STUDENT = "5x832b", "5x768"
+_ABOUT = """\
+What a teacher and a student on up to a million hours of speech cost: disk, GPU-hours, days, network traffic of three
+ways to train on many GPUs (DDP, GTC, BMUF). Every number that the plan rests on is printed with where it comes from,
+and is an option. Nothing is trained.
+"""
+_MORE = """\
+examples:
+  hybrid plan --labelled 7000 --unlabelled 1000000 --gpus 64
+  hybrid plan --gpus 0 --cores 512 --unlabelled 1000
+  hybrid plan --measure rates.json --gpus 8        (on a machine with such a GPU)
+  hybrid plan --rates rates.json --gpus 64 --json plan.json
+
+MODEL is LAYERSxCELLS (5x768; 5x768b is bidirectional), or the folder of a trained LSTM.
+"""
+
+
+def add_plan(commands: Any) -> None:
+    """Adds the subcommand `plan` to argparse's `commands`."""
+    parser = commands.add_parser(
+        "plan",
+        help="what a training on many hours costs: disk, GPU-hours, days, network",
+        description=_ABOUT,
+        epilog=_MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan as JSON, too")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the simulated waits (0)")
+    rates = parser.add_mutually_exclusive_group()
+    rates.add_argument(
+        "--measure", type=Path, metavar="FILE",
+        help="measure speeds on this machine (about a minute), write them to FILE and plan with them",
+    )  # fmt: skip
+    rates.add_argument("--rates", type=Path, metavar="FILE", help="plan with speeds that --measure wrote")
+    for title, group in GROUPS:
+        section = parser.add_argument_group(title)
+        if title == "data":
+            section.add_argument(
+                "--store", default="audio", choices=("audio", "features"), help="what is kept of the speech (audio)"
+            )
+        if title == "models and passes":
+            section.add_argument("--teacher", default=TEACHER, metavar="MODEL", help=f"({TEACHER})")
+            section.add_argument("--student", default=STUDENT, metavar="MODEL", help=f"({STUDENT})")
+        for one in group:
+            default = "" if one.default is None else f" ({one.default:g})"
+            text = f"{one.unit}; {one.why}{default}".replace("%", "%%")
+            section.add_argument(f"--{one.name}", type=float, metavar="X", dest=f"assume_{one.name}", help=text)
+
+    def call(options: argparse.Namespace) -> int:
+        from hybrid.plan.command import show_plan
+
+        return show_plan(options)
+
+    parser.set_defaults(call=call)

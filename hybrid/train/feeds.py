@@ -1,0 +1,196 @@
+"""What a worker trains on, update by update: an epoch in memory, or shards streamed as a schedule says.
+
+An epoch (of a schedule: a sub-epoch) is made of pieces, each with a factor of the learning rate; an epoch in memory is
+one piece. All workers end a piece together: who has nothing left, takes part with nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence
+
+from hybrid.data.batches import Batch, Batches
+from hybrid.data.stream import ShardStream
+from hybrid.errors import ConfigError
+from hybrid.train.scheduled import Scheduled
+
+
+class Item(NamedTuple):
+    """A batch to come. number: among those of all workers; the dropout follows from it, sums are taken in its order."""
+
+    number: int
+    ids: Callable[[], List[str]]
+    load: Callable[[], Batch]
+
+
+class Feed(Protocol):
+    """One worker's part of a piece. total: updates left, about; ended: nothing left for this worker; position: JSON,
+    where the next `take` begins; problems: what could not be read, since they were last looked at."""
+
+    rate: float
+    total: int
+    problems: List[str]
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def position(self) -> Any: ...
+
+    def take(self) -> List[Item]:
+        """This worker's batches for the next update."""
+
+    def done(self) -> float:
+        """The share of the whole training that lies before the next update: the same on all workers."""
+
+
+class Data(Protocol):
+    dim: int
+    streamed: bool
+
+    def pieces(self, epoch: int) -> int: ...
+
+    def feed(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> Feed: ...
+
+    def about(self) -> List[Any]:
+        """What a checkpoint must agree with."""
+
+
+class InMemory:
+    streamed = False
+
+    def __init__(self, batches: Batches, epochs: int) -> None:
+        self.batches = batches
+        self.dim = batches.dim
+        self.planned = epochs
+
+    def pieces(self, epoch: int) -> int:
+        return 1
+
+    def feed(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> Feed:
+        return _MemoryFeed(self, epoch, int(position or 0), stride, rank, size)
+
+    def about(self) -> List[Any]:
+        return about_batches(self.batches)
+
+
+def about_batches(batches: Batches) -> List[Any]:
+    return [len(batches.utterances), batches.num_frames, batches.max_frames, batches.seed]
+
+
+class _MemoryFeed:
+    """Of each stride of batches every size-th, so that a number of workers that divides it changes nothing."""
+
+    rate = 1.0
+
+    def __init__(self, data: InMemory, number: int, start: int, stride: int, rank: int, size: int) -> None:
+        self.problems: List[str] = []
+        self.epoch = data.batches.epoch(number)
+        self.number, self.planned = number, data.planned
+        self.position, self.stride, self.rank, self.size = start, stride, rank, size
+        self.total = len(range(start, len(self.epoch), stride))
+
+    @property
+    def ended(self) -> bool:
+        return self.position >= len(self.epoch)
+
+    def take(self) -> List[Item]:
+        start, self.position = self.position, self.position + self.stride
+        chosen = range(start, min(self.position, len(self.epoch)))[self.rank :: self.size]
+        return [Item(i, lambda i=i: self.epoch.ids(i), lambda i=i: self.epoch[i]) for i in chosen]  # type: ignore[misc]
+
+    def done(self) -> float:
+        return (self.number + self.position / len(self.epoch)) / self.planned
+
+
+class Streamed:
+    """sources: the names that the schedule has for the sources of `stream`, in their order. Everything random follows
+    from `seed`. frame_shift: of the network, in seconds. Raises ConfigError."""
+
+    streamed = True
+
+    def __init__(
+        self, scheduled: Scheduled, stream: ShardStream, sources: Sequence[str], seed: int, frame_shift: float = 0.03
+    ) -> None:
+        if len(sources) != len(stream.sources) or set(sources) != set(scheduled.hours):
+            raise ConfigError(
+                f"a schedule over {', '.join(scheduled.hours)}, and streams of {', '.join(sources)}",
+                remedy="name each source of the stream once",
+            )
+        self.stream = stream
+        self.sources = list(sources)
+        self.seed = seed
+        self.frame_shift = frame_shift
+        self.scheduled = scheduled
+        self.plan = scheduled.pieces
+        self.epochs = len(self.plan)
+        self.hours = sum(piece.hours for sub in self.plan for piece in sub)
+        if stream.dim is None:
+            raise ConfigError("no shard of the streams can be read", remedy="look at the folders of the sources")
+        self.dim: int = stream.dim
+
+    def table(self) -> str:
+        return self.scheduled.table(self.plan)
+
+    def pieces(self, epoch: int) -> int:
+        return len(self.plan[epoch])
+
+    def feed(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> Feed:
+        return _StreamFeed(self, epoch, piece, position, stride, rank, size)
+
+    def about(self) -> List[Any]:
+        read = [[[p.source, list(p.shards), p.rate] for p in sub] for sub in self.plan]
+        sizes = [[len(source), int(source.utterances.sum())] for source in self.stream.sources]
+        plan = self.stream.settings.plan
+        return [read, sizes, plan.max_frames, self.stream.settings.window, self.seed]
+
+
+class _StreamFeed:
+    """Batches of one rank's part of the shards, as they come; one is held back, to know when there are no more."""
+
+    def __init__(
+        self, data: Streamed, epoch: int, piece: int, position: Optional[Mapping[str, Any]], stride: int, rank: int,
+        size: int,
+    ) -> None:  # fmt: skip
+        which = data.plan[epoch][piece]
+        before = sum(p.hours for sub in data.plan[:epoch] for p in sub) + sum(p.hours for p in data.plan[epoch][:piece])
+        self.rate, self._done = which.rate, before / data.hours
+        self.problems: List[str] = []
+        rows = [(data.sources.index(which.source), shard) for shard in which.shards]
+        state = dict(position or {})
+        self.count, self.rank, self.size = len(range(stride)[rank::size]), rank, size
+        self._ordinal = int(state.pop("ordinal", 0))
+        self._finished = bool(state.pop("finished", False))
+        self._reading = data.stream.read(rows, (data.seed, which.number), rank, size, state or None)
+        self._seen = 0
+        self._ahead: Optional[Batch] = None
+        self._advance()
+        self.total = max(1, round(which.frames(data.frame_shift) / data.stream.settings.plan.max_frames / stride))
+
+    def _advance(self) -> None:
+        self._state: Dict[str, Any] = dict(self._reading.state)
+        self._ahead = None if self._finished else next(self._reading, None)
+        for problem in self._reading.problems[self._seen :]:
+            self.problems.append(f"{problem.utterance}: {problem.reason}")
+        self._seen = len(self._reading.problems)
+
+    @property
+    def ended(self) -> bool:
+        return self._ahead is None
+
+    @property
+    def position(self) -> Dict[str, Any]:
+        return {**self._state, "ordinal": self._ordinal, "finished": self._ahead is None}
+
+    def take(self) -> List[Item]:
+        items: List[Item] = []
+        for _ in range(self.count):
+            batch = self._ahead
+            if batch is None:
+                break
+            items.append(Item(self._ordinal * self.size + self.rank, lambda b=batch: b.ids, lambda b=batch: b))  # type: ignore[misc]
+            self._ordinal += 1
+            self._advance()
+        return items
+
+    def done(self) -> float:
+        return self._done

@@ -1,0 +1,192 @@
+"""Gradient threshold compression (Strom, Interspeech 2015): workers exchange few large gradients, one bit each.
+
+Worker i keeps a residual r_i, zeros in the beginning. In a step it adds its part g_i of the gradient of the loss,
+
+    r_i <- r_i + g_i;    s_i = sign(r_i) where |r_i| >= tau, else 0;    r_i <- r_i - tau s_i
+
+and sends s_i alone: where it is not 0, and the sign. All workers take  G = sum_i tau s_i  as the gradient.
+
+Nothing is lost, it comes later: summed over steps,  sum G = sum_t sum_i g_i - sum_i r_i, and as long as gradients of
+a step stay below tau every |r_i| does too. So the delay of a gradient is its size over tau, and what is sent
+a step is of the order |g| / tau a parameter. Every worker adds the same numbers in the order of the ranks, so that the
+models stay equal bit for bit.
+
+tau is in the units of the gradient of the mean loss a frame, which changes over a training and between models. Instead
+of it a `density` may be given, the share of a bucket's elements to send: tau is then, at each step and worker, that
+quantile of |r_i| (of a sample), and the message says which tau it was. tau = 0 without a density: all gradients are
+sent as they are, a dense all-reduce.
+
+A message is bytes: tau (float32), then 16 bits an element in ascending order of places: the sign, and in 15 bits how
+many places lie between it and the last one; where these do not fit, 0x7FFF passes over so many places and is no
+element. Strom packs place and sign into 32 bits.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hybrid.errors import ConfigError, ModelError
+
+SKIP = 0x7FFF  # passes over so many places without an element
+_SAMPLE = 50_000  # elements of which the quantile is taken
+
+
+def encode(places: Tensor, negative: Tensor, tau: float) -> Tensor:
+    """places int64 [n], ascending; negative bool [n]; -> uint8 [4 + 2 (n + skips)]."""
+    device = places.device
+    between = torch.diff(places, prepend=places.new_full((1,), -1)) - 1
+    skips = torch.div(between, SKIP, rounding_mode="floor")
+    ends = torch.cumsum(skips + 1, 0) - 1
+    words = torch.full((int(ends[-1]) + 1 if len(places) else 0,), SKIP, dtype=torch.int32, device=device)
+    words[ends] = ((between - skips * SKIP) | (negative.long() << 15)).to(torch.int32)
+    # torch 1.13 has no uint16: the low 16 bits as int16, of which only the bytes are looked at.
+    words = torch.where(words >= 0x8000, words - 0x10000, words).to(torch.int16)
+    head = torch.tensor([tau], dtype=torch.float32, device=device)
+    return torch.cat([head.view(torch.uint8), words.view(torch.uint8)])
+
+
+def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
+    """Places int64 [n] and values float32 [n], +-tau. Raises ModelError where a place is outside `size` elements."""
+    tau = message[:4].clone().view(torch.float32)
+    words = message[4:].clone().view(torch.int16).long() & 0xFFFF
+    low = words & SKIP
+    element = low != SKIP
+    places = (torch.cumsum(low + element.long(), 0) - 1)[element]
+    if len(places) and int(places[-1]) >= size:
+        raise ModelError(
+            f"a worker sent the gradient of element {int(places[-1])} of {size}",
+            remedy="all workers must train the same model with the same version of this program",
+        )
+    return places, torch.where(words[element] >= 0x8000, -tau, tau)
+
+
+@dataclass
+class Gtc:
+    """What one worker keeps, and the state of the hook: `DDP.register_comm_hook(gtc, gtc_hook)`.
+
+    Gradients go in multiplied by `scale` (set it before each backward pass that is reduced; 1 over all frames of the
+    step makes tau a threshold of the mean gradient) and come out as the sum over the workers of `group` (None: all).
+    `sent`: bytes that this worker has handed to the others so far, `elements` how many values; `dense`: bytes of
+    the same gradients in float32; `seconds`: in which messages were under way.
+    """
+
+    threshold: float = 0.0
+    density: float = 0.0
+    group: Optional[Any] = None
+    scale: float = 1.0
+    sent: int = 0
+    elements: int = 0
+    dense: int = 0
+    seconds: float = 0.0
+    _residuals: Dict[int, Tensor] = field(default_factory=dict, repr=False)  # by id of the parameter, flat
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < float("inf"):
+            raise ConfigError(f"the threshold is {self.threshold}", remedy="0 for dense gradients, or above")
+        if not 0 <= self.density <= 1:
+            raise ConfigError(f"the density is {self.density}", remedy="a share of the gradients, such as 0.002")
+        if self.threshold and self.density:
+            raise ConfigError("both a threshold and a density", remedy="set one of them to 0")
+
+    def reduce(self, gradient: Tensor, parameters: List[Tensor]) -> Tensor:
+        """The sum over workers of what they send of `gradient`, the flat gradients of `parameters` [n] float32."""
+        gradient = gradient * self.scale
+        self.dense += 4 * gradient.numel()
+        if not (self.threshold or self.density):
+            self.sent += 4 * gradient.numel()
+            return self._sum_dense(gradient)
+        residual = self._residual(parameters, gradient)
+        # A gradient that is not finite would stay in the residual for good. It goes to all, who leave the step out.
+        finite = bool(torch.isfinite(gradient).all())
+        if finite:
+            residual += gradient
+        tau = self._tau(residual) if finite else float("nan")
+        places = torch.nonzero(residual.abs() >= tau).flatten() if tau > 0 else residual.new_zeros(0, dtype=torch.int64)
+        negative = residual[places] < 0
+        message = encode(places, negative, tau)
+        residual[places] -= torch.where(negative, -residual.new_tensor(tau), residual.new_tensor(tau))
+        self._keep(parameters, residual)
+        self.sent += message.numel()
+        self.elements += len(places)
+        total = torch.zeros_like(gradient)
+        began = time.perf_counter()
+        messages = gather_bytes(message, self.group)
+        self.seconds += time.perf_counter() - began
+        for other in messages:
+            if not torch.isfinite(other[:4].clone().view(torch.float32)):
+                total.fill_(float("nan"))
+                continue
+            where, values = decode(other, gradient.numel())
+            total[where] += values  # places of one message are all different
+        return total
+
+    def _sum_dense(self, gradient: Tensor) -> Tensor:
+        every = [torch.empty_like(gradient) for _ in range(dist.get_world_size(self.group))]
+        dist.all_gather(every, gradient, group=self.group)
+        total = every[0]
+        for other in every[1:]:
+            total += other
+        return total
+
+    def _tau(self, residual: Tensor) -> float:
+        if self.threshold:
+            return self.threshold
+        size = residual.abs()
+        step = max(1, size.numel() // _SAMPLE)
+        sample = size[::step]
+        wanted = max(1, round(self.density * sample.numel()))
+        return float(torch.topk(sample, wanted).values[-1])
+
+    def _residual(self, parameters: List[Tensor], gradient: Tensor) -> Tensor:
+        """DDP puts parameters into other buckets after the first step: each keeps its own."""
+        parts = [self._residuals.get(id(p)) for p in parameters]
+        known = [torch.zeros(p.numel(), device=gradient.device) if r is None else r for p, r in zip(parameters, parts)]
+        return torch.cat(known).to(gradient)
+
+    def _keep(self, parameters: List[Tensor], residual: Tensor) -> None:
+        for p, part in zip(parameters, residual.split([p.numel() for p in parameters])):
+            self._residuals[id(p)] = part
+
+    def state(self, model: nn.Module) -> Dict[str, Tensor]:
+        """Residuals by the names of the model's parameters, for a checkpoint of this worker."""
+        kept = {name: self._residuals.get(id(p)) for name, p in model.named_parameters()}
+        return {name: r.detach().cpu().clone() for name, r in kept.items() if r is not None}
+
+    def load(self, model: nn.Module, residuals: Mapping[str, Tensor]) -> None:
+        """Raises ModelError for residuals of another model."""
+        named = dict(model.named_parameters())
+        for name, residual in residuals.items():
+            if name not in named or named[name].numel() != residual.numel():
+                raise ModelError(f"a residual of '{name}', which the model has not in this size")
+            self._residuals[id(named[name])] = residual.to(named[name].device)
+
+
+def gtc_hook(state: Gtc, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """For torch's DistributedDataParallel, over gloo and NCCL. Sums; DDP's own hook takes means."""
+    done: torch.futures.Future[Tensor] = torch.futures.Future()
+    done.set_result(state.reduce(bucket.buffer(), bucket.parameters()))
+    return done
+
+
+# DDP looks at the annotations themselves, which are texts in this file.
+gtc_hook.__annotations__.update(bucket=dist.GradBucket, **{"return": torch.futures.Future[Tensor]})
+
+
+def gather_bytes(message: Tensor, group: Optional[Any] = None) -> List[Tensor]:
+    """uint8 [n], n differing -> those of all ranks, in their order. Two collectives: lengths, then padded contents."""
+    size = dist.get_world_size(group)
+    length = torch.tensor([message.numel()], dtype=torch.int64, device=message.device)
+    lengths = [torch.empty_like(length) for _ in range(size)]
+    dist.all_gather(lengths, length, group=group)
+    counts = [int(n) for n in lengths]
+    padded = torch.zeros(max(counts), dtype=torch.uint8, device=message.device)
+    padded[: message.numel()] = message
+    every = [torch.empty_like(padded) for _ in range(size)]
+    dist.all_gather(every, padded, group=group)
+    return [one[:count] for one, count in zip(every, counts)]

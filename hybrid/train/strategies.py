@@ -1,0 +1,233 @@
+"""How the workers of one training put their gradients, or their models, together: TrainerConfig.strategy.
+
+    sum    gradients of all are summed in the order of the ranks: the numbers of one process, whatever the timing
+    ddp    torch's DistributedDataParallel: a ring all-reduce that begins while gradients are still computed
+    gtc    the same with few large gradients at one bit each (gtc.py)
+    bmuf   each trains alone, models are put together once in a block (bmuf.py)
+
+An update of sum, ddp and gtc is made of `accumulate` batches, which the workers share; one of bmuf of `accumulate`
+batches at each worker. Models are equal on all workers after each update (bmuf: after each block).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from hybrid.errors import ConfigError
+from hybrid.train.bmuf import Bmuf
+from hybrid.train.gtc import Gtc, gtc_hook
+from hybrid.train.state import Record
+
+if TYPE_CHECKING:
+    from hybrid.train.feeds import Item
+    from hybrid.train.trainer import Trainer
+
+class Strategy:
+    """Sum, and what the others share. Made when model, optimiser and members of `trainer` are there."""
+
+    together = True  # whether every update is made by all workers together
+    private = False  # whether each worker keeps something of its own that a checkpoint needs
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.members = trainer.members
+        self.over = False  # whether no worker has anything left of the piece
+        self.sent = 0  # bytes that this worker has handed to the others for the model's sake
+
+    @property
+    def stride(self) -> int:
+        """Batches of an update."""
+        return self.trainer.config.accumulate
+
+    def compute(self, items: List[Item], ended: bool) -> List[Record]:
+        """Records of all workers, in the order of the batches; parameters have the gradient of the mean loss a frame
+        of those that are not bad. ended: this worker has nothing left."""
+        mine = [self.trainer.record(item) for item in items]
+        have = [place for place, p in enumerate(self.trainer.parameters) if p.grad is not None]
+        every = self.members.gather((mine, have, ended))
+        records = _in_order([part for part, *_ in every])
+        present = sorted({place for _, part, _ in every for place in part})
+        self.over = all(its for *_, its in every)
+        self.members.sum_gradients(self.trainer.parameters, present)
+        self.sent += 4 * sum(self.trainer.parameters[place].numel() for place in present)
+        self.divide(_frames(records))
+        return records
+
+    def divide(self, by: float) -> None:
+        for p in self.trainer.parameters:
+            if p.grad is not None and by:
+                p.grad.div_(by)
+
+    def after_update(self, records: List[Record], ended: bool) -> List[Record]:
+        """What the trainer is to count now of what has been computed."""
+        return records
+
+    def settled(self) -> bool:
+        """Whether all workers hold the same model now, so that a checkpoint can be written."""
+        return True
+
+    def replaced(self) -> None:
+        """To be called when the model's parameters have been set to others, such as the best epoch's."""
+
+    def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
+        """Tensors that this worker alone has, and whether its optimiser is its own too."""
+        return {}, False
+
+    def state(self) -> Dict[str, Any]:
+        """Tensors and numbers, the same on all workers, for the checkpoint."""
+        return {}
+
+    def load(self, state: Dict[str, Any], private: Dict[str, Tensor]) -> None:
+        pass
+
+
+class Ddp(Strategy):
+    gtc: Optional[Gtc] = None
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer)
+        # Statistics of batch norm go through add_statistics, in the order of the batches.
+        self.module: Any = DistributedDataParallel(
+            trainer.model, process_group=self.members.tensors, broadcast_buffers=False
+        )
+
+    def compute(self, items: List[Item], ended: bool) -> List[Record]:
+        trainer = self.trainer
+        mine: List[Record] = []
+        for item in items[:-1]:
+            with self.module.no_sync():
+                mine.append(trainer.record(item, forward=self.module))
+        # The last backward pass is where gradients are exchanged: all workers must go through one, and those that
+        # compress want to know the number of frames before it.
+        every: List[List[Record]] = []
+
+        def backward(value: Optional[Tensor], outputs: Mapping[str, Tensor], last: Optional[Record]) -> None:
+            nonlocal every
+            parts = self.members.gather((mine + ([last] if last is not None else []), ended))
+            every, self.over = [part for part, _ in parts], all(its for _, its in parts)
+            if self.gtc is not None:
+                frames = _frames(_in_order(every))
+                self.gtc.scale = 1 / frames if frames else 0.0
+            # All outputs take part, a head too that the criterion does not look at: DDP waits for each parameter.
+            nothing = 0.0 * torch.stack([x.sum() for x in outputs.values() if x.requires_grad]).sum()
+            torch.autograd.backward(nothing if value is None else value + nothing)
+
+        if items:
+            mine_last = trainer.record(items[-1], forward=self.module, backward=backward)
+            if mine_last.bad or not mine_last.frames:
+                self._nothing(backward, mine_last)
+        else:
+            self._nothing(backward, None)
+        records = _in_order(every)
+        if self.gtc is None:
+            self.divide(_frames(records) / self.members.size)  # DDP takes the mean over workers
+            self.sent += 4 * sum(p.numel() for p in trainer.parameters)
+        else:
+            self.sent = self.gtc.sent
+        return records
+
+    def _nothing(self, backward: Any, last: Optional[Record]) -> None:
+        """A pass over a little of nothing, for a worker that has no batch, or one that gave no finite loss."""
+        trainer = self.trainer
+        dim = trainer.data.dim
+        features = torch.zeros(1, 32, dim, device=trainer.device)
+        with torch.random.fork_rng():
+            outputs = self.module(features, torch.tensor([32]))
+            backward(None, outputs, last)
+
+
+class GtcDdp(Ddp):
+    private = True
+
+    gtc: Gtc
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer)
+        config = trainer.config
+        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors)
+        self.module.register_comm_hook(self.gtc, gtc_hook)
+
+    def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
+        return self.gtc.state(self.trainer.model), False
+
+    def load(self, state: Dict[str, Any], private: Dict[str, Tensor]) -> None:
+        self.gtc.load(self.trainer.model, private)
+
+
+class BlockMuf(Strategy):
+    together = False
+    private = True
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer)
+        self.config = trainer.config.bmuf
+        self.filter = Bmuf(trainer.parameters, list(trainer.model.buffers()), self.members, self.config)
+        self.since = 0  # updates since the last block
+        self.waiting: List[Record] = []
+
+    @property
+    def stride(self) -> int:
+        return self.trainer.config.accumulate * self.members.size
+
+    def compute(self, items: List[Item], ended: bool) -> List[Record]:
+        records = [self.trainer.record(item) for item in items]
+        self.divide(_frames(records))
+        return records
+
+    def after_update(self, records: List[Record], ended: bool) -> List[Record]:
+        self.waiting += records
+        self.since += 1
+        self.over = False
+        # In memory all end with the same update. Streams end when they do, so a block goes on to its end.
+        if self.since < self.config.period and not (ended and not self.trainer.data.streamed):
+            return []
+        parts = self.members.gather((self.waiting, ended))
+        every, self.over = _in_order([part for part, _ in parts]), all(its for _, its in parts)
+        self.waiting, self.since = [], 0
+        kept = self.filter.sync(self.over)
+        self.sent = self.filter.sent
+        if kept:
+            return every
+        self.trainer.fresh_optimizer()
+        self.trainer.lost_block(every)
+        return []
+
+    def settled(self) -> bool:
+        return self.since == 0
+
+    def replaced(self) -> None:
+        self.filter.restart()
+
+    def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
+        return {}, True
+
+    def state(self) -> Dict[str, Any]:
+        return self.filter.state()
+
+    def load(self, state: Dict[str, Any], private: Dict[str, Tensor]) -> None:
+        self.filter.load(state)
+
+
+def build_strategy(trainer: Trainer) -> Strategy:
+    """By trainer.config.strategy. One worker has nobody to exchange gradients with."""
+    name = trainer.config.strategy
+    if trainer.members.size == 1 and name in ("ddp", "gtc"):
+        name = "sum"
+    if name != "bmuf" and trainer.members.size > trainer.config.accumulate:
+        raise ConfigError(
+            f"{trainer.members.size} processes share {trainer.config.accumulate} batches an update",
+            remedy="set accumulate to at least the number of processes, or strategy=bmuf",
+        )
+    return {"sum": Strategy, "ddp": Ddp, "gtc": GtcDdp, "bmuf": BlockMuf}[name](trainer)
+
+
+def _in_order(parts: List[List[Record]]) -> List[Record]:
+    return sorted((record for part in parts for record in part), key=lambda record: record.index)
+
+
+def _frames(records: List[Record]) -> float:
+    return sum(record.frames for record in records if not record.bad)

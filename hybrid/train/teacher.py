@@ -1,0 +1,70 @@
+"""A trained model as a teacher: its outputs on utterances, or the log occupancies of its denominator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import torch
+
+from hybrid.data.batches import Utterance
+from hybrid.data.targets import TargetsAbout
+from hybrid.errors import ConfigError
+from hybrid.io import PathLike, read_json
+from hybrid.nnet.infer import compute_loglikes
+from hybrid.nnet.model_io import load_model
+from hybrid.train.fsa import Fsa
+from hybrid.train.lfmmi import LfMmi
+from hybrid.train.sequence_student import log_occupancies
+
+
+class Teacher:
+    """The model in `folder`; about.head is the output taken, about.kind logits or occupancies.
+
+    features: what the model's input is (features.json). Raises ModelError, and ConfigError where occupancies are asked
+    of a model that was trained without a denominator.
+    """
+
+    def __init__(self, folder: PathLike, about: TargetsAbout) -> None:
+        self.folder, self.about = Path(folder), about
+        self.model, _ = load_model(self.folder)
+        self.features: Dict[str, Any] = read_json(self.folder / "features.json")
+        self.graph = None
+        if about.kind == "occupancies":
+            self.graph = LfMmi(Fsa.load(graph_of(self.folder)), self.model.config.num_pdfs)
+
+    def __call__(self, data: List[Utterance]) -> Dict[str, np.ndarray]:
+        """{id: float32 [T, num_pdfs]}"""
+        outputs = compute_loglikes(self.model, data, head=self.about.head)
+        if self.graph is None:
+            return outputs
+        found = {}
+        for identifier, logits in outputs.items():
+            log_g = log_occupancies(self.graph, torch.from_numpy(logits)[None], torch.tensor([len(logits)]))
+            found[identifier] = log_g[0].numpy()
+        return found
+
+
+def graph_of(teacher: Path) -> Path:
+    """The denominator that a teacher was trained with. Raises ConfigError where it was trained without."""
+    path = teacher.parent / "denominator.safetensors"
+    if not path.is_file():
+        raise ConfigError(
+            "occupancies need a denominator, and this teacher was not trained with LF-MMI", file=path,
+            remedy="take a teacher of LF-MMI (student.teacher=teacher_lfmmi), or its logits (student.targets=logits)",
+        )  # fmt: skip
+    return path
+
+
+def head_of(wanted: str, teacher: Path, kind: str) -> str:
+    """The output of the teacher that targets are of. Raises ConfigError for one that it has not."""
+    heads = ["logits", "xent"] if read_json(teacher / "config.json")["model"].get("xent_head") else ["logits"]
+    if wanted not in ("auto", *heads):
+        raise ConfigError(
+            f"the output {wanted!r} is asked for, the teacher has {' and '.join(heads)}", file=teacher,
+            remedy="use auto, or one that it has",
+        )  # fmt: skip
+    if kind == "occupancies":
+        return "logits"  # what its denominator was trained with
+    return heads[-1] if wanted == "auto" else wanted

@@ -1,0 +1,100 @@
+"""Training on many machines: `torchrun --nnodes 4 --nproc_per_node 8 -m hybrid.cli run ...`.
+
+torchrun starts the same command in every process. The first (rank 0) runs it. The others wait, and train with it
+whenever it trains: it sends them what a trainer is made of, as it does to the worker processes of one machine
+(workers.py). So stages need not know of them, and nothing but the trainer writes from more than one process.
+
+Where one process dies, torchrun ends all, and with --max_restarts begins them again: the first finds the checkpoint
+and all go on from there. A process that hangs is noticed by the others after trainer.timeout_minutes; they end, and
+torchrun does the rest.
+
+torch 1.13 under Python 3.11 needs `torchrun --redirects 1 --tee 1`: its default, 0, has no name there any more
+("'NoneType' object has no attribute 'get'").
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Iterator, List
+
+import torch
+import torch.distributed as dist
+
+from hybrid.errors import HybridError
+from hybrid.train.workers import Group
+
+# Stages between two trainings may take days, in which the others only wait.
+_PATIENCE = timedelta(days=30)
+
+
+def under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def crew() -> Iterator[bool]:
+    """True in the process that is to run the command; in the others False, after all trainings of the first are done.
+
+    An error ends the process that it happens in, and so, by torchrun, all.
+    """
+    if not under_torchrun():
+        yield True
+        return
+    dist.init_process_group("gloo", timeout=_PATIENCE)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    try:
+        if dist.get_rank():
+            _follow()
+            yield False
+        else:
+            yield True
+            _send(None)
+    finally:
+        dist.destroy_process_group()
+
+
+def lead(payload: bytes, minutes: float, cuda: bool) -> Group:
+    """Of the first process: all begin to train with what `payload` holds."""
+    _send((payload, minutes, cuda))
+    return _group(minutes, cuda)
+
+
+def _follow() -> None:
+    from hybrid.train.trainer import Trainer
+
+    while True:
+        message = _receive()
+        if message is None:
+            return
+        payload, minutes, cuda = message
+        members = _group(minutes, cuda)
+        try:
+            Trainer(*pickle.loads(payload), log=_silent)._fit(members)
+        except HybridError as error:
+            # The first says the same, unless it is of this process alone.
+            print(f"process {dist.get_rank()}: {error}", flush=True)
+            raise SystemExit(1) from error
+
+
+def _group(minutes: float, cuda: bool) -> Group:
+    patience = timedelta(minutes=minutes)
+    objects = dist.new_group(backend="gloo", timeout=patience)
+    return Group(objects, dist.new_group(backend="nccl", timeout=patience) if cuda else objects)
+
+
+def _send(value: Any) -> None:
+    dist.broadcast_object_list([value], src=0)
+
+
+def _receive() -> Any:
+    values: List[Any] = [None]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def _silent(_: str) -> None:
+    pass
