@@ -43,7 +43,10 @@ def crew() -> Iterator[bool]:
     if not under_torchrun():
         yield True
         return
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    # The store outlives an attempt, and torch 2 looks in it for processes of the one before.
+    store, rank, size = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     try:
