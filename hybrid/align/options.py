@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any, Callable
 
+from hybrid.subcommand import add_subcommand
+
 _ABOUT = """\
 Forced alignment: when is each word, phone and HMM state of a transcript said, and how sure is it?
 
@@ -33,12 +35,8 @@ oov.tsv, g2p.txt, summary.json and align.log. A run that was killed goes on wher
 
 def add_align(commands: Any, seed: Callable[[str], int]) -> None:
     """Adds the subcommand `align` to argparse's `commands`."""
-    parser = commands.add_parser(
-        "align",
-        help="words, phones and states in time: forced alignment of a corpus",
-        description=_ABOUT,
-        epilog=_MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_subcommand(
+        commands, "align", "words, phones and states in time: forced alignment of a corpus", _ABOUT, _MORE
     )
     parser.add_argument("corpus", type=Path, metavar="CORPUS", help="folder, Kaldi data folder, or Lhotse manifest")
     parser.add_argument("lexicon", type=Path, metavar="LEXICON", help="pronunciations")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -19,21 +18,12 @@ from hybrid.parallel import WorkerPool, ordered_map, prepare_environment
 def label(options: argparse.Namespace) -> int:
     """Exit code 0; 1 where a manifest has failed or too many cuts have no targets. Raises ConfigError, ModelError."""
     prepare_environment()
-    from hybrid.data.targets import TargetsAbout
-    from hybrid.train.teacher import head_of
+    from hybrid.train.teacher import about_of
 
     named = _named(options.manifests)
     if options.k < 0 or options.shard_size < 1 or not 0 <= options.max_problems <= 1:
         raise ConfigError("--k is below 0, --shard-size below 1, or --max-problems not a share")
-    head = head_of(options.head, options.model, options.kind)
-    about = TargetsAbout.of_model(options.model, k=options.k or sys.maxsize, head=head)
-    if options.kind == "occupancies":
-        from dataclasses import replace
-
-        from hybrid.data.targets import hash_file
-        from hybrid.train.teacher import graph_of
-
-        about = replace(about, kind="occupancies", graph=hash_file(graph_of(options.model)))
+    about = about_of(options.model, options.k, options.head, options.kind)
     options.out.mkdir(parents=True, exist_ok=True)
     work = Label(options.model.resolve(), about, options.out.resolve(), options.shard_size)
     began = time.monotonic()

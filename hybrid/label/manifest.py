@@ -17,7 +17,6 @@ from hybrid.data.target_store import open_targets
 from hybrid.data.targets import TargetsAbout, write_targets
 from hybrid.errors import DataError, HybridError, ModelError
 from hybrid.io import Problems
-from hybrid.parallel import prepare_environment
 from hybrid.pipeline.sets import normalised
 from hybrid.train.teacher import Teacher
 
@@ -125,7 +124,6 @@ def _teacher(label: Label) -> Teacher:
     """Once a process."""
     key = (label.model, label.about)
     if key not in _LOADED:
-        prepare_environment()
         _LOADED.clear()
         teacher = Teacher(label.model, label.about)
         found = TargetsAbout.of_model(label.model, k=label.about.k, head=label.about.head)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from hybrid.subcommand import add_subcommand
+
 _ABOUT = """\
 Runs a teacher over speech and keeps the k highest outputs of each frame. Each manifest (Lhotse cuts, .jsonl or
 .jsonl.gz) is labelled by itself; those that are done are not done again.
@@ -19,13 +21,7 @@ examples:
 
 def add_label(commands: Any) -> None:
     """Adds the subcommand `label` to argparse's `commands`."""
-    parser = commands.add_parser(
-        "label",
-        help="store a teacher's soft targets for manifests of speech",
-        description=_ABOUT,
-        epilog=_MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_subcommand(commands, "label", "store a teacher's soft targets for manifests of speech", _ABOUT, _MORE)
     parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a trained model")
     parser.add_argument("manifests", type=Path, nargs="+", metavar="CUTS", help="manifests of cuts")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the targets")

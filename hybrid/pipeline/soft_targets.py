@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -13,14 +12,14 @@ from lhotse.cut import Cut
 from hybrid.data.arrays import read_cuts
 from hybrid.data.batches import Utterance
 from hybrid.data.target_store import SoftTargets, open_targets
-from hybrid.data.targets import KINDS, TargetsAbout, hash_file, hash_senones, write_targets
+from hybrid.data.targets import KINDS, TargetsAbout, hash_senones, write_targets
 from hybrid.errors import ConfigError, ModelError
 from hybrid.io import Problems
 from hybrid.pipeline.frames import asked
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import feature_folder, network_features, set_list, set_name
 from hybrid.run import Run
-from hybrid.train.teacher import Teacher, graph_of, head_of
+from hybrid.train.teacher import Teacher, about_of
 
 Soft = Dict[str, SoftTargets]
 TEACHERS = ("teacher_ce", "teacher_lfmmi")
@@ -102,14 +101,12 @@ def teacher_of(run: Run, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
         )
     if k < 0:
         raise ConfigError(f"student.k is {k}", remedy="how many outputs of the teacher are kept, such as 20; 0: all")
-    about = TargetsAbout.of_model(folder, k=k or sys.maxsize, head=head_of(settings["head"], folder, kind))
+    about = about_of(folder, k, settings["head"], kind)
     if about.senones != hash_senones(run.dir("senones") / "model"):
         raise ModelError(
             "the teacher's senones are not those of this run", file=folder,
             remedy="give a teacher that was trained on the senones of this run: its outputs mean other classes",
         )  # fmt: skip
-    if kind == "occupancies":
-        about = replace(about, kind=kind, graph=hash_file(graph_of(folder)))
     return folder, about
 
 

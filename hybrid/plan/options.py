@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.plan.assumptions import GROUPS
+from hybrid.subcommand import add_subcommand
 
 TEACHER, STUDENT = "5x832b", "5x768"
 _ABOUT = """\
@@ -27,12 +28,8 @@ MODEL is LAYERSxCELLS (5x768; 5x768b is bidirectional), or the folder of a train
 
 def add_plan(commands: Any) -> None:
     """Adds the subcommand `plan` to argparse's `commands`."""
-    parser = commands.add_parser(
-        "plan",
-        help="what a training on many hours costs: disk, GPU-hours, days, network",
-        description=_ABOUT,
-        epilog=_MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_subcommand(
+        commands, "plan", "what a training on many hours costs: disk, GPU-hours, days, network", _ABOUT, _MORE
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan as JSON, too")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the simulated waits (0)")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 from hybrid.errors import ConfigError
+from hybrid.subcommand import add_subcommand
 
 _ABOUT = """\
 Prints which speech a training by SCHEDULE hears when, how often, and at which learning rate, before it is begun.
@@ -21,12 +22,8 @@ examples:
 
 def add_schedule(commands: Any) -> None:
     """Adds the subcommand `schedule` to argparse's `commands`."""
-    parser = commands.add_parser(
-        "schedule",
-        help="what a schedule of labelled and unlabelled speech comes to, before training",
-        description=_ABOUT,
-        epilog=_MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_subcommand(
+        commands, "schedule", "what a schedule of labelled and unlabelled speech comes to", _ABOUT, _MORE
     )
     parser.add_argument("schedule", metavar="SCHEDULE")
     parser.add_argument("--hours", nargs="+", required=True, metavar="SOURCE=HOURS", help="what there is of each")

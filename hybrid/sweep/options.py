@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
 
+from hybrid.subcommand import add_subcommand
+
 _ABOUT = """\
 Runs a table of systems over several seeds, each stage made once, and writes the table: WER per condition with
 intervals, changes against a reference row with intervals and paired tests. FILE is TOML; `python -m pydoc hybrid.sweep`
@@ -24,12 +26,8 @@ A sweep that was stopped goes on where it was with the same command.
 
 def add_sweep(commands: Any, seed: Callable[[str], int], load_recipe: Callable[[str], ModuleType]) -> None:
     """Adds the subcommand `sweep` to argparse's `commands`."""
-    parser = commands.add_parser(
-        "sweep",
-        help="run a table of systems over several seeds, sharing what does not differ",
-        description=_ABOUT,
-        epilog=_MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_subcommand(
+        commands, "sweep", "run a table of systems over several seeds, sharing what does not differ", _ABOUT, _MORE
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the runs, their settings and rows, in TOML")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the corpus")

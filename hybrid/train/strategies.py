@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from hybrid.train.feeds import Item
     from hybrid.train.trainer import Trainer
 
+
 class Strategy:
     """Sum, and what the others share. Made when model, optimiser and members of `trainer` are there."""
 
-    together = True  # whether every update is made by all workers together
     private = False  # whether each worker keeps something of its own that a checkpoint needs
 
     def __init__(self, trainer: Trainer) -> None:
@@ -142,7 +142,6 @@ class Ddp(Strategy):
 
 class GtcDdp(Ddp):
     private = True
-
     gtc: Gtc
 
     def __init__(self, trainer: Trainer) -> None:
@@ -159,7 +158,6 @@ class GtcDdp(Ddp):
 
 
 class BlockMuf(Strategy):
-    together = False
     private = True
 
     def __init__(self, trainer: Trainer) -> None:

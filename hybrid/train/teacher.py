@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 
 from hybrid.data.batches import Utterance
-from hybrid.data.targets import TargetsAbout
+from hybrid.data.targets import TargetsAbout, hash_file
 from hybrid.errors import ConfigError
 from hybrid.io import PathLike, read_json
 from hybrid.nnet.infer import compute_loglikes
@@ -44,6 +46,14 @@ class Teacher:
             log_g = log_occupancies(self.graph, torch.from_numpy(logits)[None], torch.tensor([len(logits)]))
             found[identifier] = log_g[0].numpy()
         return found
+
+
+def about_of(folder: Path, k: int, head: str, kind: str) -> TargetsAbout:
+    """What targets of this teacher are: k 0: all; head "auto" or an output. Raises as its parts."""
+    about = TargetsAbout.of_model(folder, k=k or sys.maxsize, head=head_of(head, folder, kind))
+    if kind == "occupancies":
+        about = replace(about, kind=kind, graph=hash_file(graph_of(folder)))
+    return about
 
 
 def graph_of(teacher: Path) -> Path:
