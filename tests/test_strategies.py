@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,15 @@ def test_learns_and_is_the_same_again(tmp_path, name):
     left = {path.name for path in folder.iterdir()}
     own = {path for path in left if path.startswith("checkpoint-")}
     assert {path.rsplit("-", 1)[1] for path in own} == (set() if name == "ddp" else {"0.safetensors", "1.safetensors"})
+
+
+@pytest.mark.parametrize("name, least, most", [("ddp", 100, 100), ("gtc", 2.5, 3.5), ("bmuf", 30, 60)])
+def test_says_how_much_is_sent(tmp_path, name, least, most):
+    """GTC: two bytes for a twentieth of the values; BMUF: once in three updates, and at the end of an epoch."""
+    said = []
+    trainer_of(tmp_path, replace(of(name), epochs=1), log=said.append).fit()
+    (share,) = [float(part) for line in said for part in re.findall(r"([\d.]+) % of the gradients", line)]
+    assert least <= share <= most
 
 
 # --- stopped and gone on

@@ -121,6 +121,7 @@ class Trainer:
         self.epochs = EpochFiles(self)
         self.checkpoints = Checkpoints(self)
         self.checkpoints.resume()
+        self.begun = self.state.update
         while not self.state.finished:
             self._epoch()
         self.epochs.restore_best()
@@ -211,7 +212,7 @@ class Trainer:
         )
         self.log(
             f"epoch {state.epoch + 1}/{config.epochs}: loss {means['loss']:.4f}, dev {loss:.4f}{accuracy}, "
-            f"lr {self.lr:.2e}, {state.seconds:.0f} s"
+            f"lr {self.lr:.2e}, {state.seconds:.0f} s{self._traffic()}"
             + (f"; back to epoch {self.schedule.best_epoch + 1}" if decision.restart else "")
         )
         state.epoch += 1
@@ -219,6 +220,14 @@ class Trainer:
         state.finished = decision.stop or state.epoch >= config.epochs
         self.checkpoints.save()
         self.epochs.prune()
+
+    def _traffic(self) -> str:
+        """What a worker has handed to the others since this process began to train."""
+        updates = self.state.update - self.begun
+        if self.members.size == 1 or not updates:
+            return ""
+        sent, gradients = self.strategy.sent / updates, 4 * sum(p.numel() for p in self.parameters)
+        return f", sent {sent / 1e3:.1f} kB an update ({100 * sent / gradients:.2f} % of the gradients)"
 
     def _update(self, feed: Feed) -> List[Record]:
         """One optimiser step; returns the records to count now, in order."""
