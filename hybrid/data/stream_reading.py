@@ -19,7 +19,7 @@ from hybrid.data.shards import Failure
 from hybrid.data.stream_source import Found, ShardSource
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike
-from hybrid.parallel import ordered_map
+from hybrid.parallel import ordered_map, share_one_heap
 
 State = Mapping[str, Any]
 OnProblem = Callable[[str, str, Optional[PathLike]], None]
@@ -206,6 +206,7 @@ def _shards(settings: Settings, part: Part, begin: int) -> Iterator[Iterator[Loa
     if ahead is None:
         # A window's worth and one: when a window ends, the next one has been read.
         ahead = 1 - (-settings.window * len(part.shards) // max(1, int(part.ends[-1]) if len(part.ends) else 1))
+    share_one_heap()
     executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="shards")
     try:
         with closing(ordered_map(executor, load, part.jobs(begin), ahead + 1)) as loaded:  # type: ignore[type-var]
