@@ -28,6 +28,7 @@ PLAIN = replace(SETTINGS, accumulate=1, checkpoint_updates=0, checkpoint_minutes
 STRATEGIES = {
     "ddp": TrainerConfig(strategy="ddp"),
     "gtc": TrainerConfig(strategy="gtc", gtc_density=0.05),
+    "gtc_updates": TrainerConfig(strategy="gtc_updates", gtc_density=0.05),
     "bmuf": TrainerConfig(strategy="bmuf", bmuf=BmufConfig(period=3)),
 }
 
@@ -70,12 +71,17 @@ def test_ddp_and_compression_that_leaves_nothing_out_are_sums(tmp_path):
         assert 0 <= distance(found, wanted) < 2e-5, name
 
 
-def test_bmuf_of_equal_workers_that_meet_after_every_update_of_sgd_is_the_mean_gradient(tmp_path):
-    """Without block momentum, one update a block of plain SGD: the mean of two models is that of the mean step."""
+@pytest.mark.parametrize(
+    "settings",
+    [{"strategy": "bmuf", "bmuf": BmufConfig(1, momentum=0.0)}, {"strategy": "gtc_updates", "accumulate": 2}],
+    ids=["bmuf", "gtc_updates"],
+)
+def test_steps_of_workers_that_meet_after_every_update_of_sgd_are_the_mean_gradient(tmp_path, settings):
+    """Plain SGD, one update a block without momentum, or all changes exchanged: the mean of two models is that of the
+    mean step."""
     sgd = {"optimizer": "sgd", "momentum": 0.0, "clip": 0.0, "schedule": ScheduleConfig("constant"), "lr": 0.1}
     config = replace(PLAIN, epochs=1, average=0, **sgd)
-    one = trainer_of(tmp_path / "b", replace(config, workers=2, strategy="bmuf", bmuf=BmufConfig(1, momentum=0.0)))
-    blocks = parameters(one.fit())
+    blocks = parameters(trainer_of(tmp_path / "b", replace(config, workers=2, **settings)).fit())
     # Its oracle: a model, two batches at a time, the mean of their gradients, of each its own mean over frames.
     other = trainer_of(tmp_path / "o", config)
     model, epoch = other.model, other.train.epoch(0)
@@ -111,7 +117,7 @@ def test_learns_and_is_the_same_again(tmp_path, name):
     assert {path.rsplit("-", 1)[1] for path in own} == (set() if name == "ddp" else {"0.safetensors", "1.safetensors"})
 
 
-@pytest.mark.parametrize("name, least, most", [("ddp", 100, 100), ("gtc", 2.5, 3.5), ("bmuf", 30, 60)])
+@pytest.mark.parametrize("name, least, most", [("ddp", 100, 100), ("gtc", 2.5, 3.5), ("gtc_updates", 2.5, 3.5), ("bmuf", 30, 60)])
 def test_says_how_much_is_sent(tmp_path, name, least, most):
     """GTC: two bytes for a twentieth of the values; BMUF: once in three updates, and at the end of an epoch."""
     said = []

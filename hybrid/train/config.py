@@ -14,7 +14,7 @@ from hybrid.train.dropout import DropoutSchedule
 from hybrid.train.gtc import Gtc
 from hybrid.train.schedule import ScheduleConfig
 
-STRATEGIES = ("sum", "ddp", "gtc", "bmuf")
+STRATEGIES = ("sum", "ddp", "gtc", "gtc_updates", "bmuf")
 # What makes a run faster or tells more, but leaves its numbers as they are.
 _NEUTRAL = (
     "threads", "parallel_directions", "device", "checkpoint_minutes", "checkpoint_updates", "log_every", "keep_every",
@@ -41,8 +41,8 @@ class TrainerConfig:
     clip: float = 5.0  # norm of the gradient of the mean loss per frame; 0: no clipping
     accumulate: int = 1
     workers: int = 1
-    strategy: str = "sum"  # how workers put gradients or models together: sum, ddp, gtc, bmuf (strategies.py)
-    gtc_threshold: float = 0.0  # of the gradient of the mean loss a frame
+    strategy: str = "sum"  # how workers put gradients or models together: strategies.py
+    gtc_threshold: float = 0.0  # of the gradient of the mean loss a frame; gtc_updates: of a step
     gtc_density: float = 0.0  # or the share of the gradients to send
     bmuf: BmufConfig = field(default_factory=BmufConfig)  # bmuf_period, bmuf_momentum, ...
     average: int = 0  # the mean of the parameters of the best n epochs, where it is better than the best; 0: off
@@ -80,7 +80,7 @@ class TrainerConfig:
         self.plan_dropout()
         if self.strategy not in STRATEGIES:
             raise ConfigError(f"strategy is {self.strategy!r}", remedy=f"one of {', '.join(STRATEGIES)}")
-        if self.strategy == "gtc":
+        if self.strategy in ("gtc", "gtc_updates"):
             Gtc(self.gtc_threshold, self.gtc_density)
         if self.workers > self.accumulate and self.strategy != "bmuf":
             raise ConfigError(
@@ -118,7 +118,7 @@ class TrainerConfig:
             found["workers"] = 1  # the same sums in the same order
         if self.strategy != "bmuf":
             del found["bmuf"]
-        if self.strategy != "gtc":
+        if self.strategy not in ("gtc", "gtc_updates"):
             del found["gtc_threshold"], found["gtc_density"]
         return found
 

@@ -153,6 +153,10 @@ class Gtc:
         for p, part in zip(parameters, residual.split([p.numel() for p in parameters])):
             self._residuals[id(p)] = part
 
+    def forget(self) -> None:
+        """What has not been sent; for parameters that were set to others."""
+        self._residuals.clear()
+
     def state(self, model: nn.Module) -> Dict[str, Tensor]:
         """Residuals by the names of the model's parameters, for a checkpoint of this worker."""
         kept = {name: self._residuals.get(id(p)) for name, p in model.named_parameters()}

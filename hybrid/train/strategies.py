@@ -3,14 +3,16 @@
     sum    gradients of all are summed in the order of the ranks: the numbers of one process, whatever the timing
     ddp    torch's DistributedDataParallel: a ring all-reduce that begins while gradients are still computed
     gtc    the same with few large gradients at one bit each (gtc.py)
+    gtc_updates   each takes a step of its own, of which few large parts are exchanged in the same way
     bmuf   each trains alone, models are put together once in a block (bmuf.py)
 
-An update of sum, ddp and gtc is made of `accumulate` batches, which the workers share; one of bmuf of `accumulate`
+An update of all but bmuf is made of `accumulate` batches, which the workers share; one of bmuf of `accumulate`
 batches at each worker. Models are equal on all workers after each update (bmuf: after each block).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from hybrid.errors import ConfigError
-from hybrid.train.bmuf import Bmuf
+from hybrid.train.bmuf import Bmuf, flat, put
 from hybrid.train.gtc import Gtc, gtc_hook
 from hybrid.train.state import Record
 
@@ -156,6 +158,63 @@ class GtcDdp(Ddp):
     def load(self, state: Dict[str, Any], private: Dict[str, Tensor]) -> None:
         self.gtc.load(self.trainer.model, private)
 
+    def replaced(self) -> None:
+        self.gtc.forget()
+
+
+class GtcUpdates(Strategy):
+    """Threshold compression of what a step changes, instead of the gradient that it is made from.
+
+    With plain SGD both are one: the change is -lr times the gradient. Adam divides by the root of the mean square of
+    what it is given. Of compressed gradients, which are 0 but for a spike of +-tau once in tau / |g| steps, that is
+    sqrt(tau |g|) where it should be |g|: a gradient that says the same all the time is followed sqrt(tau / |g|) times
+    more slowly. Here each worker's optimiser sees its own gradients, whole; parameters change by
+
+        sum_i tau s_i   of   r_i <- r_i + (change of worker i) / workers
+
+    and what is not sent stays in r_i, so that no change is lost (gtc.py). All workers hold the same parameters.
+    """
+
+    private = True
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer)
+        config = trainer.config
+        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors, scale=1 / self.members.size)
+        self.before = torch.zeros(0)
+
+    def compute(self, items: List[Item], ended: bool) -> List[Record]:
+        parameters = self.trainer.parameters
+        mine = [self.trainer.record(item) for item in items]
+        self.divide(_frames(mine))
+        if not all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None):
+            self.trainer.optimizer.zero_grad(set_to_none=True)
+            mine = [replace(record, bad=True) for record in mine]
+        every = self.members.gather((mine, ended))
+        self.over = all(its for _, its in every)
+        self.before = flat(parameters)
+        return _in_order([part for part, _ in every])
+
+    def after_update(self, records: List[Record], ended: bool) -> List[Record]:
+        parameters = self.trainer.parameters
+        change = self.gtc.reduce(flat(parameters) - self.before, list(parameters))
+        self.sent = self.gtc.sent
+        finite = bool(torch.isfinite(change).all())
+        put(parameters, self.before + change if finite else self.before)
+        if finite:
+            return records
+        self.trainer.fresh_optimizer()  # some worker's step was not finite, and its moments may not be
+        return [replace(record, bad=True) for record in records]
+
+    def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
+        return self.gtc.state(self.trainer.model), True
+
+    def load(self, state: Dict[str, Any], private: Dict[str, Tensor]) -> None:
+        self.gtc.load(self.trainer.model, private)
+
+    def replaced(self) -> None:
+        self.gtc.forget()
+
 
 class BlockMuf(Strategy):
     private = True
@@ -213,14 +272,15 @@ class BlockMuf(Strategy):
 def build_strategy(trainer: Trainer) -> Strategy:
     """By trainer.config.strategy. One worker has nobody to exchange gradients with."""
     name = trainer.config.strategy
-    if trainer.members.size == 1 and name in ("ddp", "gtc"):
+    if trainer.members.size == 1 and name in ("ddp", "gtc", "gtc_updates"):
         name = "sum"
     if name != "bmuf" and trainer.members.size > trainer.config.accumulate:
         raise ConfigError(
             f"{trainer.members.size} processes share {trainer.config.accumulate} batches an update",
             remedy="set accumulate to at least the number of processes, or strategy=bmuf",
         )
-    return {"sum": Strategy, "ddp": Ddp, "gtc": GtcDdp, "bmuf": BlockMuf}[name](trainer)
+    kinds = {"sum": Strategy, "ddp": Ddp, "gtc": GtcDdp, "gtc_updates": GtcUpdates, "bmuf": BlockMuf}
+    return kinds[name](trainer)
 
 
 def _in_order(parts: List[List[Record]]) -> List[Record]:
