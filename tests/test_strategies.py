@@ -117,7 +117,9 @@ def test_learns_and_is_the_same_again(tmp_path, name):
     assert {path.rsplit("-", 1)[1] for path in own} == (set() if name == "ddp" else {"0.safetensors", "1.safetensors"})
 
 
-@pytest.mark.parametrize("name, least, most", [("ddp", 100, 100), ("gtc", 2.5, 3.5), ("gtc_updates", 2.5, 3.5), ("bmuf", 30, 60)])
+@pytest.mark.parametrize(
+    "name, least, most", [("ddp", 100, 100), ("gtc", 2.5, 3.5), ("gtc_updates", 2.5, 3.5), ("bmuf", 30, 60)]
+)
 def test_says_how_much_is_sent(tmp_path, name, least, most):
     """GTC: two bytes for a twentieth of the values; BMUF: once in three updates, and at the end of an epoch."""
     said = []
