@@ -138,17 +138,17 @@ def _measure(
 ) -> Dict[str, Any]:
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
-    exchange, handed = _exchange(name, parameters, members, options)
+    exchange, handed, elements = _exchange(name, parameters, members, options)
     criterion = CrossEntropy()
     rows: Dict[str, List[float]] = {"compute": [], "wait": [], "transfer": []}
     coding: List[float] = []
     # BMUF's blocks are counted whole.
     block = options.period if name == "BMUF" else 1
     total = -(-options.steps // block) * block
-    carried = sent = 0.0
+    carried = sent = before = 0.0
     for step in range(-WARM if block == 1 else -block, total):
         if step == 0:
-            carried, sent = _loopback(), handed()
+            carried, sent, before = _loopback(), handed(), elements()
         batch = batches[step % len(batches)]
         began = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
@@ -169,9 +169,7 @@ def _measure(
     if members.size > 1:
         dist.barrier()
     steps = total * members.size
-    density = 0.0
-    if name == "GTC" and members.size > 1:
-        density = (handed() - sent) / total / 2 / sum(p.numel() for p in parameters)
+    density = (elements() - before) / total / sum(p.numel() for p in parameters)
     # What a ring sends for what is handed in: network.py.
     ring = (members.size - 1) * (1 if name == "GTC" else 2 / members.size)
     return {
@@ -182,8 +180,9 @@ def _measure(
 
 def _exchange(
     name: str, parameters: List[Tensor], members: Alone, options: argparse.Namespace
-) -> Tuple[Callable[[], float], Callable[[], float]]:
-    """(what is done when all are there, returning seconds of GTC's coding; bytes that this worker has handed in)."""
+) -> Tuple[Callable[[], float], Callable[[], float], Callable[[], float]]:
+    """(what is done when all are there, returning seconds of GTC's coding; bytes that this worker has handed in; values
+    that it has sent one by one)."""
     count = {"sent": 0.0}
     if name == "DDP":
 
@@ -195,7 +194,7 @@ def _exchange(
             count["sent"] += 4 * whole.numel()
             return 0.0
 
-        return reduce, lambda: count["sent"]
+        return reduce, lambda: count["sent"], lambda: 0.0
     if name == "GTC":
         gtc = Gtc(density=options.density)
 
@@ -205,14 +204,14 @@ def _exchange(
             put(gradients, gtc.reduce(flat(gradients), list(parameters)))
             return time.perf_counter() - began - (gtc.seconds - gathering)
 
-        return compress, lambda: float(gtc.sent)
+        return compress, lambda: float(gtc.sent), lambda: float(gtc.elements)
     bmuf = Bmuf(parameters, [], members, BmufConfig(options.period))
 
     def meet() -> float:
         bmuf.sync()
         return 0.0
 
-    return meet, lambda: float(bmuf.sent)
+    return meet, lambda: float(bmuf.sent), lambda: 0.0
 
 
 def _network(size: int) -> List[List[float]]:

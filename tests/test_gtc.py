@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 from torch.nn.parallel import DistributedDataParallel
 
 from hybrid.errors import ConfigError, ModelError
-from hybrid.train.gtc import SKIP, Gtc, decode, encode, gather_bytes, gtc_hook
+from hybrid.train.gtc import HEAD, Gtc, decode, encode, gather_bytes, gtc_hook, skip
 
 SIZE = 200_000
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, SIZE - 1), st.booleans()), unique_by=lambda item: item[0], max_size=40),
+    st.sampled_from([SIZE, 2000]).flatmap(
+        lambda size: st.lists(
+            st.tuples(st.integers(0, size - 1), st.booleans()), unique_by=lambda item: item[0], max_size=40
+        )
+    ),
     st.floats(0.125, 1024, width=32),
 )
 def test_a_message_comes_out_as_it_went_in(items, tau):
@@ -30,19 +34,25 @@ def test_a_message_comes_out_as_it_went_in(items, tau):
     assert where.equal(places)
     assert values.tolist() == [-tau if sign else tau for _, sign in items]
     gaps = np.diff([-1] + [place for place, _ in items]) - 1
-    assert message.numel() == 4 + 2 * (len(items) + int((gaps // SKIP).sum()))
+    lengths = [bits // 8 * (len(items) + int((gaps // skip(bits)).sum())) for bits in (16, 8)]
+    assert message.numel() == HEAD + min(lengths)
 
 
-@pytest.mark.parametrize(
-    "places", [[0], [SKIP - 1], [SKIP], [SKIP + 1], [2 * SKIP], [0, SKIP], [0, SKIP + 1], [5, 6, 3 * SKIP + 7], []]
-)
-def test_long_ways_between_elements(places):
-    where, values = decode(encode(torch.tensor(places, dtype=torch.int64), torch.ones(len(places)) > 0, 0.5), SIZE)
-    assert where.tolist() == places and values.tolist() == [-0.5] * len(places)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_long_ways_between_elements(bits):
+    few = skip(bits)
+    for places in ([0], [few - 1], [few], [few + 1], [2 * few], [0, few], [0, few + 1], [5, 6, 3 * few + 7], []):
+        if bits == 8:
+            # So many neighbours that long ways in short words cost less than long words.
+            places = [*range(200), *(200 + place for place in places)]
+        message = encode(torch.tensor(places, dtype=torch.int64), torch.ones(len(places)) > 0, 0.5)
+        assert int(message[4]) == (bits if max(places, default=999) > 300 else 8)
+        where, values = decode(message, SIZE)
+        assert where.tolist() == places and values.tolist() == [-0.5] * len(places)
 
 
 def test_a_message_for_a_larger_model_is_refused():
-    with pytest.raises(ModelError, match="element 99 of 50"):
+    with pytest.raises(ModelError, match="of the 50 elements"):
         decode(encode(torch.tensor([99]), torch.tensor([False]), 1.0), 50)
 
 
@@ -95,7 +105,7 @@ def test_sums_and_residuals_are_those_of_the_formulas_and_nothing_is_lost():
     for rank, (its, residual, sent, elements) in enumerate(found):
         assert torch.stack(its).tolist() == sums
         assert residual.tolist() == residuals[rank]
-        assert sent == 4 * steps + 2 * elements
+        assert sent == HEAD * steps + elements  # words of 8 bits, for one in a few of 600 is sent
     # What has been sent and what is left are all gradients there were.
     left = sum(residual for _, residual, *_ in found)
     assert (sum(found[0][0]) + left).equal(torch.tensor(every).sum((0, 1)))

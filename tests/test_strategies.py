@@ -118,10 +118,10 @@ def test_learns_and_is_the_same_again(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name, least, most", [("ddp", 100, 100), ("gtc", 2.5, 3.5), ("gtc_updates", 2.5, 3.5), ("bmuf", 30, 60)]
+    "name, least, most", [("ddp", 100, 100), ("gtc", 1.25, 2), ("gtc_updates", 1.25, 2), ("bmuf", 30, 60)]
 )
 def test_says_how_much_is_sent(tmp_path, name, least, most):
-    """GTC: two bytes for a twentieth of the values; BMUF: once in three updates, and at the end of an epoch."""
+    """GTC: a byte for a twentieth of the values; BMUF: once in three updates, and at the end of an epoch."""
     said = []
     trainer_of(tmp_path, replace(of(name), epochs=1), log=said.append).fit()
     (share,) = [float(part) for line in said for part in re.findall(r"([\d.]+) % of the gradients", line)]

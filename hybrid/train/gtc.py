@@ -16,9 +16,10 @@ of it a `density` may be given, the share of a bucket's elements to send: tau is
 quantile of |r_i| (of a sample), and the message says which tau it was. tau = 0 without a density: all gradients are
 sent as they are, a dense all-reduce.
 
-A message is bytes: tau (float32), then 16 bits an element in ascending order of places: the sign, and in 15 bits how
-many places lie between it and the last one; where these do not fit, 0x7FFF passes over so many places and is no
-element. Strom packs place and sign into 32 bits.
+A message is bytes: tau (float32), the bits of a word (16 or 8, whichever makes it shorter) and 0, then words in
+ascending order of places: the sign, and in the other bits how many places lie between this element and the last one;
+where these do not fit, 0x7FFF (0x7F) passes over so many places and is no element. Strom packs place and sign into
+32 bits.
 """
 
 from __future__ import annotations
@@ -33,37 +34,46 @@ from torch import Tensor, nn
 
 from hybrid.errors import ConfigError, ModelError
 
-SKIP = 0x7FFF  # passes over so many places without an element
+HEAD = 6  # bytes before the words
 _SAMPLE = 50_000  # elements of which the quantile is taken
 
 
+def skip(bits: int) -> int:
+    """The places that a word passes over which is no element."""
+    return (1 << (bits - 1)) - 1
+
+
 def encode(places: Tensor, negative: Tensor, tau: float) -> Tensor:
-    """places int64 [n], ascending; negative bool [n]; -> uint8 [4 + 2 (n + skips)]."""
+    """places int64 [n], ascending; negative bool [n]; -> uint8 [HEAD + bits / 8 (n + skips)]."""
     device = places.device
     between = torch.diff(places, prepend=places.new_full((1,), -1)) - 1
-    skips = torch.div(between, SKIP, rounding_mode="floor")
-    ends = torch.cumsum(skips + 1, 0) - 1
-    words = torch.full((int(ends[-1]) + 1 if len(places) else 0,), SKIP, dtype=torch.int32, device=device)
-    words[ends] = ((between - skips * SKIP) | (negative.long() << 15)).to(torch.int32)
+    skips = {bits: torch.div(between, skip(bits), rounding_mode="floor") for bits in (16, 8)}
+    bits = min(skips, key=lambda bits: bits * (len(places) + int(skips[bits].sum())))
+    ends = torch.cumsum(skips[bits] + 1, 0) - 1
+    words = torch.full((int(ends[-1]) + 1 if len(places) else 0,), skip(bits), dtype=torch.int32, device=device)
+    words[ends] = ((between - skips[bits] * skip(bits)) | (negative.long() << (bits - 1))).to(torch.int32)
     # torch 1.13 has no uint16: the low 16 bits as int16, of which only the bytes are looked at.
-    words = torch.where(words >= 0x8000, words - 0x10000, words).to(torch.int16)
-    head = torch.tensor([tau], dtype=torch.float32, device=device)
-    return torch.cat([head.view(torch.uint8), words.view(torch.uint8)])
+    signed = torch.where(words >= 0x8000, words - 0x10000, words).to(torch.int16)
+    packed = signed if bits == 16 else words.to(torch.uint8)
+    head = torch.tensor([tau], dtype=torch.float32, device=device).view(torch.uint8)
+    return torch.cat([head, head.new_tensor([bits, 0]), packed.view(torch.uint8)])
 
 
 def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
     """Places int64 [n] and values float32 [n], +-tau. Raises ModelError where a place is outside `size` elements."""
     tau = message[:4].clone().view(torch.float32)
-    words = message[4:].clone().view(torch.int16).long() & 0xFFFF
-    low = words & SKIP
-    element = low != SKIP
+    bits = int(message[4])
+    body = message[HEAD:].clone()
+    words = body.view(torch.int16).long() & 0xFFFF if bits == 16 else body.long()
+    low = words & skip(bits)
+    element = low != skip(bits)
     places = (torch.cumsum(low + element.long(), 0) - 1)[element]
-    if len(places) and int(places[-1]) >= size:
+    if bits not in (8, 16) or (len(places) and int(places[-1]) >= size):
         raise ModelError(
-            f"a worker sent the gradient of element {int(places[-1])} of {size}",
+            f"a worker sent gradients that are not of the {size} elements here",
             remedy="all workers must train the same model with the same version of this program",
         )
-    return places, torch.where(words[element] >= 0x8000, -tau, tau)
+    return places, torch.where(words[element] > skip(bits), -tau, tau)
 
 
 @dataclass
