@@ -99,6 +99,16 @@ def test_steps_of_workers_that_meet_after_every_update_of_sgd_are_the_mean_gradi
     assert distance(blocks, parameters(model)) < 1e-5
 
 
+def test_updates_that_are_never_sent_stay_with_the_worker_that_made_them(tmp_path):
+    none = {"gtc_density": 0.0, "gtc_threshold": 1e9, "average": 0, "schedule": ScheduleConfig("constant")}
+    trainer = trainer_of(tmp_path, of("gtc_updates", **none))
+    start = parameters(trainer.model)
+    assert same(parameters(trainer.fit()), start)
+    rows = read_jsonl(tmp_path / "log.jsonl")
+    train, dev = ([row["loss"] for row in rows if row["split"] == split] for split in ("train", "dev"))
+    assert train[0] > train[1] > train[2] and len(set(dev)) == 1
+
+
 # --- it learns, all workers hold one model, nothing depends on timing
 
 

@@ -163,6 +163,10 @@ class Gtc:
         for p, part in zip(parameters, residual.split([p.numel() for p in parameters])):
             self._residuals[id(p)] = part
 
+    def unsent(self, parameters: List[Tensor]) -> Tensor:
+        """The residuals of these parameters [n], zeros before the first `reduce`."""
+        return self._residual(parameters, parameters[0])
+
     def forget(self) -> None:
         """What has not been sent; for parameters that were set to others."""
         self._residuals.clear()

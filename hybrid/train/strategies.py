@@ -168,11 +168,14 @@ class GtcUpdates(Strategy):
     With plain SGD both are one: the change is -lr times the gradient. Adam divides by the root of the mean square of
     what it is given. Of compressed gradients, which are 0 but for a spike of +-tau once in tau / |g| steps, that is
     sqrt(tau |g|) where it should be |g|: a gradient that says the same all the time is followed sqrt(tau / |g|) times
-    more slowly. Here each worker's optimiser sees its own gradients, whole; parameters change by
+    more slowly. Here each worker's optimiser sees its own gradients, whole, and what all share, theta, changes by
 
         sum_i tau s_i   of   r_i <- r_i + (change of worker i) / workers
 
-    and what is not sent stays in r_i, so that no change is lost (gtc.py). All workers hold the same parameters.
+    (gtc.py): what is not sent stays in r_i, and no change is lost. Were all sent at once, parameters would be
+    theta + sum_j r_j. Worker i knows its own r_i of it, and takes its gradients at theta + r_i, not where it was some
+    1 / density steps ago; one worker alone would train plainly, whatever the threshold. After each update the model
+    is theta again, the same for all.
     """
 
     private = True
@@ -181,10 +184,13 @@ class GtcUpdates(Strategy):
         super().__init__(trainer)
         config = trainer.config
         self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors, scale=1 / self.members.size)
-        self.before = torch.zeros(0)
+        self.shared = self.ahead = torch.zeros(0)
 
     def compute(self, items: List[Item], ended: bool) -> List[Record]:
         parameters = self.trainer.parameters
+        self.shared = flat(parameters)
+        self.ahead = self.shared + self.gtc.unsent(list(parameters))
+        put(parameters, self.ahead)
         mine = [self.trainer.record(item) for item in items]
         self.divide(_frames(mine))
         if not all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None):
@@ -192,15 +198,14 @@ class GtcUpdates(Strategy):
             mine = [replace(record, bad=True) for record in mine]
         every = self.members.gather((mine, ended))
         self.over = all(its for _, its in every)
-        self.before = flat(parameters)
         return _in_order([part for part, _ in every])
 
     def after_update(self, records: List[Record], ended: bool) -> List[Record]:
         parameters = self.trainer.parameters
-        change = self.gtc.reduce(flat(parameters) - self.before, list(parameters))
+        change = self.gtc.reduce(flat(parameters) - self.ahead, list(parameters))
         self.sent = self.gtc.sent
         finite = bool(torch.isfinite(change).all())
-        put(parameters, self.before + change if finite else self.before)
+        put(parameters, self.shared + change if finite else self.shared)
         if finite:
             return records
         self.trainer.fresh_optimizer()  # some worker's step was not finite, and its moments may not be
