@@ -163,6 +163,13 @@ class Gtc:
         for p, part in zip(parameters, residual.split([p.numel() for p in parameters])):
             self._residuals[id(p)] = part
 
+    def flush(self, parameters: List[Tensor]) -> Tensor:
+        """The sum over workers of all that is unsent, which then is sent."""
+        residual = self.unsent(parameters)
+        self.sent += 4 * residual.numel()
+        self._keep(parameters, torch.zeros_like(residual))
+        return self._sum_dense(residual)
+
     def unsent(self, parameters: List[Tensor]) -> Tensor:
         """The residuals of these parameters [n], zeros before the first `reduce`."""
         return self._residual(parameters, parameters[0])

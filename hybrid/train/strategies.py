@@ -175,7 +175,8 @@ class GtcUpdates(Strategy):
     (gtc.py): what is not sent stays in r_i, and no change is lost. Were all sent at once, parameters would be
     theta + sum_j r_j. Worker i knows its own r_i of it, and takes its gradients at theta + r_i, not where it was some
     1 / density steps ago; one worker alone would train plainly, whatever the threshold. After each update the model
-    is theta again, the same for all.
+    is theta again, the same for all. At the end of an epoch (or of a chunk of a schedule) all that is left is sent, so
+    that what is evaluated and kept has heard everything.
     """
 
     private = True
@@ -203,6 +204,8 @@ class GtcUpdates(Strategy):
     def after_update(self, records: List[Record], ended: bool) -> List[Record]:
         parameters = self.trainer.parameters
         change = self.gtc.reduce(flat(parameters) - self.ahead, list(parameters))
+        if self.over:
+            change = change + self.gtc.flush(list(parameters))
         self.sent = self.gtc.sent
         finite = bool(torch.isfinite(change).all())
         put(parameters, self.shared + change if finite else self.shared)
