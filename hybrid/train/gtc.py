@@ -147,9 +147,7 @@ class Gtc:
     def _tau(self, residual: Tensor) -> float:
         if self.threshold:
             return self.threshold
-        size = residual.abs()
-        step = max(1, size.numel() // _SAMPLE)
-        sample = size[::step]
+        sample = residual[:: max(1, residual.numel() // _SAMPLE)].abs()
         wanted = max(1, round(self.density * sample.numel()))
         return float(torch.topk(sample, wanted).values[-1])
 
