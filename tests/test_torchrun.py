@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from test_strategies import of
+import torch
+from test_strategies import of, same_again
 from test_trainer import trainer_of
 
 from hybrid.io import load_tensors
@@ -28,11 +28,7 @@ def torchrun(folder, strategy, fault, restarts=0, size=2):
 
 
 def trained(folder):
-    return load_tensors(folder / "trained.safetensors")
-
-
-def same(one, two):
-    return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+    return {name: torch.from_numpy(x.copy()) for name, x in load_tensors(folder / "trained.safetensors").items()}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +40,7 @@ def undisturbed(tmp_path_factory):
         if name not in found:
             folder = tmp_path_factory.mktemp(name)
             model = trainer_of(folder, of(name, checkpoint_updates=2)).fit()
-            found[name] = {key: value.numpy() for key, value in model.state_dict().items()}
+            found[name] = dict(model.state_dict())
         return found[name]
 
     return of_strategy
@@ -53,7 +49,7 @@ def undisturbed(tmp_path_factory):
 def test_the_numbers_are_those_of_worker_processes(tmp_path, undisturbed):
     done = torchrun(tmp_path / "run", "bmuf", "none")
     assert done.returncode == 0, done.stderr
-    assert same(trained(tmp_path / "run"), undisturbed("bmuf"))
+    assert same_again(trained(tmp_path / "run"), undisturbed("bmuf"))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +59,7 @@ def test_all_begin_again_from_the_checkpoint(tmp_path, undisturbed, strategy, fa
     done = torchrun(tmp_path / "run", strategy, fault, restarts=1)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "failed").exists() and "going on from" in done.stdout
-    assert same(trained(tmp_path / "run"), undisturbed(strategy))
+    assert same_again(trained(tmp_path / "run"), undisturbed(strategy))
 
 
 def test_without_restarts_the_training_ends_with_an_error_and_goes_on_with_the_same_command(tmp_path, undisturbed):
@@ -71,4 +67,4 @@ def test_without_restarts_the_training_ends_with_an_error_and_goes_on_with_the_s
     assert done.returncode != 0 and not (tmp_path / "run" / "trained.safetensors").exists()
     again = torchrun(tmp_path / "run", "bmuf", "killed")  # it fails once
     assert again.returncode == 0 and "going on from" in again.stdout
-    assert same(trained(tmp_path / "run"), undisturbed("bmuf"))
+    assert same_again(trained(tmp_path / "run"), undisturbed("bmuf"))
