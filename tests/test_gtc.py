@@ -52,7 +52,7 @@ def test_long_ways_between_elements(bits):
 
 
 def test_a_message_for_a_larger_model_is_refused():
-    with pytest.raises(ModelError, match="of the 50 elements"):
+    with pytest.raises(ModelError, match="element 99 of 50"):
         decode(encode(torch.tensor([99]), torch.tensor([False]), 1.0), 50)
 
 

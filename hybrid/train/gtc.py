@@ -60,17 +60,23 @@ def encode(places: Tensor, negative: Tensor, tau: float) -> Tensor:
 
 
 def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
-    """Places int64 [n] and values float32 [n], +-tau. Raises ModelError where a place is outside `size` elements."""
+    """Places int64 [n] and values float32 [n], +-tau. Raises ModelError for a place outside of
+    `size` elements, and for words of a size that there is not."""
     tau = message[:4].clone().view(torch.float32)
     bits = int(message[4])
+    if bits not in (8, 16):
+        raise ModelError(
+            f"a worker sent gradients in words of {bits} bits",
+            remedy="all workers must run the same version of this program",
+        )
     body = message[HEAD:].clone()
     words = body.view(torch.int16).long() & 0xFFFF if bits == 16 else body.long()
     low = words & skip(bits)
     element = low != skip(bits)
     places = (torch.cumsum(low + element.long(), 0) - 1)[element]
-    if bits not in (8, 16) or (len(places) and int(places[-1]) >= size):
+    if len(places) and int(places[-1]) >= size:
         raise ModelError(
-            f"a worker sent gradients that are not of the {size} elements here",
+            f"a worker sent the gradient of element {int(places[-1])} of {size}",
             remedy="all workers must train the same model with the same version of this program",
         )
     return places, torch.where(words[element] > skip(bits), -tau, tau)

@@ -50,14 +50,19 @@ class Strategy:
         of those that are not bad. ended: this worker has nothing left."""
         mine = [self.trainer.record(item) for item in items]
         have = [place for place, p in enumerate(self.trainer.parameters) if p.grad is not None]
-        every = self.members.gather((mine, have, ended))
-        records = _in_order([part for part, *_ in every])
-        present = sorted({place for _, part, _ in every for place in part})
-        self.over = all(its for *_, its in every)
+        records, theirs = self.meet(mine, ended, have)
+        present = sorted({place for its in theirs for place in its})
         self.members.sum_gradients(self.trainer.parameters, present)
         self.sent += 4 * sum(self.trainer.parameters[place].numel() for place in present)
         self.divide(_frames(records))
         return records
+
+    def meet(self, mine: List[Record], ended: bool, more: Any = None) -> Tuple[List[Record], List[Any]]:
+        """Records of all workers in the order of the batches, and `more` of each worker. Sets `over`."""
+        every = self.members.gather((mine, ended, more))
+        self.over = all(its for _, its, _ in every)
+        records = [record for its, *_ in every for record in its]
+        return sorted(records, key=lambda record: record.index), [its for *_, its in every]
 
     def divide(self, by: float) -> None:
         for p in self.trainer.parameters:
@@ -105,14 +110,13 @@ class Ddp(Strategy):
                 mine.append(trainer.record(item, forward=self.module))
         # The last backward pass is where gradients are exchanged: all workers must go through one, and those that
         # compress want to know the number of frames before it.
-        every: List[List[Record]] = []
+        records: List[Record] = []
 
         def backward(value: Optional[Tensor], outputs: Mapping[str, Tensor], last: Optional[Record]) -> None:
-            nonlocal every
-            parts = self.members.gather((mine + ([last] if last is not None else []), ended))
-            every, self.over = [part for part, _ in parts], all(its for _, its in parts)
+            nonlocal records
+            records, _ = self.meet(mine + ([last] if last is not None else []), ended)
             if self.gtc is not None:
-                frames = _frames(_in_order(every))
+                frames = _frames(records)
                 self.gtc.scale = 1 / frames if frames else 0.0
             # All outputs take part, a head too that the criterion does not look at: DDP waits for each parameter.
             nothing = 0.0 * torch.stack([x.sum() for x in outputs.values() if x.requires_grad]).sum()
@@ -124,7 +128,6 @@ class Ddp(Strategy):
                 self._nothing(backward, mine_last)
         else:
             self._nothing(backward, None)
-        records = _in_order(every)
         if self.gtc is None:
             self.divide(_frames(records) / self.members.size)  # DDP takes the mean over workers
             self.sent += 4 * sum(p.numel() for p in trainer.parameters)
@@ -142,15 +145,11 @@ class Ddp(Strategy):
             backward(None, outputs, last)
 
 
-class GtcDdp(Ddp):
-    private = True
-    gtc: Gtc
+class Unsent(Strategy):
+    """What each worker keeps of what it has not sent, in its checkpoint."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__(trainer)
-        config = trainer.config
-        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors)
-        self.module.register_comm_hook(self.gtc, gtc_hook)
+    private = True
+    gtc: Any
 
     def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
         return self.gtc.state(self.trainer.model), False
@@ -162,7 +161,17 @@ class GtcDdp(Ddp):
         self.gtc.forget()
 
 
-class GtcUpdates(Strategy):
+class GtcDdp(Unsent, Ddp):
+    gtc: Gtc
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer)
+        config = trainer.config
+        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors)
+        self.module.register_comm_hook(self.gtc, gtc_hook)
+
+
+class GtcUpdates(Unsent):
     """Threshold compression of what a step changes, instead of the gradient that it is made from.
 
     With plain SGD both are one: the change is -lr times the gradient. Adam divides by the root of the mean square of
@@ -179,7 +188,7 @@ class GtcUpdates(Strategy):
     that what is evaluated and kept has heard everything.
     """
 
-    private = True
+    gtc: Gtc
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__(trainer)
@@ -197,9 +206,7 @@ class GtcUpdates(Strategy):
         if not all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None):
             self.trainer.optimizer.zero_grad(set_to_none=True)
             mine = [replace(record, bad=True) for record in mine]
-        every = self.members.gather((mine, ended))
-        self.over = all(its for _, its in every)
-        return _in_order([part for part, _ in every])
+        return self.meet(mine, ended)[0]
 
     def after_update(self, records: List[Record], ended: bool) -> List[Record]:
         parameters = self.trainer.parameters
@@ -215,13 +222,7 @@ class GtcUpdates(Strategy):
         return [replace(record, bad=True) for record in records]
 
     def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
-        return self.gtc.state(self.trainer.model), True
-
-    def load(self, state: Dict[str, Any], private: Dict[str, Tensor]) -> None:
-        self.gtc.load(self.trainer.model, private)
-
-    def replaced(self) -> None:
-        self.gtc.forget()
+        return super().private_state()[0], True
 
 
 class BlockMuf(Strategy):
@@ -250,8 +251,7 @@ class BlockMuf(Strategy):
         # In memory all end with the same update. Streams end when they do, so a block goes on to its end.
         if self.since < self.config.period and not (ended and not self.trainer.data.streamed):
             return []
-        parts = self.members.gather((self.waiting, ended))
-        every, self.over = _in_order([part for part, _ in parts]), all(its for _, its in parts)
+        every, _ = self.meet(self.waiting, ended)
         self.waiting, self.since = [], 0
         kept = self.filter.sync(self.over)
         self.sent = self.filter.sent
@@ -289,10 +289,6 @@ def build_strategy(trainer: Trainer) -> Strategy:
         )
     kinds = {"sum": Strategy, "ddp": Ddp, "gtc": GtcDdp, "gtc_updates": GtcUpdates, "bmuf": BlockMuf}
     return kinds[name](trainer)
-
-
-def _in_order(parts: List[List[Record]]) -> List[Record]:
-    return sorted((record for part in parts for record in part), key=lambda record: record.index)
 
 
 def _frames(records: List[Record]) -> float:
