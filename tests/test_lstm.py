@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hybrid.cpu import prefer_fast_kernels
 from hybrid.data.batches import Utterance, collate
 from hybrid.errors import ConfigError, DataError, DiskError, HybridError, ModelError
 from hybrid.io import load_tensors, save_tensors
-from hybrid.nnet import model_io
+from hybrid.nnet import model_io, recurrence
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.lstm import LstmConfig, LstmModel
 from hybrid.nnet.recurrence import directions_in_parallel, lstm_both, lstm_direction, reversal, take
@@ -94,6 +95,7 @@ def test_directions_in_two_threads_give_the_same_bits(frozen):
 
     one = gradients()
     with directions_in_parallel():
+        gradients()  # the first call of a process is made by one thread
         two = gradients()
     assert len(one) == len(two) > 9 and all(torch.equal(a, b) for a, b in zip(one, two))
 
@@ -122,6 +124,21 @@ def test_the_second_thread_does_its_matrix_products_as_the_first():
     # Too small for torch to look at the number of threads before the product, which over two cores has other sums.
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", SAME_PRODUCTS], check=True, env=environment, timeout=120)
+
+
+def test_first_calls_are_made_by_one_thread(monkeypatch):
+    """Those in which libraries prepare themselves, which is not safe in two."""
+    monkeypatch.setattr(recurrence, "_called", set())
+    threads = []
+
+    def work(number):
+        threads.append(threading.get_ident())
+        return [number]
+
+    for _ in range(2):
+        assert recurrence._two_threads(work, (1,), (2,)) == ([1], [2])
+    here = threading.get_ident()
+    assert threads[:2] == [here, here] and here in threads[2:] and len(set(threads[2:])) == 2
 
 
 def test_an_error_in_the_second_thread_is_raised():
