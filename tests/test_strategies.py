@@ -13,8 +13,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import DIM, PDFS, SETTINGS, Killed, parameters, same, stop_at, trainer_of, without_times
+from test_trainer import (
+    DIM,
+    PDFS,
+    SETTINGS,
+    Killed,
+    parameters,
+    same,
+    stop_at,
+    trainer_of,
+    utterances_of,
+    without_times,
+)
 
+from hybrid.data.batches import Batches
 from hybrid.data.specaugment import SpecAugment
 from hybrid.errors import ConfigError, HybridError, ModelError
 from hybrid.io import read_jsonl
@@ -97,6 +109,20 @@ def test_steps_of_workers_that_meet_after_every_update_of_sgd_are_the_mean_gradi
             for p, *each in zip(model.parameters(), *steps):
                 p -= 0.1 * sum(each) / 2  # a worker without a batch stays where it is
     assert distance(blocks, parameters(model)) < 1e-5
+
+
+def test_steps_of_adam_are_weighed_by_one_over_the_root_of_the_workers(tmp_path):
+    """The first step of Adam is lr sign(gradient): two workers' add up to 0 or sqrt(2) lr in each parameter."""
+    found = []
+    config = of("gtc_updates", gtc_density=0.0, epochs=1, average=0, schedule=ScheduleConfig("constant"), clip=0.0)
+    trainer = trainer_of(tmp_path, config, on_update=lambda its: found.append(parameters(its.model)))
+    trainer.train = Batches(utterances_of(2, 1), 1)  # of one utterance each
+    start = parameters(trainer.model)
+    trainer.fit()
+    moved = torch.cat([(found[0][name] - start[name]).abs().flatten() for name in start]) / config.lr
+    assert len(found) == 1
+    apart, together = moved < 0.1, (moved - 2**0.5).abs() < 0.1
+    assert (apart | together).float().mean() > 0.95 and apart.float().mean() > 0.05 and together.float().mean() > 0.3
 
 
 def test_updates_too_small_to_be_sent_stay_with_their_worker_until_the_epoch_ends(tmp_path):

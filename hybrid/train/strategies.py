@@ -179,13 +179,20 @@ class GtcUpdates(Unsent):
     sqrt(tau |g|) where it should be |g|: a gradient that says the same all the time is followed sqrt(tau / |g|) times
     more slowly. Here each worker's optimiser sees its own gradients, whole, and what all share, theta, changes by
 
-        sum_i tau s_i   of   r_i <- r_i + (change of worker i) / workers
+        sum_i tau s_i   of   r_i <- r_i + weight (change of worker i)
 
     (gtc.py): what is not sent stays in r_i, and no change is lost. Were all sent at once, parameters would be
     theta + sum_j r_j. Worker i knows its own r_i of it, and takes its gradients at theta + r_i, not where it was some
     1 / density steps ago; one worker alone would train plainly, whatever the threshold. After each update the model
     is theta again, the same for all. At the end of an epoch (or of a chunk of a schedule) all that is left is sent, so
     that what is evaluated and kept has heard everything.
+
+    The weight. Of N workers each has an N-th of the update's frames. SGD's change is linear in the gradient, so that
+    the mean, 1 / N, is what one worker would do. Adam's is the gradient over the root of its mean square, and that is
+    mostly noise: of an N-th of the frames it has N times the variance, so that a worker's step goes 1 / sqrt(N) as far
+    along the gradient of all, with noise as large as that of one worker's step. Weighed by 1 / sqrt(N), N of them make
+    N / sqrt(N)^2 = 1 of its step along the gradient and sqrt(N) / sqrt(N) = 1 of its noise. The mean would be training
+    at a learning rate 1 / sqrt(N) as high (the square root rule of Malladi et al., NeurIPS 2022).
     """
 
     gtc: Gtc
@@ -193,7 +200,9 @@ class GtcUpdates(Unsent):
     def __init__(self, trainer: Trainer) -> None:
         super().__init__(trainer)
         config = trainer.config
-        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors, scale=1 / self.members.size)
+        size = self.members.size
+        weight = 1 / size if config.optimizer == "sgd" else size**-0.5
+        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors, scale=weight)
         self.shared = self.ahead = torch.zeros(0)
 
     def compute(self, items: List[Item], ended: bool) -> List[Record]:
