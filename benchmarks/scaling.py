@@ -39,7 +39,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--latency", type=float, help="seconds a message (RATES.json's, or 2e-5)")
     parser.add_argument("--overlap", type=float, default=0.5, help="share of DDP's transfer behind backward (0.5)")
     parser.add_argument("--density", type=float, default=0.002, help="share of values that GTC sends (0.002)")
-    parser.add_argument("--decode", type=float, default=1e-9, help="seconds for an element that GTC receives (1e-9)")
+    parser.add_argument("--decode", type=float, help="seconds for an element that GTC receives (RATES.json's, or 1e-9)")
+    parser.add_argument("--scan", type=float, help="seconds for a parameter that GTC looks at (RATES.json's, or 0)")
     parser.add_argument("--period", type=int, default=50, help="steps between BMUF's averages (50)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"simulated ({STEPS})")
     parser.add_argument("--seed", type=int, default=0)
@@ -47,9 +48,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     rates = read_rates(options.simulate)
     times = times_of(rates, options.simulate, options.fitted)
     network = network_of(rates, options.bandwidth, options.latency)
+    coding = {"decode": 1e-9, "scan": 0.0, **rates.parts.get("gtc", {})}
+    coding.update((name, value) for name, value in vars(options).items() if name in coding and value is not None)
     methods: List[Method] = [
         Ddp(options.overlap),
-        Gtc(density=options.density, decode=options.decode),
+        Gtc(density=options.density, **coding),
         Bmuf(options.period),
     ]
     parameters = int(rates.parts["student"]["parameters"])

@@ -4,12 +4,13 @@
 
 Each process trains an LSTM with batches of its own (random features, sequences of unlike lengths as of real speech),
 over gloo. A step is taken apart: compute (forward, backward, optimiser), wait (until the last one has its gradient; a
-barrier), transfer (the exchange by itself, GTC's coding included). BMUF waits and transfers once in `period` steps.
+barrier), transfer (the exchange by itself, GTC's own work included). BMUF waits and transfers once in `period` steps.
 Bytes are those that the loopback device carried while exchanging, by all, a worker and step: headers and all, beside
 what the method says it hands over.
 
-Then the simulator (hybrid/plan/simulate.py) is given the compute times of that many processes and the bandwidth and
-latency fitted to all-reduces of three sizes, and its steps are put beside the measured ones. --out writes what
+Then the simulator (hybrid/plan/simulate.py) is given the compute times of that many processes, the bandwidth and
+latency fitted to all-reduces of three sizes, and the seconds of GTC's own work that each process measured beside the
+others (hybrid/plan/measure.py); its steps are put beside the measured ones. --out writes what
 benchmarks.scaling --simulate reads. More processes than cores share them: compute grows, as it would not on machines
 of their own.
 """
@@ -34,6 +35,7 @@ from torch import Tensor
 from hybrid.data.batches import Batch, Utterance, collate
 from hybrid.io import read_json, write_json
 from hybrid.nnet.lstm import LstmModel
+from hybrid.plan.measure import measure_gtc
 from hybrid.plan.methods import Bmuf as PlannedBmuf
 from hybrid.plan.methods import Ddp as PlannedDdp
 from hybrid.plan.methods import Gtc as PlannedGtc
@@ -81,7 +83,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         seconds = [row["DDP"]["compute"] for row in rows]
         student = {"model": options.model, "parameters": parameters, "batch": BATCH, "seconds": seconds}
         student["frames_per_second"] = BATCH / float(np.mean(seconds))
-        about = {"format": FORMAT, "device": "cpu", "machine": platform.machine(), "student": student}
+        coding = {part: float(np.mean([row["coding"][part] for row in rows])) for part in ("scan", "decode")}
+        about = {"format": FORMAT, "device": "cpu", "machine": platform.machine(), "student": student, "gtc": coding}
         write_json(options.out, {**about, "network": {"bandwidth": network.bandwidth, "latency": network.latency}})
     return 0
 
@@ -97,10 +100,10 @@ def show(found: Dict[int, List[Dict[str, Any]]], options: argparse.Namespace, ne
             handed, wire = (float(np.mean([row[part] for row in mine])) / 1e3 for part in ("handed", "wire"))
             dense = handed if name == "DDP" else dense
             density = float(np.mean([row["density"] for row in mine]))
-            decode = float(np.mean([row["coding"] for row in mine])) / max(1.0, count * density * parameters)
+            coding = {part: float(np.mean([row["coding"][part] for row in rows])) for part in ("scan", "decode")}
             planned: Dict[str, Method] = {
                 "DDP": PlannedDdp(),
-                "GTC": PlannedGtc(density=density, decode=decode),
+                "GTC": PlannedGtc(density=density, **coding),
                 "BMUF": PlannedBmuf(options.period),
             }
             times = Measured([row["compute"] for row in mine])
@@ -124,6 +127,8 @@ def _worker(rank: int, size: int, folder: str, options: argparse.Namespace) -> N
     model = LstmModel(config, seed=0).train()
     found: Dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     found["points"] = _network(size) if size > 1 else []
+    members.gather(None)  # all measure at the same time
+    found["coding"] = measure_gtc(found["parameters"], torch.device("cpu"), options.density, clock=time.perf_counter)
     batches = [_batch(rank, number) for number in range(12)]
     for name in METHODS:
         found[name] = _measure(name, model, batches, members, options)
@@ -141,7 +146,6 @@ def _measure(
     exchange, handed, elements = _exchange(name, parameters, members, options)
     criterion = CrossEntropy()
     rows: Dict[str, List[float]] = {"compute": [], "wait": [], "transfer": []}
-    coding: List[float] = []
     # BMUF's blocks are counted whole.
     block = options.period if name == "BMUF" else 1
     total = -(-options.steps // block) * block
@@ -159,7 +163,7 @@ def _measure(
         if members.size > 1 and (step + 1) % block == 0:
             dist.barrier()
             arrived = time.perf_counter()
-            coding.append(exchange())
+            exchange()
             moved = time.perf_counter()
         optimizer.step()
         if step >= 0:
@@ -173,45 +177,36 @@ def _measure(
     # What a ring sends for what is handed in: network.py.
     ring = (members.size - 1) * (1 if name == "GTC" else 2 / members.size)
     return {
-        **rows, "density": density, "coding": float(np.mean(coding)) if coding else 0.0,
+        **rows, "density": density,
         "handed": ring * (handed() - sent) / total, "wire": (_loopback() - carried) / steps,
     }  # fmt: skip
 
 
 def _exchange(
     name: str, parameters: List[Tensor], members: Alone, options: argparse.Namespace
-) -> Tuple[Callable[[], float], Callable[[], float], Callable[[], float]]:
-    """(what is done when all are there, returning seconds of GTC's coding; bytes that this worker has handed in; values
-    that it has sent one by one)."""
+) -> Tuple[Callable[[], object], Callable[[], float], Callable[[], float]]:
+    """(what is done when all are there; bytes that this worker has handed in; values that it has sent one by one)."""
     count = {"sent": 0.0}
     if name == "DDP":
 
-        def reduce() -> float:
+        def reduce() -> None:
             gradients = [p.grad for p in parameters if p.grad is not None]
             whole = flat(gradients)
             dist.all_reduce(whole)
             put(gradients, whole.div_(members.size))
             count["sent"] += 4 * whole.numel()
-            return 0.0
 
         return reduce, lambda: count["sent"], lambda: 0.0
     if name == "GTC":
         gtc = Gtc(density=options.density)
 
-        def compress() -> float:
+        def compress() -> None:
             gradients = [p.grad for p in parameters if p.grad is not None]
-            began, gathering = time.perf_counter(), gtc.seconds
             put(gradients, gtc.reduce(flat(gradients), list(parameters)))
-            return time.perf_counter() - began - (gtc.seconds - gathering)
 
         return compress, lambda: float(gtc.sent), lambda: float(gtc.elements)
     bmuf = Bmuf(parameters, [], members, BmufConfig(options.period))
-
-    def meet() -> float:
-        bmuf.sync()
-        return 0.0
-
-    return meet, lambda: float(bmuf.sent), lambda: 0.0
+    return bmuf.sync, lambda: float(bmuf.sent), lambda: 0.0
 
 
 def _network(size: int) -> List[List[float]]:

@@ -67,8 +67,8 @@ def test_a_small_plan_by_hand() -> None:
             "labelled": 3, "unlabelled": 6, "gpus": 4, "gpu-tflops": 0.002, "utilisation": 0.5, "senones": 100, "k": 10,
             "input-dim": 10, "teacher-epochs": 2, "teacher-sequence-epochs": 1, "passes": 2, "labelled-passes": 4,
             "sequence-epochs": 5, "denominator-rate": 1000, "spread": 0, "batch": 100, "overlap": 0, "bandwidth": 1e6,
-            "latency": 0.001, "target-bytes": 20, "audio-bytes": 1000, "replication": 2, "decode": 0, "density": 0.01,
-            "period": 10,
+            "latency": 0.001, "target-bytes": 20, "audio-bytes": 1000, "replication": 2, "decode": 0, "scan": 0,
+            "density": 0.01, "period": 10,
         }
     )  # fmt: skip
     model = count(LstmConfig(10, 100, hidden=20, layers=1))
@@ -150,6 +150,7 @@ RATES = {
     "student": {"model": "2x32", "parameters": 136088, "frames_per_second": 100.0, "batch": 10,
                 "seconds": [[0.1, 0.3] * 10]},
     "targets": {"k": 20, "senones": 3000, "bytes_per_frame": 40.0, "write": 500.0, "read": 5000.0},
+    "gtc": {"scan": 3e-9, "decode": 2e-8},
     "network": {"bandwidth": 1e8, "latency": 0.001},
 }  # fmt: skip
 
@@ -163,7 +164,7 @@ def test_measured_rates_take_the_place_of_defaults_but_not_of_what_is_given() ->
     found = plan(values, model, model, rates)
     assert found.phase("labelling").rate == 900 and found.phase("student").rate == 100
     assert found.phase("teacher").rate == 300
-    wanted = {"bandwidth": (2e8, "given"), "latency": (0.001, "measured")}
+    wanted = {"bandwidth": (2e8, "given"), "latency": (0.001, "measured"), "scan": (3e-9, "measured")}
     rows = {name: (value, why) for _, name, value, _, why in found.values.rows()}
     assert {name: rows[name] for name in wanted} == wanted and rows["target-bytes"] == (40.0, "measured")
     assert values["spread"] == pytest.approx(0.5)  # of 0.1 and 0.3 s
@@ -274,7 +275,8 @@ def test_what_is_measured_can_be_planned_with(tmp_path, capsys, monkeypatch) -> 
     assert main(["plan", *words, "--measure", str(tmp_path / "r.json")]) == 0
     measured = capsys.readouterr().out
     names = {line.split()[0] for line in measured.splitlines() if line.endswith(" measured")}
-    assert names - {"spread"} == {"teacher-rate", "student-rate", "target-bytes", "write-rate", "read-rate"}
+    rates = {"teacher-rate", "student-rate", "target-bytes", "write-rate", "read-rate", "scan", "decode"}
+    assert names - {"spread"} == rates
     about = json.loads((tmp_path / "r.json").read_text())
     assert about["device"] == "cpu" and len(about["student"]["seconds"][0]) >= 3
     assert main(["plan", *words, "--rates", str(tmp_path / "r.json")]) == 0

@@ -56,7 +56,7 @@ def test_without_variance_all_is_arithmetic() -> None:
     for method, transfer in (
         (Ddp(), reduce),
         (Ddp(overlap=0.25), 0.75 * reduce),
-        (Gtc(density=0.01, decode=1e-8), 7 * 2e5 / 1e9 + 7e-4 + 8 * 1e5 * 1e-8),
+        (Gtc(density=0.01, decode=1e-8, scan=1e-9), 0.01 + 7 * 2e5 / 1e9 + 7e-4 + 8 * 1e5 * 1e-8),
         (Bmuf(period=20), reduce / 20),
     ):
         (cost,) = simulate(method, times, network, parameters, [n])

@@ -154,6 +154,8 @@ def _take(values: Values, rates: Rates, teacher: Count, student: Count, unit: st
         values.measured("target-bytes", targets["bytes_per_frame"])
         values.measured("write-rate", targets["write"])
         values.measured("read-rate", targets["read"])
+    for name in ("scan", "decode") if "gtc" in rates.parts else ():
+        values.measured(name, rates.parts["gtc"][name])
     if rates.network is not None and math.isfinite(rates.network.bandwidth):
         values.measured("bandwidth", rates.network.bandwidth)
         values.measured("latency", rates.network.latency)
@@ -197,7 +199,7 @@ def _phases(values: Values, units: int, group: int, teacher: Count, student: Cou
     )
     methods: Tuple[Method, ...] = (
         Ddp(values["overlap"], values["gradient-bytes"]),
-        Gtc(values["density"], values["element-bytes"], values["decode"]),
+        Gtc(values["density"], values["element-bytes"], values["decode"], values["scan"]),
         Bmuf(values.whole("period"), values["gradient-bytes"]),
     )
     network = Network(values["bandwidth"], values["latency"])

@@ -6,6 +6,9 @@ processor's on a core, where other work may run beside. Steps of equal batches d
 real batches differ by their utterances as well, so that waits come out as a lower bound. A GPU computes in float32 with
 TF32 products allowed, as PyTorch may do; mixed precision is not tried.
 
+GTC's own work (methods.py) is that on the student's gradients: a few passes over all parameters, and the adding of what
+eight workers send.
+
 Targets are packed from logits that are already there and read from the page cache, by CPU seconds of one thread.
 """
 
@@ -30,6 +33,7 @@ from hybrid.nnet.lstm import LstmModel
 from hybrid.plan.models import Count
 from hybrid.plan.rates import Rates, parse_rates
 from hybrid.train.ce import CrossEntropy
+from hybrid.train.gtc import Gtc, total
 
 SECONDS = 5.0  # a measurement
 LENGTH = 128  # frames of a sequence
@@ -53,6 +57,7 @@ def measure(
     try:
         forward = _steps(_labelling(teacher, frames, device), seconds, clock)
         steps = _steps(_training(student, frames, device), seconds, clock)
+        coding = measure_gtc(student.parameters, device, clock=clock)
     finally:
         torch.set_num_threads(before[0])
         torch.backends.cuda.matmul.allow_tf32 = before[1]
@@ -74,9 +79,39 @@ def measure(
             "batch": heard,
             "seconds": [steps],
         },
+        "gtc": coding,
         "targets": _targets(teacher.config.num_pdfs, min(k, teacher.config.num_pdfs)),
     }
     return parse_rates(about, "what was measured")
+
+
+def measure_gtc(
+    parameters: int,
+    device: torch.device,
+    density: float = 0.002,
+    *,
+    clock: Callable[[], float] = time.process_time,
+    repeats: int = 10,
+) -> Dict[str, float]:
+    """scan: seconds a parameter to choose what is sent; decode: seconds to add a received element."""
+    gtc, like = Gtc(density=density), [torch.zeros(parameters, device=device)]
+    gradients = [torch.randn(parameters, device=device) for _ in range(3)]
+
+    def seconds(work: Callable[[int], object]) -> float:
+        found = []
+        for number in range(repeats + 1):
+            begin = clock()
+            work(number)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            found.append(clock() - begin)
+        return float(np.median(found[1:]))
+
+    scan = seconds(lambda number: gtc.message(gradients[number % 3], like))
+    elements, message = gtc.elements, gtc.message(gradients[0], like)
+    one, nine = (seconds(lambda number, n=n: total([message] * n, like[0])) for n in (1, 9))  # type: ignore[misc]
+    each = max(nine - one, 1e-9) / 8  # of a message; at least what a clock can tell
+    return {"scan": (scan + max(one - each, 0.0)) / parameters, "decode": each / (gtc.elements - elements)}
 
 
 def _batch_frames(frames: int) -> int:

@@ -12,9 +12,10 @@ GTC      gradient threshold compression (Strom, Interspeech 2015). Every step, e
          of its gradient that passed the threshold, one bit each, with the gap to the one before, `element_bytes`
          together (2; Strom packs 4); the rest is carried over to the next step. The sets differ, so they cannot be
          added on the way: an all-gather, and each worker then adds the elements of all N (its own too), `decode`
-         seconds each:
+         seconds each. Before, it passes over all it holds back, to add, compare and find: `scan` seconds a parameter,
+         whatever is sent.
 
-             t = all_gather(density P element_bytes) + N density P decode
+             t = scan P + all_gather(density P element_bytes) + N density P decode
 
          Gaps that do not fit their bits need a filler element: where values are spread evenly, exp(-density 2^15) of
          the gaps of a 15-bit code. `density` is to count them.
@@ -85,6 +86,7 @@ class Gtc:
     density: float = 0.002
     element_bytes: float = 2.0
     decode: float = 1e-9
+    scan: float = 0.0
     name: str = field(default="GTC", init=False)
     period: int = field(default=1, init=False)
 
@@ -92,13 +94,14 @@ class Gtc:
         _check("density", self.density, 0, 1)
         _check("element_bytes", self.element_bytes, 0, math.inf)
         _check("decode", self.decode, 0, math.inf)
+        _check("scan", self.scan, 0, math.inf)
 
     def transfer(self, network: Network, workers: int, parameters: int, compute: float) -> float:
         if workers == 1:  # nobody to tell: nothing is coded
             return 0.0
         elements = self.density * parameters
         gathered = network.seconds("all-gather", workers, elements * self.element_bytes)
-        return gathered + workers * elements * self.decode
+        return self.scan * parameters + gathered + workers * elements * self.decode
 
     def sent(self, workers: int, parameters: int) -> float:
         return traffic("all-gather", workers, self.density * parameters * self.element_bytes)[0]

@@ -5,11 +5,12 @@
      "student": {"model": "5x768", "parameters": 24161208, "frames_per_second": 640000.0,
                  "batch": 8192, "seconds": [[0.012, 0.013, ...], ...]},
      "targets": {"k": 20, "senones": 3000, "bytes_per_frame": 46.5, "write": 46000.0, "read": 520000.0},
+     "gtc": {"scan": 3e-09, "decode": 1e-08},
      "network": {"bandwidth": 1.2e10, "latency": 2e-05}     or     {"points": [[workers, bytes, seconds], ...]}}
 
 teacher: forward, of one device. student: forward, loss, backward and update; `batch` frames a step and the seconds of
-its steps, a row a worker. targets: frames a second of one core. points: of a ring all-reduce. Each part may be left
-out.
+its steps, a row a worker. targets: frames a second of one core. gtc: seconds a parameter and a received element
+(methods.py). points: of a ring all-reduce. Each part may be left out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _NUMBERS = {
     "teacher": ("parameters", "frames_per_second"),
     "student": ("parameters", "frames_per_second", "batch"),
     "targets": ("k", "senones", "bytes_per_frame", "write", "read"),
+    "gtc": ("scan", "decode"),
 }
 _REMEDY = "measure again with hybrid plan --measure FILE"
 

@@ -24,10 +24,10 @@ where these do not fit, 0x7FFF (0x7F) passes over so many places and is no eleme
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -82,6 +82,24 @@ def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
     return places, torch.where(words[element] > skip(bits), -tau, tau)
 
 
+def total(messages: Sequence[Tensor], like: Tensor) -> Tensor:
+    """The sum of what they say, float32 as long as `like` [n]; nan where one of them is no number."""
+    found = torch.zeros_like(like)
+    for message in messages:
+        if not torch.isfinite(message[:4].clone().view(torch.float32)):
+            return found.fill_(float("nan"))
+        places, values = decode(message, like.numel())
+        found[places] += values  # places of one message are all different
+    return found
+
+
+def _at_least(tau: float, x: Tensor) -> Tensor:
+    """Places int64 at which |x| [n] is so much."""
+    mask = x.abs() >= tau
+    # numpy takes a sixth of the time of torch.nonzero.
+    return torch.from_numpy(np.flatnonzero(mask.numpy())) if x.device.type == "cpu" else torch.nonzero(mask).flatten()
+
+
 @dataclass
 class Gtc:
     """What one worker keeps, and the state of the hook: `DDP.register_comm_hook(gtc, gtc_hook)`.
@@ -89,7 +107,7 @@ class Gtc:
     Gradients go in multiplied by `scale` (set it before each backward pass that is reduced; 1 over all frames of the
     step makes tau a threshold of the mean gradient) and come out as the sum over the workers of `group` (None: all).
     `sent`: bytes that this worker has handed to the others so far, `elements` how many values; `dense`: bytes of
-    the same gradients in float32; `seconds`: in which messages were under way.
+    the same gradients in float32.
     """
 
     threshold: float = 0.0
@@ -99,7 +117,6 @@ class Gtc:
     sent: int = 0
     elements: int = 0
     dense: int = 0
-    seconds: float = 0.0
     _residuals: Dict[int, Tensor] = field(default_factory=dict, repr=False)  # by id of the parameter, flat
 
     def __post_init__(self) -> None:
@@ -112,35 +129,29 @@ class Gtc:
 
     def reduce(self, gradient: Tensor, parameters: List[Tensor]) -> Tensor:
         """The sum over workers of what they send of `gradient`, the flat gradients of `parameters` [n] float32."""
-        gradient = gradient * self.scale
         self.dense += 4 * gradient.numel()
         if not (self.threshold or self.density):
             self.sent += 4 * gradient.numel()
-            return self._sum_dense(gradient)
+            return self._sum_dense(gradient * self.scale)
+        message = self.message(gradient, parameters)
+        self.sent += message.numel()
+        return total(gather_bytes(message, self.group), gradient)
+
+    def message(self, gradient: Tensor, parameters: List[Tensor]) -> Tensor:
+        """What this worker says of `gradient`; the rest stays in its residuals."""
         residual = self._residual(parameters, gradient)
         # A gradient that is not finite would stay in the residual for good. It goes to all, who leave the step out.
-        finite = bool(torch.isfinite(gradient).all())
+        # The sum tells, in a thirtieth of the time of a look at each.
+        finite = bool(torch.isfinite(gradient.sum() * self.scale))
         if finite:
-            residual += gradient
+            residual.add_(gradient, alpha=self.scale)
         tau = self._tau(residual) if finite else float("nan")
-        places = torch.nonzero(residual.abs() >= tau).flatten() if tau > 0 else residual.new_zeros(0, dtype=torch.int64)
+        places = _at_least(tau, residual) if tau > 0 else residual.new_zeros(0, dtype=torch.int64)
         negative = residual[places] < 0
-        message = encode(places, negative, tau)
         residual[places] -= torch.where(negative, -residual.new_tensor(tau), residual.new_tensor(tau))
         self._keep(parameters, residual)
-        self.sent += message.numel()
         self.elements += len(places)
-        total = torch.zeros_like(gradient)
-        began = time.perf_counter()
-        messages = gather_bytes(message, self.group)
-        self.seconds += time.perf_counter() - began
-        for other in messages:
-            if not torch.isfinite(other[:4].clone().view(torch.float32)):
-                total.fill_(float("nan"))
-                continue
-            where, values = decode(other, gradient.numel())
-            total[where] += values  # places of one message are all different
-        return total
+        return encode(places, negative, tau)
 
     def _sum_dense(self, gradient: Tensor) -> Tensor:
         every = [torch.empty_like(gradient) for _ in range(dist.get_world_size(self.group))]
