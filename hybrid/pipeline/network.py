@@ -20,7 +20,7 @@ from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import BUILDERS, build_model, save_model
 from hybrid.pipeline.recipe import BASED_ON
 from hybrid.pipeline.senones import Segments, aligned, read_segments, read_targets
-from hybrid.pipeline.sets import NETWORK_RATE, network_features, set_list, set_name, texts_of, twin_of
+from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, network_features, set_list, set_name, texts_of, twin_of
 from hybrid.run import Run
 from hybrid.train.config import TrainerConfig
 from hybrid.train.feeds import Streamed
@@ -219,7 +219,7 @@ def save(run: Run, system: str, model: AcousticModel, senones: Any, priors: Opti
     save_model(
         run.dir(system) / "model",
         model,
-        config={"system": system, "frame_shift": 0.03, "seed": network_seed(run)},
+        config={"system": system, "frame_shift": NETWORK_SHIFT, "seed": network_seed(run)},
         features=features_about(run),
         writers={"senones": write_senones},
     )

@@ -23,11 +23,10 @@ from hybrid.hmm.topology import network_topology
 from hybrid.io import write_json
 from hybrid.pipeline.gmm import ladder_options, lang_of, load, open_store, report_unusable, trained
 from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.sets import NETWORK_RATE, feature_folder, set_list, set_name
+from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, feature_folder, set_list, set_name
 from hybrid.run import Run
 from lexicon.lang import Lang
 
-FRAME_SHIFT = 0.01
 Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], durations [n] in network frames
 
 
@@ -94,7 +93,7 @@ def senones(run: Run, recipe: Recipe) -> None:
     counts = np.zeros(made.num_pdfs)
     for name in names:
         items = _targets(read_cuts(feature_folder(run, name, "mfcc")), segments[name], made, silence)
-        shifts = {"pdfs": FRAME_SHIFT * NETWORK_RATE}
+        shifts = {"pdfs": NETWORK_SHIFT}
         rows = list(items)
         write_arrays(run.dir("senones") / "ali" / name, rows, names=["pdfs"], frame_shift=shifts["pdfs"])
         if not name.startswith("dev"):

@@ -20,7 +20,9 @@ from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
 
 CONDITIONS = ("clean", "noisy", "rerecorded")
-NETWORK_RATE = 3  # 10 ms frames in a network frame
+NETWORK_RATE = 3  # frames of features in a network frame
+FRAME_SHIFT = 0.01  # seconds
+NETWORK_SHIFT = FRAME_SHIFT * NETWORK_RATE
 
 
 def write_cuts(path: PathLike, cuts: CutSet) -> None:

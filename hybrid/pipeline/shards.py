@@ -18,13 +18,13 @@ from hybrid.errors import ConfigError
 from hybrid.pipeline.frames import asked
 from hybrid.pipeline.network import network_seed, perturbations
 from hybrid.pipeline.recipe import Recipe
+from hybrid.pipeline.sets import NETWORK_SHIFT
 from hybrid.pipeline.student import taught
 from hybrid.run import Run
 from hybrid.train.feeds import Streamed
 from hybrid.train.scheduled import Scheduled, parse
 
 SOURCES = ("labelled", "unlabelled")
-FRAME_SHIFT = 0.03
 _SAMPLE = 2000  # utterances, for the statistics of the input and the trial of the worst batch
 
 
@@ -42,10 +42,10 @@ def shards(run: Run, recipe: Recipe) -> None:
         count = pack(
             run.dir("shards") / source,
             run.progress((data[i] for i in order), total=len(data), desc=source),
-            frame_shift=FRAME_SHIFT, shard_size=settings["shard_size"], dtype=settings["dtype"],
+            frame_shift=NETWORK_SHIFT, shard_size=settings["shard_size"], dtype=settings["dtype"],
         )  # fmt: skip
         frames = sum(utterance.num_frames for utterance in data)
-        run.log(f"  {source}: {count} utterances, {FRAME_SHIFT * frames / 3600:.2f} hours")
+        run.log(f"  {source}: {count} utterances, {NETWORK_SHIFT * frames / 3600:.2f} hours")
 
 
 def sources(run: Run) -> List[str]:
@@ -63,12 +63,12 @@ def scheduled(run: Run, max_frames: int) -> Streamed:
         max_problems=run.config["limits.problems"],
     )  # fmt: skip
     seed = network_seed(run)
-    return Streamed(Scheduled(parse(settings["chunks"]), hours, seed), stream, names, seed, FRAME_SHIFT)
+    return Streamed(Scheduled(parse(settings["chunks"]), hours, seed), stream, names, seed, NETWORK_SHIFT)
 
 
 def _hours(source: ShardSource) -> List[float]:
     """Of each shard."""
-    return [] if source.frames is None else [FRAME_SHIFT * frames / 3600 for frames in source.frames.tolist()]
+    return [] if source.frames is None else [NETWORK_SHIFT * frames / 3600 for frames in source.frames.tolist()]
 
 
 def sample(run: Run) -> List[Utterance]:

@@ -109,7 +109,7 @@ class Streamed:
     streamed = True
 
     def __init__(
-        self, scheduled: Scheduled, stream: ShardStream, sources: Sequence[str], seed: int, frame_shift: float = 0.03
+        self, scheduled: Scheduled, stream: ShardStream, sources: Sequence[str], seed: int, frame_shift: float
     ) -> None:
         if len(sources) != len(stream.sources) or set(sources) != set(scheduled.hours):
             raise ConfigError(

@@ -267,7 +267,7 @@ class BlockMuf(Strategy):
         if kept:
             return every
         self.trainer.fresh_optimizer()
-        self.trainer.lost_block(every)
+        self.trainer.left_out.block(every)
         return []
 
     def settled(self) -> bool:

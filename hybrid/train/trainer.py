@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple, Union
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from hybrid.train.checkpoint import Curve
 from hybrid.train.config import TrainerConfig
 from hybrid.train.epochs import EpochFiles, epoch_file
 from hybrid.train.feeds import Data, Feed, InMemory, Item, Streamed
+from hybrid.train.left_out import LeftOut
 from hybrid.train.loss import Loss
 from hybrid.train.resume import Checkpoints
 from hybrid.train.schedule import Schedule, ScheduleConfig
@@ -84,7 +85,7 @@ class Trainer:
         self.dropout = config.plan_dropout()
         self.curve = Curve(self.folder / "log.jsonl")
         self.lr = config.lr
-        self._ids: Dict[int, List[str]] = {}  # of the batches that are not counted yet
+        self.left_out = LeftOut(self)
 
     def arguments(self) -> Tuple[Any, ...]:
         """What a second process needs to make the same updates."""
@@ -149,15 +150,16 @@ class Trainer:
                 state.batch += self.strategy.stride
                 state.seconds = time.monotonic() - begin
                 if config.log_every and state.update % config.log_every == 0:
-                    self._row("update", recent, lr=self.lr, grad_norm=state.grad_norm)
+                    self.row("update", recent, lr=self.lr, grad_norm=state.grad_norm)
                     recent = Sums()
                 state.epoch_sums, state.recent_sums = vars(totals), vars(recent)
                 self.checkpoints.save_if_due()
                 if self.on_update is not None:
                     self.on_update(self)
-            self._name_problems()
+            if self.data.streamed:
+                self.left_out.shards(self.feed)
             state.piece, state.batch, state.positions = state.piece + 1, 0, []
-        self._row("train", totals, lr=self.lr, grad_norm=state.grad_norm)
+        self.row("train", totals, lr=self.lr, grad_norm=state.grad_norm)
         self._end_epoch(totals, begin)
 
     def _updates(self) -> Iterable[float]:
@@ -178,19 +180,11 @@ class Trainer:
         name = f"epoch {state.epoch + 1}/{self.config.epochs}" + (f", {state.piece + 1}/{pieces}" if pieces > 1 else "")
         return self.progress(until_all_have_ended(), self.feed.total, name)
 
-    def _name_problems(self) -> None:
-        """Shards and utterances of the piece that could not be read, of all workers."""
-        if not self.data.streamed:
-            return
-        for problem in sorted({problem for part in self.members.gather(self.feed.problems) for problem in part}):
-            self._row("problem", Sums(), problem=problem)
-            self.log(f"left out: {problem}")
-
     def _end_epoch(self, totals: Sums, begin: float) -> None:
         state, config = self.state, self.config
         dev = self.evaluate()
         state.seconds = time.monotonic() - begin
-        self._row("dev", dev, lr=self.lr)
+        self.row("dev", dev, lr=self.lr)
         loss = dev.means()["loss"]
         decision = self.schedule.after_epoch(state.epoch, loss)
         if self.schedule.best_epoch < 0:
@@ -233,7 +227,7 @@ class Trainer:
         """One optimiser step; returns the records to count now, in order."""
         self.optimizer.zero_grad(set_to_none=True)
         items = feed.take()
-        self._ids.update({item.number: item.ids() for item in items})
+        self.left_out.begun(items)
         records = self.strategy.compute(items, feed.ended)
         norm = 0.0
         if any(record.frames for record in records if not record.bad):
@@ -251,11 +245,7 @@ class Trainer:
                 self._call("add_statistics", record.statistics)
         self.state.grad_norm = norm
         known = self.strategy.after_update(records, feed.ended)
-        bad = [record.index for record in known if record.bad]
-        if bad:
-            self._skipped(bad)
-        if known:
-            self._ids.clear()
+        self.left_out.counted(known)
         return [record for record in known if not record.bad]
 
     def record(
@@ -297,33 +287,6 @@ class Trainer:
         batch = batch.to(self.device)
         return self.criterion(self.model(batch.features, batch.lengths), batch)
 
-    def lost_block(self, records: List[Record]) -> None:
-        """Of BMUF: in `records` a worker came to parameters that are not finite. Counts as one skipped."""
-        self.state.skipped += 1
-        self._ids.clear()
-        self._row("lost", Sums(), batches=len(records))
-        self.log(f"a worker's parameters were not finite, a block of {len(records)} batches left out")
-        self._check_skipped("a block of BMUF")
-
-    def _skipped(self, bad: List[int]) -> None:
-        self.state.skipped += len(bad)
-        known: Dict[int, List[str]] = {}
-        for part in self.members.gather({index: self._ids[index] for index in bad if index in self._ids}):
-            known.update(part)
-        names = [name for index in bad for name in known[index]]
-        self._row("skipped", Sums(), utterances=names)
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        self.log(f"loss or gradient not finite, batch left out: {shown}")
-        self._check_skipped(shown)
-
-    def _check_skipped(self, last: str) -> None:
-        if self.state.skipped > self.config.max_skipped:
-            raise HybridError(
-                f"{self.state.skipped} batches gave a loss or gradient that is not finite; the last: {last}",
-                file=self.curve.path,
-                remedy="look at the utterances named there (split: skipped), or lower train.lr",
-            )
-
     def evaluate(self, batches: Optional[Batches] = None) -> Sums:
         """The criterion over `batches` (the development set), in evaluation mode."""
         epoch = (batches or self.dev).epoch(0)
@@ -339,7 +302,8 @@ class Trainer:
             sums.add(record)
         return sums
 
-    def _row(self, split: str, sums: Sums, **more: Any) -> None:
+    def row(self, split: str, sums: Sums, **more: Any) -> None:
+        """One of log.jsonl."""
         if self.members.rank == 0:
             state = self.state
             row = {"epoch": state.epoch, "step": state.update, "split": split}
