@@ -10,6 +10,7 @@ import errno
 import gzip
 import json
 import os
+import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
@@ -52,7 +53,8 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     Raises DiskError (no room, no permission); whatever stood at `path` is then still there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes of two machines may have the same number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     encoding = None if "b" in mode else "utf-8"
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from concurrent.futures import Executor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterator, List
 
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import write_json
+from hybrid.label.cluster import over_dask
 from hybrid.label.manifest import Done, Label, name_of
 from hybrid.parallel import WorkerPool, ordered_map, prepare_environment
 
@@ -28,13 +27,12 @@ def label(options: argparse.Namespace) -> int:
     work = Label(options.model.resolve(), about, options.out.resolve(), options.shard_size)
     began = time.monotonic()
     done: List[Done] = []
-    with _executor(options, len(named)) as executor:
-        for found in ordered_map(executor, work, [path.resolve() for path in named.values()]):
-            done.append(found)
-            what = found.error or f"{found.cuts} cuts, {found.frames} frames" + (
-                f", {found.problems} without targets" if found.problems else ""
-            )
-            print(f"{len(done)}/{len(named)} {found.name}: {what}", flush=True)
+    for found in _results(options, work, [path.resolve() for path in named.values()]):
+        done.append(found)
+        what = found.error or f"{found.cuts} cuts, {found.frames} frames" + (
+            f", {found.problems} without targets" if found.problems else ""
+        )
+        print(f"{len(done)}/{len(named)} {found.name}: {what}", flush=True)
     seconds = time.monotonic() - began
     cuts, frames, problems = (sum(getattr(one, name) for one in done) for name in ("cuts", "frames", "problems"))
     hours = frames * about.frame_shift / 3600
@@ -70,16 +68,9 @@ def _named(manifests: List[Path]) -> Dict[str, Path]:
     return named
 
 
-@contextmanager
-def _executor(options: argparse.Namespace, most: int) -> Iterator[Executor]:
-    if options.dask is None:
-        jobs = min(options.jobs, most) if options.jobs else 0
-        with WorkerPool(jobs, options.out) as pool:
-            yield pool
+def _results(options: argparse.Namespace, work: Label, manifests: List[Path]) -> Iterator[Done]:
+    if options.dask is not None:
+        yield from over_dask(options.dask, work, manifests)
         return
-    try:
-        from dask.distributed import Client
-    except ImportError as error:
-        raise ConfigError("Dask is not installed", remedy="pip install distributed") from error
-    with Client(options.dask) as client, client.get_executor() as executor:
-        yield executor
+    with WorkerPool(min(options.jobs, len(manifests)) if options.jobs else 0, options.out) as pool:
+        yield from ordered_map(pool, work, manifests)

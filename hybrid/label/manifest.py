@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
@@ -87,7 +88,8 @@ class _Outputs:
         self.features: Optional[Dict[str, Union[np.ndarray, DataError]]] = None
 
     def __call__(self, cuts: List[Cut]) -> Mapping[str, Union[np.ndarray, DataError]]:
-        teacher = _teacher(self.label)
+        with _LOCK:
+            teacher = _teacher(self.label)
         if self.features is None:
             self.features = features_of(self.cuts, teacher.features)
         found: Dict[str, Union[np.ndarray, DataError]] = {}
@@ -99,7 +101,8 @@ class _Outputs:
             else:
                 data.append(Utterance(cut.id, x))
         if data:
-            found.update(teacher(data))
+            with _LOCK:
+                found.update(teacher(data))
         return found
 
 
@@ -133,4 +136,6 @@ def _teacher(label: Label) -> Teacher:
     return _LOADED[key]
 
 
+# Dask may give a worker several threads: they share the teacher, and features are computed side by side.
+_LOCK = threading.Lock()
 _LOADED: Dict[Tuple[Path, TargetsAbout], Teacher] = {}

@@ -35,7 +35,7 @@ def add_label(commands: Any) -> None:
     parser.add_argument("--max-problems", type=float, default=0.02, metavar="SHARE", help="of cuts without targets")
     work = parser.add_mutually_exclusive_group()
     work.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (one a core)")
-    work.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler whose workers see the same folders")
+    work.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler, or its file; workers see these folders")
     parser.set_defaults(call=_call)
 
 
