@@ -73,13 +73,16 @@ def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
     words = body.view(torch.int16).long() & 0xFFFF if bits == 16 else body.long()
     low = words & skip(bits)
     element = low != skip(bits)
-    places = (torch.cumsum(low + element.long(), 0) - 1)[element]
+    if bool(element.all()):  # mostly, and twice as fast
+        places = torch.cumsum(low.add_(1), 0).sub_(1)
+    else:
+        places, words = (torch.cumsum(low + element.long(), 0) - 1)[element], words[element]
     if len(places) and int(places[-1]) >= size:
         raise ModelError(
             f"a worker sent the gradient of element {int(places[-1])} of {size}",
             remedy="all workers must train the same model with the same version of this program",
         )
-    return places, torch.where(words[element] > skip(bits), -tau, tau)
+    return places, torch.where(words > skip(bits), -tau, tau)
 
 
 def total(messages: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -89,7 +92,7 @@ def total(messages: Sequence[Tensor], like: Tensor) -> Tensor:
         if not torch.isfinite(message[:4].clone().view(torch.float32)):
             return found.fill_(float("nan"))
         places, values = decode(message, like.numel())
-        found[places] += values  # places of one message are all different
+        found.index_add_(0, places, values)  # places of one message are all different: in no order
     return found
 
 
