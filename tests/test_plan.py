@@ -270,7 +270,8 @@ def test_no_gpu_to_measure_on(tmp_path, capsys) -> None:
 
 
 def test_what_is_measured_can_be_planned_with(tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("hybrid.plan.measure.measure.__kwdefaults__", {"batch": 8192, "k": 20, "seconds": 0.01})
+    quick = {"batch": 8192, "k": 20, "seconds": 0.01, "precision": "tf32"}
+    monkeypatch.setattr("hybrid.plan.measure.measure.__kwdefaults__", quick)
     words = ["--gpus", "0", "--cores", "8", "--teacher", "1x16b", "--student", "1x8", "--senones", "40"]
     assert main(["plan", *words, "--measure", str(tmp_path / "r.json")]) == 0
     measured = capsys.readouterr().out

@@ -43,6 +43,7 @@ class BatchNorm(nn.Module):
         self.seen: Optional[Statistics] = None  # of the last batch in training
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.float() if x.dtype == torch.bfloat16 else x  # whose sums would be of no use
         if not self.training:
             return (x - self.mean) * torch.rsqrt(self.variance + EPSILON)
         # One pass forth and one back, where elementary operations take a dozen.

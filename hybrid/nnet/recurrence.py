@@ -183,14 +183,20 @@ def lstm_direction(layer: nn.LSTM, x: Tensor) -> Tensor:
 
     On the CPU by the recursion above; on other devices, with a projection, or in double backward, by torch.
     """
-    return _LstmDirection.apply(x, *_weights(layer)) if _ours(layer, x) else layer(x)[0]
+    if not _ours(layer, x):
+        return layer(x)[0]
+    with torch.autocast("cpu", enabled=False):
+        weights = _weights(layer)
+        return _LstmDirection.apply(x.to(weights[0].dtype), *weights)
 
 
 def lstm_both(forward: nn.LSTM, backward: nn.LSTM, x: Tensor, index: Tensor) -> Tensor:
     """Both directions over x [T, B, D] -> [T, B, 2 x (hidden or projection)]; index: `reversal` of the lengths."""
     turned = take(x, index)
     if _in_parallel and _ours(forward, x):
-        y, back = _LstmPair.apply(x, *_weights(forward), turned, *_weights(backward))
+        with torch.autocast("cpu", enabled=False):
+            one, two = _weights(forward), _weights(backward)
+            y, back = _LstmPair.apply(x.to(one[0].dtype), *one, turned.to(two[0].dtype), *two)
     else:
         y, back = lstm_direction(forward, x), lstm_direction(backward, turned)
     return torch.cat((y, take(back, index)), dim=-1)

@@ -33,7 +33,10 @@ def show_plan(options: argparse.Namespace) -> int:
         from hybrid.plan.measure import measure
 
         on_gpu = values.whole("gpus") > 0
-        rates = measure(teacher, student, on_gpu=on_gpu, batch=values.whole("batch"), k=values.whole("k"))
+        rates = measure(
+            teacher, student, on_gpu=on_gpu, batch=values.whole("batch"), k=values.whole("k"),
+            precision=options.precision,
+        )  # fmt: skip
         write_json(options.measure, rates.to_dict())
     found = plan(values, teacher, student, rates, store=options.store, seed=options.seed)
     print(as_text(found))

@@ -3,8 +3,8 @@
 Random features of one length: an LSTM's time does not depend on values. One GPU, or one thread of one core. The first
 step of each is not counted, and steps go on for SECONDS, three at least. Seconds are the clock's on a GPU and the
 processor's on a core, where other work may run beside. Steps of equal batches differ by what the machine does besides;
-real batches differ by their utterances as well, so that waits come out as a lower bound. A GPU computes in float32 with
-TF32 products allowed, as PyTorch may do; mixed precision is not tried.
+real batches differ by their utterances as well, so that waits come out as a lower bound. Products of a GPU
+are in `precision` (nnet/precision.py).
 
 GTC's own work (methods.py) is that on the student's gradients: a few passes over all parameters, and the adding of what
 eight workers send.
@@ -30,6 +30,7 @@ from hybrid.data.target_store import open_targets
 from hybrid.data.targets import TargetsAbout, write_targets
 from hybrid.errors import ConfigError
 from hybrid.nnet.lstm import LstmModel
+from hybrid.nnet.precision import outputs_in, products_in
 from hybrid.plan.models import Count
 from hybrid.plan.rates import Rates, parse_rates
 from hybrid.train.ce import CrossEntropy
@@ -42,7 +43,14 @@ TARGET_FRAMES = 4000
 
 
 def measure(
-    teacher: Count, student: Count, *, on_gpu: bool, batch: int = 8192, k: int = 20, seconds: float = SECONDS
+    teacher: Count,
+    student: Count,
+    *,
+    on_gpu: bool,
+    batch: int = 8192,
+    k: int = 20,
+    seconds: float = SECONDS,
+    precision: str = "tf32",
 ) -> Rates:
     """batch: frames a step, of a GPU. Raises ConfigError where there is no GPU."""
     if on_gpu and not torch.cuda.is_available():
@@ -51,18 +59,16 @@ def measure(
     device = torch.device("cuda" if on_gpu else "cpu")
     clock = time.perf_counter if on_gpu else time.process_time
     frames = batch if on_gpu else min(batch, CORE_BATCH)
-    before = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = True
     try:
-        forward = _steps(_labelling(teacher, frames, device), seconds, clock)
-        steps = _steps(_training(student, frames, device), seconds, clock)
+        forward = steps_of(teacher, False, frames, device, precision, seconds, clock)
+        steps = steps_of(student, True, frames, device, precision, seconds, clock)
         coding = measure_gtc(student.parameters, device, clock=clock)
     finally:
-        torch.set_num_threads(before[0])
-        torch.backends.cuda.matmul.allow_tf32 = before[1]
+        torch.set_num_threads(threads)
     name = torch.cuda.get_device_name(0) if on_gpu else f"{platform.machine()}, one core of {platform.node()}"
-    heard = _batch_frames(frames)
+    heard = batch_frames(frames)
     about = {
         "format": 1,
         "device": device.type,
@@ -114,7 +120,22 @@ def measure_gtc(
     return {"scan": (scan + max(one - each, 0.0)) / parameters, "decode": each / (gtc.elements - elements)}
 
 
-def _batch_frames(frames: int) -> int:
+def steps_of(
+    model: Count,
+    training: bool,
+    frames: int,
+    device: torch.device,
+    precision: str,
+    seconds: float = SECONDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> List[float]:
+    """Seconds of steps over `batch_frames(frames)` frames: forward, loss, backward and update, or forward alone."""
+    make = _training if training else _labelling
+    with products_in(precision):
+        return _steps(make(model, frames, device, precision), seconds, clock)
+
+
+def batch_frames(frames: int) -> int:
     return max(1, frames // LENGTH) * min(LENGTH, frames)
 
 
@@ -128,25 +149,25 @@ def _batch(model: Count, frames: int, device: torch.device) -> Batch:
     return collate(data).to(device)
 
 
-def _labelling(model: Count, frames: int, device: torch.device) -> Callable[[], None]:
+def _labelling(model: Count, frames: int, device: torch.device, precision: str) -> Callable[[], None]:
     network = LstmModel(model.config, seed=0).to(device).eval()
     batch = _batch(model, frames, device)
 
     def step() -> None:
         with torch.no_grad():
-            network(batch.features, batch.lengths)["logits"].sum().item()  # waits for the GPU
+            outputs_in(precision, network, batch.features, batch.lengths)["logits"].sum().item()  # waits for the GPU
 
     return step
 
 
-def _training(model: Count, frames: int, device: torch.device) -> Callable[[], None]:
+def _training(model: Count, frames: int, device: torch.device, precision: str) -> Callable[[], None]:
     network = LstmModel(model.config, seed=0).to(device).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
     batch, loss = _batch(model, frames, device), CrossEntropy()
 
     def step() -> None:
         optimiser.zero_grad()
-        found = loss(network(batch.features, batch.lengths), batch)
+        found = loss(outputs_in(precision, network, batch.features, batch.lengths), batch)
         (found.value / found.frames).backward()
         optimiser.step()
         found.value.item()

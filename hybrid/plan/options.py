@@ -39,6 +39,10 @@ def add_plan(commands: Any) -> None:
         help="measure speeds on this machine (about a minute), write them to FILE and plan with them",
     )  # fmt: skip
     rates.add_argument("--rates", type=Path, metavar="FILE", help="plan with speeds that --measure wrote")
+    parser.add_argument(
+        "--precision", default="tf32", choices=("float32", "tf32", "bf16"),
+        help="arithmetic of what --measure measures on a GPU (tf32)",
+    )  # fmt: skip
     for title, group in GROUPS:
         section = parser.add_argument_group(title)
         if title == "data":

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hybrid.errors import ConfigError
+from hybrid.nnet.precision import PRECISIONS
 from hybrid.train.bmuf import BmufConfig
 from hybrid.train.dropout import DropoutSchedule
 from hybrid.train.gtc import Gtc
@@ -48,6 +49,7 @@ class TrainerConfig:
     average: int = 0  # the mean of the parameters of the best n epochs, where it is better than the best; 0: off
     keep_every: int = 0  # epoch-NNN.safetensors of every n-th epoch stay, besides the best; 0: the best alone
     max_skipped: int = 20  # batches and updates left out for a loss or gradient that is not finite, then an error
+    precision: str = "float32"  # or tf32, bf16: of products on a GPU (nnet/precision.py)
     threads: int = 1  # of torch, per worker
     parallel_directions: bool = True  # a bidirectional LSTM's directions in two threads per worker; the same numbers
     device: str = "auto"  # auto, cpu, cuda
@@ -75,6 +77,8 @@ class TrainerConfig:
             raise ConfigError(f"optimizer is {self.optimizer!r}", remedy="one of adam, adamw, sgd")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device is {self.device!r}", remedy="one of auto, cpu, cuda")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision is {self.precision!r}", remedy=f"one of {', '.join(PRECISIONS)}")
         if not isinstance(self.dropout_schedule, str):
             raise ConfigError(f"dropout_schedule is {self.dropout_schedule!r}", remedy='a text: "" or "0,0.3@0.5,0"')
         self.plan_dropout()
@@ -116,6 +120,8 @@ class TrainerConfig:
         found["workers"] = workers
         if self.strategy == "sum" and workers == self.accumulate:
             found["workers"] = 1  # the same sums in the same order
+        if self.precision == "float32":
+            del found["precision"]  # which older checkpoints do not know
         if self.strategy != "bmuf":
             del found["bmuf"]
         if self.strategy not in ("gtc", "gtc_updates"):

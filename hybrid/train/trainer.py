@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from hybrid.data.batches import Batch, Batches, check_seed
 from hybrid.errors import ConfigError, HybridError
 from hybrid.nnet.model_io import load_state
+from hybrid.nnet.precision import outputs_in, products_in
 from hybrid.nnet.recurrence import directions_in_parallel
 from hybrid.train.checkpoint import Curve
 from hybrid.train.config import TrainerConfig
@@ -105,7 +106,8 @@ class Trainer:
         threads = torch.get_num_threads()
         torch.set_num_threads(self.config.threads)
         try:
-            with torch.random.fork_rng(), directions_in_parallel(self.config.parallel_directions):
+            threads_of = directions_in_parallel(self.config.parallel_directions)
+            with torch.random.fork_rng(), threads_of, products_in(self.config.precision):
                 return self._run()
         finally:
             torch.set_num_threads(threads)
@@ -258,7 +260,7 @@ class Trainer:
         index = item.number
         torch.manual_seed(_batch_seed(self.seed, self.state.epoch, index, self.state.piece))
         batch = item.load().to(self.device)
-        output = (forward or self.model)(batch.features, batch.lengths)
+        output = outputs_in(self.config.precision, forward or self.model, batch.features, batch.lengths)
         loss = self.criterion(output, batch)
         value = float(loss.value.detach())
         if not math.isfinite(value):
@@ -285,7 +287,7 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> Loss:
         batch = batch.to(self.device)
-        return self.criterion(self.model(batch.features, batch.lengths), batch)
+        return self.criterion(outputs_in(self.config.precision, self.model, batch.features, batch.lengths), batch)
 
     def evaluate(self, batches: Optional[Batches] = None) -> Sums:
         """The criterion over `batches` (the development set), in evaluation mode."""
