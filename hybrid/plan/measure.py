@@ -3,8 +3,8 @@
 Random features of one length: an LSTM's time does not depend on values. One GPU, or one thread of one core. The first
 step of each is not counted, and steps go on for SECONDS, three at least. Seconds are the clock's on a GPU and the
 processor's on a core, where other work may run beside. Steps of equal batches differ by what the machine does besides;
-real batches differ by their utterances as well, so that waits come out as a lower bound. Products of a GPU
-are in `precision` (nnet/precision.py).
+real batches differ by their utterances as well, so that waits come out as a lower bound. Products of a GPU are in
+`precision` (nnet/precision.py).
 
 GTC's own work (methods.py) is that on the student's gradients: a few passes over all parameters, and the adding of what
 eight workers send.
