@@ -111,6 +111,30 @@ def test_sums_and_residuals_are_those_of_the_formulas_and_nothing_is_lost():
     assert (sum(found[0][0]) + left).equal(torch.tensor(every).sum((0, 1)))
 
 
+def flushed(rank, options):
+    gtc, parameters = Gtc(**options), [torch.nn.Parameter(torch.zeros(n)) for n in (400, 150, 50)]
+    gradient = gradients_of(0, rank)
+    gradient[400:550] *= 1e-6  # of another size
+    gradient[550:] = 0
+    change = gtc.reduce(gradient, parameters)
+    before = gtc.unsent(parameters).clone()
+    sent, total = gtc.sent, gtc.flush(parameters)
+    return gradient, change, before, total, gtc.unsent(parameters).clone(), gtc.sent - sent
+
+
+@pytest.mark.parametrize("options", [{"threshold": 100.0}, {"density": 0.05}, {}])
+def test_a_flush_sends_all_but_a_rounding_and_loses_nothing(options):
+    found = everywhere(flushed, 3, options)
+    gradients, before, left = (sum(row[k].double() for row in found) for k in (0, 2, 4))
+    for _, change, its, total, rest, sent in found:
+        assert torch.equal(total, found[0][3])  # on all workers
+        assert torch.allclose(change.double() + total.double() + left, gradients, atol=1e-6, rtol=0)
+        assert sent == (600 + 4 * 3 if options else 0)
+        for part in (slice(0, 400), slice(400, 550), slice(550, 600)):
+            assert rest[part].abs().max() <= its[part].abs().max() / 254 * 1.001
+    assert not options or (before != 0).any()
+
+
 def test_threshold_0_is_a_dense_sum():
     found = everywhere(exchanged, 2, 2, {})
     for its, residual, sent, _ in found:

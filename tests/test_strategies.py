@@ -138,7 +138,7 @@ def test_updates_too_small_to_be_sent_stay_with_their_worker_until_the_epoch_end
     trainer.fit()
     updates = len(models) // 3
     assert all(same(model, start) for model in models[: updates - 1]) and min(left[: updates - 1]) > 0
-    assert not same(models[updates - 1], start) and left[updates - 1] == 0
+    assert not same(models[updates - 1], start) and left[updates - 1] < 0.01 * left[updates - 2]
     train = [row["loss"] for row in read_jsonl(tmp_path / "log.jsonl") if row["split"] == "train"]
     assert train[0] > train[1] > train[2]
 
@@ -162,7 +162,7 @@ def test_learns_and_is_the_same_again(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name, least, most", [("ddp", 100, 100), ("gtc", 1.25, 2), ("gtc_updates", 20, 25), ("bmuf", 30, 60)]
+    "name, least, most", [("ddp", 100, 100), ("gtc", 1.25, 2), ("gtc_updates", 6, 7.5), ("bmuf", 30, 60)]
 )
 def test_says_how_much_is_sent(tmp_path, name, least, most):
     """GTC: a byte for a twentieth of the values, of updates all at the end of an epoch, too; BMUF: once in three

@@ -182,11 +182,23 @@ class Gtc:
             self._residuals[id(p)] = part
 
     def flush(self, parameters: List[Tensor]) -> Tensor:
-        """The sum over workers of all that is unsent, which then is sent."""
+        """The sum over workers of what is unsent, of which all is sent but the rounding to 8 bits: whole numbers of
+        -127 to 127 times a 127th of the largest of a parameter. What is rounded off stays with its worker."""
         residual = self.unsent(parameters)
-        self.sent += 4 * residual.numel()
-        self._keep(parameters, torch.zeros_like(residual))
-        return self._sum_dense(residual)
+        if not (self.threshold or self.density):
+            return residual
+        sizes = torch.tensor([p.numel() for p in parameters], device=residual.device)
+        steps = torch.stack([part.abs().max() / 127 for part in residual.split(sizes.tolist())])
+        step = steps.repeat_interleave(sizes)
+        counts = torch.where(step > 0, residual / step, torch.zeros_like(residual)).round_()
+        self._keep(parameters, residual - counts * step)
+        message = torch.cat([steps.view(torch.uint8), counts.to(torch.int8).view(torch.uint8)])
+        self.sent += message.numel()
+        found = torch.zeros_like(residual)
+        for other in gather_bytes(message, self.group):
+            theirs = other[: 4 * len(steps)].clone().view(torch.float32).repeat_interleave(sizes)
+            found += other[4 * len(steps) :].view(torch.int8) * theirs
+        return found
 
     def unsent(self, parameters: List[Tensor]) -> Tensor:
         """The residuals of these parameters [n], zeros before the first `reduce`."""

@@ -184,8 +184,8 @@ class GtcUpdates(Unsent):
     (gtc.py): what is not sent stays in r_i, and no change is lost. Were all sent at once, parameters would be
     theta + sum_j r_j. Worker i knows its own r_i of it, and takes its gradients at theta + r_i, not where it was some
     1 / density steps ago; one worker alone would train plainly, whatever the threshold. After each update the model
-    is theta again, the same for all. At the end of an epoch (or of a chunk of a schedule) all that is left is sent, so
-    that what is evaluated and kept has heard everything.
+    is theta again, the same for all. At the end of an epoch (or of a chunk of a schedule) all that is left is sent, in
+    8 bits an element, so that what is evaluated and kept has heard everything.
 
     The weight. Of N workers each has an N-th of the update's frames. SGD's change is linear in the gradient, so that
     the mean, 1 / N, is what one worker would do. Adam's is the gradient over the root of its mean square, and that is
