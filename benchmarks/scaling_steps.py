@@ -83,8 +83,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         seconds = [row["DDP"]["compute"] for row in rows]
         student = {"model": options.model, "parameters": parameters, "batch": BATCH, "seconds": seconds}
         student["frames_per_second"] = BATCH / float(np.mean(seconds))
-        coding = {part: float(np.mean([row["coding"][part] for row in rows])) for part in ("scan", "decode")}
-        about = {"format": FORMAT, "device": "cpu", "machine": platform.machine(), "student": student, "gtc": coding}
+        about = {"format": FORMAT, "device": "cpu", "machine": platform.machine(), "student": student}
+        about["gtc"] = _coding(rows)
         write_json(options.out, {**about, "network": {"bandwidth": network.bandwidth, "latency": network.latency}})
     return 0
 
@@ -100,10 +100,9 @@ def show(found: Dict[int, List[Dict[str, Any]]], options: argparse.Namespace, ne
             handed, wire = (float(np.mean([row[part] for row in mine])) / 1e3 for part in ("handed", "wire"))
             dense = handed if name == "DDP" else dense
             density = float(np.mean([row["density"] for row in mine]))
-            coding = {part: float(np.mean([row["coding"][part] for row in rows])) for part in ("scan", "decode")}
             planned: Dict[str, Method] = {
                 "DDP": PlannedDdp(),
-                "GTC": PlannedGtc(density=density, **coding),
+                "GTC": PlannedGtc(density=density, **_coding(rows)),
                 "BMUF": PlannedBmuf(options.period),
             }
             times = Measured([row["compute"] for row in mine])
@@ -113,6 +112,11 @@ def show(found: Dict[int, List[Dict[str, Any]]], options: argparse.Namespace, ne
             cells = [*(f"{value:.1f}" for value in (*split, sum(split), 1e3 * cost.seconds)), error]
             cells += [f"{handed:.1f}", f"{wire:.1f}", share]
             print("".join(f"{cell:>11}" for cell in (str(count), name, *cells)))
+
+
+def _coding(rows: List[Dict[str, Any]]) -> Dict[str, float]:
+    """GTC's own work, the mean over the processes."""
+    return {part: float(np.mean([row["coding"][part] for row in rows])) for part in ("scan", "decode")}
 
 
 def _worker(rank: int, size: int, folder: str, options: argparse.Namespace) -> None:

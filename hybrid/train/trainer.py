@@ -106,8 +106,8 @@ class Trainer:
         threads = torch.get_num_threads()
         torch.set_num_threads(self.config.threads)
         try:
-            threads_of = directions_in_parallel(self.config.parallel_directions)
-            with torch.random.fork_rng(), threads_of, products_in(self.config.precision):
+            directions = directions_in_parallel(self.config.parallel_directions)
+            with torch.random.fork_rng(), directions, products_in(self.config.precision):
                 return self._run()
         finally:
             torch.set_num_threads(threads)
