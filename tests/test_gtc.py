@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch.nn.parallel import DistributedDataParallel
 
 from hybrid.errors import ConfigError, ModelError
-from hybrid.train.gtc import HEAD, Gtc, decode, encode, gather_bytes, gtc_hook, skip
+from hybrid.train.collectives import gather_bytes
+from hybrid.train.gtc import HEAD, Gtc, decode, encode, gtc_hook, skip
 
 SIZE = 200_000
 

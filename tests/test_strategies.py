@@ -125,6 +125,33 @@ def test_steps_of_adam_are_weighed_by_one_over_the_root_of_the_workers(tmp_path)
     assert (apart | together).float().mean() > 0.95 and apart.float().mean() > 0.05 and together.float().mean() > 0.3
 
 
+@pytest.mark.parametrize("kind, decay", [("adam", 0.0), ("adamw", 0.3)])
+def test_a_worker_of_adam_takes_its_gradients_where_it_would_be_alone_until_changes_are_sent(tmp_path, kind, decay):
+    plain = {"optimizer": kind, "lr": 1e-2, "weight_decay": decay, "clip": 0.0}
+    plain.update(schedule=ScheduleConfig("constant"), epochs=1, average=0)
+    config = of("gtc_updates", gtc_density=0.0, gtc_threshold=1e9, **plain)
+    found = []
+
+    def look(trainer):
+        found.append(trainer.strategy.shared + 2**0.5 * trainer.strategy.gtc.unsent(trainer.parameters))
+
+    trainer_of(tmp_path / "two", config, on_update=look).fit()
+    # Its oracle: a training of its own, by the first of every two batches.
+    alone = trainer_of(tmp_path / "alone", replace(config, strategy="sum", workers=1))
+    epoch = alone.train.epoch(0)
+    alone.device, alone.parameters = torch.device("cpu"), list(alone.model.parameters())
+    optimizer = replace(config, weight_decay=2**-0.5 * decay).build_optimizer(alone.parameters)
+    alone.model.train()
+    for update in range(3):
+        optimizer.zero_grad()
+        record = alone.record(Item(2 * update, list, partial(epoch.__getitem__, 2 * update)))
+        for p in alone.parameters:
+            p.grad /= record.frames
+        optimizer.step()
+        wanted = torch.cat([p.detach().flatten() for p in alone.parameters])
+        assert float((found[update] - wanted).abs().max()) < 1e-5, update
+
+
 def test_updates_too_small_to_be_sent_stay_with_their_worker_until_the_epoch_ends(tmp_path):
     none = {"gtc_density": 0.0, "gtc_threshold": 1e9, "average": 0, "schedule": ScheduleConfig("constant")}
     models, left = [], []

@@ -33,6 +33,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hybrid.errors import ConfigError, ModelError
+from hybrid.train.collectives import gather_bytes, sum_in_order
 
 HEAD = 6  # bytes before the words
 _SAMPLE = 50_000  # elements of which the quantile is taken
@@ -135,7 +136,7 @@ class Gtc:
         self.dense += 4 * gradient.numel()
         if not (self.threshold or self.density):
             self.sent += 4 * gradient.numel()
-            return self._sum_dense(gradient * self.scale)
+            return sum_in_order(gradient * self.scale, self.group)
         message = self.message(gradient, parameters)
         self.sent += message.numel()
         return total(gather_bytes(message, self.group), gradient)
@@ -155,14 +156,6 @@ class Gtc:
         self._keep(parameters, residual)
         self.elements += len(places)
         return encode(places, negative, tau)
-
-    def _sum_dense(self, gradient: Tensor) -> Tensor:
-        every = [torch.empty_like(gradient) for _ in range(dist.get_world_size(self.group))]
-        dist.all_gather(every, gradient, group=self.group)
-        total = every[0]
-        for other in every[1:]:
-            total += other
-        return total
 
     def _tau(self, residual: Tensor) -> float:
         if self.threshold:
@@ -231,17 +224,3 @@ def gtc_hook(state: Gtc, bucket: dist.GradBucket) -> torch.futures.Future[Tensor
 
 # DDP looks at the annotations themselves, which are texts in this file.
 gtc_hook.__annotations__.update(bucket=dist.GradBucket, **{"return": torch.futures.Future[Tensor]})
-
-
-def gather_bytes(message: Tensor, group: Optional[Any] = None) -> List[Tensor]:
-    """uint8 [n], n differing -> those of all ranks, in their order. Two collectives: lengths, then padded contents."""
-    size = dist.get_world_size(group)
-    length = torch.tensor([message.numel()], dtype=torch.int64, device=message.device)
-    lengths = [torch.empty_like(length) for _ in range(size)]
-    dist.all_gather(lengths, length, group=group)
-    counts = [int(n) for n in lengths]
-    padded = torch.zeros(max(counts), dtype=torch.uint8, device=message.device)
-    padded[: message.numel()] = message
-    every = [torch.empty_like(padded) for _ in range(size)]
-    dist.all_gather(every, padded, group=group)
-    return [one[:count] for one, count in zip(every, counts)]

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from hybrid.errors import ConfigError
+from hybrid.nnet.precision import outputs_in
 from hybrid.train.bmuf import Bmuf, flat, put
 from hybrid.train.gtc import Gtc, gtc_hook
 from hybrid.train.state import Record
@@ -33,6 +34,8 @@ class Strategy:
     """Sum, and what the others share. Made when model, optimiser and members of `trainer` are there."""
 
     private = False  # whether each worker keeps something of its own that a checkpoint needs
+    shapes_shared = False  # whether Trainer.shape_model is called in after_update here, not after an optimiser's step
+    decay = 1.0  # of AdamW, in terms of what is configured
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -141,7 +144,7 @@ class Ddp(Strategy):
         dim = trainer.data.dim
         features = torch.zeros(1, 32, dim, device=trainer.device)
         with torch.random.fork_rng():
-            outputs = self.module(features, torch.tensor([32]))
+            outputs = outputs_in(trainer.config.precision, self.module, features, torch.tensor([32]))
             backward(None, outputs, last)
 
 
@@ -181,20 +184,39 @@ class GtcUpdates(Unsent):
 
         sum_i tau s_i   of   r_i <- r_i + weight (change of worker i)
 
-    (gtc.py): what is not sent stays in r_i, and no change is lost. Were all sent at once, parameters would be
-    theta + sum_j r_j. Worker i knows its own r_i of it, and takes its gradients at theta + r_i, not where it was some
-    1 / density steps ago; one worker alone would train plainly, whatever the threshold. After each update the model
-    is theta again, the same for all. At the end of an epoch (or of a chunk of a schedule) all that is left is sent, in
-    8 bits an element, so that what is evaluated and kept has heard everything.
+    (gtc.py): what is not sent stays in r_i, and no change is lost. After each update the model is theta again, the same
+    for all. At the end of an epoch (or of a chunk of a schedule) all that is left is sent, in 8 bits an element, so
+    that what is evaluated and kept has heard everything.
 
     The weight. Of N workers each has an N-th of the update's frames. SGD's change is linear in the gradient, so that
     the mean, 1 / N, is what one worker would do. Adam's is the gradient over the root of its mean square, and that is
     mostly noise: of an N-th of the frames it has N times the variance, so that a worker's step goes 1 / sqrt(N) as far
     along the gradient of all, with noise as large as that of one worker's step. Weighed by 1 / sqrt(N), N of them make
     N / sqrt(N)^2 = 1 of its step along the gradient and sqrt(N) / sqrt(N) = 1 of its noise. The mean would be training
-    at a learning rate 1 / sqrt(N) as high (the square root rule of Malladi et al., NeurIPS 2022).
+    at a learning rate 1 / sqrt(N) as high (the square root rule of Malladi et al., NeurIPS 2022). AdamW's decay does
+    not look at gradients; its sum over workers, weighed, is to be one worker's, so each decays 1 / sqrt(N) as much.
+
+    Where gradients are taken. Were all sent at once, parameters would be theta + sum_j r_j, of which worker i knows r_i
+    alone. It takes its gradients at  theta + c r_i:  c is 1 if it thinks that the others have moved nowhere, N if it
+    thinks that they have moved as it has. Let all follow a valley of the loss in which one worker alone would come down
+    by a share k of the way an update, with noise of variance S a step; let a share d of what is unsent go in an update.
+    With R = sum_i r_i, in continuous time,
+
+        R' = -d R - k (theta + c R / N) + noise,    theta' = d R
+
+    For c = N these are two decays, at the rates d and k. For less all workers cross the valley before they hear that
+    the others do, and where k is large against d they oscillate: theta + R has the stationary variance
+    (S / 2k) (k + d) / (k c / N + d), one worker's at c = N and up to N / c times as much below. On the other hand each
+    worker's own place scatters around the mean of them with (c^2 / N) S / 2(d + k c / N), up to c times one worker's
+    S / 2k, and gradients are taken there. c = sqrt(N) makes the larger of the two bounds least. With Adam that is
+    1 / weight: each sees at full size all that it has done itself, as if it trained alone until something is sent.
+    One worker alone trains plainly, whatever is sent.
+
+    What a model does to itself after an update (tdnnf.py: its constraint) is done to theta, by all alike, and not sent:
+    each of N workers would do the whole of it.
     """
 
+    shapes_shared = True
     gtc: Gtc
 
     def __init__(self, trainer: Trainer) -> None:
@@ -203,16 +225,17 @@ class GtcUpdates(Unsent):
         size = self.members.size
         weight = 1 / size if config.optimizer == "sgd" else size**-0.5
         self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors, scale=weight)
+        self.decay = weight if config.optimizer == "adamw" else 1.0
         self.shared = self.ahead = torch.zeros(0)
 
     def compute(self, items: List[Item], ended: bool) -> List[Record]:
         parameters = self.trainer.parameters
         self.shared = flat(parameters)
-        self.ahead = self.shared + self.gtc.unsent(list(parameters))
+        self.ahead = self.shared + self.members.size**0.5 * self.gtc.unsent(list(parameters))
         put(parameters, self.ahead)
         mine = [self.trainer.record(item) for item in items]
         self.divide(_frames(mine))
-        if not all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None):
+        if not all(bool(torch.isfinite(p.grad.sum())) for p in parameters if p.grad is not None):  # as in Gtc.message
             self.trainer.optimizer.zero_grad(set_to_none=True)
             mine = [replace(record, bad=True) for record in mine]
         return self.meet(mine, ended)[0]
@@ -226,6 +249,7 @@ class GtcUpdates(Unsent):
         finite = bool(torch.isfinite(change).all())
         put(parameters, self.shared + change if finite else self.shared)
         if finite:
+            self.trainer.shape_model()
             return records
         self.trainer.fresh_optimizer()  # some worker's step was not finite, and its moments may not be
         return [replace(record, bad=True) for record in records]

@@ -236,9 +236,10 @@ class Trainer:
             norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf))
             if math.isfinite(norm):
                 for settings in self.optimizer.param_groups:
-                    settings["lr"] = self.lr
+                    settings.update(lr=self.lr, weight_decay=self.config.weight_decay * self.strategy.decay)
                 self.optimizer.step()
-                self._call("after_update", self.state.update)
+                if not self.strategy.shapes_shared:
+                    self.shape_model()
             else:
                 for record in records:
                     record.bad = True
@@ -271,6 +272,10 @@ class Trainer:
         elif loss.frames > 0:
             loss.value.backward()
         return record
+
+    def shape_model(self) -> None:
+        """What a model does to itself after an update."""
+        self._call("after_update", self.state.update)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """A method that a model may have."""

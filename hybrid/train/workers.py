@@ -22,6 +22,7 @@ from torch import nn
 
 from hybrid.errors import ConfigError, HybridError
 from hybrid.parallel import _context, _start_worker, start_server
+from hybrid.train.collectives import sum_in_order
 
 
 class Alone:
@@ -62,13 +63,7 @@ class Group(Alone):
         if not chosen:
             return
         parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in chosen]
-        flat = torch.cat(parts)
-        every = [torch.empty_like(flat) for _ in range(self.size)]
-        dist.all_gather(every, flat, group=self.tensors)
-        # all_reduce would sum in an order of its own choosing.
-        total = every[0]
-        for other in every[1:]:
-            total.add_(other)
+        total = sum_in_order(torch.cat(parts), self.tensors)
         start = 0
         for parameter in chosen:
             parameter.grad = total[start : start + parameter.numel()].view_as(parameter)

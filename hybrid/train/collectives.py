@@ -1,0 +1,33 @@
+"""Collectives of torch.distributed that the ways of exchanging gradients share; what they give is in rank order."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def sum_in_order(x: Tensor, group: Optional[Any] = None) -> Tensor:
+    """The sum of x [n] over the ranks, added in their order: all_reduce would choose an order of its own."""
+    every = [torch.empty_like(x) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(every, x, group=group)
+    total = every[0]
+    for other in every[1:]:
+        total.add_(other)
+    return total
+
+
+def gather_bytes(message: Tensor, group: Optional[Any] = None) -> List[Tensor]:
+    """uint8 [n], n differing -> those of all ranks, in their order. Two collectives: lengths, then padded contents."""
+    size = dist.get_world_size(group)
+    length = torch.tensor([message.numel()], dtype=torch.int64, device=message.device)
+    lengths = [torch.empty_like(length) for _ in range(size)]
+    dist.all_gather(lengths, length, group=group)
+    counts = [int(n) for n in lengths]
+    padded = torch.zeros(max(counts), dtype=torch.uint8, device=message.device)
+    padded[: message.numel()] = message
+    every = [torch.empty_like(padded) for _ in range(size)]
+    dist.all_gather(every, padded, group=group)
+    return [one[:count] for one, count in zip(every, counts)]
