@@ -170,6 +170,27 @@ def test_updates_too_small_to_be_sent_stay_with_their_worker_until_the_epoch_end
     assert train[0] > train[1] > train[2]
 
 
+class Halving(LstmModel):
+    """Halves its first parameter after each update."""
+
+    def after_update(self, update):
+        with torch.no_grad():
+            next(self.parameters()).mul_(0.5)
+
+
+def test_what_a_model_does_to_itself_is_done_once_to_what_all_share(tmp_path):
+    models = []
+    config = of("gtc_updates", gtc_density=0.0, gtc_threshold=1e9, average=0, epochs=1)
+    model = Halving(LstmConfig(DIM, PDFS, hidden=12, layers=1), seed=1)
+    start = parameters(model)
+    trainer_of(tmp_path, config, model=model, on_update=lambda its: models.append(parameters(its.model))).fit()
+    first = next(iter(dict(model.named_parameters())))
+    for updates, shared in enumerate(models[:-1], 1):  # the last has heard the workers' changes too
+        assert torch.equal(shared.pop(first), start[first] * 0.5**updates)
+        assert all(torch.equal(value, start[name]) for name, value in shared.items())
+    assert len(models) > 2
+
+
 # --- it learns, all workers hold one model, nothing depends on timing
 
 
