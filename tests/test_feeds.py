@@ -66,6 +66,22 @@ def trainer_of(folder, packed, name, **more) -> Trainer:
     return Trainer(model, CrossEntropy(), data, dev, CONFIGS[name], Path(folder), seed=9, **options)
 
 
+def test_how_many_updates_are_left_follows_from_how_full_batches_were(packed):
+    data = data_of(packed, "5*(unlabelled 100%, labelled 100%)")
+    told, counted = [], []
+    for piece in range(data.pieces(0)):
+        feed = data.feed(0, piece, None, 2, 0, 1)
+        told.append(feed.total)
+        counted.append(0)
+        while not feed.ended:
+            feed.take()
+            counted[-1] += 1
+            if counted[-1] == 2:  # as after a kill
+                assert abs(data.feed(0, piece, feed.position, 2, 0, 1).total - (told[-1] - 2)) <= 1
+    off = [abs(one - other) / other for one, other in zip(told, counted)]
+    assert off[0] > 0.1 and max(off[1:]) <= 1 / min(counted), (told, counted)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_all_that_the_schedule_says_is_heard_at_its_rates(tmp_path, packed, name):
     trainer = trainer_of(tmp_path, packed, name)

@@ -123,6 +123,7 @@ class Streamed:
         self.scheduled = scheduled
         self.plan = scheduled.pieces
         self.epochs = len(self.plan)
+        self.taken = self.frames = 0  # batches so far, and the frames in them
         self.hours = sum(piece.hours for sub in self.plan for piece in sub)
         if stream.dim is None:
             raise ConfigError("no shard of the streams can be read", remedy="look at the folders of the sources")
@@ -164,7 +165,11 @@ class _StreamFeed:
         self._seen = 0
         self._ahead: Optional[Batch] = None
         self._advance()
-        self.total = max(1, round(which.frames(data.frame_shift) / data.stream.settings.plan.max_frames / stride))
+        # Batches are not quite full; how full, those of the pieces before tell.
+        filled = data.frames / data.taken if data.taken else data.stream.settings.plan.max_frames
+        self.data = data
+        whole = round(which.frames(data.frame_shift) / filled / stride)
+        self.total = max(1, whole - self._ordinal // max(1, self.count))
 
     def _advance(self) -> None:
         self._state: Dict[str, Any] = dict(self._reading.state)
@@ -189,6 +194,8 @@ class _StreamFeed:
                 break
             items.append(Item(self._ordinal * self.size + self.rank, lambda b=batch: b.ids, lambda b=batch: b))  # type: ignore[misc]
             self._ordinal += 1
+            self.data.taken += 1
+            self.data.frames += int(batch.lengths.sum())
             self._advance()
         return items
 
