@@ -5,7 +5,8 @@
 Simulated (hybrid/plan/simulate.py): waits are drawn from the step times that RATES.json holds (hybrid/plan/rates.py;
 `hybrid plan --measure` writes it), or from a log-normal fitted to them; transfers are arithmetic for a ring whose
 bandwidth and latency are those of RATES.json, or of the options. A table of efficiencies, of milliseconds that a step
-waits and transfers, and where each method falls under one half.
+waits and transfers, and where each method falls under one half. GTC is shown at Strom's density and at the one that
+reaches the error rate of one worker in recipes/demo/RESULTS.md.
 
 What it cannot say: whether the models are as good (BMUF's and GTC's updates are not DDP's); what happens where links
 are shared or GPUs of one machine are nearer to each other than to others; and, where the steps measured were of equal
@@ -21,7 +22,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from hybrid.errors import DataError
-from hybrid.plan.methods import Bmuf, Ddp, Gtc, Method
+from hybrid.plan.methods import Bmuf, Ddp, Gtc, Method, word_bytes
 from hybrid.plan.network import Network
 from hybrid.plan.rates import Rates, read_rates
 from hybrid.plan.simulate import STEPS, WORKERS, ComputeTimes, LogNormal, StepCost, falls_under, simulate
@@ -38,7 +39,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--bandwidth", type=float, help="bytes/s a worker (RATES.json's, or 12.5e9)")
     parser.add_argument("--latency", type=float, help="seconds a message (RATES.json's, or 2e-5)")
     parser.add_argument("--overlap", type=float, default=0.5, help="share of DDP's transfer behind backward (0.5)")
-    parser.add_argument("--density", type=float, default=0.002, help="share of values that GTC sends (0.002)")
+    parser.add_argument(
+        "--density", type=float, nargs="+", default=[0.002, 0.031], help="share of values that GTC sends (0.002 0.031)"
+    )
     parser.add_argument("--decode", type=float, help="seconds for an element that GTC receives (RATES.json's, or 1e-9)")
     parser.add_argument("--scan", type=float, help="seconds for a parameter that GTC looks at (RATES.json's, or 0)")
     parser.add_argument("--period", type=int, default=50, help="steps between BMUF's averages (50)")
@@ -50,15 +53,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     network = network_of(rates, options.bandwidth, options.latency)
     coding = {"decode": 1e-9, "scan": 0.0, **rates.parts.get("gtc", {})}
     coding.update((name, value) for name, value in vars(options).items() if name in coding and value is not None)
-    methods: List[Method] = [
-        Ddp(options.overlap),
-        Gtc(density=options.density, **coding),
-        Bmuf(options.period),
-    ]
+    compressed = [Gtc(density, word_bytes(density), **coding) for density in options.density]
+    methods: List[Tuple[str, Method]] = [("DDP", Ddp(options.overlap))]
+    methods += [(f"GTC {100 * method.density:g} %", method) for method in compressed]
+    methods.append(("BMUF", Bmuf(options.period)))
     parameters = int(rates.parts["student"]["parameters"])
     curves = {
-        method.name: simulate(method, times, network, parameters, steps=options.steps, seed=options.seed)
-        for method in methods
+        name: simulate(method, times, network, parameters, steps=options.steps, seed=options.seed)
+        for name, method in methods
     }
     student = rates.parts["student"]
     title = f"{parameters / 1e6:.1f} M parameters, {student['batch']:,} frames a worker and step, {rates.machine}"
@@ -103,7 +105,7 @@ def plot(curves: Curves, title: str, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 5.2), layout="constrained")
     waits: Dict[Tuple[float, ...], List[str]] = {}  # DDP and GTC meet every step: their waits are the same
     for name, costs in curves.items():
         workers = [cost.workers for cost in costs]
@@ -115,7 +117,7 @@ def plot(curves: Curves, title: str, path: Path) -> None:
         right.plot(workers[1:], [1e3 * cost.transfer for cost in costs[1:]], label=f"transfer, {name}")
         waits.setdefault(tuple(1e3 * cost.wait for cost in costs[1:]), []).append(name)
     for (values, names), style in zip(waits.items(), (":", "--", "-.")):
-        right.plot(WORKERS[1:], values, style, color="black", linewidth=1.2, label=f"wait, {' and '.join(names)}")
+        right.plot(WORKERS[1:], values, style, color="black", linewidth=1.2, label=f"wait, {', '.join(names)}")
     compute = 1e3 * next(iter(curves.values()))[0].compute
     right.axhline(compute, color="grey", linewidth=0.8, label="compute")
     left.axhline(50, color="grey", linewidth=0.8)
@@ -124,7 +126,7 @@ def plot(curves: Curves, title: str, path: Path) -> None:
     for axis in (left, right):
         axis.set_xticks([], minor=True)
         axis.set_xticks(WORKERS, [str(count) for count in WORKERS], fontsize=8)
-    left.legend(loc="lower left", fontsize=8)
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=8)
     right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=120)

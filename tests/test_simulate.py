@@ -5,14 +5,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import ConfigError, DataError
-from hybrid.plan.methods import Bmuf, Ddp, Gtc
+from hybrid.plan.methods import Bmuf, Ddp, Gtc, word_bytes
 from hybrid.plan.network import Network, fit_network, traffic
 from hybrid.plan.rates import parse_rates
 from hybrid.plan.simulate import WORKERS, LogNormal, Measured, StepCost, falls_under, simulate
+from hybrid.train.gtc import HEAD, encode
 
 FREE = Network(math.inf, 0.0)
 METHODS = (Ddp(), Gtc(), Bmuf())
@@ -144,6 +146,14 @@ def test_traffic(workers, parameters, period) -> None:
     assert Ddp().sent(workers, 2 * parameters) == pytest.approx(2 * dense)
     assert dense == pytest.approx(2 * (workers - 1) / workers * 4 * parameters)
     assert Gtc(density=0.001).sent(workers, parameters) == pytest.approx((workers - 1) * 0.002 * parameters)
+
+
+@pytest.mark.parametrize("density", [0.0005, 0.002, 0.01, 0.031, 0.2])
+def test_bytes_of_an_element_are_those_of_messages(density):
+    places = torch.from_numpy(np.flatnonzero(np.random.default_rng(1).random(2_000_000) < density))
+    message = encode(places, places % 2 == 0, 1.0)
+    assert (message.numel() - HEAD) / len(places) == pytest.approx(word_bytes(density), rel=0.02)
+    assert word_bytes(0.0) == 2.0
 
 
 def test_where_it_falls_under_a_half() -> None:

@@ -17,8 +17,7 @@ GTC      gradient threshold compression (Strom, Interspeech 2015). Every step, e
 
              t = scan P + all_gather(density P element_bytes) + N density P decode
 
-         Gaps that do not fit their bits need a filler element: where values are spread evenly, exp(-density 2^15) of
-         the gaps of a 15-bit code. `density` is to count them.
+         Gaps that do not fit their bits need a filler element. `element_bytes` is to count them (word_bytes).
 
 BMUF     blockwise model update filtering (Chen and Huo, ICASSP 2016). Workers train alone for `period` steps, then
          their models are averaged by an all-reduce of g P bytes:
@@ -79,6 +78,18 @@ class Ddp:
 
     def sent(self, workers: int, parameters: int) -> float:
         return traffic("all-reduce", workers, self.value_bytes * parameters)[0]
+
+
+def word_bytes(density: float) -> float:
+    """Bytes an element, fillers and all, of messages as train/gtc.py writes them, where what is sent is spread evenly.
+
+    Of a gap of m places or more, of which there are q = (1 - density)^m, a filler passes over m, and what is left is a
+    gap of the same distribution: 1 / (1 - q) words an element. Of 16 or of 8 bits (m = 2^15 - 1 or 2^7 - 1), whichever
+    makes the message shorter.
+    """
+    if density == 0:
+        return 2.0
+    return min(width / (1 - (1 - density) ** (2 ** (8 * width - 1) - 1)) for width in (2, 1))
 
 
 @dataclass(frozen=True)
