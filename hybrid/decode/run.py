@@ -294,8 +294,8 @@ def middle_of_best(errors: np.ndarray, slack: float = 0.5) -> Tuple[int, int]:
 
     Errors on other data scatter by about the square root of their number: cells within `slack` times that of the
     fewest are tied, for one or two errors say nothing. A region is tied cells that touch by a side; of those that hold
-    a cell of fewest errors the largest is taken, and of its cells the one nearest to its centre, the first in reading
-    order. A flat valley's middle is safer on other data than its shore.
+    a cell of fewest errors the largest is taken, and of its cells the one nearest to its centre; of several the one of
+    fewest errors, then the first in reading order. A flat valley's middle is safer on other data than its shore.
     """
     fewest = errors.min()
     tied = errors <= fewest + slack * np.sqrt(fewest)
@@ -315,5 +315,10 @@ def middle_of_best(errors: np.ndarray, slack: float = 0.5) -> Tuple[int, int]:
                     front.append(cell)
         regions.append(sorted(region))
     largest = max((region for region in regions if any(errors[cell] == fewest for cell in region)), key=len)
-    centre = np.mean(largest, axis=0)
-    return min(largest, key=lambda cell: (float(((np.array(cell) - centre) ** 2).sum()), cell))
+    # Places are whole numbers and the centre is their sum over their number: in these units all is exact.
+    total = np.sum(largest, axis=0)
+
+    def off_centre(cell: Tuple[int, int]) -> int:
+        return int(((len(largest) * np.array(cell) - total) ** 2).sum())
+
+    return min(largest, key=lambda cell: (off_centre(cell), errors[cell], cell))
