@@ -368,6 +368,7 @@ def test_undecodable_utterances_count_as_deleted_in_tuning(tmp_path, graph):
         ([[60, 49, 51, 50, 51, 52, 52, 60]], (0, 3)),  # within half of the square root of 49
         ([[49, 60, 53, 52, 51, 52, 53]], (0, 0)),  # a larger region that does not hold the fewest
         ([[0, 1, 0, 0]], (0, 2)),
+        ([[10, 3, 4, 7], [3, 3, 2, 6], [3, 3, 4, 8], [5, 3, 4, 6]], (1, 1)),  # 3 and 2 errors are alike
         ([[196], [55], [53], [73]], (2, 0)),  # two in the middle: the one of fewer errors
     ],
 )

@@ -293,12 +293,13 @@ def middle_of_best(errors: np.ndarray, slack: float = 0.5) -> Tuple[int, int]:
     """The middle of the flat bottom that the fewest errors [rows, columns] lie in.
 
     Errors on other data scatter by about the square root of their number: cells within `slack` times that of the
-    fewest are tied, for one or two errors say nothing. A region is tied cells that touch by a side; of those that hold
-    a cell of fewest errors the largest is taken, and of its cells the one nearest to its centre; of several the one of
-    fewest errors, then the first in reading order. A flat valley's middle is safer on other data than its shore.
+    fewest (or of 4, where these are fewer) are tied, for one or two errors say nothing. A region is tied cells that
+    touch by a side; of those that hold a cell of fewest errors the largest is taken, and of its cells the one nearest
+    to its centre; of several the one of fewest errors, then the first in reading order. A flat valley's middle is safer
+    on other data than its shore.
     """
     fewest = errors.min()
-    tied = errors <= fewest + slack * np.sqrt(fewest)
+    tied = errors <= fewest + slack * np.sqrt(max(fewest, 4))
     regions: List[List[Tuple[int, int]]] = []
     seen = np.zeros_like(tied)
     for first in zip(*np.nonzero(tied), strict=True):
