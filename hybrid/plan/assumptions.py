@@ -101,7 +101,7 @@ GROUPS: Tuple[Tuple[str, Tuple[Assumption, ...]], ...] = (
             _some("spread", 0.1, "std / mean", "assumed: of a worker's step times, log-normal"),
             Assumption("gradient-bytes", 4, "bytes a value", "float32, sent dense (DDP, BMUF)"),
             _some("overlap", 0.5, "share", "assumed: of DDP's transfer, hidden behind the backward pass", most=1),
-            Assumption("density", 0.002, "share", "GTC: as Strom (2015); 0.031 is what recipes/demo/RESULTS.md took", most=1),
+            Assumption("density", 0.002, "share", "GTC: as Strom (2015); recipes/demo took 0.031", most=1),
             Assumption("element-bytes", 2, "bytes", "GTC: a sign and a gap of 15 bits (of 7, 1 byte, at 2 %)"),
             _some("scan", 1e-10, "s a parameter", "assumed: GTC, passes over what is not sent, on a GPU"),
             _some("decode", 1e-9, "s an element", "assumed: GTC, adding a received element"),
