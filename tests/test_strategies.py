@@ -295,6 +295,26 @@ class Breaking(LstmModel):
                 next(self.parameters()).fill_(float("inf"))
 
 
+class Drifting(LstmModel):
+    """The second worker's machine rounds an update differently."""
+
+    def after_update(self, update):
+        if update == 3 and torch.distributed.get_rank() == 1:
+            with torch.no_grad():
+                next(self.parameters())[0, 0] += 1e-6
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, "sum"])
+def test_models_that_are_no_longer_the_same_end_the_training(tmp_path, name):
+    config = of("ddp", strategy="sum") if name == "sum" else of(name)
+    model = Drifting(LstmConfig(DIM, PDFS, hidden=12, layers=1), seed=1)
+    if name == "bmuf":  # which puts models together, and so the difference out of the world
+        fitted(tmp_path, config, model=model)
+        return
+    with pytest.raises(HybridError, match=r"after epoch 1 the models of workers 1 \(of 2\) are not that of worker 0"):
+        fitted(tmp_path, config, model=model)
+
+
 def test_a_block_in_which_one_model_is_lost_is_left_out(tmp_path):
     said = []
     broken = Breaking(LstmConfig(DIM, PDFS, hidden=12, layers=1), seed=1)

@@ -37,7 +37,7 @@ from hybrid.train.resume import Checkpoints
 from hybrid.train.schedule import Schedule, ScheduleConfig
 from hybrid.train.state import Record, State, Sums
 from hybrid.train.strategies import build_strategy
-from hybrid.train.workers import Alone, group
+from hybrid.train.workers import Alone, check_same_model, group
 
 __all__ = ["Criterion", "Loss", "ScheduleConfig", "Trainer", "TrainerConfig", "epoch_file"]
 
@@ -184,6 +184,7 @@ class Trainer:
 
     def _end_epoch(self, totals: Sums, begin: float) -> None:
         state, config = self.state, self.config
+        check_same_model(self.members, self.model, state.epoch, self.checkpoint)
         dev = self.evaluate()
         state.seconds = time.monotonic() - begin
         self.row("dev", dev, lr=self.lr)

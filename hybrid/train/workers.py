@@ -6,6 +6,7 @@ in the order of the ranks, so that the numbers depend on the number of processes
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -73,6 +74,27 @@ class Group(Alone):
         total = x.clone()
         dist.all_reduce(total, group=self.tensors)
         return total.div_(self.size)
+
+
+def check_same_model(members: Alone, model: nn.Module, epoch: int, file: Path) -> None:
+    """Each makes the updates for itself; sums are equal to the bit, but machines may round differently. Raises
+    HybridError where a model is not that of worker 0."""
+    if members.size == 1:
+        return
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    digests = members.gather(digest.hexdigest())
+    others = [str(rank) for rank, its in enumerate(digests) if its != digests[0]]
+    if others:
+        who = f"workers {', '.join(others)} (of {members.size})"
+        raise HybridError(
+            f"after epoch {epoch + 1} the models of {who} are not that of worker 0",
+            file=file,
+            remedy="let all run on one kind of processor, with the same versions (hybrid doctor); the same command goes "
+            "on from the last checkpoint, which all read",
+        )
 
 
 @contextmanager
