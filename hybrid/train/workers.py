@@ -92,7 +92,7 @@ def check_same_model(members: Alone, model: nn.Module, epoch: int, file: Path) -
         raise HybridError(
             f"after epoch {epoch + 1} the models of {who} are not that of worker 0",
             file=file,
-            remedy="let all run on one kind of processor, with the same versions (hybrid doctor); the same command goes "
+            remedy="let all run on one kind of processor with the same versions (hybrid doctor); the same command goes "
             "on from the last checkpoint, which all read",
         )
 
