@@ -21,7 +21,7 @@ from typing import ContextManager, List, Optional, Sequence
 
 from hybrid.align.options import add_align
 from hybrid.errors import ConfigError, DataError, HybridError
-from hybrid.label.options import add_label
+from hybrid.label.options import add_label, add_pack
 from hybrid.plan.options import add_plan
 from hybrid.plan.schedule import add_schedule
 from hybrid.sweep.options import add_sweep
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sweep(commands, _seed, load_recipe)
     add_align(commands, _seed)
     add_label(commands)
+    add_pack(commands)
     add_plan(commands)
     add_schedule(commands)
     return parser

@@ -153,6 +153,30 @@ def test_other_shards_than_those_begun_with_are_refused(tmp_path, packed):
         trainer_of(tmp_path, packed, "plain", data=other).fit()
 
 
+def test_several_sets_of_one_name_are_one_source(tmp_path, packed):
+    """The shards of a source in two folders: the same shards are drawn, the same utterances heard."""
+    whole, first = utterances_of(23, 3), 9
+    for name, part in (("first", whole[:first]), ("then", whole[first:])):
+        pack(tmp_path / name, part, frame_shift=SHIFT, shard_size=3)
+    opened = [open_source(folder) for folder in (packed / "labelled", tmp_path / "first", tmp_path / "then")]
+    names = ["labelled", "unlabelled", "unlabelled"]
+    hours = {name: [] for name in names}
+    for name, source in zip(names, opened):
+        hours[name] += (source.frames * SHIFT / 3600).tolist()
+    stream = ShardStream(opened, 60, window=7, transform=SpecAugment(stack=1, band_width=2))
+    parted, plain = Streamed(Scheduled(parse(TEXT), hours, 5), stream, names, 5, SHIFT), data_of(packed)
+    assert parted.plan == plain.plan and parted.table() == plain.table()
+    for epoch in range(plain.epochs):
+        for piece in range(plain.pieces(epoch)):
+            heard = []
+            for data in (parted, plain):
+                feed = data.feed(epoch, piece, None, 1, 0, 1)
+                heard.append([])
+                while not feed.ended:
+                    heard[-1] += [(item.ids(), item.load().features.sum().item()) for item in feed.take()]
+            assert heard[0] == heard[1] and heard[0]
+
+
 if __name__ == "__main__":
     folder, packed_, name_, update = sys.argv[1:]
 

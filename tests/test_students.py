@@ -8,8 +8,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Dict, List
 
@@ -17,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 from little_an4 import little_an4
-from little_runs import ENVIRONMENT, command, contents, demo, done, finish
+from little_runs import command, contents, demo, done, finish
 
 from benchmarks.runs import open_run
 from hybrid.config import load_config
@@ -308,41 +306,3 @@ def test_a_student_streamed_by_a_schedule(exp: Path, data: Path, tmp_path: Path)
     assert dev[-1] < dev[0]
     assert (run.dir("student_ce") / "model" / "model.safetensors").exists()
     assert (run.dir("shards") / "selection.json").exists()  # student.keep
-
-
-def label(*words: object, code: int = 0) -> str:
-    """What `hybrid label` prints."""
-    program = [sys.executable, "-m", "hybrid.cli", "label", *map(str, words), "--jobs", "1"]
-    done = subprocess.run(program, capture_output=True, text=True, cwd=PROJECT, env=ENVIRONMENT)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("kind, stage", [("logits", "targets"), ("occupancies", "occupancies")])
-def test_label_writes_what_the_stages_write(exp: Path, tmp_path: Path, kind: str, stage: str) -> None:
-    """The same cuts, from audio: the same bytes."""
-    manifest = exp / "augment" / "unlabelled.jsonl.gz"
-    said = label(exp / "teacher_lfmmi" / "model", manifest, "--out", tmp_path, "--kind", kind)
-    assert f"the 20 highest of {read_json(tmp_path / 'label.json')['about']['num_pdfs']} {kind}" in said
-    ours, theirs = (folder / "unlabelled" / "shards" / "targets.000000.tar.gz" for folder in (tmp_path, exp / stage))
-    assert ours.read_bytes() == theirs.read_bytes()
-    written = ours.stat().st_mtime_ns
-    assert "unlabelled: " in label(exp / "teacher_lfmmi" / "model", manifest, "--out", tmp_path, "--kind", kind)
-    assert ours.stat().st_mtime_ns == written  # what is done is not done again
-
-
-def test_label_goes_on_past_a_broken_manifest(exp: Path, tmp_path: Path) -> None:
-    cuts = list(read_cuts(exp / "augment" / "unlabelled.jsonl.gz"))[:6]
-    gone = cuts[5].to_dict()
-    gone["recording"]["sources"][0]["source"] = str(tmp_path / "gone.wav")
-    rows = [json.dumps(cut.to_dict()) for cut in cuts[:5]] + [json.dumps(gone)]
-    (tmp_path / "good.jsonl").write_text("\n".join(rows[:3]) + "\n")
-    (tmp_path / "some.jsonl").write_text("\n".join(rows[3:]) + "\n")
-    (tmp_path / "broken.jsonl").write_text("{\n")
-    manifests, out = [tmp_path / f"{name}.jsonl" for name in ("broken", "good", "some")], tmp_path / "out"
-    said = label(exp / "teacher_lfmmi" / "model", *manifests, "--out", out, code=1)
-    assert "1 of 3 manifests have no targets: broken" in said
-    about = read_json(out / "label.json")
-    assert about["cuts"] == 5 and about["problems"] == 1 and about["failed"] == ["broken"]
-    (row,) = read_jsonl(out / "some.problems.jsonl")
-    assert row["utterance"] == cuts[5].id and "gone.wav" in row["file"]

@@ -15,7 +15,7 @@ import hashlib
 import json
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 from lhotse import MonoCut, SupervisionSegment
@@ -40,13 +40,15 @@ def pack(
     shard_size: int = 500,
     dtype: str = "float32",
     compress: Optional[int] = None,
+    settings: Optional[Mapping[str, Any]] = None,
     problems: Optional[Problems] = None,
 ) -> int:
     """Writes `utterances`, of which one shard lies in memory at a time; returns how many were written.
 
     frame_shift in seconds. dtype: of the features on disk; float16 takes half the room. compress: a gzip level;
     features shrink by a tenth and then take three times as long to read, so None. Kept of `extra`: "soft"
-    (SoftTargets), "twin" and "text". Which arrays there are, the first utterance decides.
+    (SoftTargets), "twin" and "text". Which arrays there are, the first utterance decides. settings: JSON, kept beside
+    "dim" and "codec", that says where they come from; what other settings have made is made anew.
 
     Goes on where a killed run was, if the utterances come again in the same order: shards that hold the same are kept.
     An utterance that cannot be used, or lacks what the first one has, is left out and added to `problems`; without
@@ -61,7 +63,7 @@ def pack(
     shard = list(islice(stream, shard_size))
     if not shard:
         raise DataError("no utterances to pack", file=folder, remedy="look at problems.jsonl of the stages before")
-    form = _Form(shard[0], np.dtype(dtype))
+    form = _Form(shard[0], np.dtype(dtype), settings or {})
     marks: List[Dict[str, Any]] = []
     seen: Dict[str, None] = {}
     while shard:
@@ -86,7 +88,7 @@ def pack(
 class _Form:
     """What every utterance of a set has, by the first one."""
 
-    def __init__(self, first: Utterance, dtype: np.dtype) -> None:
+    def __init__(self, first: Utterance, dtype: np.dtype, more: Mapping[str, Any]) -> None:
         check_utterance(first)
         soft: Optional[SoftTargets] = first.extra.get("soft")
         self.dtype = dtype
@@ -96,7 +98,7 @@ class _Form:
         self.names: Tuple[str, ...] = (FEATURES,)
         self.names += () if first.pdfs is None else (PDFS,)
         self.names += () if soft is None else (NAME,)
-        self.settings: Dict[str, Any] = {"dim": self.dim}
+        self.settings: Dict[str, Any] = {**more, "dim": self.dim}
         if self.codec is not None:
             self.settings.update(codec=self.codec.to_dict(), k=self.k)
 

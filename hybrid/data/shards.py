@@ -97,6 +97,21 @@ def whole_shard(folder: Path, index: int, key: str) -> Optional[Dict[str, Any]]:
         return None
 
 
+def check_sizes(folder: Path, shards: Sequence[Mapping[str, Any]]) -> None:
+    """shards: the rows of complete.json. Raises DataError for a file that is missing or of another size."""
+    for shard in shards:
+        for name, row in shard["files"].items():
+            path = folder / "shards" / name
+            try:
+                found = path.stat().st_size
+            except OSError:
+                raise DataError("a shard of this set is missing", file=path, remedy=AGAIN) from None
+            if found != row["bytes"]:
+                raise DataError(
+                    f"a shard of this set is damaged: {found} bytes of {row['bytes']}", file=path, remedy=AGAIN
+                )
+
+
 def without_arrays(cut: Cut) -> Any:
     """A copy without attached arrays: they live in their own sets, and bytes do not fit into a manifest."""
     if isinstance(cut, MixedCut):

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from hybrid.data.arrays import read_complete
-from hybrid.data.batches import Utterance, check_utterance
+from hybrid.data.batches import IGNORE, Utterance, check_utterance
 from hybrid.data.packing import FEATURES, PDFS
 from hybrid.data.shards import AGAIN, Failure, read_rows
 from hybrid.data.target_store import SoftTargets
@@ -79,7 +79,11 @@ class ShardSource:
             twin = (row.get("custom") or {}).get("clean_twin")
             said = [part["text"] for part in row.get("supervisions") or [] if part.get("text") is not None]
             extra.update({} if twin is None else {"twin": twin}, **({"text": " ".join(said)} if said else {}))
-            utterance = Utterance(row["id"], arrays[self.names[0]], arrays.get(PDFS), extra)
+            pdfs = arrays.get(PDFS)
+            if pdfs is None and "soft" in extra:
+                # No alignment: so that a batch can also have utterances with one.
+                pdfs = np.full(len(extra["soft"]), IGNORE, np.int32)
+            utterance = Utterance(row["id"], arrays[self.names[0]], pdfs, extra)
             check_utterance(utterance, dim)
             if "soft" in extra and len(extra["soft"]) != utterance.num_frames:
                 raise DataError(f"soft targets of {len(extra['soft'])} frames for {utterance.num_frames} frames")

@@ -12,7 +12,7 @@ from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_complete
 from hybrid.data.batches import check_seed
-from hybrid.data.shards import AGAIN, read_shard
+from hybrid.data.shards import AGAIN, check_sizes, read_shard
 from hybrid.data.targets import NAME, TargetsAbout
 from hybrid.data.topk_codec import Codec, Targets
 from hybrid.errors import ConfigError, DataError, ModelError
@@ -119,20 +119,14 @@ def open_targets(folder: PathLike, about: Optional[TargetsAbout] = None) -> Targ
         raise DataError("this set of arrays holds no soft targets", file=folder, remedy="give another folder") from None
     except ConfigError as error:
         raise DataError(error.what, file=folder, remedy=AGAIN) from error
-    wrong = [] if about is None else _differences(stored, about)
-    if wrong:
-        raise ModelError(
-            f"these soft targets are {'; '.join(wrong)}",
-            file=folder,
-            remedy="write the targets again with this teacher, or give the folder of those that fit",
-        )
-    for shard in complete["shards"]:
-        for name, row in shard["files"].items():
-            _check_size(folder / "shards" / name, row["bytes"])
+    if about is not None:
+        check_about(folder, stored, about)
+    check_sizes(folder, complete["shards"])
     return TargetStore(folder, stored, codec, stored.k if about is None else about.k, complete["shards"])
 
 
-def _differences(stored: TargetsAbout, wanted: TargetsAbout) -> List[str]:
+def check_about(folder: Path, stored: TargetsAbout, wanted: TargetsAbout) -> None:
+    """Raises ModelError that names all in which the targets in `folder` are not those that are wanted."""
     found = []
     for name, what in (("teacher", "of another teacher"), ("senones", "of another tree or topology")):
         ours, theirs = getattr(stored, name), getattr(wanted, name)
@@ -150,13 +144,9 @@ def _differences(stored: TargetsAbout, wanted: TargetsAbout) -> List[str]:
         found.append("of another denominator")
     if stored.k < wanted.k:
         found.append(f"the {stored.k} highest of a frame, wanted {wanted.k}")
-    return found
-
-
-def _check_size(path: Path, size: int) -> None:
-    try:
-        found = path.stat().st_size
-    except OSError:
-        raise DataError("a shard of this set is missing", file=path, remedy=AGAIN) from None
-    if found != size:
-        raise DataError(f"a shard of this set is damaged: {found} bytes of {size}", file=path, remedy=AGAIN)
+    if found:
+        raise ModelError(
+            f"these soft targets are {'; '.join(found)}",
+            file=folder,
+            remedy="write the targets again with this teacher, or give the folder of those that fit",
+        )

@@ -1,63 +1,116 @@
-"""`hybrid label`: the manifests shared out, and what became of them."""
+"""`hybrid label` and `hybrid pack`: the manifests shared out, and what became of them."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
-from hybrid.errors import ConfigError, DataError
-from hybrid.io import write_json
+from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.io import read_json, write_json
 from hybrid.label.cluster import over_dask
 from hybrid.label.manifest import Done, Label, name_of
 from hybrid.parallel import WorkerPool, ordered_map, prepare_environment
 
+LABELS = "label.json"
+Work = Callable[[Path], Done]
+
 
 def label(options: argparse.Namespace) -> int:
-    """Exit code 0; 1 where a manifest has failed or too many cuts have no targets. Raises ConfigError, ModelError."""
+    """Exit code 0. Raises ConfigError, ModelError; DataError where a manifest has failed or too many cuts have no
+    targets."""
     prepare_environment()
     from hybrid.train.teacher import about_of
 
-    named = _named(options.manifests)
-    if options.k < 0 or options.shard_size < 1 or not 0 <= options.max_problems <= 1:
-        raise ConfigError("--k is below 0, --shard-size below 1, or --max-problems not a share")
+    named = _named(options)
+    if options.k < 0:
+        raise ConfigError(f"--k is {options.k}", remedy="how many outputs are kept, such as 20; 0: all")
     about = about_of(options.model, options.k, options.head, options.kind)
-    options.out.mkdir(parents=True, exist_ok=True)
     work = Label(options.model.resolve(), about, options.out.resolve(), options.shard_size)
+    found = _work_through(options, work, named, "without targets")
+    found.say(about.frame_shift, f"the {about.k} highest of {about.num_pdfs} {about.kind}")
+    write_json(options.out / LABELS, {"about": about.to_dict(), **found.counts()})
+    return found.judged("have no targets", options)
+
+
+def pack(options: argparse.Namespace) -> int:
+    """As `label`."""
+    prepare_environment()
+    from hybrid.data.targets import TargetsAbout
+    from hybrid.label.packed import Pack
+
+    named = _named(options)
+    features = options.model / "features.json"
+    if not features.is_file():
+        raise ModelError("no such file", file=features, remedy="give the folder of a model, such as the teacher's")
+    if not (options.targets / LABELS).is_file():
+        raise DataError("no targets", file=options.targets / LABELS, remedy="give the --out of hybrid label")
+    try:
+        about = TargetsAbout.from_dict(read_json(options.targets / LABELS)["about"])
+    except (KeyError, TypeError):
+        raise DataError("not of hybrid label", file=options.targets / LABELS, remedy="run hybrid label again") from None
+    work = Pack(
+        read_json(features), options.targets.resolve(), about, options.out.resolve(), options.shard_size, options.dtype
+    )  # fmt: skip
+    found = _work_through(options, work, named, "left out")
+    found.say(about.frame_shift, f"features in {options.dtype}, {about.k} targets a frame")
+    write_json(options.out / "pack.json", found.counts())
+    return found.judged("are not packed", options)
+
+
+class _Found(NamedTuple):
+    """What became of all manifests."""
+
+    done: List[Done]
+    seconds: float
+
+    def total(self, name: str) -> int:
+        return sum(getattr(one, name) for one in self.done)
+
+    def counts(self) -> Dict[str, Any]:
+        failed = [one.name for one in self.done if one.error]
+        return {**{name: self.total(name) for name in ("cuts", "frames", "problems")}, "failed": failed}
+
+    def say(self, frame_shift: float, what: str) -> None:
+        hours = self.total("frames") * frame_shift / 3600
+        print(f"{self.total('cuts')} cuts, {hours:.2f} hours, {what}, in {self.seconds:.1f} s")
+
+    def judged(self, bad: str, options: argparse.Namespace) -> int:
+        failed, problems = self.counts()["failed"], self.total("problems")
+        every = self.total("cuts") + problems
+        if failed:
+            raise DataError(
+                f"{len(failed)} of {len(self.done)} manifests {bad}: {', '.join(failed[:5])}", file=options.out,
+                remedy="mend them and run the same command again: what is done stays",
+            )  # fmt: skip
+        if problems > options.max_problems * every:
+            raise DataError(
+                f"{problems} of {every} cuts {bad}", file=options.out,
+                remedy="read the files *.problems.jsonl there, or set --max-problems higher",
+            )  # fmt: skip
+        return 0
+
+
+def _work_through(options: argparse.Namespace, work: Work, named: Dict[str, Path], left_out: str) -> _Found:
+    options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     done: List[Done] = []
     for found in _results(options, work, [path.resolve() for path in named.values()]):
         done.append(found)
         what = found.error or f"{found.cuts} cuts, {found.frames} frames" + (
-            f", {found.problems} without targets" if found.problems else ""
+            f", {found.problems} {left_out}" if found.problems else ""
         )
         print(f"{len(done)}/{len(named)} {found.name}: {what}", flush=True)
-    seconds = time.monotonic() - began
-    cuts, frames, problems = (sum(getattr(one, name) for one in done) for name in ("cuts", "frames", "problems"))
-    hours = frames * about.frame_shift / 3600
-    print(f"{cuts} cuts, {hours:.2f} hours, the {about.k} highest of {about.num_pdfs} {about.kind}, in {seconds:.1f} s")
-    failed = [one.name for one in done if one.error]
-    write_json(
-        options.out / "label.json",
-        {"about": about.to_dict(), "cuts": cuts, "frames": frames, "problems": problems, "failed": failed},
-    )
-    if failed:
-        raise DataError(
-            f"{len(failed)} of {len(done)} manifests have no targets: {', '.join(failed[:5])}", file=options.out,
-            remedy="mend them and run the same command again: what is done stays",
-        )  # fmt: skip
-    if problems > options.max_problems * (cuts + problems):
-        raise DataError(
-            f"{problems} of {cuts + problems} cuts have no targets", file=options.out,
-            remedy="read the files *.problems.jsonl there, or set --max-problems higher",
-        )  # fmt: skip
-    return 0
+    return _Found(done, time.monotonic() - began)
 
 
-def _named(manifests: List[Path]) -> Dict[str, Path]:
+def _named(options: argparse.Namespace) -> Dict[str, Path]:
+    """The manifests by their names. Raises ConfigError, for options that both commands have too; DataError."""
+    if options.shard_size < 1 or not 0 <= options.max_problems <= 1:
+        raise ConfigError("--shard-size is below 1, or --max-problems not a share")
     named: Dict[str, Path] = {}
-    for path in manifests:
+    for path in options.manifests:
         if not path.is_file():
             raise DataError("no such manifest", file=path)
         other = named.setdefault(name_of(path), path)
@@ -68,7 +121,7 @@ def _named(manifests: List[Path]) -> Dict[str, Path]:
     return named
 
 
-def _results(options: argparse.Namespace, work: Label, manifests: List[Path]) -> Iterator[Done]:
+def _results(options: argparse.Namespace, work: Work, manifests: List[Path]) -> Iterator[Done]:
     if options.dask is not None:
         yield from over_dask(options.dask, work, manifests)
         return

@@ -67,6 +67,12 @@ class Recipe:
     notes: str = ""
 
 
+def _marks_of_sets(run: Run) -> Iterable[Path]:
+    from hybrid.pipeline.packed import marks_of_sets
+
+    return marks_of_sets(run)
+
+
 def _over(system: str) -> str:
     return f"{BASED_ON[system]}<{system}"
 
@@ -165,6 +171,7 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             lazy("student", "student_ce"),
             needs=("features", "senones", "teacher_ce", "teacher_lfmmi", "targets", "shards"),
             settings=("model", _over("student_ce"), "scheduled", *(f"student.{name}" for name in _LEARNS)),
+            inputs=_marks_of_sets,
         ),
         Stage(
             "occupancies",

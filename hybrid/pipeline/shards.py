@@ -1,24 +1,26 @@
 """Stage shards, and the student's training on them: data streamed in the order that a schedule says.
 
 What student_ce learns from is packed into two sources, "labelled" (transcribed speech, clean and noisy) and
-"unlabelled". Each source is shuffled before it is packed, so that a shard is a sample of all of it.
+"unlabelled". Each source is shuffled before it is packed, so that a shard is a sample of all of it. It lies in memory
+while it is packed: what does not fit is packed by `hybrid pack`, manifest by manifest, and named in scheduled.sources.
 """
 
 from __future__ import annotations
 
-from typing import List
+from typing import Dict, List, Tuple
 
 import numpy as np
 
 from hybrid.data.batches import Utterance
 from hybrid.data.packing import pack
 from hybrid.data.stream import ShardSource, ShardStream, open_source
-from hybrid.data.stream_source import Found
 from hybrid.errors import ConfigError
 from hybrid.pipeline.frames import asked
-from hybrid.pipeline.network import network_seed, perturbations
+from hybrid.pipeline.network import features_about, network_seed, perturbations
+from hybrid.pipeline.packed import open_packed, packed_sets
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import NETWORK_SHIFT
+from hybrid.pipeline.soft_targets import teacher_of
 from hybrid.pipeline.student import taught
 from hybrid.run import Run
 from hybrid.train.feeds import Streamed
@@ -48,21 +50,31 @@ def shards(run: Run, recipe: Recipe) -> None:
         run.log(f"  {source}: {count} utterances, {NETWORK_SHIFT * frames / 3600:.2f} hours")
 
 
-def sources(run: Run) -> List[str]:
-    return [name for name in SOURCES if (run.dir("shards") / name).is_dir()]
+def sources(run: Run) -> List[Tuple[str, ShardSource]]:
+    """What the schedule can name: this run's own, and scheduled.sources (packed.py); a name may have several."""
+    found = [
+        (name, open_source(run.dir("shards") / name)) for name in SOURCES if (run.dir("shards") / name).is_dir()
+    ]
+    sets = packed_sets(run)
+    if sets:
+        _, about = teacher_of(run, run.config["student.targets"])
+        features = features_about(run)
+        found += [(name, open_packed(folder, about, features)) for name, folders in sets.items() for folder in folders]
+    return found
 
 
 def scheduled(run: Run, max_frames: int) -> Streamed:
-    """The student's data by [scheduled]. Raises ConfigError, DataError."""
+    """The student's data by [scheduled]. Raises ConfigError, DataError, ModelError."""
     settings = run.config.section("scheduled")
-    names = sources(run)
-    opened = [open_source(run.dir("shards") / name) for name in names]
-    hours = {name: _hours(source) for name, source in zip(names, opened)}
+    opened = sources(run)
+    hours: Dict[str, List[float]] = {}
+    for name, source in opened:
+        hours.setdefault(name, []).extend(_hours(source))
     stream = ShardStream(
-        opened, max_frames, window=settings["window"], loaders=settings["loaders"], transform=perturbations(run),
-        max_problems=run.config["limits.problems"],
+        [source for _, source in opened], max_frames, window=settings["window"], loaders=settings["loaders"],
+        transform=perturbations(run), max_problems=run.config["limits.problems"],
     )  # fmt: skip
-    seed = network_seed(run)
+    seed, names = network_seed(run), [name for name, _ in opened]
     return Streamed(Scheduled(parse(settings["chunks"]), hours, seed), stream, names, seed, NETWORK_SHIFT)
 
 
@@ -72,16 +84,15 @@ def _hours(source: ShardSource) -> List[float]:
 
 
 def sample(run: Run) -> List[Utterance]:
-    """Some utterances of each source, in memory."""
-    found: List[Utterance] = []
-    for name in sources(run):
-        source, mine = open_source(run.dir("shards") / name), 0
+    """Some utterances of each source, in memory; what two sources have, once."""
+    found: Dict[str, Utterance] = {}
+    heard: Dict[str, int] = {}
+    for name, source in sources(run):
         for index in range(len(source)):
-            if mine >= _SAMPLE:
+            if heard.get(name, 0) >= _SAMPLE:
                 break
             read = source.read(index)
-            good: List[Found] = read if isinstance(read, list) else []
-            chosen = [one for one in good if isinstance(one, Utterance)]
-            found += chosen
-            mine += len(chosen)
-    return found
+            good = [one for one in (read if isinstance(read, list) else []) if isinstance(one, Utterance)]
+            heard[name] = heard.get(name, 0) + len(good)
+            found.update({utterance.id: utterance for utterance in good})
+    return list(found.values())

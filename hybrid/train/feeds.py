@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence
 
+import numpy as np
+
 from hybrid.data.batches import Batch, Batches
 from hybrid.data.stream import ShardStream
 from hybrid.errors import ConfigError
-from hybrid.train.scheduled import Scheduled
+from hybrid.train.scheduled import Piece, Scheduled
 
 
 class Item(NamedTuple):
@@ -103,8 +105,9 @@ class _MemoryFeed:
 
 
 class Streamed:
-    """sources: the names that the schedule has for the sources of `stream`, in their order. Everything random follows
-    from `seed`. frame_shift: of the network, in seconds. Raises ConfigError."""
+    """sources: the names that the schedule has for the sources of `stream`, in their order; where several have one
+    name, its shards are those of the first, then of the second, and so on. Everything random follows from `seed`.
+    frame_shift: of the network, in seconds. Raises ConfigError."""
 
     streamed = True
 
@@ -114,10 +117,15 @@ class Streamed:
         if len(sources) != len(stream.sources) or set(sources) != set(scheduled.hours):
             raise ConfigError(
                 f"a schedule over {', '.join(scheduled.hours)}, and streams of {', '.join(sources)}",
-                remedy="name each source of the stream once",
+                remedy="name each source of the stream",
             )
         self.stream = stream
         self.sources = list(sources)
+        rows = stream.shards()
+        self._rows = {
+            name: rows[np.isin(rows[:, 0], [place for place, other in enumerate(sources) if other == name])]
+            for name in sources
+        }
         self.seed = seed
         self.frame_shift = frame_shift
         self.scheduled = scheduled
@@ -131,6 +139,10 @@ class Streamed:
 
     def table(self) -> str:
         return self.scheduled.table(self.plan)
+
+    def shards(self, piece: Piece) -> np.ndarray:
+        """int32 [n, 2]: (source of the stream, its shard) of each shard of the piece."""
+        return self._rows[piece.source][list(piece.shards)]
 
     def pieces(self, epoch: int) -> int:
         return len(self.plan[epoch])
@@ -156,12 +168,11 @@ class _StreamFeed:
         before = sum(p.hours for sub in data.plan[:epoch] for p in sub) + sum(p.hours for p in data.plan[epoch][:piece])
         self.rate, self._done = which.rate, before / data.hours
         self.problems: List[str] = []
-        rows = [(data.sources.index(which.source), shard) for shard in which.shards]
         state = dict(position or {})
         self.count, self.rank, self.size = len(range(stride)[rank::size]), rank, size
         self._ordinal = int(state.pop("ordinal", 0))
         self._finished = bool(state.pop("finished", False))
-        self._reading = data.stream.read(rows, (data.seed, which.number), rank, size, state or None)
+        self._reading = data.stream.read(data.shards(which), (data.seed, which.number), rank, size, state or None)
         self._seen = 0
         self._ahead: Optional[Batch] = None
         self._advance()
