@@ -28,8 +28,8 @@ from hybrid.run import Run
 pytestmark = pytest.mark.slow
 
 STUDENT = (
-    "prepare.unlabelled_minutes=0.5", "student.enabled=true", "student_lfmmi.soft=1.0", "scheduled.enabled=true",
-    "scheduled.shard_size=5", "scheduled.chunks=unlabelled 100%",
+    "prepare.unlabelled_minutes=0.5", "student.enabled=true", "student.control=false", "student_lfmmi.soft=1.0",
+    "scheduled.enabled=true", "scheduled.shard_size=5", "scheduled.chunks=unlabelled 100%",
 )  # fmt: skip
 
 
@@ -148,16 +148,19 @@ def test_a_student_is_trained_on_packed_speech(exp: Path, packed: Path, tmp_path
     clean = shutil.copytree(packed / "clean", tmp_path / "clean")
     more = [
         *STUDENT, f'scheduled.sources=["more={clean}","more={packed / "noisy"}"]',
-        "scheduled.chunks=2*(more 50%, labelled 100% @2)",
+        "scheduled.chunks=2*(more 50%, labelled 100% @2)", 'decode.systems=["student_ce"]', "student.sequence=false",
     ]  # fmt: skip
-    said = finish(demo(tmp_path / "exp", *more, stop="student_ce"))
-    assert {name for name, ran in done(said).items() if ran} == {"student_ce"}
+    said = finish(demo(tmp_path / "exp", *more))
+    asked = {name for name, ran in done(said).items() if ran}
+    assert asked == {"student_ce", "student_lfmmi", "graph", "decode", "score", "report"}
+    assert not any((exp / name / "model").exists() for name in ("ce", "lfmmi"))  # student.control
+    assert {row["system"] for row in read_json(tmp_path / "exp" / "results.json")} == {"student_ce"}
     assert "1-2        more 50%, labelled 100% @2" in said
     frames = {name: held_frames(tmp_path / "exp" / "shards" / name) for name in ("labelled", "unlabelled")}
     rows = read_jsonl(tmp_path / "exp" / "student_ce" / "log.jsonl")
     heard = [row["frames"] for row in rows if row["split"] == "train"]
     assert sum(heard) == 2 * frames["labelled"] + frames["unlabelled"]  # more is the same speech
-    assert not any(done(finish(demo(tmp_path / "exp", *more, stop="student_ce"))).values())
+    assert not any(done(finish(demo(tmp_path / "exp", *more))).values())
     pack(packed, "clean", clean, exp / "teacher_lfmmi" / "model", "--shard-size", 6)
     again = finish(demo(tmp_path / "exp", *more, stop="student_ce"))
     assert "student_ce: its inputs have changed" in again
@@ -229,7 +232,7 @@ def test_fewer_targets_a_frame_than_are_stored(exp: Path, packed: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["MODEL/nowhere", "CUTS", "--targets", "TARGETS"], "nowhere/features.json). Remedy: give the folder of a model"),
+        (["MODEL/nowhere", "CUTS", "--targets", "TARGETS"], "nowhere/features.json). Remedy: give the folder of a"),
         (["MODEL", "CUTS", "--targets", "CUTS"], "no targets"),
         (["MODEL", "OTHER", "--targets", "TARGETS"], "1 of 1 manifests are not packed: unlabelled"),
         (["MODEL", "CUTS", "--targets", "TARGETS", "--shard-size", "0"], "--shard-size is below 1"),

@@ -66,7 +66,7 @@ def decode(run: Run, recipe: Recipe) -> None:
 
 def trained_models(run: Run) -> List[str]:
     """The models that this run's settings make."""
-    networks = ["ce", "lfmmi"]
+    networks = ["ce", "lfmmi"] if run.config["student.control"] else []
     if run.config["student.enabled"]:
         networks += ["teacher_ce", "teacher_lfmmi"]
         networks += ["student_ce"] if run.config["student.frames"] else []
@@ -91,7 +91,7 @@ def chosen_systems(settings: Dict[str, Any], models: Sequence[str]) -> List[Syst
     if missing:
         there = ", ".join(system.name for system in SYSTEMS if system.model in models)
         raise ConfigError(
-            f"decode.systems names {', '.join(missing)}: left out by gmm.last, senones.align_with or student.enabled",
+            f"decode.systems names {', '.join(missing)}: left out by gmm.last, senones.align_with or [student]",
             remedy=f"some of {there}",
         )
     names |= {system.needs for system in SYSTEMS if system.name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from hybrid.train.priors import average_posterior, count_priors
 
 def ce(run: Run, recipe: Recipe) -> None:
     """EXP/ce/model, of clean and noisy speech."""
-    train(run, "ce", training_sets(run), dev_sets(run))
+    if control(run):
+        train(run, "ce", training_sets(run), dev_sets(run))
 
 
 def teacher_ce(run: Run, recipe: Recipe) -> None:
@@ -30,9 +31,18 @@ def teacher_ce(run: Run, recipe: Recipe) -> None:
         train(run, "teacher_ce", set_list(run)["clean"], [set_name("dev", "clean")])
 
 
+def control(run: Run) -> bool:
+    """Whether ce and lfmmi, of transcribed speech alone, are asked for; else says that they are not."""
+    return _all_set(run, ("student.control",))
+
+
 def asked(run: Run, *settings: str) -> bool:
     """Whether student.enabled and these settings ask for a stage of teacher and student; else says which does not."""
-    for name in ("student.enabled", *settings):
+    return _all_set(run, ("student.enabled", *settings))
+
+
+def _all_set(run: Run, names: Sequence[str]) -> bool:
+    for name in names:
         value = run.config[name]
         if not value:
             run.log(f"  {name} is {str(value).lower()}: nothing to do")

@@ -131,12 +131,12 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             settings=("senones", "limits"),
             seeded=False,
         ),
-        Stage("ce", lazy("frames", "ce"), needs=("features", "senones"), settings=("model", "ce")),
+        Stage("ce", lazy("frames", "ce"), needs=("features", "senones"), settings=("model", "ce", "student.control")),
         Stage(
             "lfmmi",
             lazy("sequence", "lfmmi"),
             needs=("lang", "features", "senones", "ce"),
-            settings=("model", "lfmmi"),
+            settings=("model", "lfmmi", "student.control"),
         ),
         Stage(
             "teacher_ce",
@@ -184,7 +184,7 @@ def standard_stages(recipe: Recipe) -> List[Stage]:
             "student_lfmmi",
             lazy("sequence", "student_lfmmi"),
             needs=("lang", "features", "senones", "student_ce", "occupancies"),
-            settings=("model", _over("student_lfmmi"), "student"),
+            settings=("model", _over("student_lfmmi"), *(f"student.{name}" for name in (*_LEARNS, "sequence"))),
         ),
         Stage(
             "graph",

@@ -12,7 +12,7 @@ from hybrid.data.batches import Utterance
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model, load_state
-from hybrid.pipeline.frames import asked
+from hybrid.pipeline.frames import asked, control
 from hybrid.pipeline.network import (
     dev_sets,
     fit,
@@ -46,7 +46,8 @@ Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an ut
 
 def lfmmi(run: Run, recipe: Recipe) -> None:
     """EXP/lfmmi/model, of clean and noisy speech."""
-    train(run, "lfmmi", training_sets(run), dev_sets(run))
+    if control(run):
+        train(run, "lfmmi", training_sets(run), dev_sets(run))
 
 
 def teacher_lfmmi(run: Run, recipe: Recipe) -> None:
