@@ -107,17 +107,21 @@ def test_a_small_plan_by_hand() -> None:
         assert one.days == pytest.approx(steps * step / 86400)
     assert found.disk["audio"] == pytest.approx((9 * 3600 * 1000, 2 * 9 * 3600 * 1000))
     assert found.disk["targets"] == pytest.approx((9 * hour * 20, 2 * 9 * hour * 20))
-    assert found.disk["total"][1] == pytest.approx(2 * (9 * 3600 * 1000 + 9 * hour * 20))
-    assert found.feeding["bytes_per_second"] == pytest.approx(training * (0.03 * 1000 + 20))
+    assert found.disk["shards"] == pytest.approx((9 * hour * (2 * 10 + 20), 2 * 9 * hour * (2 * 10 + 20)))
+    assert found.disk["total"][1] == pytest.approx(2 * (9 * 3600 * 1000 + 9 * hour * 60))
+    assert found.feeding["bytes_per_second"] == pytest.approx(training * (2 * 10 + 20))
     assert found.feeding["write_core_hours"] == pytest.approx(9 * hour / 46000 / 3600)
-    assert found.feeding["cores_labelling"] == pytest.approx(forward / 46000)
+    assert found.feeding["cores_labelling"] == pytest.approx(forward / 46000 + forward * 0.03 / 1100)
+    assert found.feeding["pack_core_hours"] == pytest.approx(9 / 1100)
+    assert found.feeding["cores_training"] == pytest.approx(training / 535000)
 
 
-def test_features_in_the_place_of_audio() -> None:
+def test_noisy_copies_are_packed_beside_the_speech() -> None:
     model = count(LstmConfig(192, 3000))
-    found = plan(Values({"labelled": 1, "unlabelled": 0}), model, model, store="features")
-    assert found.disk["features"][0] == pytest.approx(3600 / 0.03 * 192 * 4)
-    assert "no noise" in found.notes[0] and found.notes[0] in as_text(found)
+    one, three = (plan(Values({"labelled": 1, "unlabelled": 0, "copies": n}), model, model) for n in (1, 3))
+    assert three.disk["shards"][0] == pytest.approx(3 * one.disk["shards"][0])
+    assert three.disk["targets"] == one.disk["targets"] and three.disk["audio"] == one.disk["audio"]
+    assert three.feeding["pack_core_hours"] == pytest.approx(3 * one.feeding["pack_core_hours"])
 
 
 def test_a_million_hours_of_targets_as_the_benchmark_projects_them() -> None:
@@ -140,8 +144,9 @@ def test_cores_are_workers_in_groups() -> None:
 
 def test_too_few_cores_beside_the_gpus_are_named() -> None:
     model = find_model("5x768", 192, 3000)
-    found = plan(Values({"gpus": 8, "cores": 8}), model, model)
-    assert "8 cores do not keep 8 GPUs busy" in found.notes[0]
+    found = plan(Values({"gpus": 8, "cores": 3}), model, model)
+    assert "3 cores do not keep 8 GPUs busy: 4 are needed" in found.notes[0] and found.notes[0] in as_text(found)
+    assert not plan(Values({"gpus": 8, "cores": 4}), model, model).notes
 
 
 RATES = {

@@ -38,7 +38,7 @@ def show_plan(options: argparse.Namespace) -> int:
             precision=options.precision,
         )  # fmt: skip
         write_json(options.measure, rates.to_dict())
-    found = plan(values, teacher, student, rates, store=options.store, seed=options.seed)
+    found = plan(values, teacher, student, rates, seed=options.seed)
     print(as_text(found))
     if options.json is not None:
         write_json(options.json, found.to_dict())

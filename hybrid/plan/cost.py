@@ -30,7 +30,6 @@ GZIPPED = 46.5 / 51  # bytes a frame on disk, manifests counted, over packed one
 CORE_DENOMINATOR = 7200.0  # frames a second at 3,064 pdfs and 70,033 arcs: 4.61 ms for 33 1/3 frames, there
 GPU_DENOMINATOR = 1.15e6  # a quarter of the floor there, 89,600 frames in 19.5 ms
 FEWEST_STEPS = 20  # of a worker, to tell the spread of its times
-STORES = ("audio", "features")
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,9 @@ def plan(
     student: Count,
     rates: Optional[Rates] = None,
     *,
-    store: str = "audio",
     seed: int = 0,
 ) -> Plan:
     """Raises ConfigError for what cannot be planned, or rates of other models."""
-    if store not in STORES:
-        raise ConfigError(f"--store is {store!r}", remedy=f"one of {', '.join(STORES)}")
     gpus, cores = values.whole("gpus"), values.whole("cores")
     if not gpus and not cores:
         raise ConfigError("neither a GPU nor a core", remedy="give --gpus, or --gpus 0 and --cores")
@@ -121,13 +117,12 @@ def plan(
     notes: List[str] = []
     _derive(values, teacher, student, unit)
     phases = _phases(values, units, group, teacher, student, seed)
-    feeding = _feeding(values, store, phases)
-    if store == "features" and values["copies"] == 1:
-        notes.append("Stored features are of the speech as it is: no noise can be added to them afterwards.")
-    if gpus and cores and cores < feeding["cores_training"] * gpus:
-        notes.append(f"{cores} cores do not keep {gpus} GPUs busy: {feeding['cores_training'] * gpus:,.0f} are needed.")
+    feeding = _feeding(values, phases)
+    needed = math.ceil(feeding["cores_training"] * gpus)
+    if gpus and cores and cores < needed:
+        notes.append(f"{cores} cores do not keep {gpus} GPUs busy: {needed:,} are needed.")
     workers = math.ceil(units / group)
-    return Plan(unit, units, workers, teacher, student, _disk(values, store), feeding, phases, values, notes)
+    return Plan(unit, units, workers, teacher, student, _disk(values), feeding, phases, values, notes)
 
 
 def _take(values: Values, rates: Rates, teacher: Count, student: Count, unit: str) -> None:
@@ -167,7 +162,7 @@ def _derive(values: Values, teacher: Count, student: Count, unit: str) -> None:
     codec = Codec(values.whole("senones"), values.whole("k"))
     packed = f"{codec.frame_bytes} packed (topk_codec.py), {GZIPPED:.2f} of it on disk (benchmarks/README.md)"
     values.derive("target-bytes", codec.frame_bytes * GZIPPED, packed)
-    values.derive("feature-bytes", 4 * values["input-dim"], "float32, as sets of arrays store them")
+    values.derive("feature-bytes", 2 * values["input-dim"], "float16, as hybrid pack stores them")
     if unit == "GPU":
         flops = values["gpu-tflops"] * values["utilisation"] * 1e12
         how = "gpu-tflops * utilisation"
@@ -227,25 +222,32 @@ def _phases(values: Values, units: int, group: int, teacher: Count, student: Cou
     return tuple(phases)
 
 
-def _disk(values: Values, store: str) -> Dict[str, Tuple[float, float]]:
+def _disk(values: Values) -> Dict[str, Tuple[float, float]]:
     seconds = (values["labelled"] + values["unlabelled"]) * 3600
     frames = seconds / values["frame-shift"]
-    speech = seconds * values["audio-bytes"] if store == "audio" else frames * values["feature-bytes"]
-    one = {store: values["copies"] * speech, "targets": frames * values["target-bytes"]}
+    one = {
+        "audio": seconds * values["audio-bytes"],
+        "targets": frames * values["target-bytes"],
+        "shards": values["copies"] * frames * _shard_bytes(values),
+    }
     one["total"] = sum(one.values())
     return {name: (size, size * values["replication"]) for name, size in one.items()}
 
 
-def _feeding(values: Values, store: str, phases: Tuple[Phase, ...]) -> Dict[str, float]:
+def _shard_bytes(values: Values) -> float:
+    """Of a frame in training shards, which hold the targets beside the features."""
+    return values["feature-bytes"] + values["target-bytes"]
+
+
+def _feeding(values: Values, phases: Tuple[Phase, ...]) -> Dict[str, float]:
     """What must come to one GPU or core in a second while the student learns, and the cores that prepare it."""
-    rate = values["student-rate"]
-    seconds = rate * values["frame-shift"]  # of speech
-    read = seconds * values["audio-bytes"] if store == "audio" else rate * values["feature-bytes"]
+    rate, teacher = values["student-rate"], values["teacher-rate"]
     frames = next(phase.frames for phase in phases if phase.name == "labelling")
     return {
-        "bytes_per_second": read + rate * values["target-bytes"],
-        "cores_training": rate / values["read-rate"] + (seconds / values["front-rate"] if store == "audio" else 0.0),
-        "cores_labelling": values["teacher-rate"] / values["write-rate"],
+        "bytes_per_second": rate * _shard_bytes(values),
+        "cores_training": rate / values["stream-rate"],
+        "cores_labelling": teacher / values["write-rate"] + teacher * values["frame-shift"] / values["pack-rate"],
         "write_core_hours": frames / values["write-rate"] / 3600,
+        "pack_core_hours": values["copies"] * frames * values["frame-shift"] / values["pack-rate"] / 3600,
         "read_core_hours": frames / values["read-rate"] / 3600,
     }

@@ -45,10 +45,6 @@ def add_plan(commands: Any) -> None:
     )  # fmt: skip
     for title, group in GROUPS:
         section = parser.add_argument_group(title)
-        if title == "data":
-            section.add_argument(
-                "--store", default="audio", choices=("audio", "features"), help="what is kept of the speech (audio)"
-            )
         if title == "models and passes":
             section.add_argument("--teacher", default=TEACHER, metavar="MODEL", help=f"({TEACHER})")
             section.add_argument("--student", default=STUDENT, metavar="MODEL", help=f"({STUDENT})")

@@ -129,13 +129,13 @@ def _sums(phases: Sequence[Phase], place: int) -> List[float]:
 def _feeding(found: Plan) -> List[str]:
     feeding, unit, units = found.feeding, found.unit, found.units
     return [
-        f"feeding: {amount(feeding['bytes_per_second'])}/s of speech and targets to each {unit}, student learning ("
+        f"feeding: {amount(feeding['bytes_per_second'])}/s of features and targets to each {unit}, student learning ("
         f"{amount(units * feeding['bytes_per_second'])}/s in all)",
-        f"  cores that prepare it: {_three(feeding['cores_training'])} a {unit}"
-        f" ({_three(units * feeding['cores_training'])} in all); that pack targets:"
-        f" {_three(feeding['cores_labelling'])} a {unit} ({_three(units * feeding['cores_labelling'])} in all)",
-        f"  targets: {_three(feeding['write_core_hours'])} core-hours to pack and write,"
-        f" {_three(feeding['read_core_hours'])} to read once",
+        f"  cores that read it: {_three(feeding['cores_training'])} a {unit}"
+        f" ({_three(units * feeding['cores_training'])} in all); that label beside each {unit}, features and targets:"
+        f" {_three(feeding['cores_labelling'])} ({_three(units * feeding['cores_labelling'])} in all)",
+        f"  core-hours: {_three(feeding['write_core_hours'])} to write the targets,"
+        f" {_three(feeding['read_core_hours'])} to read them once, {_three(feeding['pack_core_hours'])} to pack the speech",
     ]
 
 
