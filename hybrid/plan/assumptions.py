@@ -89,7 +89,7 @@ GROUPS: Tuple[Tuple[str, Tuple[Assumption, ...]], ...] = (
             Assumption("denominator-rate", None, "frames/s", "derived from benchmarks/README.md"),
             Assumption("write-rate", 46000, "frames/s, a core", "packing targets to disk (benchmarks/README.md)"),
             Assumption("read-rate", 520000, "frames/s, a core", "reading targets (benchmarks/README.md)"),
-            Assumption("pack-rate", 1100, "s of audio/s, a core", "FLAC to shards by hybrid pack (benchmarks/README.md)"),
+            Assumption("pack-rate", 1100, "s of audio/s, a core", "FLAC to shards, hybrid pack (benchmarks/README.md)"),
             Assumption("stream-rate", 535000, "frames/s, a core", "streaming shards (benchmarks/README.md)"),
         ),
     ),

@@ -135,7 +135,8 @@ def _feeding(found: Plan) -> List[str]:
         f" ({_three(units * feeding['cores_training'])} in all); that label beside each {unit}, features and targets:"
         f" {_three(feeding['cores_labelling'])} ({_three(units * feeding['cores_labelling'])} in all)",
         f"  core-hours: {_three(feeding['write_core_hours'])} to write the targets,"
-        f" {_three(feeding['read_core_hours'])} to read them once, {_three(feeding['pack_core_hours'])} to pack the speech",
+        f" {_three(feeding['read_core_hours'])} to read them once,"
+        f" {_three(feeding['pack_core_hours'])} to pack the speech",
     ]
 
 
