@@ -113,6 +113,13 @@ class SerialExecutor(Executor):
         return future
 
 
+def worker_number() -> int:
+    """Of this process among those that its parent has started, from 0: workers of a pool have neighbouring numbers. 0
+    in a process that was not started so."""
+    identity = getattr(multiprocessing.current_process(), "_identity", ())  # no public name for it
+    return int(identity[-1]) - 1 if identity else 0
+
+
 def ordered_map(
     executor: Executor, function: Callable[[A], B], items: Iterable[A], window: Optional[int] = None
 ) -> Iterator[B]:

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
+import torch
 from conftest import PROJECT
 from little_runs import ENVIRONMENT, demo, done, finish
 from mini_demo import SETTINGS
@@ -20,6 +21,7 @@ from hybrid.data.batches import IGNORE, Utterance
 from hybrid.data.stream import open_source
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json, read_jsonl, write_jsonl
+from hybrid.label.manifest import device_of
 from hybrid.pipeline.packed import marks_of_sets
 from hybrid.pipeline.sets import read_cuts
 from hybrid.pipeline.shards import scheduled
@@ -64,6 +66,30 @@ def test_label_writes_what_the_stages_write(exp: Path, tmp_path: Path, kind: str
     written = ours.stat().st_mtime_ns
     assert "unlabelled: " in label(exp / "teacher_lfmmi" / "model", manifest, "--out", tmp_path, "--kind", kind)
     assert ours.stat().st_mtime_ns == written  # what is done is not done again
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "numbers", "found"),
+    [
+        ("auto", 0, [0, 1], ["cpu", "cpu"]), ("cpu", 2, [0, 1], ["cpu", "cpu"]),
+        ("auto", 2, [4, 5, 6], ["cuda:0", "cuda:1", "cuda:0"]), ("cuda", 1, [0, 7], ["cuda:0", "cuda:0"]),
+    ],
+)  # fmt: skip
+def test_processes_share_out_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, gpus: int, numbers: List[int], found: List[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert [device_of(wanted, number) for number in numbers] == found
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_label_on_a_gpu_that_is_not_there(exp: Path, tmp_path: Path) -> None:
+    said = label(
+        exp / "teacher_lfmmi" / "model", exp / "augment" / "unlabelled.jsonl.gz", "--out", tmp_path / "out",
+        "--device", "cuda", code=2,
+    )  # fmt: skip
+    assert "device is cuda, but torch sees none" in said and not (tmp_path / "out").exists()
 
 
 def test_label_goes_on_past_a_broken_manifest(exp: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import toy_work
 
 from hybrid.config import Config
 from hybrid.errors import DataError, HybridError
-from hybrid.parallel import SerialExecutor, WorkerPool, cores, ordered_map, wait_for_workers
+from hybrid.parallel import SerialExecutor, WorkerPool, cores, ordered_map, wait_for_workers, worker_number
 from hybrid.stages import Run, Stage, run_stages
 
 
@@ -28,6 +28,14 @@ def test_workers_compute_with_one_thread_and_keep_the_order(tmp_path: Path) -> N
             executor.submit(toy_work.fail, 3).result()
         assert not wait_for_workers(tmp_path, 0.2)
     assert wait_for_workers(tmp_path, 5)
+
+
+def test_workers_have_neighbouring_numbers(tmp_path: Path) -> None:
+    assert worker_number() == 0 or "PYTEST_XDIST_WORKER" in os.environ
+    with WorkerPool(3, tmp_path) as executor:
+        numbers = dict(executor.map(toy_work.number, range(30)))
+    found = sorted(numbers.values())
+    assert found == list(range(found[0], found[0] + len(found))) and len(found) > 1
 
 
 def test_an_error_ends_the_workers_at_once(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from test_trainer import DIM, PDFS, SETTINGS, trainer_of
 
+from hybrid.data.batches import Utterance
 from hybrid.errors import ConfigError
 from hybrid.io import read_jsonl
+from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.lstm import LstmConfig, LstmModel
 from hybrid.nnet.precision import outputs_in, products_in
 from hybrid.nnet.tdnnf import TdnnfConfig, TdnnfModel
@@ -32,6 +35,16 @@ def test_outputs_are_float32_and_near_those_of_float32(name):
     assert torch.equal(found["float32"], wanted) and torch.equal(found["tf32"], wanted)  # on the CPU
     off = (found["bf16"] - wanted).norm() / wanted.norm()
     assert 1e-5 < off < 0.06
+
+
+def test_a_teachers_outputs_in_another_precision():
+    model = MODELS["lstm"]()
+    data = [Utterance(str(n), np.random.default_rng(n).standard_normal((20 + n, DIM), np.float32)) for n in range(3)]
+    wanted, found = (compute_loglikes(model, data, precision=kind) for kind in ("float32", "bf16"))
+    for name, x in wanted.items():
+        assert found[name].dtype == np.float32
+        off = np.linalg.norm(found[name] - x) / np.linalg.norm(x)
+        assert 1e-5 < off < 0.06
 
 
 @pytest.mark.parametrize("name", MODELS)

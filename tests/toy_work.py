@@ -24,6 +24,14 @@ def environment(_: int) -> Tuple[int, Dict[str, str], int]:
     return os.getpid(), {key: os.environ.get(key, "") for key in ("OMP_NUM_THREADS",)}, torch.get_num_threads()
 
 
+def number(_: int) -> Tuple[int, int]:
+    """The process, and its number among the workers."""
+    from hybrid.parallel import worker_number
+
+    time.sleep(0.1)
+    return os.getpid(), worker_number()
+
+
 def end(_: int) -> None:
     os._exit(1)
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json, write_json
 from hybrid.label.cluster import over_dask
-from hybrid.label.manifest import Done, Label, name_of
+from hybrid.label.manifest import Done, Label, device_of, name_of
 from hybrid.parallel import WorkerPool, ordered_map, prepare_environment
 
 LABELS = "label.json"
@@ -26,8 +26,12 @@ def label(options: argparse.Namespace) -> int:
     named = _named(options)
     if options.k < 0:
         raise ConfigError(f"--k is {options.k}", remedy="how many outputs are kept, such as 20; 0: all")
+    if options.dask is None:
+        device_of(options.device, 0)
     about = about_of(options.model, options.k, options.head, options.kind)
-    work = Label(options.model.resolve(), about, options.out.resolve(), options.shard_size)
+    work = Label(
+        options.model.resolve(), about, options.out.resolve(), options.shard_size, options.device, options.precision
+    )  # fmt: skip
     found = _work_through(options, work, named, "without targets")
     found.say(about.frame_shift, f"the {about.k} highest of {about.num_pdfs} {about.kind}")
     write_json(options.out / LABELS, {"about": about.to_dict(), **found.counts()})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
+import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 
@@ -16,8 +17,9 @@ from hybrid.data.batches import Utterance
 from hybrid.data.features import FrontEnd, config_from_json
 from hybrid.data.target_store import open_targets
 from hybrid.data.targets import TargetsAbout, write_targets
-from hybrid.errors import DataError, HybridError, ModelError
+from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.io import Problems
+from hybrid.parallel import worker_number
 from hybrid.pipeline.sets import normalised
 from hybrid.train.teacher import Teacher
 
@@ -34,12 +36,15 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True)
 class Label:
-    """Picklable: what a process is sent. out: where the folder of each manifest goes."""
+    """Picklable: what a process is sent. out: where the folder of each manifest goes. device: cpu, cuda, or auto, cuda
+    where the process sees a GPU."""
 
     model: Path
     about: TargetsAbout
     out: Path
     shard_size: int = 1000
+    device: str = "auto"
+    precision: str = "float32"
 
     def __call__(self, manifest: Path) -> Done:
         """Writes the targets of `manifest`, or what is missing of them. Errors of its data come back, and are not
@@ -125,10 +130,10 @@ def features_of(cuts: List[Cut], about: Mapping[str, Any]) -> Dict[str, Union[np
 
 def _teacher(label: Label) -> Teacher:
     """Once a process."""
-    key = (label.model, label.about)
+    key = (label.model, label.about, label.device, label.precision)
     if key not in _LOADED:
         _LOADED.clear()
-        teacher = Teacher(label.model, label.about)
+        teacher = Teacher(label.model, label.about, device_of(label.device, worker_number()), label.precision)
         found = TargetsAbout.of_model(label.model, k=label.about.k, head=label.about.head)
         if found.teacher != label.about.teacher:
             raise ModelError("the model has changed since the labelling began", file=label.model)
@@ -136,6 +141,14 @@ def _teacher(label: Label) -> Teacher:
     return _LOADED[key]
 
 
+def device_of(wanted: str, number: int) -> str:
+    """Of the process of this number: the GPUs that it sees are dealt out. Raises ConfigError where there is none."""
+    count = torch.cuda.device_count() if wanted != "cpu" and torch.cuda.is_available() else 0
+    if wanted == "cuda" and not count:
+        raise ConfigError("device is cuda, but torch sees none", remedy="use cpu, or look at nvidia-smi")
+    return f"cuda:{number % count}" if count else "cpu"
+
+
 # Dask may give a worker several threads: they share the teacher, and features are computed side by side.
 _LOCK = threading.Lock()
-_LOADED: Dict[Tuple[Path, TargetsAbout], Teacher] = {}
+_LOADED: Dict[Tuple[Path, TargetsAbout, str, str], Teacher] = {}

@@ -45,6 +45,13 @@ def add_label(commands: Any) -> None:
         "--kind", choices=("logits", "occupancies"), default="logits",
         help="outputs, or posteriors given the whole utterance by the model's denominator (logits)",
     )  # fmt: skip
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="where the teacher runs: auto is cuda where there is a GPU; processes share out the GPUs that they see",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=("float32", "tf32", "bf16"), default="float32", help="of its products on a GPU (float32)"
+    )
     _add_work(parser, "without targets")
     parser.set_defaults(call=_label)
 

@@ -12,6 +12,7 @@ from torch import nn
 from hybrid.data.batches import Batches, Utterance
 from hybrid.errors import DataError, ModelError
 from hybrid.nnet.model_io import build_model, put_state, state_arrays
+from hybrid.nnet.precision import outputs_in, products_in
 from hybrid.train.priors import check_priors
 
 
@@ -22,6 +23,7 @@ def compute_loglikes(
     *,
     executor: Optional[Executor] = None,
     device: Union[str, torch.device] = "cpu",
+    precision: str = "float32",
     max_frames: int = 4000,
     head: str = "logits",
     jobs: int = 2,
@@ -31,6 +33,7 @@ def compute_loglikes(
     With priors [num_pdfs] (CE-trained models): log softmax(logits) - log prior. Without (LF-MMI-trained models): the
     logits as they are, for they are log-likelihoods up to a constant per frame.
     executor: the utterances are shared out in `jobs` parts; the order and values of the result do not depend on it.
+    device: where the model is. precision: of its products (precision.py).
     Raises DataError where the features do not fit the model, ModelError where the output is not finite.
     """
     if not utterances:
@@ -46,14 +49,16 @@ def compute_loglikes(
     checked = None if priors is None else check_priors(priors, config.num_pdfs)  # type: ignore[union-attr,arg-type]
     found: Dict[str, np.ndarray] = {}
     if executor is None:
-        found = _run(model, utterances, checked, torch.device(device), max_frames, head)
+        found = _run(model, utterances, checked, torch.device(device), precision, max_frames, head)
     else:
         about = (str(model.kind), config.to_dict(), state_arrays(model))  # type: ignore[union-attr,operator]
         # Sorted by length and dealt out: every part costs about the same.
         order = sorted(utterances, key=lambda utterance: (-utterance.num_frames, utterance.id))
         light = [[Utterance(u.id, u.features) for u in order[part::jobs]] for part in range(max(1, jobs))]
         futures = [
-            executor.submit(_run_part, about, part, checked, str(device), max_frames, head) for part in light if part
+            executor.submit(_run_part, about, part, checked, str(device), precision, max_frames, head)
+            for part in light
+            if part
         ]
         for future in futures:
             found.update(future.result())
@@ -65,13 +70,14 @@ def _run_part(
     utterances: List[Utterance],
     priors: Optional[np.ndarray],
     device: str,
+    precision: str,
     max_frames: int,
     head: str,
 ) -> Dict[str, np.ndarray]:
     kind, config, arrays = about
     model = build_model(kind, config)
     put_state(model, arrays, "the model sent to a worker")
-    return _run(model.to(device), utterances, priors, torch.device(device), max_frames, head)
+    return _run(model.to(device), utterances, priors, torch.device(device), precision, max_frames, head)
 
 
 def _run(
@@ -79,6 +85,7 @@ def _run(
     utterances: Sequence[Utterance],
     priors: Optional[np.ndarray],
     device: torch.device,
+    precision: str,
     max_frames: int,
     head: str,
 ) -> Dict[str, np.ndarray]:
@@ -87,17 +94,17 @@ def _run(
     model.eval()
     found: Dict[str, np.ndarray] = {}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), products_in(precision):
             for batch in Batches(utterances, max_frames, shuffle=False).epoch(0):
                 batch = batch.to(device)
-                outputs = model(batch.features, batch.lengths)
+                outputs = outputs_in(precision, model, batch.features, batch.lengths)
                 if head not in outputs:
                     raise ModelError(f"the model has no output {head!r}", remedy=f"one of {sorted(outputs)}")
                 logits = outputs[head]
                 if log_priors is not None:
                     logits = torch.log_softmax(logits, dim=-1) - log_priors
                 for row, (name, length) in enumerate(zip(batch.ids, batch.lengths.tolist())):
-                    one = logits[row, :length].float().cpu().numpy().copy()
+                    one = logits[row, :length].cpu().numpy().copy()
                     if not np.isfinite(one).all():
                         raise ModelError("the model's output is not finite", utterance=name, remedy="train it again")
                     found[name] = one

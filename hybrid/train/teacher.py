@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Union
 
 import numpy as np
 import torch
@@ -22,15 +22,24 @@ from hybrid.train.sequence_student import log_occupancies
 
 
 class Teacher:
-    """The model in `folder`; about.head is the output taken, about.kind logits or occupancies.
+    """The model in `folder`; about.head is the output taken, about.kind logits or occupancies. precision: of the
+    products of its network (nnet/precision.py).
 
     features: what the model's input is (features.json). Raises ModelError, and ConfigError where occupancies are asked
     of a model that was trained without a denominator.
     """
 
-    def __init__(self, folder: PathLike, about: TargetsAbout) -> None:
+    def __init__(
+        self,
+        folder: PathLike,
+        about: TargetsAbout,
+        device: Union[str, torch.device] = "cpu",
+        precision: str = "float32",
+    ) -> None:
         self.folder, self.about = Path(folder), about
-        self.model, _ = load_model(self.folder)
+        self.device, self.precision = torch.device(device), precision
+        model, _ = load_model(self.folder)
+        self.model = model.to(self.device)
         self.features: Dict[str, Any] = read_json(self.folder / "features.json")
         self.graph = None
         if about.kind == "occupancies":
@@ -38,13 +47,15 @@ class Teacher:
 
     def __call__(self, data: List[Utterance]) -> Dict[str, np.ndarray]:
         """{id: float32 [T, num_pdfs]}"""
-        outputs = compute_loglikes(self.model, data, head=self.about.head)
+        outputs = compute_loglikes(
+            self.model, data, head=self.about.head, device=self.device, precision=self.precision
+        )
         if self.graph is None:
             return outputs
         found = {}
         for identifier, logits in outputs.items():
-            log_g = log_occupancies(self.graph, torch.from_numpy(logits)[None], torch.tensor([len(logits)]))
-            found[identifier] = log_g[0].numpy()
+            here = torch.from_numpy(logits)[None].to(self.device)
+            found[identifier] = log_occupancies(self.graph, here, torch.tensor([len(logits)]))[0].cpu().numpy()
         return found
 
 
