@@ -215,6 +215,11 @@ def test_cuts_without_a_fitting_twin_are_named(exp: Path, packed: Path, tmp_path
     assert f"of {longest.id}, which should be as long" in problems[cuts[other].id]
     assert held(tmp_path / "out" / "some").keys() == {cut.id for cut in cuts} - problems.keys()
     assert "2 left out" in pack(tmp_path, "odd", tmp_path / "out", exp / "teacher_lfmmi" / "model", code=1)
+    (tmp_path / "cuts" / "none").mkdir()
+    write_jsonl(tmp_path / "cuts" / "none" / "some.jsonl.gz", rows[1:2])
+    said = pack(tmp_path, "none", tmp_path / "none", exp / "teacher_lfmmi" / "model", code=1)
+    assert "some: no utterances to pack" in said and "1 of 1 manifests are not packed: some" in said
+    assert [row["utterance"] for row in read_jsonl(tmp_path / "none" / "some.problems.jsonl")] == [cuts[1].id]
 
 
 def opened(exp: Path, *settings: str) -> Run:

@@ -60,6 +60,8 @@ class Pack:
             problems.close(len(cuts), 1.0)
             return self._done(name, settings, problems.path) or Done(name, 0, 0, 0, "changed while it was packed")
         except HybridError as error:
+            if problems.rows:  # of all cuts, where none could be used
+                problems.close(len(problems.rows), 1.0)
             return Done(name, 0, 0, 0, str(error))
 
     def _settings(self, manifest: Path, store: TargetStore) -> Dict[str, Any]:
