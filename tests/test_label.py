@@ -175,10 +175,11 @@ def test_a_student_is_trained_on_packed_speech(exp: Path, packed: Path, tmp_path
     more = [
         *STUDENT, f'scheduled.sources=["more={clean}","more={packed / "noisy"}"]',
         "scheduled.chunks=2*(more 50%, labelled 100% @2)", 'decode.systems=["student_ce"]', "student.sequence=false",
+        "student.hard=0.5",
     ]  # fmt: skip
     said = finish(demo(tmp_path / "exp", *more))
     asked = {name for name, ran in done(said).items() if ran}
-    assert asked == {"student_ce", "student_lfmmi", "graph", "decode", "score", "report"}
+    assert asked == {"shards", "student_ce", "student_lfmmi", "graph", "decode", "score", "report"}
     assert not any((exp / name / "model").exists() for name in ("ce", "lfmmi"))  # student.control
     assert {row["system"] for row in read_json(tmp_path / "exp" / "results.json")} == {"student_ce"}
     assert "1-2        more 50%, labelled 100% @2" in said
@@ -186,6 +187,7 @@ def test_a_student_is_trained_on_packed_speech(exp: Path, packed: Path, tmp_path
     rows = read_jsonl(tmp_path / "exp" / "student_ce" / "log.jsonl")
     heard = [row["frames"] for row in rows if row["split"] == "train"]
     assert sum(heard) == 2 * frames["labelled"] + frames["unlabelled"]  # more is the same speech
+    assert all(0 < row["frame_accuracy"] < 1 for row in rows if row["split"] == "dev")  # of its alignments
     assert not any(done(finish(demo(tmp_path / "exp", *more))).values())
     pack(packed, "clean", clean, exp / "teacher_lfmmi" / "model", "--shard-size", 6)
     again = finish(demo(tmp_path / "exp", *more, stop="student_ce"))

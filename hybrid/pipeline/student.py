@@ -50,7 +50,8 @@ def student_ce(run: Run, recipe: Recipe) -> None:
         source = OnlineTargets(load_model(folder)[0], about.k, about.head)
     streamed = run.config["scheduled.enabled"]
     data = shards.sample(run) if streamed else [u for part in taught(run, "student_ce").values() for u in part]
-    dev = soft_utterances(run, dev_sets(run), soft, folder)
+    # By the same loss as in training: an epoch that learns hard labels is not to look worse for it.
+    dev = soft_utterances(run, dev_sets(run), soft, folder, hard=settings["hard"] > 0)
     model = new_model(run, "student_ce", data, senones.num_pdfs)
     criterion = SoftCrossEntropy(source, settings["temperature"], settings["hard"])
     fit(run, "student_ce", model, criterion, data, dev, partial(shards.scheduled, run) if streamed else None)
