@@ -269,6 +269,7 @@ def test_fewer_targets_a_frame_than_are_stored(exp: Path, packed: Path) -> None:
         (["MODEL", "CUTS", "--targets", "CUTS"], "no targets"),
         (["MODEL", "OTHER", "--targets", "TARGETS"], "1 of 1 manifests are not packed: unlabelled"),
         (["MODEL", "CUTS", "--targets", "TARGETS", "--shard-size", "0"], "--shard-size is below 1"),
+        (["MODEL", "CUTS", "--targets", "TARGETS", "--out", "TARGETS"], "--out is the folder of the targets"),
     ],
 )
 def test_pack_says_what_is_wrong(exp: Path, packed: Path, tmp_path: Path, words: List[str], said: str) -> None:
@@ -278,7 +279,8 @@ def test_pack_says_what_is_wrong(exp: Path, packed: Path, tmp_path: Path, words:
     ]  # fmt: skip
     for name, path in places:
         words = [word.replace(name, str(path)) for word in words]
-    program = [sys.executable, "-m", "hybrid.cli", "pack", *words, "--out", str(tmp_path), "--jobs", "1"]
+    out = [] if "--out" in words else ["--out", str(tmp_path)]
+    program = [sys.executable, "-m", "hybrid.cli", "pack", *words, *out, "--jobs", "1"]
     ended = subprocess.run(program, capture_output=True, text=True, cwd=PROJECT, env=ENVIRONMENT)
     assert ended.returncode in (1, 2) and said in ended.stdout + ended.stderr, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr

@@ -48,6 +48,8 @@ def pack(options: argparse.Namespace) -> int:
     features = options.model / "features.json"
     if not features.is_file():
         raise ModelError("no such file", file=features, remedy="give the folder of a model, such as the teacher's")
+    if options.out.resolve() == options.targets.resolve():
+        raise ConfigError("--out is the folder of the targets", remedy="give another: both have a folder a manifest")
     if not (options.targets / LABELS).is_file():
         raise DataError("no targets", file=options.targets / LABELS, remedy="give the --out of hybrid label")
     try:

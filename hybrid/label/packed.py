@@ -74,7 +74,8 @@ class Pack:
         """What a command before has made of the same, if it is whole."""
         try:
             complete = read_complete(self.out / name)
-            if any(complete["settings"].get(key) != value for key, value in settings.items()):
+            before = complete["settings"] or {}
+            if any(before.get(key) != value for key, value in settings.items()):
                 return None
             check_sizes(self.out / name, complete["shards"])
             frames = sum(shard["frames"][FEATURES] for shard in complete["shards"])
