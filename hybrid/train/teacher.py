@@ -20,7 +20,6 @@ from hybrid.train.fsa import Fsa
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.sequence_student import log_occupancies
 
-
 # Of a batch. A GPU takes a step of a recurrence for a hundred utterances as fast as for ten.
 _FRAMES = {"cpu": 4000, "cuda": 32000}
 
