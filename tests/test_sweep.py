@@ -170,7 +170,8 @@ def test_the_reference_of_other_seeds_is_said(toy: Path, capsys) -> None:
 def test_the_page_is_whole_and_links_what_is_there(toy: Path) -> None:
     from test_report import _Reader
 
-    (toy / "s.toml").write_text(FILE.replace('"A toy"', '"A <b>toy</b>"').replace('"cross-entropy"', '"<i>c & e"'))
+    changed = FILE.replace('"A toy"', '"A <b>toy</b>"').replace('"cross-entropy"', '"<i>c & e"')
+    (toy / "s.toml").write_text(changed.replace("seeds = [0, 1]", 'seeds = [0, 1]\nset = ["model.sleep=0.0"]', 1))
     assert main(["sweep", "s.toml"]) == 0
     assert main(["report", "exp/s/k6/seed0"]) == 0
     assert main(["sweep", "s.toml", "--report"]) == 0
@@ -182,6 +183,7 @@ def test_the_page_is_whole_and_links_what_is_there(toy: Path) -> None:
     assert all((toy / "exp/s" / link).exists() for link in links)
     shown = "".join(reader.text)
     assert "A <b>toy</b>" in shown and "<i>c & e" in shown and "-22.2 %, p 0.134" in shown and "<svg" in text
+    assert shown.count("model.sleep=0.0") == 1 and shown.count("model.k=6") == 1  # what all runs have set, once
 
 
 def test_redone_stages_of_a_copy_leave_the_other_run_as_it_was(toy: Path) -> None:

@@ -47,7 +47,7 @@ thead th {
 }
 tbody th { font-weight: 600; white-space: nowrap; }
 .num { text-align: right; white-space: nowrap; }
-td.wrap { overflow-wrap: anywhere; }
+.wrap { overflow-wrap: anywhere; }
 .wer th, .wer td { padding: .38rem .5rem; }
 .wer tbody th { white-space: normal; min-width: 9rem; }
 .wer b { font-size: 1.08rem; font-weight: 600; }

@@ -100,16 +100,19 @@ def _change(text: str) -> Markup:
 
 
 def _runs(result: Result, exp: Path) -> Markup:
+    """What all runs have set stands above the table."""
+    shared = [text for text in result.jobs[0].settings if all(text in job.settings for job in result.jobs)]
     rows = [
         [
             job.name,
             _link(exp, job.exp / "report" / "index.html", "report"),
             _link(exp, job.log, "log"),
-            tag("td", tag("code", " ".join(job.settings)), cls="wrap"),
+            tag("td", tag("code", " ".join(text for text in job.settings if text not in shared)), cls="wrap"),
         ]
         for job in result.jobs
     ]
-    return table(["run", "report", "output", "settings"], rows)
+    said = [tag("p", "All: ", tag("code", " ".join(shared)), cls="wrap")] if shared else []
+    return join([*said, table(["run", "report", "output", "settings"], rows)])
 
 
 def _link(exp: Path, path: Path, words: str) -> Any:
