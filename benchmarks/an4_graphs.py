@@ -32,6 +32,7 @@ from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
 from hybrid.io import load_tensors, save_tensors, write_json
+from hybrid.lexicon.lang import Lang
 from hybrid.nnet.lstm import LstmConfig, LstmModel
 from hybrid.pipeline.senones import Segments, coarse
 from hybrid.pipeline.sets import NETWORK_RATE
@@ -42,7 +43,6 @@ from hybrid.train.fsa import Fsa
 from hybrid.train.phone_lm import train_phone_lm
 from hybrid.train.priors import count_priors
 from hybrid.train.trainer import Trainer
-from lexicon.lang import Lang
 
 HELD_OUT = 8  # every eighth utterance is kept from the networks
 EPOCHS = 6

@@ -9,10 +9,10 @@ from typing import Callable, Dict, Iterator, List
 from hybrid.data.arrays import iterate_arrays
 from hybrid.data.features import FrontEnd, Mfcc, extract
 from hybrid.gmm.store import Item, Store
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon
 from hybrid.parallel import WorkerPool
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon
-from recipes.an4.prepare import find_an4, prepare_an4
+from hybrid.recipes.an4.prepare import find_an4, prepare_an4
 
 FRAME_SHIFT = 0.01
 

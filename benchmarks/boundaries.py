@@ -32,8 +32,8 @@ from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context
 from hybrid.gmm.store import Item, Store
 from hybrid.hmm.alignment import phone_segments
+from hybrid.lexicon.lang import Lang
 from hybrid.parallel import WorkerPool, prepare_environment
-from lexicon.lang import Lang
 
 SHIFT = 10.0  # ms
 Phones = List[Tuple[str, float, float]]  # name without position, begin and end in ms

@@ -36,8 +36,8 @@ from hybrid.errors import DataError
 from hybrid.gmm.align import AlignOptions
 from hybrid.gmm.passes import plain
 from hybrid.hmm.alignment import phone_segments
-from lexicon.lang import Lang
-from lexicon.segment import word_segments
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.segment import word_segments
 
 ROUNDS = 10  # every tenth utterance is wrong
 BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 1.0)

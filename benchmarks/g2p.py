@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from hybrid.errors import DataError
+from hybrid.lexicon.g2p import G2P
+from hybrid.lexicon.lexicon import Lexicon
 from hybrid.score.wer import align, count
-from lexicon.g2p import G2P
-from lexicon.lexicon import Lexicon
 
 
 def read(path: str, strip_stress: bool) -> Lexicon:

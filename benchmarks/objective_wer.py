@@ -25,6 +25,7 @@ from hybrid.data.batches import Utterance
 from hybrid.decode.run import decode_set
 from hybrid.errors import DataError
 from hybrid.io import read_json, read_jsonl
+from hybrid.lexicon.lang import Lang
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model, load_state
 from hybrid.pipeline.sets import CONDITIONS, feature_folder, network_features, set_name, texts_of
@@ -33,7 +34,6 @@ from hybrid.score.results import decode_folder
 from hybrid.score.wer import align, count
 from hybrid.train.priors import load_priors
 from hybrid.train.trainer import epoch_file
-from lexicon.lang import Lang
 
 SEARCH = ("acoustic_scale", "word_penalty", "beam", "max_active")
 Line = Tuple[int, float, float, List[float]]  # epoch, loss, objective, WER of each condition

@@ -18,6 +18,7 @@ import torch
 from benchmarks.runs import open_run
 from hybrid.cpu import prefer_fast_kernels
 from hybrid.data.batches import Batch, Batches
+from hybrid.lexicon.lang import Lang
 from hybrid.nnet.base import AcousticModel
 from hybrid.pipeline.network import new_model, training_sets, utterances
 from hybrid.pipeline.senones import network_senones
@@ -25,7 +26,6 @@ from hybrid.pipeline.sequence import graphs, with_numerators
 from hybrid.run import Run
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm
-from lexicon.lang import Lang
 
 GOAL = -0.01
 

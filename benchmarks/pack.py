@@ -32,7 +32,7 @@ from hybrid.data.targets import TargetsAbout, write_targets
 from hybrid.io import read_json, write_json
 from hybrid.label.packed import Pack
 from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, write_cuts
-from recipes.an4.prepare import prepare_an4
+from hybrid.recipes.an4.prepare import prepare_an4
 
 ABOUT = TargetsAbout("random", "random", 3000, NETWORK_SHIFT, 20)
 CUTS = 300  # a manifest

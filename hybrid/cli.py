@@ -123,7 +123,7 @@ def _seed(text: str) -> int:
 
 
 def recipe_names() -> List[str]:
-    import recipes
+    from hybrid import recipes
 
     return sorted(module.name for module in pkgutil.iter_modules(recipes.__path__) if module.ispkg)
 
@@ -136,7 +136,7 @@ def load_recipe(name: str) -> ModuleType:
         raise ConfigError(
             f"no recipe {name}" + (f"; near it: {near[0]}" if near else "") + f"; there are: {', '.join(names)}"
         )
-    recipe = importlib.import_module(f"recipes.{name}")
+    recipe = importlib.import_module(f"hybrid.recipes.{name}")
     if not hasattr(recipe, "STAGES") or not hasattr(recipe, "CONFIG"):
         raise ConfigError(f"the recipe {name} has no STAGES or no CONFIG", file=recipe.__file__)
     return recipe

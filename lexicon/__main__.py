@@ -1,4 +1,4 @@
-"""`python -m lexicon g2p train LEXICON MODEL` and `python -m lexicon g2p apply MODEL WORD...`."""
+"""`python -m hybrid.lexicon g2p train LEXICON MODEL` and `python -m hybrid.lexicon g2p apply MODEL WORD...`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from typing import Optional, Sequence
 
 from hybrid.errors import DataError, HybridError
-from lexicon.g2p import G2P
-from lexicon.lexicon import Lexicon
+from hybrid.lexicon.g2p import G2P
+from hybrid.lexicon.lexicon import Lexicon
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -28,17 +28,17 @@ import numpy as np
 
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, load_tensors, read_json, save_tensors, write_json
-from lexicon.graphone_lm import GraphoneLm, token_name
-from lexicon.graphones import SHAPES, Aligner, Graphone, Shape
-from lexicon.lexicon import Lexicon, Pronunciation
-from lm import ngram
+from hybrid.lexicon.graphone_lm import GraphoneLm, token_name
+from hybrid.lexicon.graphones import SHAPES, Aligner, Graphone, Shape
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lm import ngram
 
 __all__ = ["G2P"]
 
 log = logging.getLogger(__name__)
 
 _FORMAT = "hybrid-g2p-1"
-_AGAIN = "train it again: python -m lexicon g2p train LEXICON MODEL"
+_AGAIN = "train it again: python -m hybrid.lexicon g2p train LEXICON MODEL"
 _CASES = ("upper", "lower", None)
 
 Hypothesis = Tuple[Tuple[str, ...], int]

@@ -19,8 +19,8 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from hybrid.errors import ModelError
-from lexicon.graphones import Graphone
-from lm.model import END, LN10, LOG10_ZERO, START, NgramModel
+from hybrid.lexicon.graphones import Graphone
+from hybrid.lm.model import END, LN10, LOG10_ZERO, START, NgramModel
 
 Arrays = Dict[str, np.ndarray]
 # (natural log p, graphone or None for the end, state after it), the most probable first.

@@ -13,10 +13,10 @@ import kaldifst
 
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, read_json, write_json, write_text
-from lexicon.fst import Entry, add_disambig, make_lexicon_fst
-from lexicon.lexicon import FILLERS, Lexicon
-from lexicon.silence import SilenceProbs, make_silence_fst
-from lexicon.subword import MARK, Pieces, join
+from hybrid.lexicon.fst import Entry, add_disambig, make_lexicon_fst
+from hybrid.lexicon.lexicon import FILLERS, Lexicon
+from hybrid.lexicon.silence import SilenceProbs, make_silence_fst
+from hybrid.lexicon.subword import MARK, Pieces, join
 
 POSITIONS = ("_B", "_E", "_I", "_S")  # first, last, inner phone of a word, and the only one
 _FORMAT = 1

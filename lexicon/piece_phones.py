@@ -18,9 +18,9 @@ from typing import Counter as CounterType
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from hybrid.errors import ConfigError, DataError
-from lexicon.graphones import Aligner, Graphone
-from lexicon.lexicon import Lexicon, Pronunciation
-from lexicon.subword import MARK, Pieces, Pronounce, piece_lexicon
+from hybrid.lexicon.graphones import Aligner, Graphone
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lexicon.subword import MARK, Pieces, Pronounce, piece_lexicon
 
 Phones = Tuple[str, ...]
 

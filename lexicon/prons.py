@@ -44,10 +44,10 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from hybrid.errors import ConfigError, DataError, ModelError
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon, Pronunciation
-from lexicon.segment import WordSegment
-from lexicon.silence import SilenceProbs, WordSilence
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lexicon.segment import WordSegment
+from hybrid.lexicon.silence import SilenceProbs, WordSilence
 
 Spoken = Tuple[int, int]  # word id, index of its pronunciation; `<s>` and `</s>` have pronunciation 0
 _LEAST, _MOST = 0.01, 0.99

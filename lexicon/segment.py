@@ -29,8 +29,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from hybrid.errors import DataError
-from lexicon.lang import Lang
-from lexicon.subword import MARK
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.subword import MARK
 
 
 class WordSegment(NamedTuple):

@@ -34,8 +34,8 @@ import kaldifst
 
 from hybrid.errors import ModelError
 from hybrid.io import PathLike, read_json, write_json
-from lexicon.fst import Entry
-from lexicon.lexicon import Lexicon
+from hybrid.lexicon.fst import Entry
+from hybrid.lexicon.lexicon import Lexicon
 
 _AGAIN = "learn them again with this lexicon"
 

@@ -31,7 +31,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tupl
 
 from hybrid.errors import ConfigError, DataError, MissingDependency, ModelError
 from hybrid.io import PathLike, atomic_write
-from lexicon.lexicon import FILLERS, Lexicon, Pronunciation, is_reserved
+from hybrid.lexicon.lexicon import FILLERS, Lexicon, Pronunciation, is_reserved
 
 MARK = "\u2581"  # ▁, sentencepiece's blank
 _NOTE = re.compile(r"[<\[({].*[>\])}]$")  # <noise>, [laughter]: no words

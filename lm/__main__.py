@@ -1,4 +1,4 @@
-"""`python -m lm train --order 3 --text FILE --arpa OUT` and `python -m lm ppl --arpa FILE --text FILE`."""
+"""`python -m hybrid.lm train --order 3 --text FILE --arpa OUT`, `python -m hybrid.lm ppl --arpa FILE --text FILE`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 from hybrid.errors import DataError, HybridError
-from lm import arpa, ngram
+from hybrid.lm import arpa, ngram
 
 
 def read_sentences(path: str) -> List[str]:

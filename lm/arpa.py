@@ -23,7 +23,7 @@ from typing import Dict, Iterator, List, NoReturn, Optional, Set, Tuple
 
 from hybrid.errors import DataError
 from hybrid.io import PathLike, atomic_write
-from lm.model import LOG10_ZERO, Ngram, NgramModel
+from hybrid.lm.model import LOG10_ZERO, Ngram, NgramModel
 
 _COUNT = re.compile(r"ngram\s+([0-9]+)\s*=\s*([0-9]+)$")
 _SECTION = re.compile(r"\\([0-9]+)-grams:$")

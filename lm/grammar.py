@@ -20,8 +20,8 @@ from typing import Dict, Mapping, Tuple, Union
 import kaldifst
 
 from hybrid.errors import GraphError
-from lm import arpa
-from lm.model import END, LN10, START, Ngram, NgramModel
+from hybrid.lm import arpa
+from hybrid.lm.model import END, LN10, START, Ngram, NgramModel
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from typing import Counter as CounterType
 from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
 from hybrid.errors import ConfigError, DataError
-from lm.model import END, LOG10_ZERO, START, Ngram, NgramModel, Perplexity
+from hybrid.lm.model import END, LOG10_ZERO, START, Ngram, NgramModel, Perplexity
 
 __all__ = ["FALLBACK", "NgramModel", "Perplexity", "discounts", "train"]
 

@@ -20,7 +20,7 @@ from typing import Dict, Iterator, List, Tuple
 import numpy as np
 
 from hybrid.errors import DataError
-from lm.model import END, LOG10_ZERO, START, Ngram, NgramModel
+from hybrid.lm.model import END, LOG10_ZERO, START, Ngram, NgramModel
 
 MOST_WORDS = 500  # of a sentence: a model that hardly ever ends one would go on
 

@@ -18,8 +18,8 @@ from hybrid.gmm.trees import compile_all
 from hybrid.hmm.graph import TrainingGraphs
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import bootstrap_topology, network_topology
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon
 
 WORDS = {"AB": ["a b"], "BA": ["b a"], "ACE": ["a c"], "CAB": ["c a b", "c b"]}
 DIM = 4

@@ -52,7 +52,7 @@ PIECES = {"music": (1, 8.0), "babble": (1, 6.0), "dialogue": (1, 8.0), "househol
 
 
 def small_media() -> None:
-    from recipes.demo import media
+    from hybrid.recipes.demo import media
 
     media.PIECES = {"train": PIECES, "test": PIECES}
 

@@ -16,7 +16,7 @@ from hybrid.align.textgrid import Interval, format_textgrid, tier, write_textgri
 from hybrid.align.words import Normaliser
 from hybrid.data.audio import load_samples
 from hybrid.errors import ConfigError, DataError, HybridError
-from lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
 
 RATE = 16000
 

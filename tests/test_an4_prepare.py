@@ -16,9 +16,9 @@ from test_audio import tone, write_sphere
 from hybrid.data.corpus import choose_speakers
 from hybrid.errors import DataError
 from hybrid.io import Problems
-from recipes.an4 import download
-from recipes.an4.download import FINGERPRINT, download_an4, fingerprint
-from recipes.an4.prepare import find_an4, prepare_an4
+from hybrid.recipes.an4 import download
+from hybrid.recipes.an4.download import FINGERPRINT, download_an4, fingerprint
+from hybrid.recipes.an4.prepare import find_an4, prepare_an4
 
 TRAIN = {"fash": ["YES", "GO"], "mblb": ["RUBOUT", "HELP"], "mcen": ["A B", "C"]}
 TEST = {"fcaw": ["STOP", "ENTER NINE"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import DataError, DiskError
-from lm import arpa
+from hybrid.lm import arpa
 
 GOOD = """a comment, which may say
 ngram 1=nr or Beginning of data mark: \\data\\

@@ -16,7 +16,7 @@ from hybrid.data.corpus import Entry, build_cuts, text_lines
 from hybrid.errors import DataError
 from hybrid.io import Problems
 from hybrid.parallel import SerialExecutor
-from recipes.an4.prepare import prepare_an4
+from hybrid.recipes.an4.prepare import prepare_an4
 
 VICTIM = "an1-fash-b"
 
@@ -223,7 +223,7 @@ def test_bad_corpus(an4, tmp_path, damage, what, says_where):
         prepare_an4(an4, Problems(tmp_path / "problems.jsonl", "prepare"), num_dev_speakers=1)
     if says_where:
         assert "http://www.speech.cs.cmu.edu/databases/an4/" in str(caught.value)
-        assert "python -m recipes.an4.download DIR" in str(caught.value)
+        assert "python -m hybrid.recipes.an4.download DIR" in str(caught.value)
 
 
 # ------------------------------------------------------------------ any corpus

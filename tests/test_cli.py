@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import recipes
+from hybrid import recipes
 from hybrid.cli import command_of, main
 
 RECIPE = """
@@ -54,11 +54,11 @@ def toy(tmp_path: Path, monkeypatch) -> Path:
     (folder / "__main__.py").write_text(MAIN)
     (folder / "toy.toml").write_text("[one]\nn = 1\n[two]\nsleep = 0.0\n")
     monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, str(tmp_path / "more")])
-    monkeypatch.delitem(sys.modules, "recipes.toy", raising=False)
+    monkeypatch.delitem(sys.modules, "hybrid.recipes.toy", raising=False)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     yield tmp_path / "work"
-    sys.modules.pop("recipes.toy", None)
+    sys.modules.pop("hybrid.recipes.toy", None)
 
 
 def test_run_again_and_list(toy: Path, capsys) -> None:
@@ -146,13 +146,13 @@ def test_recipes_run_as_modules(name: str, monkeypatch) -> None:
     monkeypatch.setattr("hybrid.cli.main", lambda arguments: told.append(arguments) or 7)
     monkeypatch.setattr(sys, "argv", ["recipe", "--stage", "ce"])
     with pytest.raises(SystemExit) as caught:
-        runpy.run_module(f"recipes.{name}", run_name="__main__")
+        runpy.run_module(f"hybrid.recipes.{name}", run_name="__main__")
     assert told == [["run", name, "--stage", "ce"]] and caught.value.code == 7
 
 
 def test_ctrl_c_is_clean_and_the_run_goes_on(toy: Path) -> None:
     code = (
-        f"import sys, recipes\nrecipes.__path__.append({str(toy.parent / 'more')!r})\n"
+        f"import sys\nfrom hybrid import recipes\nrecipes.__path__.append({str(toy.parent / 'more')!r})\n"
         "from hybrid.cli import main\nsys.exit(main(['run', 'toy', *sys.argv[1:]]))"
     )
     command = [sys.executable, "-u", "-c", code, "--set", "two.sleep=30.0"]

@@ -13,13 +13,13 @@ import pytest
 from hybrid.data.noise import NoiseLibrary, rms
 from hybrid.data.rooms import RATE, stable_rng
 from hybrid.errors import ConfigError, DataError, MissingDependency
-from recipes.demo import synth
-from recipes.demo.corpus import build_corpus
-from recipes.demo.grammar import RULES, sentence, vocabulary
-from recipes.demo.media import build_noises, household, music, other_rooms
-from recipes.demo.pronounce import ACCENTS, SILENCE, align, build_lexicon, to_phones
-from recipes.demo.synth import Voice, speak
-from recipes.demo.voices import VARIANTS, speakers
+from hybrid.recipes.demo import synth
+from hybrid.recipes.demo.corpus import build_corpus
+from hybrid.recipes.demo.grammar import RULES, sentence, vocabulary
+from hybrid.recipes.demo.media import build_noises, household, music, other_rooms
+from hybrid.recipes.demo.pronounce import ACCENTS, SILENCE, align, build_lexicon, to_phones
+from hybrid.recipes.demo.synth import Voice, speak
+from hybrid.recipes.demo.voices import VARIANTS, speakers
 
 MINUTES = {"train": 0.3, "dev": 0.1, "test": 0.15}
 VOICE = Voice("x", "en-us", "m3")

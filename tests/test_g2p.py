@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from benchmarks import g2p as benchmark
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import load_tensors, save_tensors
-from lexicon.__main__ import main
-from lexicon.g2p import G2P
-from lexicon.graphone_lm import token_name
-from lexicon.graphones import MAX_LETTERS, SHAPES, Aligner, Graphone
-from lexicon.lexicon import Lexicon, Pronunciation
-from lm import ngram
+from hybrid.lexicon.__main__ import main
+from hybrid.lexicon.g2p import G2P
+from hybrid.lexicon.graphone_lm import token_name
+from hybrid.lexicon.graphones import MAX_LETTERS, SHAPES, Aligner, Graphone
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lm import ngram
 
 ENGLISH = Lexicon.from_dict(
     {

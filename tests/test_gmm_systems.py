@@ -22,8 +22,8 @@ from hybrid.gmm.trees import TreeOptions, compile_all, position_questions, tree_
 from hybrid.hmm.alignment import phone_segments
 from hybrid.hmm.build_tree import TreeStats
 from hybrid.io import read_jsonl
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon
 
 LANG = gmm_tools.make_lang()
 SILENT = LANG.silence_ids
@@ -221,7 +221,7 @@ def test_positions_in_a_word_are_asked_about():
 def test_sixty_real_utterances(shared_data, tmp_path):
     """AN4: the likelihood of real speech rises over the passes, for monophones and then for triphones."""
     from hybrid.io import Problems
-    from recipes.an4.prepare import prepare_an4
+    from hybrid.recipes.an4.prepare import prepare_an4
 
     root = shared_data / "an4"
     sets = prepare_an4(shared_data, Problems(tmp_path / "problems.jsonl", "test"))

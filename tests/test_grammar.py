@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import GraphError
-from lm import arpa, ngram
-from lm.grammar import arpa_to_fst
-from lm.model import NgramModel
+from hybrid.lm import arpa, ngram
+from hybrid.lm.grammar import arpa_to_fst
+from hybrid.lm.model import NgramModel
 
 WORDS = {"<eps>": 0, "a": 1, "b": 2, "c": 3, "#0": 4, "<s>": 5, "</s>": 6}
 

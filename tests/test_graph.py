@@ -20,10 +20,10 @@ from hybrid.hmm import graph as graphs
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import bootstrap_topology, network_topology
 from hybrid.hmm.tree import Leaf, Split, Table, Tree, monophone_tree
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon, Pronunciation
-from lm import ngram
-from lm.grammar import arpa_to_fst
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lm import ngram
+from hybrid.lm.grammar import arpa_to_fst
 
 # Homophones (AB, HOM), a word that begins another (A), words that end alike, two pronunciations.
 ENTRIES = {

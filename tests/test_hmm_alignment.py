@@ -23,8 +23,8 @@ from hybrid.hmm.graph import TrainingGraphs
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import bootstrap_topology
 from hybrid.hmm.tree import Leaf, Split, Table, Tree
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon
 
 NONE = np.zeros(0, dtype=np.int32)
 SILENCE = np.asarray(hmm_tools.SILENCE)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import ConfigError, DataError, ModelError
-from lexicon.fst import Entry, add_disambig
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon, Pronunciation
-from lexicon.silence import SilenceProbs, WordSilence
+from hybrid.lexicon.fst import Entry, add_disambig
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lexicon.silence import SilenceProbs, WordSilence
 
 TOY = {"A": ["a"], "AB": ["a b"], "B": ["b", "b a"], "HOM": ["a b"], "X": ["x y x"]}
 

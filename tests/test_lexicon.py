@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from hybrid.errors import DataError
-from lexicon.lexicon import Lexicon, Oov, Pronunciation, check_text
+from hybrid.lexicon.lexicon import Lexicon, Oov, Pronunciation, check_text
 
 
 def write(folder, text):

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import ConfigError, DataError
-from lm import arpa, ngram
-from lm.__main__ import main
-from lm.model import NgramModel
+from hybrid.lm import arpa, ngram
+from hybrid.lm.__main__ import main
+from hybrid.lm.model import NgramModel
 
 SENTENCES = ["a b", "a b", "a c"]
 

@@ -27,6 +27,7 @@ from benchmarks.runs import open_run
 from hybrid.config import load_config
 from hybrid.data.batches import collate
 from hybrid.io import read_json, read_jsonl
+from hybrid.lexicon.lang import Lang
 from hybrid.nnet.model_io import load_model
 from hybrid.pipeline.network import batches, training_sets, utterances
 from hybrid.pipeline.phones import drawn, spoken
@@ -38,7 +39,6 @@ from hybrid.train.denominator import make_denominator
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
 from hybrid.train.priors import load_priors
-from lexicon.lang import Lang
 
 pytestmark = pytest.mark.slow
 
@@ -418,7 +418,7 @@ def test_a_little_of_an4_to_its_gmms(some_an4: Path, tmp_path: Path) -> None:
         *(f"gmm.{system}.{setting}" for system in ("tri1", "tri2", "tri3")
           for setting in ("passes=5", "leaves=150", "gaussians=250")),
     ]  # fmt: skip
-    run = ["-m", "recipes.an4", "--data", str(some_an4), "--stop-stage", "gmm", "--set", *settings]
+    run = ["-m", "hybrid.recipes.an4", "--data", str(some_an4), "--stop-stage", "gmm", "--set", *settings]
     printed = finish(command(run, exp))
     assert done(printed) == dict.fromkeys(STAGES[:6], True)
     cuts = {name: read_cuts(exp / "prepare" / f"{name}.jsonl.gz") for name in ("train", "dev", "test")}

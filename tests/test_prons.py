@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import ConfigError, DataError, ModelError
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon, Pronunciation
-from lexicon.prons import PronCounts, learn
-from lexicon.segment import word_segments
-from lexicon.silence import WordSilence
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lexicon.prons import PronCounts, learn
+from hybrid.lexicon.segment import word_segments
+from hybrid.lexicon.silence import WordSilence
 
 TABLE = {
     "A": ["ah", "ey", "ah ey"],

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import DataError
-from lm import arpa
-from lm.model import END, START, NgramModel
-from lm.ngram import train
-from lm.sample import Sampler
+from hybrid.lm import arpa
+from hybrid.lm.model import END, START, NgramModel
+from hybrid.lm.ngram import train
+from hybrid.lm.sample import Sampler
 
 TEXT = ["a b a c", "a b b", "c a", "b b a b c", "a", "c c b a"]
 

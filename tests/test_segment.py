@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import DataError
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon, Pronunciation
-from lexicon.segment import WordSegment, word_segments
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lexicon.segment import WordSegment, word_segments
 
 # Homophones, pronunciations that begin others, readings that cross words (A B B: a b, b b or ab, b).
 TABLE = {

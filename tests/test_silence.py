@@ -17,9 +17,9 @@ from test_lang import best, strip
 
 from hybrid.errors import DataError, ModelError
 from hybrid.hmm import graph as graphs
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon, Pronunciation
-from lexicon.silence import SilenceProbs, WordSilence
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lexicon.silence import SilenceProbs, WordSilence
 
 # Homophones, a word that begins others, two pronunciations, a word that is a noise and one that sounds as silence.
 TABLE = {

@@ -56,7 +56,7 @@ STREAMED = (
 
 
 def run_an4(data: Path, exp: Path, *more: str, stop: str = "decode") -> str:
-    run = ["-m", "recipes.an4", "--data", str(data), "--stop-stage", stop, "--set", *SETTINGS, *more]
+    run = ["-m", "hybrid.recipes.an4", "--data", str(data), "--stop-stage", stop, "--set", *SETTINGS, *more]
     return finish(command(run, exp))
 
 
@@ -145,7 +145,7 @@ def test_no_file_of_a_run_tells_what_is_said_in_unlabelled_speech(data: Path, ex
 
 
 def test_the_demo_keeps_what_its_unlabelled_voices_say_to_itself(tmp_path: Path) -> None:
-    from recipes.demo.corpus import build_corpus
+    from hybrid.recipes.demo.corpus import build_corpus
 
     sizes = {"train": 0.1, "dev": 0.1, "test": 0.1, "unlabelled": 0.3}
     open_ones = build_corpus(tmp_path / "a", 1, sizes)

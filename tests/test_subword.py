@@ -25,16 +25,16 @@ from hybrid.hmm.graph import TrainingGraphs, make_hclg, tids_to_pdfs
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import bootstrap_topology
 from hybrid.io import write_jsonl
+from hybrid.lexicon.graphones import Graphone
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lexicon.piece_phones import deal, phone_pieces
+from hybrid.lexicon.silence import SilenceProbs
+from hybrid.lexicon.subword import MARK, Pieces, atoms, graphemic_lexicon, join, needed_pieces, piece_lexicon, spell
+from hybrid.lm.grammar import arpa_to_fst
+from hybrid.lm.ngram import train as train_ngram
 from hybrid.pipeline import language
 from hybrid.run import Run
-from lexicon.graphones import Graphone
-from lexicon.lang import Lang
-from lexicon.lexicon import Lexicon, Pronunciation
-from lexicon.piece_phones import deal, phone_pieces
-from lexicon.silence import SilenceProbs
-from lexicon.subword import MARK, Pieces, atoms, graphemic_lexicon, join, needed_pieces, piece_lexicon, spell
-from lm.grammar import arpa_to_fst
-from lm.ngram import train as train_ngram
 
 TEXTS = [
     "DON'T TURN THE RADIO ON",

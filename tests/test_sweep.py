@@ -18,7 +18,7 @@ import psutil
 import pytest
 import toy_sweep
 
-import recipes
+from hybrid import recipes
 from hybrid.cli import load_recipe, main
 from hybrid.sweep import sharing
 
@@ -48,17 +48,17 @@ def toy(tmp_path: Path, monkeypatch) -> Path:
     (more / "toy").mkdir(parents=True)
     shutil.copy(toy_sweep.__file__, more / "toy" / "__init__.py")
     (more / "toy" / "toy.toml").write_text(toy_sweep.TOML)
-    (more / "sitecustomize.py").write_text(f"import recipes\nrecipes.__path__.append({str(more)!r})\n")
+    (more / "sitecustomize.py").write_text(f"from hybrid import recipes\nrecipes.__path__.append({str(more)!r})\n")
     project = str(Path(recipes.__file__).resolve().parents[1])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(more), project]))
     monkeypatch.setenv("TOY_CALLS", str(tmp_path / "calls"))
     monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, str(more)])
-    monkeypatch.delitem(sys.modules, "recipes.toy", raising=False)
+    monkeypatch.delitem(sys.modules, "hybrid.recipes.toy", raising=False)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     (tmp_path / "work" / "s.toml").write_text(FILE)
     yield tmp_path / "work"
-    sys.modules.pop("recipes.toy", None)
+    sys.modules.pop("hybrid.recipes.toy", None)
 
 
 def calls(toy: Path) -> list:

@@ -15,9 +15,9 @@ from hybrid.align.result import AlignedUtterance, PhoneTime, StateTime, WordTime
 from hybrid.errors import DataError
 from hybrid.hmm.alignment import phone_segments
 from hybrid.hmm.senones import Senones
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.segment import WordSegment, word_segments
 from hybrid.parallel import ordered_map
-from lexicon.lang import Lang
-from lexicon.segment import WordSegment, word_segments
 
 
 class Known(NamedTuple):

@@ -13,8 +13,8 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike
-from lexicon.lang import POSITIONS, Lang
-from lexicon.lexicon import Lexicon, Pronunciation
+from hybrid.lexicon.lang import POSITIONS, Lang
+from hybrid.lexicon.lexicon import Lexicon, Pronunciation
 
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$")
 _ALL_PHONES = "<all-phones>"  # a word that no transcript has: it keeps phones in the table that no other word has
@@ -67,7 +67,7 @@ def pronounce_missing(
     out = Vocabulary(lexicon, missing)
     if not missing or not (g2p or model):
         return out
-    from lexicon.g2p import G2P
+    from hybrid.lexicon.g2p import G2P
 
     if model is not None:
         speller = G2P.load(model)

@@ -29,7 +29,7 @@ from hybrid.gmm.passes import Context
 from hybrid.gmm.store import Item, Store
 from hybrid.hmm.senones import Senones
 from hybrid.io import PathLike, Problems, read_json
-from lexicon.lang import Lang
+from hybrid.lexicon.lang import Lang
 
 SYSTEMS = tuple(reversed(LADDER))  # of a run, the best first
 FRAME_SHIFT = 0.01

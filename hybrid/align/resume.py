@@ -12,7 +12,7 @@ from hybrid.align import engine as engines
 from hybrid.align.summary import Options
 from hybrid.errors import DataError, ModelError
 from hybrid.io import disk_errors, read_json, write_json
-from lexicon.lang import Lang
+from hybrid.lexicon.lang import Lang
 
 
 def key_of(

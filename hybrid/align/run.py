@@ -28,9 +28,9 @@ from hybrid.align.words import Normaliser
 from hybrid.config import Config
 from hybrid.gmm.align import AlignOptions
 from hybrid.io import Problems, disk_errors, write_jsonl, write_text
+from hybrid.lexicon.lang import Lang
 from hybrid.parallel import wait_for_workers
 from hybrid.run import Run
-from lexicon.lang import Lang
 
 
 def run_align(options: Options) -> Result:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Callable, Container, List
 
-from lexicon.lexicon import FILLERS, Lexicon
+from hybrid.lexicon.lexicon import FILLERS, Lexicon
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})  # noqa: RUF001
 

@@ -16,7 +16,7 @@ from hybrid.gmm.passes import Context, align_all
 from hybrid.gmm.sat import estimate_transforms
 from hybrid.gmm.store import Store
 from hybrid.gmm.trees import compile_all
-from lexicon.lang import Lang
+from hybrid.lexicon.lang import Lang
 
 
 def align_store(

@@ -29,8 +29,8 @@ from hybrid.hmm.build_tree import TreeStats
 from hybrid.hmm.graph import TrainingGraphs
 from hybrid.hmm.senones import Senones
 from hybrid.io import load_tensors, read_json, save_tensors, write_json
+from hybrid.lexicon.lang import Lang
 from hybrid.parallel import ordered_map
-from lexicon.lang import Lang
 
 Result = TypeVar("Result")
 

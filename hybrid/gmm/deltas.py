@@ -13,7 +13,7 @@ from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context, PassOptions, run_passes
 from hybrid.gmm.trees import TreeOptions, new_tree
 from hybrid.hmm.senones import Senones
-from lexicon.lang import Lang
+from hybrid.lexicon.lang import Lang
 
 
 def options(*, passes: int = 35, gaussians: int = 9000, **more) -> PassOptions:

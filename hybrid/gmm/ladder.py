@@ -24,7 +24,7 @@ from hybrid.gmm.trees import TreeOptions, compile_all, position_questions
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import bootstrap_topology
 from hybrid.io import read_json, write_json
-from lexicon.lang import Lang
+from hybrid.lexicon.lang import Lang
 
 SYSTEMS = ("mono", "tri1", "tri2", "tri3")
 

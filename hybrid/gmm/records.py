@@ -10,9 +10,9 @@ from hybrid.errors import DataError
 from hybrid.gmm.chunks import Data, map_chunks, total
 from hybrid.hmm.alignment import phone_segments
 from hybrid.hmm.senones import Senones
-from lexicon.lang import Lang
-from lexicon.prons import PronCounts, learn
-from lexicon.segment import word_segments
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.prons import PronCounts, learn
+from hybrid.lexicon.segment import word_segments
 
 
 def rows(data: Data, senones: Senones, lang: Lang, executor: Optional[Executor]) -> Iterator[Dict[str, Any]]:

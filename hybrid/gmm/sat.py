@@ -17,7 +17,7 @@ from hybrid.gmm.estimate import GmmStats, update
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context, PassOptions, run_passes
 from hybrid.gmm.trees import TreeOptions, new_tree
-from lexicon.lang import Lang
+from hybrid.lexicon.lang import Lang
 
 
 def options(*, passes: int = 35, gaussians: int = 9000, power: float = 0.2, **more) -> PassOptions:

@@ -20,7 +20,7 @@ from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context, PassOptions
 from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
 from hybrid.hmm.senones import Senones
-from lexicon.lang import Lang
+from hybrid.lexicon.lang import Lang
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from hybrid.errors import ConfigError
 from hybrid.fst import read_fst, to_arrays, write_fst
 from hybrid.hmm.graph import make_hclg, tids_to_pdfs
 from hybrid.io import read_json, write_json
+from hybrid.lexicon.lang import Lang
 from hybrid.measure import commit
 from hybrid.pipeline import gmm as gmm_stage
 from hybrid.pipeline.loglikes import SYSTEMS, System
@@ -26,7 +27,6 @@ from hybrid.pipeline.sets import (
 from hybrid.run import Run
 from hybrid.score.results import write_decode
 from hybrid.train.priors import has_priors
-from lexicon.lang import Lang
 
 
 def graph(run: Run, recipe: Recipe) -> None:

@@ -16,10 +16,10 @@ from hybrid.gmm.model import GmmModel
 from hybrid.gmm.records import learn_probs, rows
 from hybrid.gmm.store import Item, Store
 from hybrid.io import Problems, write_jsonl
+from hybrid.lexicon.lang import Lang
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import feature_folder, set_list
 from hybrid.run import Run
-from lexicon.lang import Lang
 
 LEARN = ("none", "prons", "both")
 NO_PATH = "no path through its training graph: check its transcript"

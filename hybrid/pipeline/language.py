@@ -9,18 +9,18 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 from hybrid.errors import ConfigError, DataError
 from hybrid.fst import write_fst
+from hybrid.lexicon.g2p import G2P
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import FILLERS, Lexicon, check_text
+from hybrid.lexicon.piece_phones import phone_pieces
+from hybrid.lexicon.subword import Pieces, Pronounce, atoms, graphemic_lexicon, piece_lexicon, spell
+from hybrid.lm import arpa
+from hybrid.lm.grammar import arpa_to_fst
+from hybrid.lm.model import NgramModel
+from hybrid.lm.ngram import train as train_ngram
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import prepared, texts_of
 from hybrid.run import Run
-from lexicon.g2p import G2P
-from lexicon.lang import Lang
-from lexicon.lexicon import FILLERS, Lexicon, check_text
-from lexicon.piece_phones import phone_pieces
-from lexicon.subword import Pieces, Pronounce, atoms, graphemic_lexicon, piece_lexicon, spell
-from lm import arpa
-from lm.grammar import arpa_to_fst
-from lm.model import NgramModel
-from lm.ngram import train as train_ngram
 
 UNITS = {
     "words": "of the recipe's dictionary",

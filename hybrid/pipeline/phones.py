@@ -6,11 +6,11 @@ from typing import Any, Dict, List, Mapping
 
 import numpy as np
 
+from hybrid.lexicon.lang import Lang
+from hybrid.lm import arpa
+from hybrid.lm.sample import Sampler
 from hybrid.pipeline.network import network_seed
 from hybrid.run import Run
-from lexicon.lang import Lang
-from lm import arpa
-from lm.sample import Sampler
 
 
 def phones_of_pdfs(senones: Any, lang: Lang) -> List[int]:

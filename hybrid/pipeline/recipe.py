@@ -28,10 +28,10 @@ from typing import Callable, Dict, Iterable, List, Optional
 
 from hybrid.data.noise import NoiseLibrary
 from hybrid.data.rooms import Rooms
+from hybrid.lexicon.lexicon import Lexicon
+from hybrid.lm.model import NgramModel
 from hybrid.marks import Stage
 from hybrid.run import Run
-from lexicon.lexicon import Lexicon
-from lm.model import NgramModel
 
 # A system takes the settings of another where its own section says nothing else.
 BASED_ON = {

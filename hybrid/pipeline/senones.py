@@ -21,11 +21,11 @@ from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
 from hybrid.io import write_json
+from hybrid.lexicon.lang import Lang
 from hybrid.pipeline.gmm import ladder_options, lang_of, load, open_store, report_unusable, trained
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, feature_folder, set_list, set_name
 from hybrid.run import Run
-from lexicon.lang import Lang
 
 Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], durations [n] in network frames
 

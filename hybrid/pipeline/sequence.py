@@ -10,6 +10,7 @@ import torch
 
 from hybrid.data.batches import Utterance
 from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.lexicon.lang import Lang
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model, load_state
 from hybrid.pipeline.frames import asked, control
@@ -39,7 +40,6 @@ from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
 from hybrid.train.priors import has_priors, load_priors
 from hybrid.train.sequence_student import SequenceStudent
 from hybrid.train.trainer import Criterion, epoch_file
-from lexicon.lang import Lang
 
 Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an utterance: begin, end, their numerator
 

@@ -10,14 +10,14 @@ from lhotse import CutSet
 from hybrid.data.measured import MeasuredRooms
 from hybrid.data.noise import NoiseLibrary
 from hybrid.errors import DataError
+from hybrid.lexicon.lexicon import Lexicon
+from hybrid.lm import arpa
+from hybrid.lm.model import NgramModel
 from hybrid.pipeline.recipe import Recipe, standard_stages
 from hybrid.pipeline.sets import write_cuts
+from hybrid.recipes.an4.download import download_an4
+from hybrid.recipes.an4.prepare import GET_IT, find_an4, prepare_an4
 from hybrid.run import Run
-from lexicon.lexicon import Lexicon
-from lm import arpa
-from lm.model import NgramModel
-from recipes.an4.download import download_an4
-from recipes.an4.prepare import GET_IT, find_an4, prepare_an4
 
 __all__ = ["CONFIG", "GET_IT", "RECIPE", "STAGES"]
 

@@ -1,4 +1,4 @@
-"""`python -m recipes.an4` is `hybrid run an4`."""
+"""`python -m hybrid.recipes.an4` is `hybrid run an4`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetches CMU's AN4 archive and unpacks it: `python -m recipes.an4.download DIR`.
+"""Fetches CMU's AN4 archive and unpacks it: `python -m hybrid.recipes.an4.download DIR`.
 
 A broken transfer goes on where it stopped, nothing half unpacked ever stands under the name an4/, and what came
 is compared with what CMU's archive held when this was written.
@@ -20,7 +20,7 @@ from typing import Callable, Optional
 
 from hybrid.errors import DataError, HybridError
 from hybrid.io import PathLike, disk_errors
-from recipes.an4.prepare import ARCHIVE, PAGE, find_an4
+from hybrid.recipes.an4.prepare import ARCHIVE, PAGE, find_an4
 
 # Hash over the names and bytes of the transcripts, the dictionary and all 1,078 recordings (`fingerprint`).
 FINGERPRINT = "423d892200ead01107eaffb55daffd5cb09a02ddee8f1b4a80d5a38b1997abc0"
@@ -162,7 +162,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m recipes.an4.download", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hybrid.recipes.an4.download", description=__doc__)
     parser.add_argument("folder", help="where an4/ will lie; give the same folder to the recipe as --data")
     parser.add_argument("--url", default=ARCHIVE, help="another copy of the archive (default: %(default)s)")
     options = parser.parse_args(arguments)

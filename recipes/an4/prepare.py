@@ -23,7 +23,7 @@ from hybrid.io import PathLike, Problems
 PAGE = "http://www.speech.cs.cmu.edu/databases/an4/"
 ARCHIVE = PAGE + "an4_sphere.tar.gz"
 GET_IT = (
-    f"get an4_sphere.tar.gz from {PAGE} and unpack it, or let `python -m recipes.an4.download DIR` do both; "
+    f"get an4_sphere.tar.gz from {PAGE} and unpack it, or let `python -m hybrid.recipes.an4.download DIR` do both; "
     "then give the folder that holds an4/ with --data DIR"
 )
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from hybrid.data.noise import NoiseLibrary
 from hybrid.data.rooms import Rooms
+from hybrid.lexicon.lexicon import Lexicon
+from hybrid.lm import arpa
+from hybrid.lm.model import NgramModel
 from hybrid.pipeline.recipe import Recipe, standard_stages
 from hybrid.pipeline.sets import write_cuts
 from hybrid.run import Run
-from lexicon.lexicon import Lexicon
-from lm import arpa
-from lm.model import NgramModel
 
 CONFIG = Path(__file__).with_name("demo.toml")
 # The corpus and its noises are the same for every seed of the training, so that seeds compare.
@@ -23,10 +23,10 @@ _CORPUS_SEED = 1
 
 
 def prepare(run: Run) -> None:
-    from recipes.demo.corpus import build_corpus
-    from recipes.demo.grammar import vocabulary
-    from recipes.demo.media import build_noises
-    from recipes.demo.pronounce import build_lexicon
+    from hybrid.recipes.demo.corpus import build_corpus
+    from hybrid.recipes.demo.grammar import vocabulary
+    from hybrid.recipes.demo.media import build_noises
+    from hybrid.recipes.demo.pronounce import build_lexicon
 
     folder = run.dir("prepare")
     minutes = {split: run.config[f"prepare.{split}_minutes"] for split in ("train", "dev", "test")}
@@ -49,7 +49,7 @@ def noises(run: Run, split: str) -> NoiseLibrary:
 
 
 def rooms(run: Run, split: str) -> Rooms:
-    from recipes.demo.media import other_rooms
+    from hybrid.recipes.demo.media import other_rooms
 
     return other_rooms(_CORPUS_SEED + {"train": 10, "dev": 20, "test": 30}[split], 40)
 

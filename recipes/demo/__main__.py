@@ -1,4 +1,4 @@
-"""`python -m recipes.demo` is `hybrid run demo`."""
+"""`python -m hybrid.recipes.demo` is `hybrid run demo`."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ from hybrid.data.flac import description_of, write_flac
 from hybrid.data.noise import active_power
 from hybrid.data.rooms import RATE, stable_rng
 from hybrid.errors import ConfigError
-from recipes.demo.grammar import sentence
-from recipes.demo.pronounce import SILENCE, align
-from recipes.demo.synth import Voice, library, speak
-from recipes.demo.voices import VARIANTS, speakers
+from hybrid.recipes.demo.grammar import sentence
+from hybrid.recipes.demo.pronounce import SILENCE, align
+from hybrid.recipes.demo.synth import Voice, library, speak
+from hybrid.recipes.demo.voices import VARIANTS, speakers
 
 VERSION = 1  # raise it when the same seed would give other samples
 

@@ -16,8 +16,8 @@ from scipy import signal
 
 from hybrid.data.flac import description_of, write_flac
 from hybrid.data.rooms import RATE, SimulatedRooms, stable_rng
-from recipes.demo.synth import library, speak
-from recipes.demo.voices import speakers
+from hybrid.recipes.demo.synth import library, speak
+from hybrid.recipes.demo.voices import speakers
 
 VERSION = 1
 

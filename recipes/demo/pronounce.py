@@ -12,7 +12,7 @@ from lhotse import CutSet
 
 from hybrid.errors import DataError
 from hybrid.io import write_text
-from recipes.demo.synth import Spoken, Voice, phonemes
+from hybrid.recipes.demo.synth import Spoken, Voice, phonemes
 
 ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-us-nyc")
 SILENCE = "SIL"

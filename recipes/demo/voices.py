@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Dict, List, Tuple
 
 from hybrid.data.rooms import stable_rng
-from recipes.demo.synth import Voice
+from hybrid.recipes.demo.synth import Voice
 
 VARIANTS: Dict[str, Tuple[str, ...]] = {
     "train": (
