@@ -1,20 +1,27 @@
-"""Settings of a run: a recipe's TOML file and what `--set` changes in it.
+"""Settings of a run, layer over layer: what every run has, a recipe's TOML file, `--config` files, `--set` values.
 
-A recipe's file is the list of all settings that there are: `--set` can change one, never add one, so that a
-misspelt name is an error and not a setting without effect.
+The lowest layer is the list of all settings that there are: what lies over it can change one, never add one, so that a
+misspelt name is an error and not a setting without effect. An empty table there (`[corpus.test]`) is open: a recipe's
+file names in it what it likes.
 
->>> config = Config({"train": {"epochs": 4, "rate": 0.1}})
->>> config.with_overrides(["train.epochs=6"])["train.epochs"]
-6
+`like = "NAME"` in a table: it has the settings of the table NAME, but for those that it gives itself, so that each
+stands in one place.
+
+`"auto"`: the value follows from the hours of training speech by the table `[sizes]` (`Config.sized`).
+
+>>> config = Config({"trainer": {"epochs": 4, "rate": 0.1}, "ce": {"trainer": {"like": "trainer", "rate": 0.2}}})
+>>> config.with_overrides(["trainer.epochs=6"])["ce.trainer"]
+{'epochs': 6, 'rate': 0.2}
 """
 
 from __future__ import annotations
 
 import copy
 import difflib
+import math
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from hybrid.errors import ConfigError
 
@@ -23,22 +30,32 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# Settings that every recipe has, whether its file names them or not. run.jobs: worker processes, 0 for one a core;
-# run.threads: of torch in the main process, 0 for one a core (with other work on the machine, more than one is slower).
+# What every run has, whatever it runs. run.jobs: worker processes, 0 for one a core; run.threads: of torch in the main
+# process, 0 for one a core (with other work on the machine, more than one is slower).
 BASE: Dict[str, Any] = {
     "run": {"jobs": 0, "threads": 1},
     "limits": {"problems": 0.02},
 }
+AUTO = "auto"
+LIKE = "like"
+SIZES = "sizes"
 
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list"}
+
+
+class Undeclared(RuntimeError):
+    """A stage has read what it does not declare: a defect of ours, since it would not be run again when that changes."""
 
 
 class Config:
     """A nested mapping with dotted access: `config["train.epochs"]`; never changed once made."""
 
-    def __init__(self, values: Mapping[str, Any], source: str = "") -> None:
-        self._values = copy.deepcopy(dict(values))
+    def __init__(self, values: Mapping[str, Any], source: str = "", visible: Optional[Sequence[str]] = None) -> None:
+        """visible: names of the only settings and sections that may be read; None: all."""
+        self._raw = copy.deepcopy(dict(values))
+        self._values = _expanded(self._raw)
         self._source = source
+        self._visible = None if visible is None else tuple(visible)
 
     def __getitem__(self, key: str) -> Any:
         """The setting or, for the name of a section, a copy of it as a dict. Raises ConfigError where there is none."""
@@ -47,6 +64,8 @@ class Config:
             if not isinstance(value, dict) or part not in value:
                 raise ConfigError(f"no setting {key}{_near(key, self._names())}", file=self._source or None)
             value = value[part]
+        if self._visible is not None and not any(_below(key, name) for name in self._visible):
+            raise Undeclared(f"{key} is read by a stage that declares {', '.join(self._visible) or 'no setting'}")
         return copy.deepcopy(value) if isinstance(value, (dict, list)) else value
 
     def __contains__(self, key: str) -> bool:
@@ -82,14 +101,18 @@ class Config:
     def under(self, prefix: str) -> Dict[str, Any]:
         """The settings that `prefix` (a setting or a section) names, by dotted name. Raises ConfigError where none."""
         self[prefix]
-        return {key: value for key, value in self.flat().items() if key == prefix or key.startswith(prefix + ".")}
+        return {key: value for key, value in self.flat().items() if _below(key, prefix)}
+
+    def only(self, names: Sequence[str]) -> Config:
+        """The same settings, of which only those that `names` (settings or sections) tells may be read."""
+        return Config(self._raw, self._source, names)
 
     def with_overrides(self, overrides: Sequence[str]) -> Config:
         """A new Config with each `name=value` applied; a value is TOML, and a bare word is a text.
 
         Raises ConfigError where a name is unknown, is a section, or the value is not of the default's type.
         """
-        values = copy.deepcopy(self._values)
+        raw = copy.deepcopy(self._raw)
         for override in overrides:
             key, equals, text = override.partition("=")
             key, text = key.strip(), text.strip()
@@ -99,30 +122,66 @@ class Config:
             if isinstance(old, dict):
                 inside = ", ".join(list(self.under(key))[:5])
                 raise ConfigError(f"--set {override}: {key} is a section", remedy=f"set one of its settings: {inside}")
-            *path, last = key.split(".")
-            target = values
-            for part in path:
-                target = target[part]
-            target[last] = _convert(key, old, text)
-        return Config(values, self._source)
+            _put(raw, key, _convert(key, self._example(key, old), text))
+        return Config(raw, self._source)
 
-    def with_file(self, path: Path) -> Config:
-        """A new Config with what a TOML file says in the place of settings that there are.
+    def with_file(self, path: Path, values: Optional[Mapping[str, Any]] = None, *, opens: bool = False) -> Config:
+        """A new Config with what a TOML file says (or `values`, said to be of it) in the place of settings that there
+        are. opens: it may name what it likes in tables that are empty so far, as a recipe's own file does.
 
-        Raises ConfigError as `load_config` for the file, and as `with_overrides` for what stands in it.
+        Raises ConfigError as `read_toml` for the file, and as `with_overrides` for what stands in it.
         """
-        values = copy.deepcopy(self._values)
-        for key, value in _flatten(read_toml(path)):
-            *sections, last = key.split(".")
-            target = values
-            for section in sections:
-                target = target.get(section, {}) if isinstance(target, dict) else {}
-            if not isinstance(target, dict) or last not in target:
+        raw = copy.deepcopy(self._raw)
+        self._lay(raw, read_toml(path) if values is None else values, "", path, opens)
+        return Config(raw, str(path) if opens else self._source)
+
+    def _lay(self, raw: Dict[str, Any], values: Mapping[str, Any], prefix: str, path: Path, opens: bool) -> None:
+        for name, value in values.items():
+            key = f"{prefix}{name}"
+            if opens and prefix and self.get(prefix[:-1]) == {}:
+                _put(raw, key, copy.deepcopy(value))
+                continue
+            if key not in self:
                 raise ConfigError(f"no setting {key}{_near(key, self._names())}", file=path)
-            if isinstance(target[last], dict):
+            old = self[key]
+            if isinstance(value, dict):
+                if not isinstance(old, dict):
+                    inner = next(iter(_flatten(value, f"{key}.")), (f"{key}.", None))[0]
+                    raise ConfigError(f"no setting {inner}: {key} is a setting", file=path)
+                self._lay(raw, value, f"{key}.", path, opens)
+            elif isinstance(old, dict):
                 raise ConfigError(f"{key} is a section, not a setting", file=path)
-            target[last] = _checked(key, target[last], value, repr(value), f"{path}: ")
-        return Config(values, self._source)
+            else:
+                _put(raw, key, _checked(key, self._example(key, old), value, repr(value), f"{path}: "))
+
+    def _example(self, key: str, old: Any) -> Any:
+        """A value of the type that the setting `key` must have: its value now, or of one that is "auto" a size."""
+        sizes = self.get(f"{SIZES}.{key}")
+        return _Sized(sizes[0]) if isinstance(sizes, list) and sizes else _Sized(old) if old == AUTO else old
+
+    def sized(self, hours: Optional[float]) -> Config:
+        """A new Config in which what is "auto" has the value that [sizes] gives for so many hours of training speech;
+        None: this one, as long as nobody knows them.
+
+        Between two columns of the table the value is interpolated over the logarithm of the hours, and rounded to two
+        digits; beyond its ends the first or last column holds. Raises ConfigError for a table that is none.
+        """
+        if hours is None:
+            return self
+        raw = copy.deepcopy(self._raw)
+        flat = self.flat()
+        columns = flat.get(f"{SIZES}.hours", [])
+        for key, row in flat.items():
+            name = key.removeprefix(f"{SIZES}.")
+            if name == key or name == "hours":
+                continue
+            if name not in flat:
+                raise ConfigError(f"[{SIZES}] names {name}, and there is no such setting{_near(name, list(flat))}")
+            if not isinstance(row, list) or len(row) != len(columns) or sorted(columns) != columns or not columns:
+                raise ConfigError(f"{key} has not one value for each of the rising {SIZES}.hours")
+            if flat[name] == AUTO:
+                _put(raw, name, _interpolated(columns, row, hours))
+        return Config(raw, self._source, self._visible)
 
     def _names(self) -> List[str]:
         flat = list(self.flat())
@@ -130,13 +189,18 @@ class Config:
         return flat + sorted(sections)
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), files: Sequence[Path] = ()) -> Config:
-    """Reads a recipe's TOML file over the settings that every recipe has (BASE), then applies `--config` files and
-    `--set` values.
+def load_config(
+    path: Path, overrides: Sequence[str] = (), files: Sequence[Path] = (), base: Optional[Mapping[str, Any]] = None
+) -> Config:
+    """Reads a TOML file over `base`, or where that is None as a list of all settings over BASE; then applies
+    `--config` files and `--set` values.
 
     Raises ConfigError where a file is absent or not TOML, and as `Config.with_file` and `Config.with_overrides`.
     """
-    config = Config(merged(BASE, read_toml(path)), str(path))
+    if base is None:
+        config = Config(merged(BASE, read_toml(path)), str(path))
+    else:
+        config = Config(merged(BASE, base)).with_file(path, opens=True)
     for file in files:
         config = config.with_file(file)
     return config.with_overrides(list(overrides))
@@ -145,11 +209,13 @@ def load_config(path: Path, overrides: Sequence[str] = (), files: Sequence[Path]
 def read_toml(path: Path) -> Dict[str, Any]:
     """Raises ConfigError where the file is absent or not TOML."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError("no such settings file", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not TOML: {error}", file=path, remedy="mend that line") from error
+    except OSError as error:
+        raise ConfigError(f"the settings cannot be read: {error.strerror}", file=path) from error
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
@@ -161,6 +227,49 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
     return both
 
 
+def _expanded(raw: Mapping[str, Any]) -> Dict[str, Any]:
+    """Every table with the settings of the table that it is `like`. Raises ConfigError for one that is not there, and
+    for tables that are like each other."""
+
+    def expand(own: Mapping[str, Any], seen: Tuple[str, ...]) -> Dict[str, Any]:
+        model = own.get(LIKE)
+        found: Dict[str, Any] = {}
+        if model is not None:
+            if model in seen:
+                raise ConfigError(f"tables are like each other: {', '.join((*seen, model))}")
+            found = expand(_table(raw, str(model)), (*seen, str(model)))
+        for name, value in own.items():
+            if name == LIKE:
+                continue
+            inner = expand(value, seen) if isinstance(value, dict) else copy.deepcopy(value)
+            deeper = isinstance(inner, dict) and isinstance(found.get(name), dict)
+            found[name] = merged(found[name], inner) if deeper else inner
+        return found
+
+    return expand(raw, ())
+
+
+def _table(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table: Any = raw
+    for part in name.split("."):
+        table = table.get(part) if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        raise ConfigError(f'{LIKE} = "{name}", and there is no such table')
+    return table
+
+
+def _put(raw: Dict[str, Any], key: str, value: Any) -> None:
+    """Sets it, making the tables that stand only in another that theirs is like."""
+    *path, last = key.split(".")
+    for part in path:
+        raw = raw.setdefault(part, {})
+    raw[last] = value
+
+
+def _below(key: str, name: str) -> bool:
+    return key == name or key.startswith(name + ".")
+
+
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[Tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
@@ -169,12 +278,29 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[Tuple[str,
             yield prefix + key, value
 
 
+def _interpolated(columns: Sequence[float], row: Sequence[float], hours: float) -> float:
+    place = math.log(min(max(hours, columns[0]), columns[-1]))
+    logs = [math.log(column) for column in columns]
+    right = next((index for index, log in enumerate(logs) if log >= place), len(logs) - 1)
+    left = max(right - 1, 0)
+    share = 0.0 if right == left else (place - logs[left]) / (logs[right] - logs[left])
+    value = float(f"{row[left] + share * (row[right] - row[left]):.2g}")
+    return value if isinstance(row[0], float) else round(value)
+
+
 def _near(key: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
     # A right name in the wrong section is the commonest slip, and the ratio of the whole often misses it.
     last = key.rsplit(".", 1)[-1]
     near += [name for name in names if name.rsplit(".", 1)[-1] == last and name not in near][:3]
     return f"; near it: {', '.join(near)}" if near else ""
+
+
+class _Sized:
+    """Stands for a setting that may be "auto": a value of its type."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 def _convert(key: str, old: Any, text: str) -> Any:
@@ -188,6 +314,12 @@ def _convert(key: str, old: Any, text: str) -> Any:
 
 
 def _checked(key: str, old: Any, value: Any, text: str, where: str = "--set ") -> Any:
+    if isinstance(old, _Sized):
+        if value == AUTO or (old.value == AUTO and type(value) in (int, float)):
+            return value
+        if old.value == AUTO:
+            raise ConfigError(f'{where}{key}={text}: {key} must be a number or "{AUTO}"')
+        old = old.value
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(old):

@@ -22,11 +22,11 @@ _RESERVED = {"marks", "logs"}
 class Stage:
     """One step of a recipe.
 
-    `needs` names earlier stages; `settings` names the settings or sections whose change redoes the stage, "base<own"
-    the section `own` and what the section `base` says besides; `inputs` gives files and folders from outside of the
-    run's folder (called with the Run); `version` is raised when the code of the stage changes its results; `seeded` is
-    False where nothing in the stage is random; `outside` names files of the run's folder that the stage writes beside
-    its own folder.
+    `needs` names earlier stages; `settings` names the settings or sections whose change redoes the stage; `inputs` gives
+    files and folders from outside of the run's folder (called with the Run); `version` is raised when the code of the
+    stage changes its results; `seeded` is False where nothing in the stage is random; `outside` names files of the run's
+    folder that the stage writes beside its own folder. `run` is handed a view of the Run that lets it read what it
+    declares here, and nothing else (Run.view).
     """
 
     name: str
@@ -136,6 +136,10 @@ class Book:
         found = sorted((self.run.exp / "marks").glob(f"*-{stage.name}.json"))
         return [path for path in found if pattern.fullmatch(path.name) and path != self.path(stage)]
 
+    def forget(self) -> None:
+        """What has been worked out, because the settings have changed: sizes that follow from the hours of speech."""
+        self._known.clear()
+
     def wanted(self, stage: Stage) -> Dict[str, Any]:
         """What the stage depends on, part by part, and the fingerprint of it all."""
         if stage.name not in self._known:
@@ -153,13 +157,7 @@ class Book:
 
     def settings(self, stage: Stage) -> Dict[str, Any]:
         """Those that the stage depends on, with their values now."""
-        config, settings = self.run.config, {}
-        for prefix in stage.settings:
-            base, below, own = prefix.partition("<")
-            if below:
-                settings.update({own + name[len(base) :]: value for name, value in config.under(base).items()})
-            settings.update(config.under(own or base))
-        return settings
+        return {name: value for prefix in stage.settings for name, value in self.run.config.under(prefix).items()}
 
     def sources(self, stage: Stage) -> Dict[str, Any]:
         """The content of the folders that the stage reads, as their marks tell it."""

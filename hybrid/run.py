@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Optional, TypeVar
+from typing import Any, Callable, FrozenSet, Iterable, Iterator, List, Optional, TypeVar
 
-from hybrid.config import Config
+from hybrid.config import Config, Undeclared
 from hybrid.io import Problems, disk_errors
 from hybrid.parallel import WorkerPool, cores
 
@@ -39,9 +40,24 @@ class Run:
         self.recipe = recipe
         self.log_file: Optional[Path] = None
         self._bar: Any = None
+        self._folders: Optional[FrozenSet[str]] = None
+
+    def view(self, stage: Any) -> Run:
+        """The run as a stage (hybrid.marks.Stage) sees it: with the settings and folders that it declares. Reading
+        another raises Undeclared: the stage would not be run again when that changes."""
+        view = copy.copy(self)
+        view.config = self.config.only(("run", *stage.settings))
+        view._folders = frozenset((stage.name, *stage.needs))
+        return view
+
+    def learn(self) -> bool:
+        """Called before each stage: whether the settings have changed by what earlier stages have found out."""
+        return False
 
     def dir(self, stage: str) -> Path:
         """The folder of a stage: EXP/<stage>. The stage itself finds it made."""
+        if self._folders is not None and stage not in self._folders:
+            raise Undeclared(f"EXP/{stage} is read by a stage that declares {', '.join(sorted(self._folders))}")
         return self.exp / stage
 
     @property

@@ -70,6 +70,9 @@ def run_stages(
         write_json(run.exp / "config.json", run.config.flat())
         book = Book(stages, run)
         for number in range(begin, end + 1):
+            if run.learn():
+                book.forget()
+                write_json(run.exp / "config.json", run.config.flat())
             for name in book.before(stages[number]):
                 state, why = ("done", "") if book.numbers[name] >= begin else book.state(book.stages[name])
                 if state != "done":
@@ -119,7 +122,7 @@ def _run_one(book: Book, number: int, run: Run) -> None:
         run.log(f"{title}: {'goes on where it was stopped' if state == 'started' else why}")
         run.log(f"  reads {', '.join(reads) or 'nothing'}")
         with Meter() as meter, _reported(title, run):
-            stage.run(run)
+            stage.run(run.view(stage))
         with disk_errors(folder):
             files, output = fingerprint.of_folder(folder)
             mark.update(state="done", end=_now(), **meter.summary(), files=files, output=output)

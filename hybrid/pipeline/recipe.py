@@ -1,16 +1,16 @@
-"""What a recipe must say, and the stages that all recipes share.
+"""Recipes: a TOML file over defaults.toml, and the stages that it asks for.
 
-    prepare   audio and transcripts -> cuts                       (the recipe's own)
+    prepare   the corpus, whatever form it has -> cuts, each with its transcript
     augment   cuts -> speed-perturbed, noisy and re-recorded ones
     lang      lexicon -> phones, words, L
     lm        ARPA n-gram -> G
     features  cuts -> MFCC for the GMMs, log mel for the networks
     gmm       monophones from a flat start, triphones
     senones   alignments at 30 ms, tree of the network topology, targets
-    ce        network trained with cross-entropy
-    lfmmi     the same network trained with LF-MMI
-    teacher_ce, teacher_lfmmi    likewise, on clean speech alone
+    teacher_ce, teacher_lfmmi    networks of clean speech alone
+    ce, lfmmi networks of clean and noisy speech, by cross-entropy and by LF-MMI
     targets   the teacher's highest outputs on clean speech, transcribed or not
+    shards    features and targets side by side, to be streamed
     student_ce    a network that learns them on the noisy twins
     occupancies   the teacher's posteriors over whole sequences, of what is not transcribed
     student_lfmmi    the student trained on, with LF-MMI on what is transcribed, and these where they are asked for
@@ -22,192 +22,260 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from hybrid.data.noise import NoiseLibrary
-from hybrid.data.rooms import Rooms
-from hybrid.lexicon.lexicon import Lexicon
-from hybrid.lm.model import NgramModel
+from hybrid.config import Config, load_config, read_toml
+from hybrid.errors import ConfigError, DataError
 from hybrid.marks import Stage
+from hybrid.pipeline.checks import check_settings
+from hybrid.pipeline.context import Context
+from hybrid.pipeline.hook import Hook
+from hybrid.pipeline.settings import Settings
+from hybrid.pipeline.systems import NETWORKS, TRAINERS, System
 from hybrid.run import Run
 
-# A system takes the settings of another where its own section says nothing else.
-BASED_ON = {
-    "teacher_ce": "ce", "student_ce": "ce", "teacher_lfmmi": "lfmmi", "student_lfmmi": "lfmmi",
-}  # fmt: skip
-# Settings of [student] that the stored targets depend on, and those that the first student depends on.
-_STORED = ("enabled", "teacher", "head", "targets", "k", "online", "frames")
-_LEARNS = (*_STORED, "temperature", "hard", "keep")
-
-Inputs = Callable[[Run], Iterable[Path]]
+# The folder of our recipes: NAME/NAME.toml, and defaults.toml.
+FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+# Recipes whose stages are their own, by name: for tests, and for whoever builds another pipeline on the same stages.
+REGISTERED: Dict[str, Recipe] = {}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The parts that are special to a corpus.
+    """A recipe by its file. stages: of a recipe that has its own; None: those of this module.
 
-    prepare(run) -> problems' total; writes EXP/prepare/{train,dev,test}.jsonl.gz through `sets.write_cuts`.
-    lexicon(run), grammar(run): the pronunciations, the n-gram of the decoding graph.
-    noises(run, split), rooms(run, split): for split train, dev, test; rooms are those of the re-recorded
-    condition, never seen in training. inputs: per stage, the files from outside of EXP that it reads.
-    rerecorded: what the third condition really is, in words, for tables and the report.
+    base: the settings below the file's; None: recipes/defaults.toml.
     """
 
     name: str
-    title: str
-    prepare: Callable[[Run], None]
-    lexicon: Callable[[Run], Lexicon]
-    grammar: Callable[[Run], NgramModel]
-    noises: Callable[[Run, str], NoiseLibrary]
-    rooms: Callable[[Run, str], Rooms]
-    rerecorded: str
-    inputs: Dict[str, Inputs] = field(default_factory=dict)
-    notes: str = ""
+    file: Path
+    own_stages: Optional[Sequence[Stage]] = None
+
+    def config(self, overrides: Sequence[str] = (), files: Sequence[Path] = ()) -> Config:
+        """The settings, with `--config` files and `--set` values. Raises ConfigError as load_config."""
+        if self.own_stages is not None:
+            return load_config(self.file, overrides, files)
+        config = Config(defaults()).with_file(self.file, _normal(read_toml(self.file)), opens=True)
+        for file in files:
+            config = config.with_file(file, _normal(read_toml(file)))
+        return config.with_overrides(list(overrides))
+
+    def run(self, exp: Path, config: Config, *, data: Optional[Path] = None, seed: int = 0, command: str = "") -> Run:
+        """A run of it in the folder `exp`; all settings are checked. Raises ConfigError, DataError."""
+        about: Dict[str, Any] = {"data": data, "seed": seed, "command": command, "recipe": self.name}
+        if self.own_stages is not None:
+            return Run(exp, config, **about)
+        hook = self.hook(config)
+        run = Context(exp, config, file=self.file, hook=hook, **about)
+        check_settings(run.settings)
+        if data is not None:
+            _check_data(data, hook.get_it or "give the folder of the corpus with --data")
+        return run
+
+    def hook(self, config: Config) -> Hook:
+        python = config["corpus.python"]
+        return Hook(self.file.parent / python if python else None)
+
+    def stages(self, run: Run) -> List[Stage]:
+        """All stages in their order. What a stage needs and reads follows from the settings."""
+        return list(self.own_stages) if self.own_stages is not None else standard_stages(run)
 
 
-def _marks_of_sets(run: Run) -> Iterable[Path]:
+def defaults() -> Dict[str, Any]:
+    return read_toml(FOLDER / "defaults.toml")
+
+
+def recipe_names() -> List[str]:
+    """Our recipes, and those registered."""
+    return sorted({path.stem for path in FOLDER.glob("*/*.toml") if path.stem == path.parent.name} | set(REGISTERED))
+
+
+def find_recipe(text: str) -> Recipe:
+    """The recipe of a name, or of the path of a TOML file. Raises ConfigError that lists those there are."""
+    if text in REGISTERED:
+        return REGISTERED[text]
+    names = recipe_names()
+    if text in names:
+        return Recipe(text, FOLDER / text / f"{text}.toml")
+    if text.endswith(".toml") or Path(text).is_file():
+        path = Path(text)
+        if not path.is_file():
+            raise ConfigError("no such recipe", file=path, remedy=f"give a TOML file, or one of {', '.join(names)}")
+        return Recipe(path.stem, path.absolute())
+    near = difflib.get_close_matches(text, names, n=1)
+    raise ConfigError(
+        f"no recipe {text}" + (f"; near it: {near[0]}" if near else "") + f"; there are: {', '.join(names)}",
+        remedy="give one of these, or a TOML file (hybrid init writes one for your corpus)",
+    )
+
+
+def _normal(values: Dict[str, Any]) -> Dict[str, Any]:
+    """One source may be written as a text, where several are a list, and one test set likewise."""
+    corpus = values.get("corpus")
+    if isinstance(corpus, dict):
+        corpus = dict(corpus)
+        for name in ("train", "unlabelled"):
+            if isinstance(corpus.get(name), str):
+                corpus[name] = [corpus[name]]
+        if isinstance(corpus.get("test"), str):
+            corpus["test"] = {"test": corpus["test"]}
+        return {**values, "corpus": corpus}
+    return values
+
+
+def _check_data(folder: Path, remedy: str) -> None:
+    if not folder.is_dir():
+        raise DataError("--data is a file" if folder.exists() else "no such folder", file=folder, remedy=remedy)
+    if not any(folder.iterdir()):
+        raise DataError("the folder is empty", file=folder, remedy=remedy)
+
+
+# ------------------------------------------------------------------ stages
+
+
+def _lazy(module: str, function: str, *more: Any) -> Callable[[Run], None]:
+    """Modules are imported when their stage runs, so that `--list` is quick."""
+
+    def call(run: Run) -> None:
+        getattr(importlib.import_module(f"hybrid.pipeline.{module}"), function)(run, *more)
+
+    return call
+
+
+@dataclass
+class _Builder:
+    settings: Settings
+    hook: Hook
+    stages: List[Stage] = field(default_factory=list)
+
+    def add(self, name: str, call: Callable[[Run], None], needs: Sequence[str], settings: Sequence[str],
+            files: Optional[Callable[[Any], List[Path]]] = None, **more: Any) -> None:  # fmt: skip
+        """files(run): those from outside of EXP, besides what the recipe's Python names."""
+        inputs = partial(_inputs, name, files) if files is not None or self.hook.file is not None else None
+        self.stages.append(Stage(name, call, tuple(needs), tuple(settings), inputs, **more))
+
+
+def _inputs(stage: str, files: Optional[Callable[[Any], List[Path]]], run: Any) -> List[Path]:
+    found = run.hook.inputs(stage, run)[1 if stage not in _OF_PYTHON else 0 :]
+    return [*found, *(files(run) if files is not None else [])]
+
+
+# The stages that call the recipe's Python, and are to be run again when that changes.
+_OF_PYTHON = ("prepare", "augment", "lang", "lm")
+_SOURCES = ("train", "unlabelled", "dev", "test", "labelled", "rate", "channel", "speaker", "check_audio", "fold")
+_STORED = ("enabled", "teacher", "head", "targets", "k", "online", "soft_ce")  # what stored targets depend on
+_LEARNS = (*_STORED, "temperature", "hard_weight", "confident")
+_WORDS = ("corpus.lexicon", "corpus.units", "corpus.oov")
+
+
+def standard_stages(run: Any) -> List[Stage]:
+    """The stages of this module for the settings of a run."""
+    corpus, settings = run.settings.corpus, run.settings
+    made = _Builder(settings, run.hook)
+
+    def sources(run: Any) -> List[Path]:
+        texts = [*corpus.train, *corpus.unlabelled, corpus.dev, *(one.path for one in corpus.test_sets.values())]
+        return run.find_all(*texts, corpus.lexicon if corpus.fold else "")
+
+    made.add("prepare", _lazy("prepare", "prepare"), (), (
+        *("prepare", "limits", "corpus.python", "corpus.dev_speakers"), *(f"corpus.{name}" for name in _SOURCES), *_WORDS,
+    ), sources)  # fmt: skip
+    made.add(
+        "augment", _lazy("augment", "augment"), ("prepare",), ("augment", "limits", "corpus.noise", "corpus.rooms"),
+        lambda run: run.find_all(corpus.noise, corpus.rooms),
+    )  # fmt: skip
+    made.add(
+        "lang", _lazy("language", "lang"), ("prepare",), ("lang", *_WORDS),
+        lambda run: run.find_all(corpus.lexicon), seeded=False,
+    )  # fmt: skip
+    made.add(
+        "lm", _lazy("language", "lm"), ("prepare", "lang"), ("lm", "corpus.lm", "corpus.units", "corpus.lexicon"),
+        lambda run: run.find_all(corpus.lm), seeded=False,
+    )  # fmt: skip
+    made.add("features", _lazy("features", "features"), ("prepare", "augment"), ("features", "limits"), seeded=False)
+    made.add("gmm", _lazy("gmm", "gmm"), ("lang", "augment", "features"), ("gmm", "features.mfcc", "limits"))
+    made.add(
+        "senones", _lazy("senones", "senones"), ("lang", "augment", "features", "gmm"),
+        ("senones", "gmm", "limits"), seeded=False,
+    )  # fmt: skip
+    for row in NETWORKS:
+        if row.criterion == "soft_ce":
+            _targets(made)
+        if row.name == "student_lfmmi":
+            teachers = _teachers(settings)
+            made.add(
+                "occupancies", _lazy("soft_targets", "occupancies"), ("augment", "features", "senones", *teachers),
+                ("student_lfmmi.soft", *(f"student.{name}" for name in _STORED), "limits"), seeded=False,
+            )  # fmt: skip
+        _network(made, row)
+    _decoding(made)
+    return made.stages
+
+
+def _teachers(settings: Settings) -> Tuple[str, ...]:
+    teacher = settings.student.teacher
+    return (teacher,) if teacher in [row.name for row in NETWORKS] else ()
+
+
+def _targets(made: _Builder) -> None:
+    needs = ("augment", "features", "senones", *_teachers(made.settings))
+    made.add(
+        "targets", _lazy("soft_targets", "targets"), needs,
+        (*(f"student.{name}" for name in _STORED), "student_lfmmi.soft", "limits"), seeded=False,
+    )  # fmt: skip
+    made.add("shards", _lazy("shards", "shards"), (*needs, "targets"), (
+        *("scheduled.enabled", "scheduled.shard_size", "scheduled.dtype", "model.cmvn", "student_lfmmi.soft"),
+        *(f"student.{name}" for name in (*_STORED, "hard_weight", "confident")), "senones.align_with",
+    ))  # fmt: skip
+
+
+def _network(made: _Builder, row: System) -> None:
+    """The stage that trains a network."""
+    module, function = TRAINERS[row.criterion]
+    settings = made.settings
+    needs = ["augment", "features", "senones"]
+    reads = ["model", row.name, *row.asked, "features.logmel", "senones.align_with", "limits"]
+    files: Optional[Callable[[Any], List[Path]]] = None
+    if row.name.startswith("teacher"):
+        reads.append("teacher_model")
+    if row.criterion == "lfmmi":
+        needs.append("lang")
+        if settings.of(row.name).lm_words:
+            needs.append("lm")
+        start = row.init_from(settings)
+        if start:
+            needs.append(start)
+        reads += [f"{row.name}", "student.soft_ce"]
+    if row.criterion == "soft_ce":
+        needs += [*_teachers(settings), "targets", "shards"]
+        reads += ["scheduled", "student_lfmmi.soft", *(f"student.{name}" for name in _LEARNS)]
+        files = _marks_of_sets
+    if row.name == "student_lfmmi":
+        needs += [*_teachers(settings), "occupancies"]
+        reads += [f"student.{name}" for name in (*_LEARNS, "sequence_training")]
+    made.add(row.name, _lazy(module, function, row), dict.fromkeys(needs), dict.fromkeys(reads), files)
+
+
+def _marks_of_sets(run: Any) -> List[Path]:
     from hybrid.pipeline.packed import marks_of_sets
 
     return marks_of_sets(run)
 
 
-def _over(system: str) -> str:
-    return f"{BASED_ON[system]}<{system}"
-
-
-def standard_stages(recipe: Recipe) -> List[Stage]:
-    """The stages in order. Modules are imported when their stage runs, so that `--list` is quick."""
-
-    def lazy(module: str, function: str) -> Callable[[Run], None]:
-        def call(run: Run) -> None:
-            import importlib
-
-            getattr(importlib.import_module(f"hybrid.pipeline.{module}"), function)(run, recipe)
-
-        return call
-
-    def inputs(name: str) -> Optional[Inputs]:
-        return recipe.inputs.get(name)
-
-    return [
-        Stage("prepare", recipe.prepare, settings=("prepare", "limits"), inputs=inputs("prepare")),
-        Stage(
-            "augment",
-            lazy("data", "augment"),
-            needs=("prepare",),
-            settings=("augment", "limits"),
-            inputs=inputs("augment"),
-        ),
-        Stage(
-            "lang",
-            lazy("language", "lang"),
-            needs=("prepare",),
-            settings=("lang",),
-            inputs=inputs("lang"),
-            seeded=False,
-        ),
-        Stage(
-            "lm",
-            lazy("language", "lm"),
-            needs=("prepare", "lang"),
-            settings=("lm",),
-            inputs=inputs("lm"),
-            seeded=False,
-        ),
-        Stage(
-            "features",
-            lazy("data", "features"),
-            needs=("prepare", "augment"),
-            settings=("features", "limits"),
-            seeded=False,
-        ),
-        Stage("gmm", lazy("gmm", "gmm"), needs=("lang", "features"), settings=("gmm", "limits")),
-        Stage(
-            "senones",
-            lazy("senones", "senones"),
-            needs=("lang", "features", "gmm"),
-            settings=("senones", "limits"),
-            seeded=False,
-        ),
-        Stage("ce", lazy("frames", "ce"), needs=("features", "senones"), settings=("model", "ce", "student.control")),
-        Stage(
-            "lfmmi",
-            lazy("sequence", "lfmmi"),
-            needs=("lang", "features", "senones", "ce"),
-            settings=("model", "lfmmi", "student.control"),
-        ),
-        Stage(
-            "teacher_ce",
-            lazy("frames", "teacher_ce"),
-            needs=("features", "senones"),
-            settings=("model", "teacher_model", _over("teacher_ce"), "student.enabled"),
-        ),
-        Stage(
-            "teacher_lfmmi",
-            lazy("sequence", "teacher_lfmmi"),
-            needs=("lang", "features", "senones", "teacher_ce"),
-            settings=("model", "teacher_model", _over("teacher_lfmmi"), "student.enabled"),
-        ),
-        Stage(
-            "targets",
-            lazy("soft_targets", "targets"),
-            needs=("features", "senones", "teacher_ce", "teacher_lfmmi"),
-            settings=tuple(f"student.{name}" for name in _STORED),
-            seeded=False,
-        ),
-        Stage(
-            "shards",
-            lazy("shards", "shards"),
-            needs=("features", "senones", "teacher_ce", "teacher_lfmmi", "targets"),
-            settings=(
-                *("scheduled.enabled", "scheduled.shard_size", "scheduled.dtype", "model.normalise"),
-                *(f"student.{name}" for name in (*_STORED, "hard", "keep")),
-            ),
-        ),
-        Stage(
-            "student_ce",
-            lazy("student", "student_ce"),
-            needs=("features", "senones", "teacher_ce", "teacher_lfmmi", "targets", "shards"),
-            settings=("model", _over("student_ce"), "scheduled", *(f"student.{name}" for name in _LEARNS)),
-            inputs=_marks_of_sets,
-        ),
-        Stage(
-            "occupancies",
-            lazy("soft_targets", "occupancies"),
-            needs=("features", "senones", "teacher_ce", "teacher_lfmmi"),
-            settings=("student_lfmmi.soft", "student.enabled", "student.teacher", "student.k"),
-            seeded=False,
-        ),
-        Stage(
-            "student_lfmmi",
-            lazy("sequence", "student_lfmmi"),
-            needs=("lang", "features", "senones", "student_ce", "occupancies"),
-            settings=("model", _over("student_lfmmi"), *(f"student.{name}" for name in (*_LEARNS, "sequence"))),
-        ),
-        Stage(
-            "graph",
-            lazy("decoding", "graph"),
-            needs=("lang", "lm", "gmm", "senones"),
-            settings=("graph",),
-            seeded=False,
-        ),
-        Stage(
-            "decode",
-            lazy("decoding", "decode"),
-            needs=(
-                *("lang", "features", "gmm", "senones", "ce", "lfmmi", "teacher_ce", "teacher_lfmmi"),
-                *("student_ce", "student_lfmmi", "graph"),
-            ),
-            settings=("decode",),
-        ),
-        Stage(
-            "score",
-            lazy("scoring", "score"),
-            needs=("decode",),
-            settings=("score",),
-            outside=("results.json",),
-        ),
-        Stage("report", lazy("scoring", "report"), needs=("score",), seeded=False),
-    ]
+def _decoding(made: _Builder) -> None:
+    networks = tuple(row.name for row in NETWORKS)
+    asked = tuple(dict.fromkeys(name for row in NETWORKS for name in row.asked))
+    systems = ("gmm.last", "senones.align_with", *asked)
+    made.add("graph", _lazy("decoding", "graph"), ("lang", "lm", "gmm", "senones"), ("graph", "gmm.last"), seeded=False)
+    made.add(
+        "decode", _lazy("decoding", "decode"), ("lang", "augment", "features", "gmm", "senones", *networks, "graph"),
+        ("decode", "gmm.variance_normalisation", "limits", *systems),
+    )  # fmt: skip
+    made.add("score", _lazy("scoring", "score"), ("decode",), ("recipe",), outside=("results.json",))
+    every = tuple(stage.name for stage in made.stages)
+    made.add("report", _lazy("scoring", "report"), every, ("recipe",), seeded=False)

@@ -1,99 +1,176 @@
 """Which sets of cuts a run has, where they are, and what they hold.
 
-Training sets are clean (`train`, `train_sp0.9`, `train_sp1.1`) and their noisy twins (`train_noisy1` ...), and where a
-recipe has untranscribed speech `unlabelled` and its likes; the development and test sets exist in each of the three
-conditions.
+Training sets are clean (`train`, `train_sp0.9`, `train_sp1.1`) and their noisy copies (`train_noisy1` ...), and where
+there is untranscribed speech `unlabelled` and its likes. Development and test sets (`DecodeSet`) are any number, each
+with a condition; the clean ones have noisy and re-recorded twins where there are noises and rooms.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 from lhotse import CutSet
+from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_arrays
 from hybrid.data.transforms import apply_cmvn, stack_frames
-from hybrid.errors import ConfigError, DataError
+from hybrid.errors import ConfigError
 from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
 
-CONDITIONS = ("clean", "noisy", "rerecorded")
+CLEAN = "clean"
 NETWORK_RATE = 3  # frames of features in a network frame
 FRAME_SHIFT = 0.01  # seconds
 NETWORK_SHIFT = FRAME_SHIFT * NETWORK_RATE
 
 
-def write_cuts(path: PathLike, cuts: CutSet) -> None:
-    write_jsonl(path, (cut.to_dict() for cut in cuts))
+@dataclass(frozen=True)
+class DecodeSet:
+    """A set to be decoded. set: its name in tables ("dev", "test", ...); role: "dev" or "test"; condition: "clean",
+    "noisy", "rerecorded" or any word."""
+
+    set: str
+    role: str
+    condition: str
+
+    @property
+    def name(self) -> str:
+        """Of its files: dev_clean."""
+        return f"{self.set}_{self.condition}"
+
+
+@dataclass(frozen=True)
+class SetList:
+    """The names of the sets that the stage augment leaves: clean training sets and their noisy copies, likewise of
+    untranscribed speech, and the sets to be decoded."""
+
+    clean: List[str]
+    noisy: List[str]
+    unlabelled: List[str]
+    unlabelled_noisy: List[str]
+    decode: List[DecodeSet]
+
+    @property
+    def training(self) -> List[str]:
+        return self.clean + self.noisy
+
+    @property
+    def every(self) -> List[str]:
+        return [*self.training, *self.unlabelled, *self.unlabelled_noisy, *(one.name for one in self.decode)]
+
+    @property
+    def dev(self) -> List[DecodeSet]:
+        return [one for one in self.decode if one.role == "dev"]
+
+    @property
+    def test(self) -> List[DecodeSet]:
+        return [one for one in self.decode if one.role == "test"]
+
+    @property
+    def clean_dev(self) -> DecodeSet:
+        """The development set as recorded."""
+        return self.dev[0]
+
+    def dev_for(self, condition: str) -> DecodeSet:
+        """The development set that chooses scales for a condition: its own, else the noisy one where it is not clean,
+        else the clean one."""
+        of = {one.condition: one for one in reversed(self.dev)}
+        wanted = (condition, *(() if condition == CLEAN else ("noisy",)))
+        return next((of[one] for one in wanted if one in of), self.clean_dev)
+
+
+def write_set_list(run: Run, names: SetList) -> None:
+    write_json(run.dir("augment") / "sets.json", asdict(names))
+
+
+def set_list(run: Run) -> SetList:
+    values = read_json(run.dir("augment") / "sets.json")
+    return SetList(**{**values, "decode": [DecodeSet(**one) for one in values["decode"]]})
+
+
+def write_cuts(path: PathLike, cuts: Iterable[Cut], root: PathLike = "") -> None:
+    """Writes a manifest. Audio below `root`, the run's folder, is named relative to the manifest's folder, so that a run
+    can be moved; all other by its absolute path."""
+    folder, top = Path(os.path.abspath(path)).parent, os.path.abspath(root) if root else None
+
+    def named(source: str) -> str:
+        full = os.path.abspath(source)
+        inside = top is not None and Path(full).is_relative_to(top)
+        return os.path.relpath(full, folder) if inside else full
+
+    write_jsonl(path, (_with_sources(cut.to_dict(), named) for cut in cuts))
 
 
 def read_cuts(path: PathLike) -> CutSet:
-    return CutSet.from_dicts(read_jsonl(path)).to_eager()
+    """Reads a manifest; audio that it names by a relative path is looked for from its own folder.
+
+    Raises DataError as read_jsonl."""
+    folder = Path(os.path.abspath(path)).parent
+
+    def found(source: str) -> str:
+        return source if os.path.isabs(source) else os.path.normpath(folder / source)
+
+    return CutSet.from_dicts(_with_sources(row, found) for row in read_jsonl(path)).to_eager()
 
 
-def prepared(run: Run, split: str) -> CutSet:
-    return read_cuts(run.dir("prepare") / f"{split}.jsonl.gz")
+def _with_sources(value: Any, name: Any) -> Any:
+    """A cut's dictionary with every file of its recordings renamed, those of mixed cuts too."""
+    if isinstance(value, list):
+        return [_with_sources(item, name) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == "file" and isinstance(value.get("source"), str):
+        return {**value, "source": name(value["source"])}
+    return {key: _with_sources(item, name) if key != "custom" else item for key, item in value.items()}
 
 
-def has_unlabelled(run: Run) -> bool:
-    return (run.dir("prepare") / "unlabelled.jsonl.gz").exists()
+def prepared(run: Run, name: str) -> CutSet:
+    return read_cuts(run.dir("prepare") / f"{name}.jsonl.gz")
+
+
+def has_prepared(run: Run, name: str) -> bool:
+    return (run.dir("prepare") / f"{name}.jsonl.gz").exists()
 
 
 def augmented(run: Run, name: str) -> CutSet:
     return read_cuts(run.dir("augment") / f"{name}.jsonl.gz")
 
 
-def set_name(split: str, condition: str) -> str:
-    """dev, clean -> dev_clean."""
-    return f"{split}_{condition}"
-
-
-def write_set_list(run: Run, names: Mapping[str, List[str]]) -> None:
-    """names: training sets, "clean" and "noisy", "unlabelled" and "unlabelled_noisy", and sets to "decode"; kept by the
-    augment stage."""
-    write_json(run.dir("augment") / "sets.json", names)
-
-
-def set_list(run: Run) -> Dict[str, List[str]]:
-    return read_json(run.dir("augment") / "sets.json")
-
-
 def feature_folder(run: Run, name: str, kind: str) -> Path:
     return run.dir("features") / name / kind
 
 
-def speakers_of(cuts: CutSet) -> Dict[str, str]:
+def speakers_of(cuts: Iterable[Cut]) -> Dict[str, str]:
     return {cut.id: cut.supervisions[0].speaker for cut in cuts}
 
 
-def texts_of(cuts: CutSet) -> Dict[str, str]:
+def texts_of(cuts: Iterable[Cut]) -> Dict[str, str]:
     return {cut.id: cut.supervisions[0].text for cut in cuts}
 
 
-def gmm_features(run: Run, name: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
-    """MFCC normalised per speaker [T, B] (Kaldi's apply-cmvn); a model's front makes its features of them."""
+def gmm_features(run: Run, name: str, *, variance: bool) -> Tuple[CutSet, Dict[str, np.ndarray]]:
+    """MFCC normalised per speaker [T, B] (Kaldi's apply-cmvn); a model's transform makes its features of them."""
     cuts, features = read_arrays(feature_folder(run, name, "mfcc"), "mfcc")
-    return cuts, apply_cmvn(features, speakers_of(cuts), variance=run.config["gmm.variance_normalisation"])
+    return cuts, apply_cmvn(features, speakers_of(cuts), variance=variance)
 
 
-def network_features(run: Run, name: str, normalise: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
+def network_features(run: Run, name: str, cmvn: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
     """Log mel less a mean, three frames stacked: [ceil(T / 3), 192]."""
     cuts, features = read_arrays(feature_folder(run, name, "logmel"), "logmel")
-    return cuts, normalised(features, speakers_of(cuts), normalise)
+    return cuts, normalised(features, speakers_of(cuts), cmvn)
 
 
-def normalised(
-    features: Mapping[str, np.ndarray], speakers: Mapping[str, str], normalise: str
-) -> Dict[str, np.ndarray]:
-    """normalise: "speaker" or "utterance": whose mean is taken off; with "+variance" the result is also divided by the
-    deviation; or "none"."""
-    whose, plus, more = normalise.partition("+")
+def normalised(features: Mapping[str, np.ndarray], speakers: Mapping[str, str], cmvn: str) -> Dict[str, np.ndarray]:
+    """cmvn: "speaker" or "utterance": whose mean is taken off; with "+variance" the result is also divided by the
+    deviation; or "none". Raises ConfigError."""
+    whose, plus, more = cmvn.partition("+")
     if whose not in ("speaker", "utterance", "none") or (plus and (more != "variance" or whose == "none")):
         raise ConfigError(
-            f"normalise is {normalise!r}",
-            remedy="use speaker, speaker+variance, utterance, utterance+variance or none",
+            f"cmvn is {cmvn!r}", remedy="use speaker, speaker+variance, utterance, utterance+variance or none"
         )
     found = dict(features)
     if whose != "none":
@@ -106,8 +183,8 @@ def twin_of(cut_id: str, custom: Mapping[str, str]) -> str:
     return custom.get("clean_twin", cut_id)
 
 
-def need(mapping: Mapping[str, np.ndarray], key: str, what: str) -> np.ndarray:
-    try:
-        return mapping[key]
-    except KeyError:
-        raise DataError(f"no {what}", utterance=key, remedy="run the stage that makes it again") from None
+def clean_set(name: str, dev: Sequence[DecodeSet]) -> str:
+    """train_sp0.9_noisy1 -> train_sp0.9; dev_noisy -> dev_clean: the set whose alignment and targets are used."""
+    if name in [one.name for one in dev]:
+        return dev[0].name
+    return name.split("_noisy")[0]

@@ -1,0 +1,148 @@
+"""What settings must be together: said before stage 0, whatever stage they are of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hybrid.errors import ConfigError
+from hybrid.pipeline.settings import PYTHON, UNITS, CorpusSettings, Settings
+from hybrid.pipeline.systems import NETWORKS, System, chosen, gmm_steps, is_aligned, is_trained
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises ConfigError for the first setting that does not fit another, with what to do."""
+    _check_corpus(settings.corpus)
+    if is_aligned(settings) and settings.senones.align_with not in gmm_steps(settings):
+        raise ConfigError(
+            f"senones.align_with is {settings.senones.align_with!r}, gmm.last {settings.gmm.last!r}",
+            remedy=f"use one of {', '.join([*gmm_steps(settings), 'none'])}",
+        )
+    chosen(settings)
+    _check_student(settings)
+    for row in NETWORKS:
+        if row.criterion == "lfmmi" and (is_trained(settings, row) or row.name == "lfmmi"):
+            check_lfmmi(settings, row)
+    _check_networks(settings)
+
+
+def _check_corpus(corpus: CorpusSettings) -> None:
+    if not corpus.train:
+        raise ConfigError(
+            "corpus.train is not given", remedy='write train = "FOLDER" under [corpus]: a Kaldi data folder, Lhotse '
+            "manifests, or a folder of audio with transcripts beside (hybrid init writes a recipe for one)",
+        )  # fmt: skip
+    units = corpus.what_units
+    if units in ("words", "phone_pieces") and not corpus.lexicon:
+        raise ConfigError(
+            f"corpus.units is {units!r}, and there is no corpus.lexicon",
+            remedy='give one, or spell words in letters: units = "graphemes"',
+        )
+    if "pieces" in units and corpus.lm != "train":
+        raise ConfigError(
+            f"corpus.lm is {corpus.lm!r}, a grammar of words, and corpus.units is {units}: {UNITS[units]}",
+            remedy='use lm = "train": our own n-gram, trained on the pieces of the training transcripts',
+        )
+    if not corpus.lm:
+        raise ConfigError("corpus.lm is empty", remedy='use "train", our own n-gram, or the path of an ARPA file')
+    if corpus.rooms and not corpus.noise:
+        raise ConfigError(
+            "corpus.rooms without corpus.noise", remedy="give noises too: speech is re-recorded with noises in the room"
+        )
+    named = [corpus.lexicon, corpus.lm, corpus.noise, corpus.rooms, corpus.dev, *corpus.train, *corpus.unlabelled]
+    if PYTHON in (*named, *(test.path for test in corpus.test_sets.values())) and not corpus.python:
+        raise ConfigError(
+            f'"{PYTHON}" stands in [corpus], and corpus.python names no file',
+            remedy='name the file, as python = "prepare.py"',
+        )
+
+
+def _check_student(settings: Settings) -> None:
+    student = settings.student
+    if not student.enabled:
+        if settings.scheduled.enabled:
+            raise ConfigError("scheduled.enabled without student.enabled", remedy="set student.enabled=true")
+        return
+    if not settings.corpus.noise:
+        raise ConfigError(
+            "student.enabled, and there is no corpus.noise", remedy="a student learns from noisy copies: give noises"
+        )
+    if student.online and student.targets != "logits":
+        raise ConfigError(
+            f"student.online is true, student.targets {student.targets!r}", remedy="set student.online=false"
+        )
+    if student.online and settings.scheduled.enabled:
+        raise ConfigError("scheduled.enabled and student.online", remedy="targets must be stored to be streamed")
+    if student.online and student.confident < 1:
+        raise ConfigError(
+            "student.confident is below 1 and student.online true", remedy="targets must be stored to choose"
+        )
+    teachers = [row.name for row in NETWORKS if row.name.startswith("teacher")]
+    if student.teacher not in teachers and not (Path(student.teacher) / "config.json").is_file():
+        raise ConfigError(
+            f"student.teacher is {student.teacher!r}", file=student.teacher,
+            remedy=f"use {', '.join(teachers)}, or the folder of a model",
+        )  # fmt: skip
+
+
+def check_lfmmi(settings: Settings, row: System) -> None:
+    """Raises ConfigError for settings of [row.name] that do not go together."""
+    own = settings.of(row.name)
+    known = dict(row.starts)
+    starts = ["flat", *(name for name in known if name != "student" or settings.student.soft_ce)]
+    if own.init_from not in starts and not (Path(own.init_from) / "config.json").is_file():
+        raise ConfigError(
+            f"{row.name}.init_from is {own.init_from!r}",
+            remedy=f"use {', '.join(starts)}, or the folder of a model, such as exp/an4/lfmmi/model",
+        )
+    wrong = []
+    if own.init_from == "ce":
+        wrong.append(f"{row.name}.init_from is 'ce'")
+    if own.numerators == "alignment":
+        wrong.append(f"{row.name}.numerators is 'alignment'")
+    if own.criterion.xent_regularize > 0 and own.criterion.xent_targets != "numerator":
+        wrong.append(f"{row.name}.criterion.xent_targets is {own.criterion.xent_targets!r}")
+    if not is_aligned(settings) and wrong:
+        raise ConfigError(
+            f"{', '.join(wrong)}, but senones.align_with is none: there are no alignments",
+            remedy="set lfmmi.init_from=flat lfmmi.numerators=words lfmmi.criterion.xent_targets=numerator",
+        )
+    if own.chunk_frames and own.numerators == "words":
+        raise ConfigError(
+            f"{row.name}.chunk_frames is {own.chunk_frames}, {row.name}.numerators {own.numerators!r}",
+            remedy="0 for whole utterances; chunks need the alignment to know what is said in them",
+        )
+    phone_lm = own.phone_lm
+    if phone_lm.smoothing == "bigrams" and min(phone_lm.order, phone_lm.no_prune_order) < 2:
+        raise ConfigError(
+            f"{row.name}.phone_lm.smoothing is 'bigrams', and the n-gram has not all bigrams",
+            remedy="set order and no_prune_order to 2 or more",
+        )
+
+
+def _check_networks(settings: Settings) -> None:
+    """What the networks and their trainings themselves say of their settings."""
+    from hybrid.nnet.lstm import LstmConfig
+    from hybrid.nnet.tdnnf import TdnnfConfig
+    from hybrid.train.config import TrainerConfig
+    from hybrid.train.scheduled import parse
+
+    sizes = {"input_dim": 192, "num_pdfs": 100}
+
+    def of(where: str, make: Any) -> None:
+        try:
+            make()
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error.what}", remedy=error.remedy) from error
+
+    def lstm(values: Any) -> LstmConfig:
+        names = set(LstmConfig.__dataclass_fields__)
+        return LstmConfig.from_dict({**{name: one for name, one in asdict(values).items() if name in names}, **sizes})
+
+    of("model", lambda: lstm(settings.model))
+    of("model.tdnnf", lambda: TdnnfConfig.from_dict({**asdict(settings.model.tdnnf), **sizes}))
+    of("teacher_model", lambda: lstm(settings.teacher_model))
+    for row in NETWORKS:
+        of(f"{row.name}.trainer", lambda row=row: TrainerConfig.from_dict(settings.of(row.name).trainer))  # type: ignore[misc]
+    of("scheduled.chunks", lambda: parse(settings.scheduled.chunks))

@@ -1,0 +1,90 @@
+"""A run of a recipe as its stages see it: typed settings, sources of the corpus, sizes by the hours of speech."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, List, Optional, cast
+
+from hybrid.config import Config, Undeclared
+from hybrid.errors import DataError
+from hybrid.io import read_json
+from hybrid.pipeline.hook import Hook
+from hybrid.pipeline.settings import Settings, read_settings
+from hybrid.run import Run
+from hybrid.typed import Declared
+
+ABOUT = "about.json"  # of the stage prepare: hours, sampling rate, sets
+
+
+class Context(Run):
+    """A Run of a recipe's TOML file. file: that; hook: the recipe's own Python, where it has any."""
+
+    def __init__(self, exp: Path, config: Config, *, file: Path, hook: Hook, **more: Any) -> None:
+        super().__init__(exp, config, **more)
+        self.file = file
+        self.hook = hook
+        self._unsized = config
+        self._settings: Any = None
+        self.learn()
+
+    @property
+    def settings(self) -> Settings:
+        """All settings; in a stage only those that it declares may be read. Raises ConfigError."""
+        if self._settings is None:
+            self._settings = read_settings(self.config)
+        return cast(Settings, self._settings)
+
+    def view(self, stage: Any) -> Context:
+        view = cast(Context, super().view(stage))
+        view._settings = Declared(self.settings, ("run", *stage.settings), partial(_refused, stage.name))
+        return view
+
+    def learn(self) -> bool:
+        """Sizes that are "auto" follow from the hours of speech as soon as the stage prepare has counted them."""
+        path = self.exp / "prepare" / ABOUT
+        hours = read_json(path)["hours"] if path.exists() else None
+        sized = self._unsized.sized(hours)
+        if sized == self.config:
+            return False
+        self.config, self._settings = sized, None
+        return True
+
+    def find(self, text: str) -> Path:
+        """The file or folder that a setting names: absolute, or relative to --data DIR, else to the recipe's file, else
+        to where one stands. Raises DataError that says where it was looked for."""
+        tried: List[Path] = []
+        for base in (self.data, self.file.parent, Path.cwd()):
+            if base is not None and base / text not in tried:
+                tried.append(base / text)
+                if tried[-1].exists():
+                    return tried[-1]
+        raise DataError(
+            f"no {text}; looked for as {', '.join(map(str, tried))}", file=self.file,
+            remedy="mend the path, or give the folder that it is in with --data",
+        )  # fmt: skip
+
+    def find_all(self, *texts: str) -> List[Path]:
+        """The files and folders among these values of settings, for the inputs of a stage: those that a Lhotse recipe
+        reads are --data DIR."""
+        found: List[Path] = []
+        for text in texts:
+            if text.startswith("lhotse:"):
+                found += [] if self.data is None else [self.data]
+            elif text and text not in ("python", "train"):
+                found.append(self.find(text))
+        return list(dict.fromkeys(found))
+
+
+def _refused(stage: str, name: str) -> Exception:
+    return Undeclared(f"the stage {stage} reads the setting {name}, which it does not declare")
+
+
+def about(run: Run) -> Any:
+    """What the stage prepare has found out: {"hours", "rate", "sets": ...}."""
+    return read_json(run.dir("prepare") / ABOUT)
+
+
+def optional_hours(exp: Path) -> Optional[float]:
+    path = exp / "prepare" / ABOUT
+    return float(read_json(path)["hours"]) if path.exists() else None

@@ -1,0 +1,159 @@
+"""Settings as typed dataclasses: a section of the TOML files becomes an object, and what is wrong in it is said by name.
+
+    @dataclass(frozen=True)
+    class Lang:
+        silence: str
+        silence_prob: float = between(0, 1)
+        units: str = one_of("words", "graphemes")
+
+    build(Lang, config.section("lang"), "lang")
+
+Fields have no defaults: those stand in the TOML file, once, with their reasons. A field whose type is a dataclass is a
+section in the section.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Type, TypeVar, cast, get_type_hints
+
+from hybrid.errors import ConfigError
+
+T = TypeVar("T")
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+@dataclass(frozen=True)
+class _Range:
+    low: float
+    high: float
+    above: bool  # whether `low` itself is left out
+
+    def check(self, name: str, value: Any) -> None:
+        for number in value if isinstance(value, list) else [value]:
+            good = (self.low < number if self.above else self.low <= number) and number <= self.high
+            if not good or not math.isfinite(number):
+                raise ConfigError(f"{name} is {_show(value)}", remedy=self.words())
+
+    def words(self) -> str:
+        least = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
+        if self.high == math.inf:
+            return f"a number {least}"
+        return f"a number {least}, up to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class _Choice:
+    names: tuple
+
+    def check(self, name: str, value: Any) -> None:
+        for one in value if isinstance(value, list) else [value]:
+            if one not in self.names:
+                near = difflib.get_close_matches(str(one), [str(known) for known in self.names], n=1)
+                raise ConfigError(
+                    f"{name} is {_show(value)}" + (f"; near it: {near[0]}" if near else ""),
+                    remedy=f"use {'some' if isinstance(value, list) else 'one'} of "
+                    + ", ".join(_show(known) for known in self.names),
+                )
+
+
+def at_least(low: float) -> Any:
+    """A number, or a list of numbers, from `low` on."""
+    return field(metadata={"check": _Range(low, math.inf, False)})
+
+
+def above(low: float, most: float = math.inf) -> Any:
+    """A number, or a list of numbers, above `low`, up to `most`."""
+    return field(metadata={"check": _Range(low, most, True)})
+
+
+def between(low: float, high: float) -> Any:
+    """A number, or a list of numbers, from `low` to `high`."""
+    return field(metadata={"check": _Range(low, high, False)})
+
+
+def one_of(*names: Any) -> Any:
+    """One of these, or a list of some."""
+    return field(metadata={"check": _Choice(names)})
+
+
+def build(kind: Type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Returns `kind` made of a section. where: the section's name, for errors.
+
+    Raises ConfigError for a name that is missing or unknown, a value of another type or out of its range, and what the
+    dataclass itself raises.
+    """
+    hints = get_type_hints(kind)
+    own = {one.name: one for one in fields(cast(Any, kind))}
+    for name in values:
+        if name not in own:
+            near = difflib.get_close_matches(name, own, n=1)
+            raise ConfigError(f"no setting {_dotted(where, name)}" + (f"; near it: {near[0]}" if near else ""))
+    found: Dict[str, Any] = {}
+    for name, about in own.items():
+        full = _dotted(where, name)
+        if name not in values:
+            if about.default is MISSING and about.default_factory is MISSING:
+                raise ConfigError(f"no setting {full}", remedy="add it to the settings")
+            continue
+        found[name] = value = _typed(hints[name], values[name], full)
+        check = about.metadata.get("check")
+        if check is not None:
+            check.check(full, value)
+    return kind(**found)
+
+
+def _typed(kind: Any, value: Any, name: str) -> Any:
+    origin = getattr(kind, "__origin__", None)
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name} is {_show(value)}, and should be a section")
+        return build(cast(type, kind), value, name)
+    if origin in (list, List):
+        if not isinstance(value, list):
+            raise ConfigError(f"{name} is {_show(value)}", remedy="a list, as [1, 2]")
+        return [_typed(kind.__args__[0], item, name) for item in value]
+    if origin in (dict, Dict):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name} is {_show(value)}, and should be a section")
+        return {key: _typed(kind.__args__[1], item, _dotted(name, key)) for key, item in value.items()}
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{name} is {_show(value)}", remedy=_KINDS.get(kind, str(kind)))
+    return value
+
+
+class Declared:
+    """Lets a stage read only the settings that it declares: stands in the place of the dataclasses.
+
+    `names` are settings or sections by their dotted names; reading another raises what `refuse` (the name) returns.
+    """
+
+    def __init__(self, settings: Any, names: Iterable[str], refuse: Callable[[str], Exception], prefix: str = "") -> None:
+        self._settings, self._names, self._refuse, self._prefix = settings, tuple(names), refuse, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        full = _dotted(self._prefix, name)
+        if any(full == known or full.startswith(known + ".") for known in self._names):
+            return getattr(self._settings, name)
+        if any(known.startswith(full + ".") for known in self._names):
+            return Declared(getattr(self._settings, name), self._names, self._refuse, full)
+        raise self._refuse(full)
+
+    def __reduce__(self) -> Any:
+        return Declared, (self._settings, self._names, self._refuse, self._prefix)
+
+
+def _dotted(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _show(value: Optional[Any]) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
