@@ -1,17 +1,17 @@
 """Checked reading of audio: every way in which a file can be unusable is a DataError that names it.
 
-libsndfile decodes (WAV, FLAC, NIST SPHERE with plain PCM, Ogg, MP3 ...). It reads a truncated WAV or SPHERE file
-without a word, and lhotse fills up to half a second that is missing with a mirror image; so the length that the
-header promises is compared with the size of the file here.
+libsndfile decodes (WAV, FLAC, NIST SPHERE with plain PCM, Ogg, MP3, AU, CAF ...). It reads a truncated file without a
+word, and lhotse fills up to half a second that is missing with a mirror image; so the length that the header promises
+(containers.py) is compared with the size of the file here.
 """
 
 from __future__ import annotations
 
 import os
-import struct
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Dict, Iterator, Optional, Tuple, Union
 
 import numpy as np
 import soundfile
@@ -19,13 +19,14 @@ from lhotse import AudioSource, Recording
 from lhotse.audio import backend as lhotse_backend
 from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
 from lhotse.augmentation import Resample
-from lhotse.cut import Cut, MixedCut
+from lhotse.cut import Cut, MixedCut, MonoCut
 
+from hybrid.data.containers import COPY_AGAIN, HEAD, foreign_name, not_audio_because, promised_size
 from hybrid.errors import DataError
 from hybrid.io import PathLike
 
 RATE = 16000
-COPY_AGAIN = "copy or download the file again, or take it out of the corpus"
+BLOCK = 1 << 20  # samples decoded at a time where a whole file is looked at: an hour of speech need not lie in memory
 
 
 def _read_sphere_with_libsndfile() -> None:
@@ -82,7 +83,7 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
                 "a folder stands where an audio file should", file=path, utterance=utterance, remedy=COPY_AGAIN
             )
         with open(path, "rb") as stream:
-            head = stream.read(16)
+            head = stream.read(HEAD)
     except FileNotFoundError:
         raise DataError(
             "no such audio file", file=path, utterance=utterance, remedy="restore it, or take it out of the corpus"
@@ -96,7 +97,7 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
         ) from error
     if size == 0:
         raise DataError("the audio file is empty (0 bytes)", file=path, utterance=utterance, remedy=COPY_AGAIN)
-    promised = _promised_size(path, head, utterance)
+    promised = promised_size(path, head, utterance)
     if promised is not None and size < promised:
         raise DataError(
             f"the audio file is truncated: its header promises {promised} bytes and {size} are there",
@@ -107,12 +108,7 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
     try:
         info = soundfile.info(str(path))
     except soundfile.SoundFileError as error:
-        raise DataError(
-            f"not an audio file that libsndfile can read ({_short(error)})",
-            file=path,
-            utterance=utterance,
-            remedy="convert it to WAV or FLAC (a compressed SPHERE file with sph2pipe)",
-        ) from None
+        raise _unreadable(path, head, utterance, error) from None
     if info.frames <= 0 or info.samplerate <= 0 or info.channels <= 0:
         raise DataError(
             f"the audio file holds no sample ({info.frames} samples at {info.samplerate} Hz)",
@@ -123,11 +119,74 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
     return AudioInfo(str(path), info.samplerate, info.frames, info.channels, info.format)
 
 
+def _unreadable(path: Path, head: bytes, utterance: Optional[str], error: BaseException) -> DataError:
+    """What is wrong with a file that libsndfile cannot read, and what to do about it."""
+    other, none = foreign_name(head), not_audio_because(head)
+    if other is not None:
+        what, remedy = f"{other} is not read", f"convert it: ffmpeg -i {path.name} {path.stem}.flac"
+    elif none is not None:
+        what, remedy = f"not an audio file but {none}", COPY_AGAIN
+    else:
+        what = f"not an audio file that libsndfile can read ({_short(error)})"
+        remedy = "convert it to WAV or FLAC (a compressed SPHERE file with sph2pipe)"
+    return DataError(what, file=path, utterance=utterance, remedy=remedy)
+
+
 def check(path: PathLike) -> AudioInfo:
-    """`inspect`, then decodes the whole file and looks at its samples. Raises DataError as `load_samples`."""
-    info = inspect(path)
-    load_samples(path, info.sampling_rate)
+    """Return what `inspect` does, after the whole file was decoded. Raises DataError as `load_samples`."""
+    info, faults = scan(path)
+    if 0 in faults:
+        raise faults[0]
     return info
+
+
+def scan(path: PathLike) -> Tuple[AudioInfo, Dict[int, DataError]]:
+    """Decode a whole file; return what its header says, and what is wrong with single channels (counted from 0).
+
+    Raises DataError as `inspect`, and for what cannot be decoded.
+    """
+    info = inspect(path)
+    low, high = np.full(info.channels, np.inf), np.full(info.channels, -np.inf)
+    bad = np.zeros(info.channels, dtype=np.int64)
+    frames = 0
+    with _decoding(info), soundfile.SoundFile(info.path) as stream:
+        for block in stream.blocks(BLOCK, dtype="float32", always_2d=True):
+            frames += len(block)
+            bad += np.count_nonzero(~np.isfinite(block), axis=0)
+            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+    _check_length(info, frames)
+    faults = {
+        channel: error
+        for channel in range(info.channels)
+        if (error := _fault(info.path, channel, info.channels, int(bad[channel]), low[channel], high[channel]))
+    }
+    return info, faults
+
+
+def _fault(
+    file: Optional[str],
+    channel: int,
+    channels: int,
+    bad: int,
+    low: float,
+    high: float,
+    utterance: Optional[str] = None,
+) -> Optional[DataError]:
+    """What is wrong with the samples of a channel, of which `bad` are not finite, between `low` and `high`."""
+    where = f" in channel {channel} of {channels} (counted from 0)" if channels > 1 else ""
+    remedy = "choose another channel, or take it out of the corpus" if channels > 1 else "take it out of the corpus"
+    if bad:
+        return DataError(
+            f"{bad} samples are NaN or infinite{where}", file=file, utterance=utterance, remedy=COPY_AGAIN
+        )
+    if low == high:
+        return DataError(
+            f"no signal{where}: every sample has the same value ({low:g})",
+            file=file,
+            utterance=utterance,
+            remedy=remedy,
+        )
+    return None
 
 
 def load_samples(
@@ -138,14 +197,18 @@ def load_samples(
     Of several channels the cut's own, or `channel`, or the first is taken. Raises DataError: whatever `inspect`
     finds, undecodable or missing samples, NaN or infinity, or a constant signal (silence or a stuck converter).
     """
+    index = channel or 0
     if isinstance(source, (str, os.PathLike)):
         file: Optional[str] = str(source)
         utterance = None
         samples, rate = _decode(inspect(source))
+        shown, channels = index, len(samples)
     else:
         samples, rate, file = _load_cut(source)
         utterance = source.id
-    index = channel or 0
+        shown, channels = index, len(samples)
+        if isinstance(source, MonoCut) and source.recording is not None:
+            shown, channels = source.channel, source.recording.num_channels
     if index >= len(samples):
         raise DataError(
             f"no channel {index}: the audio has {len(samples)}",
@@ -154,12 +217,12 @@ def load_samples(
             remedy="give another channel",
         )
     one = np.ascontiguousarray(samples[index], dtype=np.float32)
-    if not np.isfinite(one).all():
-        bad = int(len(one) - np.isfinite(one).sum())
-        raise DataError(f"{bad} samples are NaN or infinite", file=file, utterance=utterance, remedy=COPY_AGAIN)
-    if one.size == 0 or one.min() == one.max():
-        what = f"every sample has the same value ({one[0]:g})" if one.size else "no sample"
-        raise DataError(f"no signal: {what}", file=file, utterance=utterance, remedy="take it out of the corpus")
+    if not one.size:
+        raise DataError("no signal: no sample", file=file, utterance=utterance, remedy="take it out of the corpus")
+    bad = int(np.count_nonzero(~np.isfinite(one)))
+    fault = _fault(file, shown, channels, bad, float(one.min()), float(one.max()), utterance)
+    if fault is not None:
+        raise fault
     return one if rate == target_rate else resample(one, rate, target_rate)
 
 
@@ -170,17 +233,27 @@ def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
 
 def _decode(info: AudioInfo) -> Tuple[np.ndarray, int]:
     """Float32 [channels, N]."""
-    try:
+    with _decoding(info):
         samples, rate = soundfile.read(info.path, dtype="float32", always_2d=True)
+    _check_length(info, len(samples))
+    return samples.T, rate
+
+
+@contextmanager
+def _decoding(info: AudioInfo) -> Iterator[None]:
+    try:
+        yield
     except soundfile.SoundFileError as error:
         raise DataError(f"the audio cannot be decoded ({_short(error)})", file=info.path, remedy=COPY_AGAIN) from None
-    if len(samples) < info.num_samples:
+
+
+def _check_length(info: AudioInfo, frames: int) -> None:
+    if frames < info.num_samples:
         raise DataError(
-            f"the audio file is truncated: {len(samples)} of {info.num_samples} samples can be decoded",
+            f"the audio file is truncated: {frames} of {info.num_samples} samples can be decoded",
             file=info.path,
             remedy=COPY_AGAIN,
         )
-    return samples.T, rate
 
 
 def _load_cut(cut: Cut) -> Tuple[np.ndarray, int, Optional[str]]:
@@ -219,60 +292,3 @@ def _short(error: BaseException) -> str:
     """One line; of lhotse's list of every library that it tried, the first that it tried."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[min(1, len(lines) - 1) if lines[0].endswith("Details:") else 0][:200]
-
-
-# ------------------------------------------------------------------ what a header promises
-
-
-def _promised_size(path: Path, head: bytes, utterance: Optional[str]) -> Optional[int]:
-    """The size in bytes that the file must have at least; None where the format does not say."""
-    if head.startswith(b"NIST_1A"):
-        return _sphere_size(path, utterance)
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return _wav_size(path)
-    return None
-
-
-def _sphere_size(path: Path, utterance: Optional[str]) -> Optional[int]:
-    """NIST SPHERE: an ASCII header of a stated length, `name -type value` a line, then the samples.
-
-    `sample_count` counts per channel.
-    """
-    with open(path, "rb") as stream:
-        lines = stream.read(16).split(b"\n")
-        try:
-            length = int(lines[1])
-        except (IndexError, ValueError):
-            what = "the SPHERE header has no length"
-            raise DataError(what, file=path, utterance=utterance, remedy=COPY_AGAIN) from None
-        stream.seek(0)
-        header = stream.read(min(length, 1 << 20))
-    if len(header) < length or b"end_head" not in header:
-        raise DataError("the SPHERE header is truncated", file=path, utterance=utterance, remedy=COPY_AGAIN)
-    fields: Dict[str, Any] = {}
-    for line in header.split(b"end_head")[0].decode("ascii", "replace").splitlines()[2:]:
-        name, _, value = line.strip().partition(" ")
-        fields[name] = value.partition(" ")[2]
-    if "embedded" in fields.get("sample_coding", "pcm"):
-        return None
-    try:
-        channels = int(fields.get("channel_count", 1))
-        return length + int(fields["sample_count"]) * channels * int(fields.get("sample_n_bytes", 2))
-    except (KeyError, ValueError):
-        return None
-
-
-def _wav_size(path: Path) -> Optional[int]:
-    """RIFF: chunks of (name, size, bytes); 0 and 0xFFFFFFFF as the size of `data` mean "written to a pipe"."""
-    with open(path, "rb") as stream:
-        position = 12
-        while True:
-            stream.seek(position)
-            chunk = stream.read(8)
-            if len(chunk) < 8:
-                return None
-            name, size = struct.unpack("<4sI", chunk)
-            position += 8
-            if name == b"data":
-                return None if size in (0, 0xFFFFFFFF) else position + size
-            position += size + size % 2

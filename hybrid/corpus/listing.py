@@ -1,0 +1,66 @@
+"""What a corpus says that it holds, before any audio is opened: every form of corpus is read into a Listing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Set, Union
+
+from lhotse import Recording
+
+from hybrid.errors import DataError
+from hybrid.io import PathLike
+
+
+class Skipped(NamedTuple):
+    """An utterance that is not used, why, where, and what to do."""
+
+    utterance: str
+    reason: str
+    file: Optional[str] = None
+    remedy: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance as the corpus has it: seconds `start` to `end` (None: the end) of a recording's channel.
+
+    recording: an id of Listing.recordings, or None where there is no audio. text: None where there is none. wrong: why
+    the transcript could not be read, where that is so. speaker, gender, channel: None where nothing says it. file: what
+    to look at when it is skipped; None: the audio.
+    """
+
+    id: str
+    recording: Optional[str]
+    text: Optional[str] = None
+    speaker: Optional[str] = None
+    start: float = 0.0
+    end: Optional[float] = None
+    channel: Optional[int] = None
+    gender: Optional[str] = None
+    wrong: Optional[str] = None
+    file: Optional[Path] = None
+
+
+@dataclass
+class Listing:
+    """recordings: a file, Lhotse's manifest of it, or the DataError that says why it cannot be used.
+
+    durations: what the corpus says they last, in seconds, where it does: a note is made of those that differ.
+    spoken_of: recordings that utterances speak of which are among `skipped`; others without utterance are skipped too.
+    keep_order: the cuts come in the order of `utterances`; else sorted by id.
+    """
+
+    form: str
+    recordings: Dict[str, Union[Path, Recording, DataError]] = field(default_factory=dict)
+    utterances: List[Utterance] = field(default_factory=list)
+    skipped: List[Skipped] = field(default_factory=list)
+    notes: List[str] = field(default_factory=list)
+    durations: Dict[str, float] = field(default_factory=dict)
+    spoken_of: Set[str] = field(default_factory=set)
+    keep_order: bool = False
+
+    def skip(
+        self, utterance: str, reason: str, file: Optional[PathLike] = None, remedy: Optional[str] = None
+    ) -> None:
+        self.skipped.append(Skipped(utterance, reason, None if file is None else str(file), remedy))
