@@ -14,48 +14,23 @@ import os
 import pkgutil
 import shlex
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import ContextManager, List, Optional, Sequence
 
 from hybrid.align.options import add_align
-from hybrid.errors import ConfigError, DataError, HybridError
+from hybrid.errors import ConfigError, DataError
 from hybrid.label.options import add_label, add_pack
 from hybrid.plan.options import add_plan
 from hybrid.plan.schedule import add_schedule
+from hybrid.subcommand import exit_code
 from hybrid.sweep.options import add_sweep
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs one subcommand; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        return int(options.call(options) or 0)
-    except ConfigError as error:
-        return _fail(f"hybrid: {error}", 2)
-    except HybridError as error:
-        return _fail(f"hybrid: {error}", 1)
-    except KeyboardInterrupt:
-        return _fail("hybrid: stopped; the same command goes on where it was", 130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`hybrid run an4 --list | head`); nothing is left to be told to anyone.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        if type(error).__name__ == "StageFailed":  # by name: hybrid.stages is not imported for every subcommand
-            return _fail(f"hybrid: {error}", 1)
-        if os.environ.get("HYBRID_TRACEBACK"):
-            traceback.print_exc()
-        return _fail(
-            f"hybrid: a defect: {type(error).__name__}: {error}; set HYBRID_TRACEBACK=1 to see where it stands", 1
-        )
-
-
-def _fail(message: str, code: int) -> int:
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
-    return code
+    return exit_code("hybrid", lambda: options.call(options))
 
 
 def _parser() -> argparse.ArgumentParser:

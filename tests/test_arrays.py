@@ -180,7 +180,7 @@ def test_problems_are_named_and_survive_a_resume(tmp_path):
 
     def compute(cut):
         if cut.id in bad:
-            raise DataError("the audio file is truncated", file="x.wav", utterance=cut.id)
+            raise DataError("the audio file is truncated", file="x.wav", utterance=cut.id, remedy="copy it")
         return Compute()(cut)
 
     rows = []
@@ -191,6 +191,7 @@ def test_problems_are_named_and_survive_a_resume(tmp_path):
     assert rows[0] == rows[1]
     assert [row["utterance"] for row in rows[0]] == [CUTS[1].id, CUTS[9].id]
     assert rows[0][0]["reason"] == "the audio file is truncated" and rows[0][0]["file"] == "x.wav"
+    assert rows[0][0]["remedy"] == "copy it"
     check_whole(tmp_path / "set", [cut for cut in CUTS if cut.id not in bad])
     with pytest.raises(DataError, match="truncated"):
         write_shards(tmp_path / "strict", CUTS, compute, **OPTIONS)

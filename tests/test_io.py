@@ -15,6 +15,7 @@ from hybrid.errors import DataError, DiskError, HybridError, ModelError
 from hybrid.io import (
     Problems,
     atomic_write,
+    iter_jsonl,
     load_tensors,
     read_json,
     read_jsonl,
@@ -67,11 +68,16 @@ def test_disks_that_fail(tmp_path: Path, monkeypatch, call: str, number: int, re
     assert read_json(path) == 1 and names(tmp_path) == ["a.json"]
 
 
-def test_other_errors_of_the_system_are_not_disguised(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    with pytest.raises(IsADirectoryError):
+def test_other_errors_of_the_system_are_not_disguised(tmp_path: Path, monkeypatch) -> None:
+    def fail(*_) -> None:
+        raise OSError(errno.EDOM, os.strerror(errno.EDOM))
+
+    monkeypatch.setattr(hybrid.io.os, "replace", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EDOM)):
         write_text(tmp_path / "a", "x")
-    assert names(tmp_path) == ["a"]
+    with pytest.raises(IsADirectoryError), atomic_write(tmp_path / "b"):
+        open(tmp_path)  # another file's error within the block
+    assert names(tmp_path) == []
 
 
 def test_json_and_rows_come_back(tmp_path: Path) -> None:
@@ -97,9 +103,9 @@ def test_json_and_rows_come_back(tmp_path: Path) -> None:
         ("a.json", b'"\xff"', "not JSON"),
         ("a.jsonl", None, "no such file"),
         ("a.jsonl", b'{}\n{"a"\n', "line 2"),
-        ("a.jsonl", b'{"a": "\xff"}\n', "line 0"),
-        ("a.jsonl.gz", b"plain", "line 0"),
-        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:-9], "line 0"),
+        ("a.jsonl", b'{"a": "\xff"}\n', "line 1: not UTF-8"),
+        ("a.jsonl.gz", b"plain", "line 1: not JSON"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:-9], "broken gzip file"),
     ],
 )
 def test_json_that_cannot_be_read(tmp_path: Path, name: str, content, message: str) -> None:
@@ -110,6 +116,27 @@ def test_json_that_cannot_be_read(tmp_path: Path, name: str, content, message: s
     with pytest.raises(DataError, match=message) as caught:
         read(path)
     assert caught.value.file == str(path) and caught.value.remedy
+
+
+SEPARATORS = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\x1dh\x1ei\rj"
+
+
+def test_a_row_ends_at_a_line_feed_whatever_its_strings_hold(tmp_path: Path) -> None:
+    rows = [{"text": SEPARATORS}, {"text": "next"}]
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        write_jsonl(tmp_path / name, rows)
+        assert read_jsonl(tmp_path / name) == rows
+    # gzipped or not is seen by the bytes, not by the name
+    os.rename(tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl")
+    assert read_jsonl(tmp_path / "b.jsonl") == rows
+
+
+def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n{"a": 2}\nnot json\n')
+    rows = iter_jsonl(tmp_path / "a.jsonl")
+    assert next(rows) == {"a": 1} and next(rows) == {"a": 2}
+    with pytest.raises(DataError, match="line 4: not JSON"):
+        next(rows)
 
 
 def test_tensors_come_back_bit_by_bit(tmp_path: Path) -> None:
@@ -155,6 +182,29 @@ def test_problems_stop_a_stage_above_their_limit(tmp_path: Path, bad, total, lim
     assert len(rows) == 2 * bad
     if bad:
         assert rows[0] == {"stage": "prepare", "utterance": "u0", "reason": "no audio", "file": "0.wav"}
+
+
+def test_problems_keep_the_remedy_of_an_error(tmp_path: Path) -> None:
+    problems = Problems(tmp_path / "problems.jsonl", "lfmmi")
+    problems.add_error("u1", DataError("no path", file="a.wav", remedy='train it with smoothing = "interpolated"'))
+    problems.add_error("u2", DataError("too short"))
+    with pytest.raises(DataError) as caught:
+        problems.close(2, 0.5)
+    assert caught.value.remedy == (
+        'train it with smoothing = "interpolated", or raise the limit with --set limits.problems=SHARE'
+    )
+    first, second = read_jsonl(tmp_path / "problems.jsonl")
+    assert first == {
+        "stage": "lfmmi",
+        "utterance": "u1",
+        "reason": "no path",
+        "file": "a.wav",
+        "remedy": 'train it with smoothing = "interpolated"',
+    }
+    assert second == {"stage": "lfmmi", "utterance": "u2", "reason": "too short", "file": None}
+    problems.rows.reverse()
+    with pytest.raises(DataError, match="Remedy: read that file and mend the data, or raise the limit"):
+        problems.close(2, 0.5)
 
 
 def test_errors_cross_from_process_to_process() -> None:

@@ -173,7 +173,7 @@ def _augment(
         if cut_id in done:
             twins.append(_twin(job, cut, done[cut_id]))
         elif problems is not None:
-            problems.add(cut_id, str(problems_of[cut_id]), problems_of[cut_id].file)
+            problems.add_error(cut_id, problems_of[cut_id])
     return CutSet.from_cuts(twins)
 
 

@@ -111,7 +111,7 @@ def decode_hypotheses(
             elif problems is None:
                 raise error
             else:
-                problems.add(utterance, error.what)
+                problems.add_error(utterance, error)
         if progress is not None:
             progress(len(answer))
     return result

@@ -103,4 +103,4 @@ class Pack:
                 extra = {"twin": twin, "soft": store.soft(soft[twin][:length])}
                 yield Utterance(cut.id, x[:length], None, extra)
             except DataError as error:
-                problems.add(cut.id, error.what, error.file)
+                problems.add_error(cut.id, error)
