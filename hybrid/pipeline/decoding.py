@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from hybrid.data.arrays import read_cuts
 from hybrid.decode.run import decode_set, tune
-from hybrid.errors import ConfigError
 from hybrid.fst import read_fst, to_arrays, write_fst
 from hybrid.hmm.graph import make_hclg, tids_to_pdfs
 from hybrid.io import read_json, write_json
 from hybrid.lexicon.lang import Lang
 from hybrid.measure import commit
 from hybrid.pipeline import gmm as gmm_stage
-from hybrid.pipeline.loglikes import SYSTEMS, System
-from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.senones import aligned, network_senones
-from hybrid.pipeline.sets import (
-    CONDITIONS,
-    feature_folder,
-    set_name,
-    speakers_of,
-    texts_of,
-)
-from hybrid.run import Run
-from hybrid.score.results import write_decode
+from hybrid.pipeline.loglikes import Loglikes, set_loglikes
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.senones import network_senones
+from hybrid.pipeline.sets import DecodeSet, feature_folder, set_list, speakers_of, texts_of
+from hybrid.pipeline.systems import System, chosen, gmm_steps
+from hybrid.score.results import ORDER, write_decode
 from hybrid.train.priors import has_priors
 
 
-def graph(run: Run, recipe: Recipe) -> None:
+def graph(run: RecipeRun) -> None:
     """EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that there are."""
     grammar = read_fst(run.dir("lm") / "G.fst")
-    settings = run.config.section("graph")
+    settings = run.settings.graph
     jobs: List[Tuple[str, Any, float]] = [
-        (name, gmm_stage.load(run, name).senones, settings["self_loop_scale"]) for name in gmm_stage.trained(run)
+        (name, gmm_stage.load(run, name).senones, settings.self_loop_scale) for name in gmm_steps(run.settings)
     ]
-    jobs.append(("network", network_senones(run), settings["network_self_loop_scale"]))
+    jobs.append(("network", network_senones(run), settings.network_self_loop_scale))
     for name, senones, self_loop_scale in run.progress(jobs, desc="HCLG"):
         lang = gmm_stage.lang_of(run, name)
         made = make_hclg(lang, grammar, senones, transition_scale=1.0, self_loop_scale=self_loop_scale)
@@ -46,125 +39,111 @@ def graph(run: Run, recipe: Recipe) -> None:
         run.log(f"  {name}: {arrays.num_states} states, {len(arrays.arcs)} arcs")
 
 
-def decode(run: Run, recipe: Recipe) -> None:
-    """EXP/decode/SYSTEM/CONDITION/{dev,test}: hyp.txt, wer.json; a decode that is there already is kept.
+def decode(run: RecipeRun) -> None:
+    """EXP/decode/SYSTEM/CONDITION/SET: hyp.txt, wer.json; a decode that is there already is kept.
 
-    The acoustic scale and the word insertion penalty are chosen on the development set of the same condition; the
-    rows "tuned on test" use the test set's own best, as Kaldi's published numbers do, for that comparison alone.
+    The acoustic scale and the word insertion penalty are chosen on the development set of the same condition, or the
+    nearest that there is; the rows "tuned on test" use a test set's own best, as Kaldi's published numbers do, for that
+    comparison alone.
     """
     lang = Lang.load(run.dir("lang"))
-    settings = run.config.section("decode")
-    tuning_sets(settings)  # a wrong setting is said before any work is done
-    jobs = [(system, condition) for system in chosen_systems(settings, trained_models(run)) for condition in CONDITIONS]
+    sets = set_list(run)
+    systems = chosen(run.settings)
+    write_json(run.dir("decode") / ORDER, [system.name for system in systems])
+    groups = list(_groups(sets.decode, sets.dev_for))
+    jobs = [(system, dev, tests) for system in systems for dev, tests in groups]
     problems = run.problems("decode")
     total = 0
     with run.executor() as executor:
-        for system, condition in run.progress(jobs, desc="decode"):
-            total += _decode_one(run, lang, settings, system, condition, executor, problems)
-    problems.close(max(total, 1), run.config["limits.problems"])
+        for system, dev, tests in run.progress(jobs, desc="decode"):
+            total += _Decode(run, lang, system, dev, executor, problems).run_all(tests)
+    problems.close(max(total, 1), run.settings.limits.problems)
 
 
-def trained_models(run: Run) -> List[str]:
-    """The models that this run's settings make."""
-    networks = ["ce", "lfmmi"] if run.config["student.control"] else []
-    if run.config["student.enabled"]:
-        networks += ["teacher_ce", "teacher_lfmmi"]
-        networks += ["student_ce"] if run.config["student.frames"] else []
-        networks += ["student_lfmmi"] if run.config["student.sequence"] else []
-    if not aligned(run):
-        networks = [system for system in networks if system not in ("ce", "teacher_ce")]
-    return [*gmm_stage.trained(run), *networks]
+def _groups(sets: List[DecodeSet], dev_for: Any) -> Iterator[Tuple[DecodeSet, List[DecodeSet]]]:
+    """Each development set with the test sets whose scales it chooses."""
+    for dev in sets:
+        if dev.role == "dev":
+            yield dev, [one for one in sets if one.role == "test" and dev_for(one.condition) == dev]
 
 
-def chosen_systems(settings: Dict[str, Any], models: Sequence[str]) -> List[System]:
-    """decode.systems ([]: all there are), in the table's order, with the first passes that they need.
+class _Decode:
+    """One system on a development set and the test sets whose scales that chooses."""
 
-    Raises ConfigError.
-    """
-    names = set(settings["systems"] or [system.name for system in SYSTEMS if system.model in models])
-    known = [system.name for system in SYSTEMS]
-    if not names <= set(known):
-        raise ConfigError(
-            f"decode.systems is {list(settings['systems'])}", remedy=f"some or all of {', '.join(known)}"
-        )
-    missing = [system.name for system in SYSTEMS if system.name in names and system.model not in models]
-    if missing:
-        there = ", ".join(system.name for system in SYSTEMS if system.model in models)
-        raise ConfigError(
-            f"decode.systems names {', '.join(missing)}: left out by gmm.last, senones.align_with or [student]",
-            remedy=f"some of {there}",
-        )
-    names |= {system.needs for system in SYSTEMS if system.name in names}
-    return [system for system in SYSTEMS if system.name in names]
+    def __init__(
+        self, run: RecipeRun, lang: Lang, system: System, dev: DecodeSet, executor: Any, problems: Any
+    ) -> None:
+        self.run, self.lang, self.system, self.dev = run, lang, system, dev
+        self.executor, self.problems = executor, problems
+        settings = run.settings.decode
+        self.search: Dict[str, Any] = {"beam": settings.beam, "max_active": settings.max_active}
+        self.graph = run.dir("graph") / f"{system.graph}.fst"
+        self.seed = run.seed
+        if system.network:
+            self.seed = read_json(run.dir(system.trained_as) / "model" / "config.json")["seed"]
 
-
-def tuning_sets(settings: Dict[str, Any]) -> List[str]:
-    """decode.tune_on. Raises ConfigError; "dev" is always wanted, because results are compared on it."""
-    names = list(settings["tune_on"])
-    if names not in (["dev"], ["dev", "test"]):
-        raise ConfigError(f"decode.tune_on is {names}", remedy='use ["dev"] or ["dev", "test"]')
-    return names
-
-
-def _grid(run: Run, system: System) -> str:
-    """Posteriors divided by priors want smaller scales than the outputs of a network trained per sequence."""
-    if not system.network:
-        return "gmm"
-    return "ce" if has_priors(run.dir(system.model) / "model" / "senones") else "lfmmi"
-
-
-def _decode_one(
-    run: Run,
-    lang: Lang,
-    settings: Dict[str, Any],
-    system: System,
-    condition: str,
-    executor: Any,
-    problems: Any,
-) -> int:
-    path = run.dir("graph") / f"{system.graph}.fst"
-    seed = read_json(run.dir(system.model) / "model" / "config.json")["seed"] if system.network else run.seed
-    grid = settings[_grid(run, system)]
-    search: Dict[str, Any] = {"beam": float(settings["beam"]), "max_active": int(settings["max_active"])}
-    cuts = {}
-    references: Dict[str, Dict[str, List[str]]] = {}
-    for split in ("dev", "test"):
-        name = set_name(split, condition)
-        cuts[split] = read_cuts(feature_folder(run, name, "mfcc"))
-        references[split] = {i: text.split() for i, text in texts_of(cuts[split]).items()}
-    total = sum(map(len, references.values()))
-    done = run.dir("decode") / system.name / condition / "problems.json"
-    if done.exists():
-        problems.rows += read_json(done)
-        return total
-    before = len(problems.rows)
-    matrices, seconds = system.loglikes(run, system, condition, executor, search)
-    for tuned_on in tuning_sets(settings):
-        found = tune(
-            matrices[tuned_on], references[tuned_on], path, lang.words,
-            scales=grid["scales"], penalties=grid["penalties"], executor=executor,
-            slack=0.5 if tuned_on == "dev" else 0.0,  # on test as Kaldi's best_wer.sh: the fewest, by chance or not
-            join=lang.words_of,
-            **search,
-        )
-        for edge in found.edges:
-            run.log(f"  {system.name} {condition}: the best {edge} on {tuned_on} is at the end of the values tried")
-        for split in ("dev", "test") if tuned_on == "dev" else ("test",):
-            started = time.perf_counter()
-            hypotheses = decode_set(
-                matrices[split], path, lang.words, acoustic_scale=found.scale, word_penalty=found.penalty,
-                executor=executor, problems=problems, join=lang.words_of, **search,
-            )
-            took = seconds[split] + time.perf_counter() - started
-            row = write_decode(
-                run.exp, references[split], hypotheses, system=system.name, condition=condition, name=split,
-                tuned_on=tuned_on, seed=seed, speakers=speakers_of(cuts[split]),
-                settings={**search, **found.as_dict()}, seconds=took, commit=commit(), problems=problems,
-            )
-            if split == "test" and tuned_on == "dev":
-                run.log(
-                    f"  {system.name} {condition}: {row['wer']:.2f} % on test, {found.counts.wer:.2f} % on dev, "
-                    f"scale {found.scale:.3g}, penalty {found.penalty:g}"
+    def run_all(self, tests: List[DecodeSet]) -> int:
+        """Decodes and scores them; returns the number of utterances."""
+        folder = self.run.dir("decode") / self.system.name / self.dev.condition
+        done = folder / "problems.json"
+        sets = [self.dev, *tests]
+        cuts = {one: read_cuts(feature_folder(self.run, one.name, "mfcc")) for one in sets}
+        total = sum(map(len, cuts.values()))
+        if done.exists():
+            self.problems.rows += read_json(done)
+            return total
+        before = len(self.problems.rows)
+        found = None
+        for one, loglikes, seconds in set_loglikes(self.run, self.system, sets, self.executor, self.search):
+            references = {i: text.split() for i, text in texts_of(cuts[one]).items()}
+            about = (one, loglikes, references, speakers_of(cuts[one]), seconds)
+            if found is None:  # the development set comes first
+                found = self.tuned(one, loglikes, references, "dev")
+            row = self.write(found, "dev", *about)
+            if one.role == "test":
+                self.run.log(
+                    f"  {self.system.name} {one.condition}: {row['wer']:.2f} % on {one.set}, {found.counts.wer:.2f} % on "
+                    f"{self.dev.set}, scale {found.scale:.3g}, penalty {found.penalty:g}"
                 )
-    write_json(done, problems.rows[before:])
-    return total
+                if "test" in self.run.settings.decode.tune_on:
+                    self.write(self.tuned(one, loglikes, references, "test"), "test", *about)
+        write_json(done, self.problems.rows[before:])
+        return total
+
+    def tuned(self, one: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]], on: str) -> Any:
+        """The scale and penalty of the fewest errors on a set."""
+        grid = getattr(self.run.settings.decode, self.grid())
+        found = tune(
+            loglikes, references, self.graph, self.lang.words,
+            scales=grid.scales, penalties=grid.penalties, executor=self.executor,
+            slack=0.5 if on == "dev" else 0.0,  # on test as Kaldi's best_wer.sh: the fewest, by chance or not
+            join=self.lang.words_of,
+            **self.search,
+        )  # fmt: skip
+        for edge in found.edges:
+            self.run.log(
+                f"  {self.system.name} {one.condition}: the best {edge} on {one.set} is at the end of the values tried"
+            )
+        return found
+
+    def grid(self) -> str:
+        """Posteriors divided by priors want smaller scales than the outputs of a network trained per sequence."""
+        if not self.system.network:
+            return "gmm"
+        return "ce" if has_priors(self.run.dir(self.system.trained_as) / "model" / "senones") else "lfmmi"
+
+    def write(
+        self, found: Any, tuned_on: str, one: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]],
+        speakers: Mapping[str, str], seconds: float,
+    ) -> Dict[str, Any]:  # fmt: skip
+        """Decodes with what was found, and writes EXP/decode/SYSTEM/CONDITION/SET."""
+        started = time.perf_counter()
+        hypotheses = decode_set(
+            loglikes, self.graph, self.lang.words, acoustic_scale=found.scale, word_penalty=found.penalty,
+            executor=self.executor, problems=self.problems, join=self.lang.words_of, **self.search,
+        )  # fmt: skip
+        return write_decode(
+            self.run.exp, references, hypotheses, system=self.system.name, condition=one.condition, name=one.set,
+            tuned_on=tuned_on, seed=self.seed, speakers=speakers, settings={**self.search, **found.as_dict()},
+            seconds=seconds + time.perf_counter() - started, commit=commit(), problems=self.problems,
+        )  # fmt: skip

@@ -3,63 +3,51 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Dict, Iterator, Sequence, Tuple
+from typing import Dict, Iterator, Sequence
 
 from hybrid.data.arrays import iterate_arrays
-from hybrid.data.features import Mfcc, config_to_json
-from hybrid.errors import ConfigError
 from hybrid.gmm.align import AlignOptions
 from hybrid.gmm.chunks import Data
 from hybrid.gmm.device import choose
-from hybrid.gmm.ladder import SYSTEMS, LadderOptions, Rung, train_ladder
+from hybrid.gmm.ladder import LadderOptions, Rung, train_ladder
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.records import learn_probs, rows
 from hybrid.gmm.store import Item, Store
 from hybrid.io import Problems, write_jsonl
 from hybrid.lexicon.lang import Lang
-from hybrid.pipeline.recipe import Recipe
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.features import read_feature_config
 from hybrid.pipeline.sets import feature_folder, set_list
-from hybrid.run import Run
+from hybrid.pipeline.systems import GMM_STEPS, gmm_steps
 
-LEARN = ("none", "prons", "both")
 NO_PATH = "no path through its training graph: check its transcript"
 
 
-def trained(run: Run) -> Tuple[str, ...]:
-    """The systems up to gmm.last; none where the network starts flat. Raises ConfigError."""
-    last = run.config["gmm.last"]
-    if last not in (*SYSTEMS, "none"):
-        raise ConfigError(f"gmm.last is {last!r}", remedy=f"use one of {', '.join(SYSTEMS)}, or none")
-    return () if last == "none" else SYSTEMS[: SYSTEMS.index(last) + 1]
-
-
-def ladder_options(run: Run) -> LadderOptions:
-    """Of the section gmm. Raises ConfigError."""
-    settings = run.config.section("gmm")
-    rungs = {
-        name: Rung(
-            own["passes"], own["gaussians"], own.get("leaves", 0), own.get("threshold", 300.0)
-        )
-        for name, own in ((name, settings[name]) for name in SYSTEMS)
-    }
+def ladder_options(run: RecipeRun) -> LadderOptions:
+    """Of the section gmm."""
+    settings = run.settings.gmm
+    rungs = {"mono": Rung(settings.mono.passes, settings.mono.gaussians)}
+    for name in GMM_STEPS[1:]:
+        own = getattr(settings, name)
+        rungs[name] = Rung(own.passes, own.gaussians, own.leaves, own.threshold)
     return LadderOptions(
         rungs,
-        AlignOptions(beam=settings["beam"], retry_beam=settings["retry_beam"]),
-        settings["boost_silence"],
-        settings["splice"],
-        settings["lda_dim"],
+        AlignOptions(beam=settings.beam, retry_beam=settings.retry_beam),
+        settings.boost_silence,
+        settings.splice,
+        settings.lda_dim,
     )
 
 
-def open_store(run: Run, stage: str, names: Sequence[str]) -> Store:
+def open_store(run: RecipeRun, stage: str, names: Sequence[str]) -> Store:
     """The cepstra of some sets in EXP/STAGE/store/NAME, the first one's name; made where they are not there yet."""
     folder = run.dir(stage) / "store" / names[0]
     if (folder / "store.json").exists():
         return Store.open(folder)
-    return Store.create(folder, partial(_items, run, names), variance=run.config["gmm.variance_normalisation"])
+    return Store.create(folder, partial(_items, run, names), variance=run.settings.gmm.variance_normalisation)
 
 
-def _items(run: Run, names: Sequence[str]) -> Iterator[Item]:
+def _items(run: RecipeRun, names: Sequence[str]) -> Iterator[Item]:
     for name in names:
         # A speaker at another speed is another speaker, as in Kaldi's perturb_data_dir_speed.sh.
         mark = "".join(f"-{part}" for part in name.split("_") if part.startswith("sp"))
@@ -68,28 +56,26 @@ def _items(run: Run, names: Sequence[str]) -> Iterator[Item]:
             yield Item(cut.id, supervision.speaker + mark, supervision.text, arrays["mfcc"])
 
 
-def gmm(run: Run, recipe: Recipe) -> None:
+def gmm(run: RecipeRun) -> None:
     """EXP/gmm/{mono,tri1,tri2,tri3}: model folders, passes.jsonl, occupancy.json, and the state to resume from;
     EXP/gmm/lang where probabilities are learnt; EXP/gmm/alignments.jsonl.gz of the last system."""
-    settings = run.config.section("gmm")
-    if settings["learn_probs"] not in LEARN:
-        raise ConfigError(f"gmm.learn_probs is {settings['learn_probs']!r}", remedy=f"use {', '.join(LEARN)}")
-    systems = trained(run)
+    settings = run.settings.gmm
+    systems = gmm_steps(run.settings)
     if not systems:
         run.log("  gmm.last is none: no Gaussians are trained")
         return
     lang = Lang.load(run.dir("lang"))
     options = ladder_options(run)
-    store = open_store(run, "gmm", set_list(run)["clean"] if settings["speeds"] else ["train"])
+    store = open_store(run, "gmm", set_list(run).clean if settings.speeds else ["train"])
     problems = run.problems("gmm")
     features = {
-        "mfcc": config_to_json(Mfcc(**run.config.section("features").get("mfcc", {}))),
-        "cmvn": {"per": "speaker", "variance": settings["variance_normalisation"]},
+        "mfcc": read_feature_config(run, "mfcc"),
+        "cmvn": {"per": "speaker", "variance": settings.variance_normalisation},
     }
     with run.executor() as executor:
 
         def relearn(model: GmmModel, data: Data, lang: Lang) -> Lang:
-            made = learn_probs(data, model.senones, lang, executor, silence=settings["learn_probs"] == "both")
+            made = learn_probs(data, model.senones, lang, executor, silence=settings.learn_probs == "both")
             made.save(run.dir("gmm") / "lang")
             return made
 
@@ -98,17 +84,17 @@ def gmm(run: Run, recipe: Recipe) -> None:
             early = run.problems("gmm")
             for identifier in sorted(reasons):
                 early.add(identifier, reasons[identifier])
-            early.close(store.utterances, run.config["limits.problems"])
+            early.close(store.utterances, run.settings.limits.problems)
 
         rungs = train_ladder(
             store, lang, options, run.dir("gmm"), features=features, seed=run.seed, executor=executor, log=run.log,
-            progress=run.progress, device=choose(settings["device"]), systems=systems,
-            relearn=None if settings["learn_probs"] == "none" else relearn, check=check,
+            progress=run.progress, device=choose(settings.device), systems=systems,
+            relearn=None if settings.learn_probs == "none" else relearn, check=check,
         )  # fmt: skip
         last = rungs.models[systems[-1]]
         write_jsonl(run.dir("gmm") / "alignments.jsonl.gz", rows(rungs.data, last.senones, lang, executor))
     report_unusable(problems, rungs.unusable, rungs.data)
-    problems.close(store.utterances, run.config["limits.problems"])
+    problems.close(store.utterances, run.settings.limits.problems)
 
 
 def report_unusable(problems: Problems, reasons: Dict[str, str], data: Data) -> None:
@@ -122,14 +108,12 @@ def report_unusable(problems: Problems, reasons: Dict[str, str], data: Data) -> 
                 problems.add(identifier, NO_PATH)
 
 
-def lang_of(run: Run, system: str) -> Lang:
+def lang_of(run: RecipeRun, system: str) -> Lang:
     """The lexicon that a system is used with: with the probabilities learnt for it, where there are any."""
     learnt = run.dir("gmm") / "lang"
-    return Lang.load(learnt if system not in SYSTEMS[:-1] and (learnt / "config.json").exists() else run.dir("lang"))
+    return Lang.load(learnt if system not in GMM_STEPS[:-1] and (learnt / "config.json").exists() else run.dir("lang"))
 
 
-def load(run: Run, system: str) -> GmmModel:
+def load(run: RecipeRun, system: str) -> GmmModel:
     return GmmModel.load(run.dir("gmm") / system)
 
-
-__all__ = ["SYSTEMS", "gmm", "ladder_options", "lang_of", "load", "open_store", "report_unusable", "trained"]

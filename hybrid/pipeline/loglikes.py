@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -18,124 +18,114 @@ from hybrid.io import read_json, save_tensors, write_json
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model
 from hybrid.pipeline import gmm as gmm_stage
-from hybrid.pipeline.sets import gmm_features, network_features, set_name, speakers_of
-from hybrid.run import Run
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.sets import DecodeSet, gmm_features, network_features, speakers_of
+from hybrid.pipeline.systems import System
 from hybrid.score.results import decode_folder
 from hybrid.train.priors import has_priors, load_priors
 
-SPLITS = ("dev", "test")
 Loglikes = Dict[str, np.ndarray]
+Sets = Sequence[DecodeSet]
 
 
-class System(NamedTuple):
-    """A row of the tables: the model and graph it is of, and what makes its log-likelihoods.
+def set_loglikes(
+    run: RecipeRun, system: System, sets: Sets, executor: Any, search: Mapping[str, Any]
+) -> Iterator[Tuple[DecodeSet, Loglikes, float]]:
+    """Yield each set with its log-likelihoods {utterance: [frames, num_pdfs]} under a system, and the seconds that they
+    took. The first set is the development set that chose the scales for all of them.
 
-    model: folder under EXP/gmm, or under EXP for a network; graph: EXP/graph/GRAPH.fst; needs: the system whose
-    hypotheses it starts from.
+    search: what first passes decode with (beam, max_active).
     """
-
-    name: str
-    model: str
-    graph: str
-    loglikes: Callable[..., Tuple[Dict[str, Loglikes], Dict[str, float]]]
-    needs: str = ""
-
-    @property
-    def network(self) -> bool:
-        return self.graph == "network"
-
-
-def plain_loglikes(
-    run: Run, system: System, condition: str, executor: Any, search: Mapping[str, Any]
-) -> Tuple[Dict[str, Loglikes], Dict[str, float]]:
-    """Of Gaussians without speakers' transforms, by split; and the seconds that each took."""
-    model = gmm_stage.load(run, system.model)
-    found: Dict[str, Loglikes] = {}
-    seconds = {}
-    for split in SPLITS:
+    compute: Callable[[DecodeSet], Loglikes]
+    if system.network:
+        compute = _Network(run, system, executor)
+    elif system.first_pass:
+        compute = _Adapted(run, system, sets[0], executor, search)
+    else:
+        compute = _Plain(run, system)
+    for one in sets:
         started = time.perf_counter()
-        _cuts, features = _features(run, model, set_name(split, condition))
-        found[split] = {i: np.ascontiguousarray(model.first.loglikes(x).T) for i, x in features.items()}
-        seconds[split] = time.perf_counter() - started
-    return found, seconds
+        found = compute(one)
+        yield one, found, time.perf_counter() - started
 
 
-def _features(run: Run, model: GmmModel, name: str) -> Tuple[Any, Dict[str, np.ndarray]]:
-    cuts, base = gmm_features(run, name)
-    return cuts, {i: model.front.apply(x, [len(x)]) for i, x in base.items()}
+class _Gaussians:
+    def __init__(self, run: RecipeRun, system: System) -> None:
+        self.run, self.system = run, system
+        self.model: GmmModel = gmm_stage.load(run, system.trained_as)
+
+    def features(self, one: DecodeSet) -> Tuple[Any, Dict[str, np.ndarray]]:
+        variance = self.run.settings.gmm.variance_normalisation
+        cuts, base = gmm_features(self.run, one.name, variance=variance)
+        return cuts, {i: self.model.front.apply(x, [len(x)]) for i, x in base.items()}
+
+    def unadapted(self, features: Mapping[str, np.ndarray]) -> Loglikes:
+        return {i: np.ascontiguousarray(self.model.first.loglikes(x).T) for i, x in features.items()}
 
 
-def adapted_loglikes(
-    run: Run, system: System, condition: str, executor: Any, search: Mapping[str, Any]
-) -> Tuple[Dict[str, Loglikes], Dict[str, float]]:
-    """Of speaker-adapted Gaussians: the first pass's hypotheses give transforms, those of the adapted features better
-    ones, as often as decode.adapt_passes says (Kaldi's steps/decode_fmllr.sh).
+class _Plain(_Gaussians):
+    """Gaussians without speakers' transforms."""
+
+    def __call__(self, one: DecodeSet) -> Loglikes:
+        return self.unadapted(self.features(one)[1])
+
+
+class _Adapted(_Gaussians):
+    """Speaker-adapted Gaussians: the first pass's hypotheses give transforms, those of the adapted features better ones,
+    as often as decode.adapt_passes says (Kaldi's steps/decode_fmllr.sh).
 
     The passes between use the acoustic scale and penalty that the development set chose for the first pass. Transforms
-    stay in EXP/decode/SYSTEM/CONDITION/SPLIT.fmllr.safetensors.
+    stay in EXP/decode/SYSTEM/CONDITION/SET.fmllr.safetensors.
     """
-    model = gmm_stage.load(run, system.model)
-    lang = gmm_stage.lang_of(run, system.model)
-    silent = silent_pdfs(model, np.asarray(lang.silence_ids))
-    path = decode_folder(run.exp, system.needs, condition, "dev") / "wer.json"
-    if not path.exists():
-        raise DataError(
-            f"{system.name} starts from hypotheses of {system.needs}, which is not decoded",
-            file=path,
-            remedy=f"name {system.needs} in decode.systems, too",
-        )
-    chosen = read_json(path)["settings"]
-    point = (float(chosen["acoustic_scale"]), float(chosen["word_penalty"]))
-    graph = run.dir("graph") / f"{system.graph}.fst"
-    found: Dict[str, Loglikes] = {}
-    seconds = {}
-    for split in SPLITS:
-        started = time.perf_counter()
-        cuts, features = _features(run, model, set_name(split, condition))
+
+    def __init__(self, run: RecipeRun, system: System, dev: DecodeSet, executor: Any, search: Mapping[str, Any]) -> None:
+        super().__init__(run, system)
+        lang = gmm_stage.lang_of(run, system.trained_as)
+        self.silent = silent_pdfs(self.model, np.asarray(lang.silence_ids))
+        path = decode_folder(run.exp, system.first_pass, dev.condition, dev.set) / "wer.json"
+        if not path.exists():
+            raise DataError(
+                f"{system.name} starts from hypotheses of {system.first_pass}, which is not decoded",
+                file=path,
+                remedy=f"name {system.first_pass} in decode.systems, too",
+            )
+        chosen = read_json(path)["settings"]
+        self.point = (float(chosen["acoustic_scale"]), float(chosen["word_penalty"]))
+        self.graph = run.dir("graph") / f"{system.graph}.fst"
+        self.search, self.executor = search, executor
+
+    def __call__(self, one: DecodeSet) -> Loglikes:
+        cuts, features = self.features(one)
         speakers = speakers_of(cuts)
-        loglikes = {i: np.ascontiguousarray(model.first.loglikes(x).T) for i, x in features.items()}
+        loglikes = self.unadapted(features)
         transforms: Transforms = {}
-        for number in range(int(run.config["decode.adapt_passes"])):
-            paths = decode_hypotheses(loglikes, graph, points=[point], executor=executor, **search)
-            pdfs = {i: found_by_point[0].pdfs for i, found_by_point in paths.items()}
-            transforms = adapt_speakers(model, features, pdfs, speakers, silent, transforms if number else None)
-            loglikes = {i: model.loglikes(adapt(x, transforms[speakers[i]])) for i, x in features.items()}
-        folder = decode_folder(run.exp, system.name, condition, split).parent
+        for number in range(self.run.settings.decode.adapt_passes):
+            paths = decode_hypotheses(
+                loglikes, self.graph, points=[self.point], executor=self.executor, **self.search
+            )
+            pdfs = {i: by_point[0].pdfs for i, by_point in paths.items()}
+            transforms = adapt_speakers(
+                self.model, features, pdfs, speakers, self.silent, transforms if number else None
+            )
+            loglikes = {i: self.model.loglikes(adapt(x, transforms[speakers[i]])) for i, x in features.items()}
+        folder = decode_folder(self.run.exp, self.system.name, one.condition, one.set).parent
         if transforms:
-            save_tensors(folder / f"{split}.fmllr.safetensors", {"transforms": np.stack(list(transforms.values()))})
-            write_json(folder / f"{split}.fmllr.json", list(transforms))
-        found[split] = loglikes
-        seconds[split] = time.perf_counter() - started
-    return found, seconds
+            save_tensors(folder / f"{one.set}.fmllr.safetensors", {"transforms": np.stack(list(transforms.values()))})
+            write_json(folder / f"{one.set}.fmllr.json", list(transforms))
+        return loglikes
 
 
-def network_loglikes(
-    run: Run, system: System, condition: str, executor: Any, search: Mapping[str, Any]
-) -> Tuple[Dict[str, Loglikes], Dict[str, float]]:
-    """Where the model has priors, log posterior less log prior; LF-MMI: the outputs as they are."""
-    folder = run.dir(system.model) / "model"
-    model, _about = load_model(folder)
-    features = read_json(folder / "features.json")
-    priors = load_priors(folder / "senones") if has_priors(folder / "senones") else None
-    found: Dict[str, Loglikes] = {}
-    seconds = {}
-    for split in SPLITS:
-        started = time.perf_counter()
-        _cuts, matrices = network_features(run, set_name(split, condition), features["normalise"])
-        data = [Utterance(identifier, x) for identifier, x in matrices.items()]
-        found[split] = compute_loglikes(model, data, priors, executor=executor, jobs=run.jobs)
-        seconds[split] = time.perf_counter() - started
-    return found, seconds
+class _Network:
+    """A network's outputs; where it has priors, log posterior less log prior."""
 
+    def __init__(self, run: RecipeRun, system: System, executor: Any) -> None:
+        folder = run.dir(system.trained_as) / "model"
+        self.run, self.executor = run, executor
+        self.model, _about = load_model(folder)
+        self.cmvn: str = read_json(folder / "features.json")["normalise"]
+        self.priors = load_priors(folder / "senones") if has_priors(folder / "senones") else None
 
-SYSTEMS = (
-    System("mono", "mono", "mono", plain_loglikes),
-    System("tri1", "tri1", "tri1", plain_loglikes),
-    System("tri2", "tri2", "tri2", plain_loglikes),
-    System("tri3_si", "tri3", "tri3", plain_loglikes),
-    System("tri3", "tri3", "tri3", adapted_loglikes, needs="tri3_si"),
-    *(
-        System(name, name, "network", network_loglikes)
-        for name in ("teacher_ce", "teacher_lfmmi", "ce", "lfmmi", "student_ce", "student_lfmmi")
-    ),
-)
+    def __call__(self, one: DecodeSet) -> Loglikes:
+        _cuts, matrices = network_features(self.run, one.name, self.cmvn)
+        data: List[Utterance] = [Utterance(identifier, x) for identifier, x in matrices.items()]
+        return compute_loglikes(self.model, data, self.priors, executor=self.executor, jobs=self.run.jobs)

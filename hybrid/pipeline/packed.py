@@ -12,21 +12,21 @@ from hybrid.data.stream import ShardSource, open_source
 from hybrid.data.target_store import check_about
 from hybrid.data.targets import TargetsAbout
 from hybrid.errors import ConfigError, DataError
-from hybrid.run import Run
+from hybrid.pipeline.recipe_run import RecipeRun
 
 _FORM = re.compile(r"([A-Za-z_][\w-]*)=(.+)")
 _AGAIN = "pack the speech again (hybrid pack), or take it out of scheduled.sources"
 
 
-def packed_sets(run: Run) -> Dict[str, List[Path]]:
+def packed_sets(run: RecipeRun) -> Dict[str, List[Path]]:
     """The sets of arrays of each name in scheduled.sources: of a folder of hybrid pack, one a manifest.
 
     Raises ConfigError for what is not NAME=FOLDER, DataError where there is no finished set.
     """
     found: Dict[str, List[Path]] = {}
-    if not run.config["scheduled.enabled"]:
+    if not run.settings.scheduled.enabled:
         return found
-    for text in run.config["scheduled.sources"]:
+    for text in run.settings.scheduled.sources:
         match = _FORM.fullmatch(str(text))
         if match is None:
             raise ConfigError(
@@ -40,7 +40,7 @@ def packed_sets(run: Run) -> Dict[str, List[Path]]:
     return found
 
 
-def marks_of_sets(run: Run) -> List[Path]:
+def marks_of_sets(run: RecipeRun) -> List[Path]:
     """Their complete.json, which know all hashes: what a training on them depends on. Raises DataError."""
     sets = [path for paths in packed_sets(run).values() for path in paths]
     for path in sets:

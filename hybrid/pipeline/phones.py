@@ -9,8 +9,7 @@ import numpy as np
 from hybrid.lexicon.lang import Lang
 from hybrid.lm import arpa
 from hybrid.lm.sample import Sampler
-from hybrid.pipeline.network import network_seed
-from hybrid.run import Run
+from hybrid.pipeline.recipe_run import RecipeRun
 
 
 def phones_of_pdfs(senones: Any, lang: Lang) -> List[int]:
@@ -40,16 +39,16 @@ def spoken(texts: Mapping[str, str], lang: Lang, seed: int, pause: float = 0.5) 
     return found
 
 
-def drawn(run: Run, lang: Lang, words: int) -> Dict[str, List[int]]:
+def drawn(run: RecipeRun, lang: Lang, words: int, seed: int) -> Dict[str, List[int]]:
     """Phone sequences of sentences drawn from the LM of decoding, until there are so many words.
 
     A denominator of the training transcripts alone lets few phones follow each other where these are few and alike; the
     network then learns to tell apart no more than that, and decoding with a weaker LM asks it for more. (That MMI wants
     a weak LM: Schlueter et al. 1999, "Interdependence of language models and discriminative training".)
     """
-    sampler = Sampler(arpa.read(run.dir("lm") / "lm.arpa"), np.random.default_rng([network_seed(run), 3]))
+    sampler = Sampler(arpa.read(run.dir("lm") / "lm.arpa"), np.random.default_rng([seed, 3]))
     texts = {}
     for number, sentence in enumerate(sampler.text(words)):
         known = [word for word in sentence if word in lang.words]  # decoding has no others either
         texts[f"drawn-{number}"] = " ".join(lang.words_of(known))
-    return spoken({name: text for name, text in texts.items() if text}, lang, network_seed(run), lang.silence_prob)
+    return spoken({name: text for name, text in texts.items() if text}, lang, seed, lang.silence_prob)

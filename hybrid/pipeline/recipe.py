@@ -33,7 +33,7 @@ from hybrid.config import Config, load_config, read_toml
 from hybrid.errors import ConfigError, DataError
 from hybrid.marks import Stage
 from hybrid.pipeline.checks import check_settings
-from hybrid.pipeline.context import Context
+from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.settings import Settings
 from hybrid.pipeline.systems import NETWORKS, TRAINERS, System
@@ -71,7 +71,7 @@ class Recipe:
         if self.own_stages is not None:
             return Run(exp, config, **about)
         hook = self.hook(config)
-        run = Context(exp, config, file=self.file, hook=hook, **about)
+        run = RecipeRun(exp, config, file=self.file, hook=hook, **about)
         check_settings(run.settings)
         if data is not None:
             _check_data(data, hook.get_it or "give the folder of the corpus with --data")

@@ -11,7 +11,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_arrays, read_cuts, write_arrays
-from hybrid.errors import ConfigError, DataError
+from hybrid.errors import DataError
 from hybrid.gmm.apply import align_store
 from hybrid.gmm.chunks import Data, map_chunks
 from hybrid.gmm.passes import Context
@@ -20,41 +20,32 @@ from hybrid.hmm.alignment import network_frames, network_pdfs, phone_segments, s
 from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
-from hybrid.io import write_json
+from hybrid.io import read_json, write_json
 from hybrid.lexicon.lang import Lang
-from hybrid.pipeline.gmm import ladder_options, lang_of, load, open_store, report_unusable, trained
-from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, feature_folder, set_list, set_name
-from hybrid.run import Run
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.gmm import ladder_options, lang_of, load, open_store, report_unusable
+from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, feature_folder, set_list
+from hybrid.pipeline.systems import is_aligned
 
 Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], durations [n] in network frames
 
 
-def aligned(run: Run) -> bool:
-    """Whether there are alignments: not where the network starts flat."""
-    return run.config["senones.align_with"] != "none"
-
-
-def senones(run: Run, recipe: Recipe) -> None:
+def senones(run: RecipeRun) -> None:
     """EXP/senones: model/ (tree, topology, transitions), ali/SET (phones and durations by id), occupancy.json."""
-    settings = run.config.section("senones")
-    if not aligned(run):
+    settings = run.settings.senones
+    if not is_aligned(run.settings):
         flat(run)
         return
-    if settings["align_with"] not in trained(run):
-        raise ConfigError(
-            f"senones.align_with is {settings['align_with']!r}, gmm.last {run.config['gmm.last']!r}",
-            remedy=f"use one of {', '.join([*trained(run), 'none'])}",
-        )
-    lang = lang_of(run, settings["align_with"])
-    model = load(run, settings["align_with"])
+    lang = lang_of(run, settings.align_with)
+    model = load(run, settings.align_with)
     silence = np.asarray(lang.silence_ids)
-    names = set_list(run)["clean"] + [set_name("dev", "clean")]
+    sets = set_list(run)
+    names = [*sets.clean, sets.clean_dev.name]
     problems = run.problems("senones")
     stats: List[TreeStats] = []
     segments: Dict[str, Segments] = {}
     total = 0
-    width, central = settings["context"], settings["context"] - 1 if settings["context"] < 3 else 1
+    width, central = settings.context, settings.context - 1 if settings.context < 3 else 1
     gmm_options = ladder_options(run)
     with run.executor() as executor:
         for name in run.progress(names, desc="align"):
@@ -71,7 +62,7 @@ def senones(run: Run, recipe: Recipe) -> None:
                 segments[name].update(found)
                 for identifier, reason in failed.items():
                     problems.add(identifier, reason)
-                if not name.startswith("dev"):
+                if name in sets.clean:
                     stats = [part] if not stats else [(stats[0] + part).merged()]
             if not segments[name]:
                 raise DataError("not one utterance could be aligned", remedy="look at problems.jsonl of the gmm stage")
@@ -82,21 +73,20 @@ def senones(run: Run, recipe: Recipe) -> None:
         topology,
         lang.phone_groups(),
         central=central,
-        max_leaves=settings["leaves"],
-        threshold=settings["threshold"],
+        max_leaves=settings.leaves,
+        threshold=settings.threshold,
         questions=[*phone_questions(all_stats, central, lang.phone_groups()), *position_questions(lang)],
         unsplit=lang.silence_ids,
-        min_count=settings["min_count"],
+        min_count=settings.min_count,
     )
     made = Senones(topology, tree, model.senones.phones)
     made.save(run.dir("senones") / "model")
     counts = np.zeros(made.num_pdfs)
     for name in names:
         items = _targets(read_cuts(feature_folder(run, name, "mfcc")), segments[name], made, silence)
-        shifts = {"pdfs": NETWORK_SHIFT}
         rows = list(items)
-        write_arrays(run.dir("senones") / "ali" / name, rows, names=["pdfs"], frame_shift=shifts["pdfs"])
-        if not name.startswith("dev"):
+        write_arrays(run.dir("senones") / "ali" / name, rows, names=["pdfs"], frame_shift=NETWORK_SHIFT)
+        if name in sets.clean:
             for _, arrays in rows:
                 counts += np.bincount(arrays["pdfs"], minlength=made.num_pdfs)
         write_json(
@@ -110,10 +100,10 @@ def senones(run: Run, recipe: Recipe) -> None:
         f"  {made.num_pdfs} senones, {int(counts.sum())} frames of 30 ms, "
         f"median {np.median(counts):.0f} frames a senone, {int((counts == 0).sum())} never seen"
     )
-    problems.close(total, run.config["limits.problems"])
+    problems.close(total, run.settings.limits.problems)
 
 
-def flat(run: Run) -> None:
+def flat(run: RecipeRun) -> None:
     """EXP/senones/model alone: each phone has its two senones whatever its neighbours, which takes no alignment."""
     lang = Lang.load(run.dir("lang"))
     phones = {name: phone for phone, name in lang.phone_names.items()}
@@ -159,18 +149,16 @@ def _targets(
             yield cut, {"pdfs": network_pdfs(phones, durations, made, silence)}
 
 
-def read_targets(run: Run, name: str) -> Dict[str, np.ndarray]:
+def read_targets(run: RecipeRun, name: str) -> Dict[str, np.ndarray]:
     """id -> pdfs [T30] int32 of a clean set."""
     _cuts, pdfs = read_arrays(run.dir("senones") / "ali" / name, "pdfs")
     return pdfs
 
 
-def read_segments(run: Run, name: str) -> Segments:
-    from hybrid.io import read_json
-
+def read_segments(run: RecipeRun, name: str) -> Segments:
     rows = read_json(run.dir("senones") / "ali" / f"{name}.phones.json")
     return {i: (np.asarray(phones, np.int32), np.asarray(lengths, np.int32)) for i, (phones, lengths) in rows.items()}
 
 
-def network_senones(run: Run) -> Senones:
+def network_senones(run: RecipeRun) -> Senones:
     return Senones.load(run.dir("senones") / "model")

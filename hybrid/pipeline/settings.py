@@ -25,25 +25,25 @@ PYTHON = "python"  # as the value of train, dev, lexicon ...: what the recipe's 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     jobs: int = at_least(0)
     threads: int = at_least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     problems: float = between(0, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecipeText:
     title: str
     notes: str
     rerecorded: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TestSource:
     """One of [corpus.test]: where it is read from, and the condition it was recorded in."""
 
@@ -51,7 +51,7 @@ class TestSource:
     condition: str = "clean"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CorpusSettings:
     python: str
     train: List[str]
@@ -109,7 +109,7 @@ class CorpusSettings:
         return self.units if self.units != "auto" else "words" if self.lexicon else "graphemes"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
     speeds: List[float] = between(0.5, 2)
     noisy_copies: int = at_least(0)
@@ -127,7 +127,7 @@ class AugmentSettings:
                 raise ConfigError(f"augment.{name} is {values}", remedy="the lowest and the highest, as [0, 20]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LangSettings:
     silence: str
     position_dependent: bool
@@ -135,35 +135,35 @@ class LangSettings:
     silence_prob: float = between(0, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LmSettings:
     order: int = between(1, 10)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MfccSettings:
     num_ceps: int = between(1, 23)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LogMelSettings:
     num_bins: int = between(4, 256)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureSettings:
     mfcc: MfccSettings
     logmel: LogMelSettings
     backend: str = one_of("auto", "kaldifeat", "lhotse", "kaldi_native_fbank")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MonoSettings:
     passes: int = at_least(1)
     gaussians: int = at_least(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TriSettings:
     passes: int = at_least(1)
     gaussians: int = at_least(1)
@@ -171,7 +171,7 @@ class TriSettings:
     threshold: float = at_least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GmmSettings:
     variance_normalisation: bool
     speeds: bool
@@ -189,7 +189,7 @@ class GmmSettings:
     learn_probs: str = one_of("none", "prons", "both")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SenoneSettings:
     align_with: str = one_of("mono", "tri1", "tri2", "tri3", "none")
     context: int = between(1, 3)
@@ -198,7 +198,7 @@ class SenoneSettings:
     min_count: float = at_least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LstmSettings:
     """As hybrid/nnet/lstm.py takes them."""
 
@@ -214,7 +214,7 @@ class LstmSettings:
     front_context: int = at_least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TdnnfSettings:
     """As hybrid/nnet/tdnnf.py takes them."""
 
@@ -228,14 +228,14 @@ class TdnnfSettings:
     dropout: float = between(0, 0.5)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VtlpSettings:
     enabled: bool
     low: float = between(0.5, 2)
     high: float = between(0.5, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpecAugmentSettings:
     enabled: bool
     time_masks: int = at_least(0)
@@ -245,7 +245,7 @@ class SpecAugmentSettings:
     band_width: int = at_least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSettings(LstmSettings):
     tdnnf: TdnnfSettings
     vtlp: VtlpSettings
@@ -258,12 +258,12 @@ class ModelSettings(LstmSettings):
     frame_shift: int = at_least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TeacherModelSettings(LstmSettings):
     kind: str = one_of("student", "lstm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CeSettings:
     trainer: Dict[str, Any]  # as hybrid/train/config.py takes them
     batch_frames: int = at_least(1)
@@ -271,7 +271,7 @@ class CeSettings:
     priors: str = one_of("counts", "average")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PhoneLmSettings:
     order: int = between(1, 10)
     no_prune_order: int = at_least(1)
@@ -279,7 +279,7 @@ class PhoneLmSettings:
     smoothing: str = one_of("none", "bigrams", "interpolated")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CriterionSettings:
     mmi: float = at_least(0)
     smbr: float = at_least(0)
@@ -292,7 +292,7 @@ class CriterionSettings:
     l2_output: float = at_least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LfmmiSettings:
     trainer: Dict[str, Any]
     phone_lm: PhoneLmSettings
@@ -308,12 +308,12 @@ class LfmmiSettings:
     lm_words: int = at_least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StudentLfmmiSettings(LfmmiSettings):
     soft: float = at_least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StudentSettings:
     enabled: bool
     baseline: bool
@@ -329,7 +329,7 @@ class StudentSettings:
     confident: float = above(0, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScheduledSettings:
     enabled: bool
     chunks: str
@@ -340,13 +340,13 @@ class ScheduledSettings:
     dtype: str = one_of("float32", "float16")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GraphSettings:
     self_loop_scale: float = above(0)
     network_self_loop_scale: float = above(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GridSettings:
     scales: List[float] = above(0)
     penalties: List[float]
@@ -356,7 +356,7 @@ class GridSettings:
             raise ConfigError("an empty grid in decode", remedy="at least one scale and one penalty, as [1.0] and [0.0]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DecodeSettings:
     systems: List[str]
     tune_on: List[str]
@@ -372,7 +372,7 @@ class DecodeSettings:
             raise ConfigError(f"decode.tune_on is {self.tune_on}", remedy='use ["dev"] or ["dev", "test"]')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All of a recipe, by section."""
 

@@ -1,4 +1,4 @@
-"""Stage shards, and the student's training on them: data streamed in the order that a schedule says.
+"""Stage shards, and what the student is trained on from them: data streamed in the order that a schedule says.
 
 What student_ce learns from is packed into two sources, "labelled" (transcribed speech, clean and noisy) and
 "unlabelled". Each source is shuffled before it is packed, so that a shard is a sample of all of it. It lies in memory
@@ -14,15 +14,13 @@ import numpy as np
 from hybrid.data.batches import Utterance
 from hybrid.data.packing import pack
 from hybrid.data.stream import ShardSource, ShardStream, open_source
-from hybrid.errors import ConfigError
-from hybrid.pipeline.frames import asked
+from hybrid.pipeline.asked import is_wanted
 from hybrid.pipeline.network import features_about, network_seed, perturbations
 from hybrid.pipeline.packed import open_packed, packed_sets
-from hybrid.pipeline.recipe import Recipe
+from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import NETWORK_SHIFT
+from hybrid.pipeline.soft_data import taught
 from hybrid.pipeline.soft_targets import teacher_of
-from hybrid.pipeline.student import taught
-from hybrid.run import Run
 from hybrid.train.feeds import Streamed
 from hybrid.train.scheduled import Scheduled, parse
 
@@ -30,13 +28,11 @@ SOURCES = ("labelled", "unlabelled")
 _SAMPLE = 2000  # utterances, for the statistics of the input and the trial of the worst batch
 
 
-def shards(run: Run, recipe: Recipe) -> None:
+def shards(run: RecipeRun) -> None:
     """EXP/shards/labelled, EXP/shards/unlabelled: features and soft targets."""
-    if not asked(run, "scheduled.enabled", "student.frames"):
+    if not is_wanted(run, "student.enabled", "scheduled.enabled", "student.soft_ce"):
         return
-    if run.config["student.online"]:
-        raise ConfigError("scheduled.enabled and student.online", remedy="targets must be stored to be streamed")
-    settings = run.config.section("scheduled")
+    settings = run.settings.scheduled
     for place, (source, data) in enumerate(taught(run, "shards").items()):
         if not data:
             continue
@@ -44,38 +40,38 @@ def shards(run: Run, recipe: Recipe) -> None:
         count = pack(
             run.dir("shards") / source,
             run.progress((data[i] for i in order), total=len(data), desc=source),
-            frame_shift=NETWORK_SHIFT, shard_size=settings["shard_size"], dtype=settings["dtype"],
+            frame_shift=NETWORK_SHIFT, shard_size=settings.shard_size, dtype=settings.dtype,
         )  # fmt: skip
         frames = sum(utterance.num_frames for utterance in data)
         run.log(f"  {source}: {count} utterances, {NETWORK_SHIFT * frames / 3600:.2f} hours")
 
 
-def sources(run: Run) -> List[Tuple[str, ShardSource]]:
+def sources(run: RecipeRun) -> List[Tuple[str, ShardSource]]:
     """What the schedule can name: this run's own, and scheduled.sources (packed.py); a name may have several."""
     found = [
         (name, open_source(run.dir("shards") / name)) for name in SOURCES if (run.dir("shards") / name).is_dir()
     ]
     sets = packed_sets(run)
     if sets:
-        _, about = teacher_of(run, run.config["student.targets"])
+        _, about = teacher_of(run, run.settings.student.targets)
         features = features_about(run)
         found += [(name, open_packed(folder, about, features)) for name, folders in sets.items() for folder in folders]
     return found
 
 
-def scheduled(run: Run, max_frames: int) -> Streamed:
+def scheduled(run: RecipeRun, max_frames: int) -> Streamed:
     """The student's data by [scheduled]. Raises ConfigError, DataError, ModelError."""
-    settings = run.config.section("scheduled")
+    settings = run.settings.scheduled
     opened = sources(run)
     hours: Dict[str, List[float]] = {}
     for name, source in opened:
         hours.setdefault(name, []).extend(_hours(source))
     stream = ShardStream(
-        [source for _, source in opened], max_frames, window=settings["window"], loaders=settings["loaders"],
-        transform=perturbations(run), max_problems=run.config["limits.problems"],
+        [source for _, source in opened], max_frames, window=settings.window, loaders=settings.loaders,
+        transform=perturbations(run), max_problems=run.settings.limits.problems,
     )  # fmt: skip
     seed, names = network_seed(run), [name for name, _ in opened]
-    return Streamed(Scheduled(parse(settings["chunks"]), hours, seed), stream, names, seed, NETWORK_SHIFT)
+    return Streamed(Scheduled(parse(settings.chunks), hours, seed), stream, names, seed, NETWORK_SHIFT)
 
 
 def _hours(source: ShardSource) -> List[float]:
@@ -83,7 +79,7 @@ def _hours(source: ShardSource) -> List[float]:
     return [] if source.frames is None else [NETWORK_SHIFT * frames / 3600 for frames in source.frames.tolist()]
 
 
-def sample(run: Run) -> List[Utterance]:
+def sample(run: RecipeRun) -> List[Utterance]:
     """Some utterances of each source, in memory; what two sources have, once."""
     found: Dict[str, Utterance] = {}
     heard: Dict[str, int] = {}

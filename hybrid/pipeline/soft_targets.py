@@ -12,40 +12,35 @@ from lhotse.cut import Cut
 from hybrid.data.arrays import read_cuts
 from hybrid.data.batches import Utterance
 from hybrid.data.target_store import SoftTargets, open_targets
-from hybrid.data.targets import KINDS, TargetsAbout, hash_senones, write_targets
-from hybrid.errors import ConfigError, ModelError
+from hybrid.data.targets import TargetsAbout, hash_senones, write_targets
+from hybrid.errors import ModelError
 from hybrid.io import Problems
-from hybrid.pipeline.frames import asked
-from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.sets import feature_folder, network_features, set_list, set_name
-from hybrid.run import Run
+from hybrid.pipeline.asked import is_wanted
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.sets import feature_folder, network_features, set_list
+from hybrid.pipeline.systems import NETWORKS
 from hybrid.train.teacher import Teacher, about_of
 
 Soft = Dict[str, SoftTargets]
-TEACHERS = ("teacher_ce", "teacher_lfmmi")
 
 
-def targets(run: Run, recipe: Recipe) -> None:
+def targets(run: RecipeRun) -> None:
     """EXP/targets/SET, for student_ce: the teacher's k highest outputs, or log occupancies, as student.targets says."""
-    if not asked(run):
+    if not is_wanted(run, "student.enabled", "student.soft_ce"):
         return
-    check_settings(run)
-    if run.config["student.online"]:
+    if run.settings.student.online:
         run.log("  student.online is true: nothing is stored")
-    elif asked(run, "student.frames"):
+    else:
         store(run, "targets", soft_sets(run))
 
 
-def occupancies(run: Run, recipe: Recipe) -> None:
+def occupancies(run: RecipeRun) -> None:
     """EXP/occupancies/SET, for student_lfmmi: the teacher's k highest log occupancies on untranscribed speech."""
-    if not asked(run):
-        return
-    check_settings(run)
-    if asked(run, "student_lfmmi.soft"):
-        store(run, "occupancies", set_list(run).get("unlabelled", []))
+    if is_wanted(run, "student.enabled", "student_lfmmi.soft"):
+        store(run, "occupancies", set_list(run).unlabelled)
 
 
-def store(run: Run, stage: str, names: Sequence[str]) -> None:
+def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:
     """EXP/STAGE/SET of each clean set."""
     kind = kind_of(run, stage)
     folder, about = teacher_of(run, kind)
@@ -61,47 +56,30 @@ def store(run: Run, stage: str, names: Sequence[str]) -> None:
             )  # fmt: skip
             problems.rows += found.rows
             total += len(cuts)
-    problems.close(max(total, 1), run.config["limits.problems"])
+    problems.close(max(total, 1), run.settings.limits.problems)
     size = sum(path.stat().st_size for path in run.dir(stage).rglob("*.tar.gz"))
     run.log(f"  the {about.k} highest of {about.num_pdfs} {kind} of {folder}: {written} cuts, {size / 1e6:.1f} MB")
 
 
-def kind_of(run: Run, stage: str) -> str:
-    return "occupancies" if stage == "occupancies" else run.config["student.targets"]
+def kind_of(run: RecipeRun, stage: str) -> str:
+    return "occupancies" if stage == "occupancies" else run.settings.student.targets
 
 
-def check_settings(run: Run) -> None:
-    """Raises ConfigError for student.targets, online and student_lfmmi.soft that make no sense."""
-    kind, weight = run.config["student.targets"], run.config["student_lfmmi.soft"]
-    if kind not in KINDS:
-        raise ConfigError(f"student.targets is {kind!r}", remedy=f"use one of {', '.join(KINDS)}")
-    if kind != "logits" and run.config["student.online"]:
-        raise ConfigError(f"student.online is true, student.targets {kind!r}", remedy="set student.online=false")
-    if not 0.0 <= weight < float("inf"):
-        raise ConfigError(f"student_lfmmi.soft is {weight}", remedy="0: transcribed speech alone; or a weight, as 1.0")
-
-
-def soft_sets(run: Run) -> List[str]:
+def soft_sets(run: RecipeRun) -> List[str]:
     """The clean sets that student_ce has targets of: training, transcribed or not, and development."""
-    names = set_list(run)
-    return [*names["clean"], *names.get("unlabelled", []), set_name("dev", "clean")]
+    sets = set_list(run)
+    return [*sets.clean, *sets.unlabelled, sets.clean_dev.name]
 
 
-def teacher_of(run: Run, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
+def teacher_of(run: RecipeRun, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
     """The folder of the teacher that student.teacher names, and what targets of it are.
 
-    Raises ConfigError, ModelError where its senones are not this run's.
+    Raises ModelError where its senones are not this run's.
     """
-    settings = run.config.section("student")
-    name, k = settings["teacher"], settings["k"]
-    folder = run.dir(name) / "model" if name in TEACHERS else Path(name)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(
-            f"student.teacher is {name!r}", file=folder, remedy=f"use {', '.join(TEACHERS)}, or the folder of a model"
-        )
-    if k < 0:
-        raise ConfigError(f"student.k is {k}", remedy="how many outputs of the teacher are kept, such as 20; 0: all")
-    about = about_of(folder, k, settings["head"], kind)
+    settings = run.settings.student
+    name = settings.teacher
+    folder = run.dir(name) / "model" if name in [row.name for row in NETWORKS] else Path(name)
+    about = about_of(folder, settings.k, settings.head, kind)
     if about.senones != hash_senones(run.dir("senones") / "model"):
         raise ModelError(
             "the teacher's senones are not those of this run", file=folder,
@@ -114,7 +92,7 @@ def teacher_of(run: Run, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
 class Labeller:
     """The outputs of a model on cuts of a set, or log occupancies."""
 
-    run: Run
+    run: RecipeRun
     folder: Path
     name: str
     about: TargetsAbout
@@ -136,7 +114,7 @@ class Labeller:
 _LOADED: Dict[Any, Any] = {}
 
 
-def read_soft(run: Run, stage: str, names: Sequence[str]) -> Dict[str, Soft]:
+def read_soft(run: RecipeRun, stage: str, names: Sequence[str]) -> Dict[str, Soft]:
     """Of each of these sets, as the stage has stored them. Raises as open_targets."""
     _, about = teacher_of(run, kind_of(run, stage))
     soft = {}

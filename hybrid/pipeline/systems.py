@@ -87,8 +87,8 @@ def is_aligned(settings: Any) -> bool:
     return settings.senones.align_with != "none"
 
 
-def is_asked(settings: Any, names: Sequence[str]) -> List[str]:
-    """Those of the settings that are false (or 0): none where what they ask for is wanted."""
+def not_asked(settings: Any, names: Sequence[str]) -> List[str]:
+    """Those of the settings that are false, or 0: none where what they ask for is wanted."""
     found = []
     for name in names:
         section, _, own = name.partition(".")
@@ -104,7 +104,7 @@ def trained(settings: Settings) -> List[System]:
 
 
 def is_trained(settings: Settings, row: System) -> bool:
-    return not is_asked(settings, row.asked) and (is_aligned(settings) or row.criterion != "ce")
+    return not not_asked(settings, row.asked) and (is_aligned(settings) or row.criterion != "ce")
 
 
 def chosen(settings: Settings) -> List[System]:

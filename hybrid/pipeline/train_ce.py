@@ -1,8 +1,8 @@
-"""Stages ce and teacher_ce: a network trained with cross-entropy against alignments."""
+"""Networks trained with cross-entropy against alignments: the stages ce and teacher_ce."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List
 
 import numpy as np
 import torch
@@ -10,63 +10,35 @@ import torch
 from hybrid.data.batches import Batches, Utterance
 from hybrid.io import write_json
 from hybrid.nnet.base import AcousticModel
-from hybrid.pipeline.network import batches, dev_sets, fit, new_model, save, settings_of, training_sets, utterances
-from hybrid.pipeline.recipe import Recipe
-from hybrid.pipeline.senones import aligned, network_senones
-from hybrid.pipeline.sets import set_list, set_name
-from hybrid.run import Run
+from hybrid.pipeline.asked import is_wanted
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.network import batches, data_sets, fit, new_model, save, utterances
+from hybrid.pipeline.senones import network_senones
+from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.ce import CrossEntropy
 from hybrid.train.priors import average_posterior, count_priors
 
 
-def ce(run: Run, recipe: Recipe) -> None:
-    """EXP/ce/model, of clean and noisy speech."""
-    if control(run):
-        train(run, "ce", training_sets(run), dev_sets(run))
-
-
-def teacher_ce(run: Run, recipe: Recipe) -> None:
-    """EXP/teacher_ce/model, of clean speech alone."""
-    if asked(run):
-        train(run, "teacher_ce", set_list(run)["clean"], [set_name("dev", "clean")])
-
-
-def control(run: Run) -> bool:
-    """Whether ce and lfmmi, of transcribed speech alone, are asked for; else says that they are not."""
-    return _all_set(run, ("student.control",))
-
-
-def asked(run: Run, *settings: str) -> bool:
-    """Whether student.enabled and these settings ask for a stage of teacher and student; else says which does not."""
-    return _all_set(run, ("student.enabled", *settings))
-
-
-def _all_set(run: Run, names: Sequence[str]) -> bool:
-    for name in names:
-        value = run.config[name]
-        if not value:
-            run.log(f"  {name} is {str(value).lower()}: nothing to do")
-            return False
-    return True
-
-
-def train(run: Run, system: str, names: List[str], dev_names: List[str]) -> None:
-    """EXP/SYSTEM/model (with senones/priors.safetensors), log.jsonl, phone_confusion.json; names: of training sets."""
-    if not aligned(run):
+def train_ce(run: RecipeRun, system: System) -> None:
+    """EXP/SYSTEM/model (with senones/priors.safetensors), log.jsonl, phone_confusion.json."""
+    if not is_wanted(run, *system.asked):
+        return
+    if not is_aligned(run.settings):
         run.log("  senones.align_with is none: no alignments to train on")
         return
     senones = network_senones(run)
+    names, dev_names = data_sets(run, system)
     data, _ = utterances(run, names)
     dev, _ = utterances(run, dev_names)
-    settings = settings_of(run, system)
+    settings = run.settings.of(system.name)
     model = new_model(run, system, data, senones.num_pdfs)
-    fit(run, system, model, CrossEntropy(settings["label_smoothing"]), data, dev)
-    if settings["priors"] == "counts":
+    fit(run, system, model, CrossEntropy(settings.label_smoothing), data, dev)
+    if settings.priors == "counts":
         priors = count_priors([utterance.pdfs for utterance in data if utterance.pdfs is not None], senones.num_pdfs)
     else:
-        priors = average_posterior(model, batches(run, data, settings["batch_frames"], train=False))
+        priors = average_posterior(model, batches(run, data, settings.batch_frames, train=False))
     save(run, system, model, senones, priors)
-    write_json(run.dir(system) / "phone_confusion.json", phone_confusion(model, dev, senones))
+    write_json(run.dir(system.name) / "phone_confusion.json", phone_confusion(model, dev, senones))
 
 
 def phone_confusion(model: AcousticModel, data: List[Utterance], senones: Any) -> Dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Stages lfmmi, teacher_lfmmi, student_lfmmi: networks trained per sequence, from another or from random parameters."""
+"""Networks trained with LF-MMI (stages lfmmi, teacher_lfmmi, student_lfmmi), from another or from random parameters."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
@@ -13,24 +14,15 @@ from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model, load_state
-from hybrid.pipeline.frames import asked, control
-from hybrid.pipeline.network import (
-    dev_sets,
-    fit,
-    network_seed,
-    new_model,
-    save,
-    settings_of,
-    training_sets,
-    utterances,
-)  # fmt: skip
+from hybrid.pipeline.asked import is_wanted
+from hybrid.pipeline.network import data_sets, fit, network_seed, new_model, save, utterances
 from hybrid.pipeline.phones import drawn, phones_of_pdfs, spoken
-from hybrid.pipeline.recipe import BASED_ON, Recipe
-from hybrid.pipeline.senones import Segments, aligned, network_senones
-from hybrid.pipeline.sets import set_list, set_name
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.senones import Segments, network_senones
+from hybrid.pipeline.sets import set_list
+from hybrid.pipeline.soft_data import untranscribed
 from hybrid.pipeline.soft_targets import read_soft, teacher_of
-from hybrid.pipeline.student import untranscribed
-from hybrid.run import Run
+from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.chunks import Chunks, split
 from hybrid.train.denominator import describe, make_denominator
 from hybrid.train.fsa import Fsa, PhoneAcceptor
@@ -44,87 +36,72 @@ from hybrid.train.trainer import Criterion, epoch_file
 Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an utterance: begin, end, their numerator
 
 
-def lfmmi(run: Run, recipe: Recipe) -> None:
-    """EXP/lfmmi/model, of clean and noisy speech."""
-    if control(run):
-        train(run, "lfmmi", training_sets(run), dev_sets(run))
-
-
-def teacher_lfmmi(run: Run, recipe: Recipe) -> None:
-    """EXP/teacher_lfmmi/model, of clean speech alone."""
-    if asked(run):
-        train(run, "teacher_lfmmi", set_list(run)["clean"], [set_name("dev", "clean")])
-
-
-def student_lfmmi(run: Run, recipe: Recipe) -> None:
-    """EXP/student_lfmmi/model: the student of soft targets, trained on with transcribed clean and noisy speech."""
-    if asked(run, "student.sequence"):
-        train(run, "student_lfmmi", training_sets(run), dev_sets(run))
-
-
-def train(run: Run, system: str, names: List[str], dev_names: List[str]) -> None:
-    """EXP/SYSTEM/model, phone_lm.json, denominator.safetensors; names: of training sets."""
-    settings = settings_of(run, system)
-    check_settings(run, system)
+def train_lfmmi(run: RecipeRun, system: System) -> None:
+    """EXP/SYSTEM/model, phone_lm.json, denominator.safetensors."""
+    if not is_wanted(run, *system.asked):
+        return
+    settings = run.settings.of(system.name)
     senones = network_senones(run)
     lang = Lang.load(run.dir("lang"))
+    names, dev_names = data_sets(run, system)
     data, segments = utterances(run, names)
     dev, dev_segments = utterances(run, dev_names)
-    if aligned(run):
+    seed = network_seed(run)
+    if is_aligned(run.settings):
         sequences = {i: phones.tolist() for i, (phones, _) in segments.items()}
     else:
-        sequences = spoken({u.id: u.extra["text"] for u in data}, lang, network_seed(run))
-    if settings["lm_words"]:
-        sequences |= drawn(run, lang, settings["lm_words"])
-    phone_lm = train_phone_lm(sequences, phones=lang.phone_ids, **settings["phone_lm"])
-    save_phone_lm(run.dir(system) / "phone_lm.json", phone_lm)
+        sequences = spoken({u.id: u.extra["text"] for u in data}, lang, seed)
+    if settings.lm_words:
+        sequences |= drawn(run, lang, settings.lm_words, seed)
+    phone_lm = train_phone_lm(sequences, phones=lang.phone_ids, **asdict(settings.phone_lm))
+    save_phone_lm(run.dir(system.name) / "phone_lm.json", phone_lm)
     denominator, graph = graphs(run, lang, phone_lm, senones, {**segments, **dev_segments}, system)
-    denominator.save(run.dir(system) / "denominator.safetensors")
+    denominator.save(run.dir(system.name) / "denominator.safetensors")
     run.log(f"  denominator: {describe(denominator)}")
-    problems = run.problems(system)
+    problems = run.problems(system.name)
     total = len(data) + len(dev)
     data, dev = with_numerators(data, graph, problems), with_numerators(dev, graph, problems)
-    problems.close(total, run.config["limits.problems"])
+    problems.close(total, run.settings.limits.problems)
     phones = phones_of_pdfs(senones, lang)
-    criterion = LfMmi(denominator, senones.num_pdfs, phones=phones, **settings["criterion"])
-    xent_head = settings["criterion"]["xent_regularize"] > 0
-    if settings["start"] in ("ce", "student"):
-        begin = "student_ce" if settings["start"] == "student" else system.replace("lfmmi", "ce")
+    criterion = LfMmi(denominator, senones.num_pdfs, phones=phones, **asdict(settings.criterion))
+    xent_head = settings.criterion.xent_regularize > 0
+    start = system.init_from(run.settings)
+    if start:
         model = start_from_frames(
-            run, begin, xent_head, settings["dropout"], epoch=settings["start_epoch"], scale=settings["start_scale"]
+            run.dir(start), xent_head, settings.dropout, epoch=settings.init_epoch, scale=settings.init_scale
         )
-    elif settings["start"] == "flat":
-        model = new_model(run, system, data, senones.num_pdfs, xent_head=xent_head, dropout=settings["dropout"])
+    elif settings.init_from == "flat":
+        model = new_model(run, system, data, senones.num_pdfs, xent_head=xent_head, dropout=settings.dropout)
     else:
         model = start_from_model(
-            Path(settings["start"]), xent_head, settings["dropout"], data[0].features.shape[1], senones.num_pdfs
+            Path(settings.init_from), xent_head, settings.dropout, data[0].features.shape[1], senones.num_pdfs
         )
     every: Criterion = criterion
-    if settings.get("soft"):
-        data += occupied(run)
-        every = SequenceStudent(criterion, settings["soft"])
+    if getattr(settings, "soft", 0.0):
+        data += occupied(run, system)
+        every = SequenceStudent(criterion, settings.soft)
     fit(run, system, model, every, data, dev)
     save(run, system, model, senones, None)
 
 
-def occupied(run: Run) -> List[Utterance]:
+def occupied(run: RecipeRun, system: System) -> List[Utterance]:
     """The untranscribed utterances, with the teacher's occupancies; all pdfs -100, for there is no alignment."""
-    names = set_list(run).get("unlabelled", [])
+    names = set_list(run).unlabelled
     if not names:
         raise ConfigError(
-            "student_lfmmi.soft is above 0, and there is no untranscribed speech",
-            remedy="set student_lfmmi.soft=0, or see the recipe's [prepare] for what is untranscribed",
+            f"{system.name}.soft is above 0, and there is no untranscribed speech",
+            remedy=f"set {system.name}.soft=0, or name some: corpus.unlabelled, or corpus.labelled below 1",
         )
     soft = read_soft(run, "occupancies", names)
-    return untranscribed(run, "student_lfmmi", soft, teacher_of(run, "occupancies")[0])
+    return untranscribed(run, system.name, soft, teacher_of(run, "occupancies")[0])
 
 
 def graphs(
-    run: Run, lang: Lang, phone_lm: PhoneAcceptor, senones: Any, segments: Segments, system: str = "lfmmi"
+    run: RecipeRun, lang: Lang, phone_lm: PhoneAcceptor, senones: Any, segments: Segments, system: System
 ) -> Tuple[Fsa, Graph]:
-    """The denominator, and what makes the numerators of an utterance, as [SYSTEM] says; segments: the alignments."""
-    settings = settings_of(run, system)
-    chunks = Chunks(phone_lm, senones) if settings["chunk_frames"] else None
+    """The denominator, and what makes the numerators of an utterance, as the section of the system says; segments: the alignments."""
+    settings = run.settings.of(system.name)
+    chunks = Chunks(phone_lm, senones) if settings.chunk_frames else None
     made = Numerators(phone_lm, senones, lang)
 
     def of_words(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
@@ -133,54 +110,25 @@ def graphs(
 
     def of_alignment(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
         phones, lengths = _aligned_to(utterance, segments)
-        yield 0, utterance.num_frames, made.from_alignment(phones, lengths, settings["tolerance"], utterance.id)
+        yield 0, utterance.num_frames, made.from_alignment(phones, lengths, settings.tolerance, utterance.id)
 
     def of_pieces(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
         phones, lengths = _aligned_to(utterance, segments)
-        for begin, end in split(utterance.num_frames, settings["chunk_frames"]):
+        for begin, end in split(utterance.num_frames, settings.chunk_frames):
             graph = chunks.numerator(  # type: ignore[union-attr]
-                phones, lengths, begin, end, tolerance=settings["tolerance"], utterance=utterance.id
+                phones, lengths, begin, end, tolerance=settings.tolerance, utterance=utterance.id
             )
             yield begin, end, graph
 
     if chunks is not None:
         return chunks.denominator, of_pieces
-    return make_denominator(phone_lm, senones), of_words if settings["numerators"] == "words" else of_alignment
-
-
-def check_settings(run: Run, system: str = "lfmmi") -> None:
-    """Raises ConfigError for settings of [SYSTEM] that are unknown or do not go together."""
-    settings = settings_of(run, system)
-    starts = ["ce", "flat", *(["student"] if system == "student_lfmmi" and run.config["student.frames"] else [])]
-    if settings["start"] not in starts and not (Path(settings["start"]) / "config.json").is_file():
-        raise ConfigError(
-            f"{system}.start is {settings['start']!r}",
-            remedy=f"use {', '.join(starts)}, or the folder of a model, such as exp/an4/lfmmi/model",
-        )
-    if settings["numerators"] not in ("alignment", "words"):
-        raise ConfigError(f"lfmmi.numerators is {settings['numerators']!r}", remedy="use one of alignment, words")
-    never = {"start": "ce", "numerators": "alignment"}
-    wrong = [f"{system}.{name} is {settings[name]!r}" for name, value in never.items() if settings[name] == value]
-    if settings["criterion"]["xent_regularize"] > 0 and settings["criterion"]["xent_targets"] != "numerator":
-        wrong.append("lfmmi.criterion.xent_targets is 'alignment'")
-    if not aligned(run) and wrong:
-        raise ConfigError(
-            f"{', '.join(wrong)}, but senones.align_with is none: there are no alignments",
-            remedy="set lfmmi.start=flat lfmmi.numerators=words lfmmi.criterion.xent_targets=numerator",
-        )
-    if not settings["start_scale"] > 0.0:
-        raise ConfigError(f"lfmmi.start_scale is {settings['start_scale']}", remedy="a number above 0, such as 0.3")
-    if settings["chunk_frames"] < 0 or (settings["chunk_frames"] and settings["numerators"] == "words"):
-        raise ConfigError(
-            f"lfmmi.chunk_frames is {settings['chunk_frames']}, lfmmi.numerators {settings['numerators']!r}",
-            remedy="0 for whole utterances; pieces need the alignment to know what is said in them",
-        )
+    return make_denominator(phone_lm, senones), of_words if settings.numerators == "words" else of_alignment
 
 
 def start_from_frames(
-    run: Run, system: str, xent_head: bool, dropout: float, *, epoch: int = 0, scale: float = 1.0
+    trained_in: Path, xent_head: bool, dropout: float, *, epoch: int = 0, scale: float = 1.0
 ) -> AcousticModel:
-    """The network of `system`, trained frame by frame, to be trained on per sequence.
+    """The network of a stage's folder, trained frame by frame, to be trained on per sequence.
 
     Where it has priors, its log posteriors are turned into log likelihoods: the log prior is taken off the output's
     bias. The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. A student
@@ -191,16 +139,16 @@ def start_from_frames(
     decodes best with a scale of some 0.3, and MMI, which sums them up as they are, would begin from paths that are far
     too sure.
     """
-    folder = run.dir(system) / "model"
+    folder = trained_in / "model"
     trained, _ = load_model(folder)
     if epoch:
-        path = epoch_file(run.dir(system), epoch - 1)
+        path = epoch_file(trained_in, epoch - 1)
         if not path.exists():
             raise ConfigError(
-                f"start_epoch is {epoch}, but the network after that epoch of {system} was not kept",
+                f"init_epoch is {epoch}, but the network after that epoch of {trained_in.name} was not kept",
                 file=path,
-                remedy=f"set {BASED_ON.get(system, system)}.trainer.keep_every=1 and run the stage {system} again, or "
-                "set start_epoch to 0",
+                remedy=f"set {trained_in.name}.trainer.keep_every=1 and run the stage {trained_in.name} again, or set "
+                "init_epoch to 0",
             )
         load_state(trained, path)
     model = _rebuilt(trained, xent_head, dropout)
@@ -264,7 +212,7 @@ def with_numerators(data: Sequence[Utterance], graph: Graph, problems: Any) -> L
                     check_length(numerator, end - begin, utterance.id)
                 known[key] = pieces
         except DataError as error:
-            problems.add(utterance.id, error.what)
+            problems.add_error(utterance.id, error)
             continue
         for begin, end, numerator in known[key]:
             name = utterance.id if len(known[key]) == 1 else f"{utterance.id}-{begin}"

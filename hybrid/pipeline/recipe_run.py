@@ -17,7 +17,7 @@ from hybrid.typed import Declared
 ABOUT = "about.json"  # of the stage prepare: hours, sampling rate, sets
 
 
-class Context(Run):
+class RecipeRun(Run):
     """A Run of a recipe's TOML file. file: that; hook: the recipe's own Python, where it has any."""
 
     def __init__(self, exp: Path, config: Config, *, file: Path, hook: Hook, **more: Any) -> None:
@@ -35,8 +35,8 @@ class Context(Run):
             self._settings = read_settings(self.config)
         return cast(Settings, self._settings)
 
-    def view(self, stage: Any) -> Context:
-        view = cast(Context, super().view(stage))
+    def view(self, stage: Any) -> RecipeRun:
+        view = cast(RecipeRun, super().view(stage))
         view._settings = Declared(self.settings, ("run", *stage.settings), partial(_refused, stage.name))
         return view
 

@@ -1,0 +1,150 @@
+"""Stage augment: speed-perturbed and noisy training sets; development and test sets in every condition."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Tuple
+
+from lhotse import CutSet
+
+from hybrid.data.augment import NOISY, RERECORDED, Prescription, make_noisy, make_rerecorded
+from hybrid.data.noise import NoiseLibrary
+from hybrid.data.noise_sources import open_noises, open_rooms
+from hybrid.data.rooms import Rooms, SimulatedRooms
+from hybrid.io import Problems
+from hybrid.pipeline.recipe_run import RecipeRun, about
+from hybrid.pipeline.settings import PYTHON
+from hybrid.pipeline.sets import CLEAN, DecodeSet, SetList, has_prepared, prepared, write_cuts, write_set_list
+
+# Rooms and noises of a set are drawn from the run's seed and one of these: no two sets hear the same.
+_DRAW = {"train": 1, "dev": 2, "test": 3}
+# The test conditions are one prescription for everybody, whatever the seed of the training.
+_TEST_SEED = 20260000
+
+
+def augment(run: RecipeRun) -> None:
+    """EXP/augment: a manifest a set, sets.json with their names, and the audio of noisy and re-recorded twins."""
+    _Augment(run).run_all()
+
+
+class _Augment:
+    def __init__(self, run: RecipeRun) -> None:
+        self.run = run
+        self.settings = run.settings.augment
+        self.rate: int = about(run)["rate"]
+        self.problems: Problems = run.problems("augment")
+        self.total = 0
+        self.names: Dict[str, List[str]] = {"clean": [], "noisy": [], "unlabelled": [], "unlabelled_noisy": []}
+
+    def run_all(self) -> None:
+        sets = self.clean_sets()
+        with self.run.executor() as executor:
+            if self.run.settings.corpus.noise:
+                self.training_copies(sets, executor)
+            decoded = self.decode_sets(sets, executor)
+        for name, cuts in sets.items():
+            write_cuts(self.run.dir("augment") / f"{name}.jsonl.gz", cuts, root=self.run.exp)
+            self.run.log(f"  {name}: {len(cuts)} cuts, {sum(cut.duration for cut in cuts) / 60:.1f} min")
+        write_set_list(self.run, SetList(**self.names, decode=decoded))
+        self.problems.close(max(self.total, 1), self.run.settings.limits.problems)
+
+    def kinds(self) -> List[Tuple[str, str, str]]:
+        """(set as prepared, the name of the list of its clean copies, of its noisy ones) of training sets."""
+        labelled = ("train", "clean", "noisy")
+        more = [("unlabelled", "unlabelled", "unlabelled_noisy")] if has_prepared(self.run, "unlabelled") else []
+        return [labelled, *more]
+
+    def clean_sets(self) -> Dict[str, CutSet]:
+        """The training sets as recorded, and at other speeds."""
+        sets: Dict[str, CutSet] = {}
+        for first, clean, _ in self.kinds():
+            sets[first] = prepared(self.run, first)
+            for factor in self.settings.speeds:
+                sets[f"{first}_sp{factor:g}"] = CutSet.from_cuts(
+                    cut.perturb_speed(factor).with_id(f"{cut.id}_sp{factor:g}") for cut in sets[first]
+                ).to_eager()
+            self.names[clean] = [name for name in sets if name.startswith(first)]
+        return sets
+
+    def training_copies(self, sets: Dict[str, CutSet], executor: Any) -> None:
+        """Adds noisy copies of every clean training set to `sets`."""
+        settings = self.settings
+        prescription = Prescription(
+            "noisy", snr=(settings.train_snr[0], settings.train_snr[1]),
+            noises=(settings.train_noises[0], settings.train_noises[1]),
+            gain=(settings.train_gain[0], settings.train_gain[1]),
+        )  # fmt: skip
+        noises = self.noises("train")
+        for _, clean, noisy in self.kinds():
+            for copy in range(1, settings.noisy_copies + 1):
+                for base in self.names[clean]:
+                    name, seed = f"{base}_noisy{copy}", _seed(self.run.seed, "train", copy)
+                    rooms = SimulatedRooms(seed, number=settings.train_rooms, rate=self.rate)
+                    sets[name] = self.make(
+                        name, sets[base], make_noisy, noises=noises, seed=seed, rooms=rooms, prescription=prescription,
+                        copy=copy, executor=executor,
+                    )  # fmt: skip
+                    self.names[noisy].append(name)
+
+    def decode_sets(self, sets: Dict[str, CutSet], executor: Any) -> List[DecodeSet]:
+        """Adds development and test sets to `sets`: as recorded, and the twins of those recorded clean."""
+        corpus, decoded = self.run.settings.corpus, []
+        for one in [DecodeSet(**row) for row in about(self.run)["sets"]]:
+            cuts = sets[one.name] = prepared(self.run, one.set)
+            decoded.append(one)
+            if one.condition != CLEAN or not corpus.noise:
+                continue
+            common = {"noises": self.noises(one.role), "seed": _seed(_TEST_SEED, one.role, 0), "executor": executor}
+            twins: List[Tuple[str, Any, Dict[str, Any]]] = [
+                ("noisy", make_noisy, {"prescription": NOISY, "rooms": self.simulated(common["seed"])})
+            ]
+            if corpus.rooms:
+                twins.append(
+                    ("rerecorded", make_rerecorded, {"prescription": RERECORDED, "rooms": self.rooms(one.role)})
+                )
+            for condition, make, more in twins:
+                twin = DecodeSet(one.set, one.role, condition)
+                sets[twin.name] = self.make(twin.name, cuts, make, **common, **more)
+                decoded.append(twin)
+        return decoded
+
+    def make(self, name: str, cuts: CutSet, make: Any, **arguments: Any) -> CutSet:
+        """make(cuts, ...) with the run's progress bar; it reports how many cuts it has just done."""
+        steps = iter(self.run.progress(range(len(cuts)), total=len(cuts), desc=name))
+
+        def done(count: int) -> None:
+            for _ in range(count):
+                next(steps, None)
+
+        made: CutSet = make(
+            cuts, progress=done, out_dir=self.run.dir("augment") / name, problems=self.problems, rate=self.rate,
+            **arguments,
+        ).to_eager()  # fmt: skip
+        next(steps, None)  # closes the bar
+        self.total += len(cuts)
+        return made
+
+    def noises(self, split: str) -> NoiseLibrary:
+        """The test set's noises are of no recording that training or development hears."""
+        source = self.run.settings.corpus.noise
+        if source == PYTHON:
+            found: NoiseLibrary = self.run.hook.call("noises", self.run, split)
+            return found
+        return open_noises(self.where(source), split, data=self.run.data)
+
+    def rooms(self, split: str) -> Rooms:
+        """Of the re-recorded condition, never heard in training."""
+        source = self.run.settings.corpus.rooms
+        if source == PYTHON:
+            found: Rooms = self.run.hook.call("rooms", self.run, split)
+            return found
+        return open_rooms(self.where(source), split, data=self.run.data)
+
+    def simulated(self, seed: int) -> Rooms:
+        return SimulatedRooms(seed, rate=self.rate)
+
+    def where(self, source: str) -> Any:
+        return source if source.startswith("lhotse:") else self.run.find(source)
+
+
+def _seed(base: int, split: str, copy: int) -> int:
+    return base * 1000 + _DRAW[split] * 100 + copy

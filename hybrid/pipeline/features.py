@@ -1,0 +1,50 @@
+"""Stage features: MFCC of the clean training sets and of all sets to be decoded; log mel of every set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Dict, List
+
+from hybrid.data.features import FrontEnd, LogMel, Mfcc, config_to_json, extract
+from hybrid.io import Problems, read_json, write_json
+from hybrid.pipeline.recipe_run import RecipeRun, about
+from hybrid.pipeline.sets import augmented, feature_folder, set_list
+
+
+def features(run: RecipeRun) -> None:
+    """EXP/features/SET/{mfcc,logmel} and features.json."""
+    sets = set_list(run)
+    settings, rate = run.settings.features, about(run)["rate"]
+    mfcc = FrontEnd(Mfcc(sampling_rate=rate, **asdict(settings.mfcc)), backend=settings.backend)
+    logmel = FrontEnd(LogMel(sampling_rate=rate, **asdict(settings.logmel)), backend=settings.backend)
+    wanted = [(name, mfcc) for name in [*sets.clean, *(one.name for one in sets.decode)]]
+    wanted += [(name, logmel) for name in sets.every]
+    rows: List[Dict[str, Any]] = []
+    total = 0
+    with run.executor() as executor:
+        for name, front_end in wanted:
+            cuts = augmented(run, name)
+            found = Problems(run.dir("features") / f"{name}-{front_end.kind}.problems.jsonl", "features")
+            extract(
+                cuts,
+                front_end,
+                feature_folder(run, name, front_end.kind),
+                executor=executor,
+                problems=found,
+                progress=run.bar(f"{name} {front_end.kind}"),
+            )
+            rows += found.rows
+            total += len(cuts)
+    write_json(
+        run.dir("features") / "features.json",
+        {"mfcc": config_to_json(mfcc.config), "logmel": config_to_json(logmel.config), "backend": mfcc.backend_used},
+    )
+    problems = run.problems("features")
+    problems.rows = rows
+    problems.close(total, run.settings.limits.problems)
+
+
+def read_feature_config(run: RecipeRun, kind: str) -> Dict[str, Any]:
+    """What the stage has extracted, as it stands in a model's features.json. kind: mfcc or logmel."""
+    found: Dict[str, Any] = read_json(run.dir("features") / "features.json")[kind]
+    return found

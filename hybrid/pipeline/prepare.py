@@ -1,0 +1,159 @@
+"""Stage prepare: a corpus of whatever form becomes cuts, one manifest a set, with every loss named.
+
+Where only a share of the speakers is to count as transcribed, the corpus is first read without its transcripts: nothing
+of what the others say can then reach a file of the run, nor can a transcript of theirs that is broken.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+from lhotse import MonoCut
+
+from hybrid.corpus import Corpus, Reading, Skipped, at_rate, common_rate, hold_out, read_corpus, withhold
+from hybrid.errors import DataError
+from hybrid.io import Problems, write_json
+from hybrid.pipeline.recipe_run import ABOUT, RecipeRun
+from hybrid.pipeline.settings import PYTHON
+from hybrid.pipeline.sets import CLEAN, DecodeSet, write_cuts
+from hybrid.pipeline.spelling import Spelling
+
+_MIN_DURATION = 0.1  # seconds: two frames of 30 ms fit no word
+_DEV_SHARE = 0.1  # of the speakers, where corpus.dev_speakers does not say
+
+
+def prepare(run: RecipeRun) -> None:
+    """EXP/prepare/{train,dev,unlabelled,NAME}.jsonl.gz and about.json: hours of transcribed training speech, sampling
+    rate, sets to be decoded."""
+    if run.hook.has("prepare"):
+        run.hook.call("prepare", run)
+    settings = run.settings.corpus
+    problems = run.problems("prepare")
+    reader = _Reader(run, problems)
+    sets = _training_sets(run, reader)
+    for name, test in settings.test_sets.items():
+        sets[name] = reader.read(name, [test.path])
+    reader.report()
+    rate = settings.rate or common_rate(sets["train"])
+    spelling = Spelling.of(run)
+    for name, cuts in sets.items():
+        at, notes = at_rate(cuts, rate)
+        for note in notes:
+            run.log(f"  {name}: {note}")
+        if name != "unlabelled":
+            at = spelling.respell(at, name, problems, training=name == "train")
+        if not at:
+            raise DataError(
+                f"not one utterance of the set {name} can be used", file=problems.path,
+                remedy="read that file, which the stage has written, and mend the corpus",
+            )  # fmt: skip
+        sets[name] = at
+        write_cuts(run.dir("prepare") / f"{name}.jsonl.gz", at, root=run.exp)
+        speakers = len({cut.supervisions[0].speaker for cut in at})
+        hours = _hours(at)
+        length = f"{60 * hours:.1f} min" if hours < 2 else f"{hours:.2f} h"
+        run.log(f"  {name}: {len(at)} utterances, {speakers} speakers, {length}, {rate} Hz")
+    spelling.report()
+    _warn_of_shared(run, sets)
+    decoded = [DecodeSet("dev", "dev", CLEAN)]
+    decoded += [DecodeSet(name, "test", test.condition) for name, test in settings.test_sets.items()]
+    write_json(
+        run.dir("prepare") / ABOUT,
+        {"hours": round(_hours(sets["train"]), 4), "rate": rate, "sets": [one.__dict__ for one in decoded]},
+    )
+    problems.close(sum(map(len, sets.values())) + len({row["utterance"] for row in problems.rows}),
+                   run.settings.limits.problems)  # fmt: skip
+
+
+def _warn_of_shared(run: RecipeRun, sets: Dict[str, List[MonoCut]]) -> None:
+    """Says which sets have utterances of the training speech in them, by the file and time that they are of."""
+    heard = {_place(cut) for cut in sets["train"]}
+    for name, cuts in sets.items():
+        shared = [cut.id for cut in cuts if _place(cut) in heard] if name not in ("train", "unlabelled") else []
+        if shared:
+            run.log(f"  {name}: {len(shared)} utterances are those of the training set: its error rate means nothing "
+                    f"(the first: {shared[0]})")  # fmt: skip
+
+
+def _place(cut: MonoCut) -> Tuple[str, float]:
+    return str(cut.recording.sources[0].source) if cut.recording.sources else cut.recording_id, cut.start
+
+
+def _hours(cuts: Sequence[MonoCut]) -> float:
+    return sum(cut.duration for cut in cuts) / 3600
+
+
+def _training_sets(run: RecipeRun, reader: _Reader) -> Dict[str, List[MonoCut]]:
+    """train, dev, and where there is untranscribed speech "unlabelled"."""
+    settings = run.settings.corpus
+    # What is held out depends on speakers alone, whatever the transcripts are.
+    known = reader.read("train", settings.train, transcripts=settings.labelled == 1.0)
+    rest, dev = known, []
+    if not settings.dev:
+        speakers = len({cut.supervisions[0].speaker for cut in known})
+        number = settings.dev_speakers or max(1, round(_DEV_SHARE * speakers))
+        rest, dev = hold_out(known, number, log=lambda line: run.log(f"  dev: {line}"))
+    labelled, unlabelled = withhold(rest, settings.labelled)
+    if settings.labelled < 1.0:
+        transcribed = {cut.id: cut for cut in reader.read("train", settings.train, only=[*labelled, *dev])}
+        labelled = [transcribed[cut.id] for cut in labelled if cut.id in transcribed]
+        dev = [transcribed[cut.id] for cut in dev if cut.id in transcribed]
+    sets = {"train": labelled, "dev": reader.read("dev", [settings.dev]) if settings.dev else dev}
+    if settings.unlabelled:
+        unlabelled = [*unlabelled, *reader.read("unlabelled", settings.unlabelled, transcripts=False)]
+    if unlabelled:
+        sets["unlabelled"] = unlabelled
+    return sets
+
+
+class _Reader:
+    """Reads the sources of a set. What cannot be used is kept for the stage's problems; a set that is read twice (first
+    without its transcripts) says so once."""
+
+    def __init__(self, run: RecipeRun, problems: Problems) -> None:
+        self.run, self.problems = run, problems
+        self._skipped: Dict[Tuple[str, str], Skipped] = {}
+
+    def read(
+        self, name: str, sources: Sequence[str], *, transcripts: bool = True, only: Optional[Sequence[MonoCut]] = None
+    ) -> List[MonoCut]:
+        """Return the cuts of the sources of a set. only: of these utterances alone, what is skipped included."""
+        reading = self._reading(transcripts)
+        cuts: Dict[str, MonoCut] = {}
+        wanted = None if only is None else {cut.id for cut in only}
+        with self.run.executor() as executor:
+            for source in sources:
+                corpus = self._corpus(name, source, reading, executor)
+                mine = [cut for cut in corpus.cuts if wanted is None or cut.id in wanted]
+                skipped = [row for row in corpus.skipped if wanted is None or row.utterance in wanted]
+                self.run.log(f"  {name}: {source}, {corpus.form}: {len(mine)} utterances, {len(skipped)} unusable")
+                for note in corpus.notes:
+                    self.run.log(f"  {name}: {note}")
+                twice = [cut.id for cut in mine if cut.id in cuts]
+                skipped += [Skipped(one, f"an earlier source of {name} has this id, too", source) for one in twice]
+                self._skipped.update({(name, row.utterance): row for row in skipped})
+                cuts.update({cut.id: cut for cut in mine if cut.id not in cuts})
+        return list(cuts.values())
+
+    def _reading(self, transcripts: bool) -> Reading:
+        settings = self.run.settings.corpus
+        speaker: Union[int, str] = settings.speaker
+        if speaker == "folder" or str(speaker).isdigit():
+            speaker = 0 if speaker == "folder" else int(speaker)
+        return Reading(
+            data=self.run.data, speaker=speaker, channel=None if settings.channel < 0 else settings.channel,
+            decode=settings.check_audio, min_duration=_MIN_DURATION, transcripts=transcripts,
+            cache=self.run.dir("prepare") / "corpus",
+        )  # fmt: skip
+
+    def _corpus(self, name: str, source: str, reading: Reading, executor: Any) -> Corpus:
+        if source == PYTHON:
+            corpus: Corpus = self.run.hook.call("read", self.run, name, reading)
+            return corpus
+        where = source if source.startswith("lhotse:") else self.run.find(source)
+        return read_corpus(where, reading, executor=executor, progress=self.run.bar(f"reading {name}"))
+
+    def report(self) -> None:
+        """Hands what was skipped to the stage's problems."""
+        for row in self._skipped.values():
+            self.problems.add(row.utterance, row.reason, row.file)
