@@ -12,7 +12,7 @@ import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.supervision import AlignmentItem
 
-from hybrid.data import augment
+from hybrid.data import twin
 from hybrid.data.augment import NOISY, RERECORDED, Prescription, make_noisy, make_rerecorded
 from hybrid.data.noise import NoiseLibrary, active_power, snr
 from hybrid.data.rooms import RATE, SimulatedRooms
@@ -132,7 +132,7 @@ def test_resume(cuts, noises, tmp_path, monkeypatch):
     files[2].unlink()
     stamps = {file: file.stat().st_mtime_ns for file in files[3:]}
     made = []
-    monkeypatch.setattr(augment, "load_samples", lambda cut, rate, real=augment.load_samples: made.append(cut.id) or
+    monkeypatch.setattr(twin, "load_samples", lambda cut, rate, real=twin.load_samples: made.append(cut.id) or
                         real(cut, rate))  # fmt: skip
     again = make_noisy(cuts, noises, **options)
     assert len(made) == 3 and {file.stem for file in files[:3]} == {f"{name}_noisy1" for name in made}

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.data.noise import (
-    FRAME,
     NoiseLibrary,
     active_frames,
     active_power,
     active_span,
+    frame_length,
     mix,
     repeat,
     rms,
@@ -30,7 +30,7 @@ def tone(samples: int, level: float = 0.1, frequency: float = 440.0) -> np.ndarr
 
 def test_pauses_do_not_count():
     speech = np.concatenate([np.zeros(RATE), tone(RATE, 0.1), np.zeros(RATE), tone(RATE, 0.05), np.zeros(RATE)])
-    assert active_frames(speech).sum() == 2 * RATE // FRAME
+    assert active_frames(speech).sum() == 2 * RATE // frame_length(RATE)
     assert active_power(speech) == pytest.approx((0.1**2 + 0.05**2) / 2, rel=1e-3)
     assert active_span(speech) == slice(RATE, 4 * RATE)
     assert active_power(np.zeros(1000)) == 0

@@ -2,23 +2,25 @@
 
 Both kinds follow Kaldi (compute-mfcc-feats, compute-fbank-feats): 25 ms Povey windows every 10 ms, preemphasis
 0.97, the mean of each frame removed, no dither, frames centred on multiples of the shift (snip-edges=false), so
-N samples at 16 kHz give round(N / 160) frames. Audio is given in [-1, 1] and scaled to Kaldi's 16-bit range
-inside, because the logarithm's floor (1.2e-7) lies far below the quietest speech only on that scale.
+N samples at 16 kHz give round(N / 160) frames, at 8 kHz round(N / 80). Audio is given in [-1, 1]
+and scaled to Kaldi's 16-bit range inside, because the logarithm's floor (1.2e-7) lies far below the quietest speech
+only on that scale.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Union
+from typing import Any, Callable, Dict, Iterable, Optional
 
 import numpy as np
 from lhotse.cut import Cut
 
 from hybrid.data.arrays import Progress, write_shards
 from hybrid.data.audio import load_samples
+from hybrid.data.feature_config import FeatureConfig, LogMel, Mfcc, config_from_json, config_to_json, kind_of
 from hybrid.data.transforms import apply_cmvn, cmvn_stats, deltas, splice, stack_frames
 from hybrid.errors import ConfigError, DataError, MissingDependency
 from hybrid.io import PathLike, Problems
@@ -40,66 +42,6 @@ __all__ = [
 
 SCALE = 32768.0
 BACKENDS = ("kaldifeat", "lhotse", "kaldi_native_fbank")
-
-
-@dataclass(frozen=True)
-class Mfcc:
-    """Kaldi's default MFCC; `use_energy` puts the frame's log energy in the place of C0."""
-
-    num_ceps: int = 13
-    num_bins: int = 23
-    low_freq: float = 20.0
-    high_freq: float = 0.0  # 0 is the Nyquist frequency, below 0 counts from it
-    cepstral_lifter: float = 22.0
-    use_energy: bool = False
-    sampling_rate: int = 16000
-    frame_length: float = 0.025
-    frame_shift: float = 0.01
-
-    @property
-    def dim(self) -> int:
-        return self.num_ceps
-
-
-@dataclass(frozen=True)
-class LogMel:
-    """Kaldi's log mel filter bank; 20 to 7600 Hz as lhotse, icefall and most recipes of today."""
-
-    num_bins: int = 64
-    low_freq: float = 20.0
-    high_freq: float = -400.0
-    sampling_rate: int = 16000
-    frame_length: float = 0.025
-    frame_shift: float = 0.01
-
-    @property
-    def dim(self) -> int:
-        return self.num_bins
-
-
-FeatureConfig = Union[Mfcc, LogMel]
-_KINDS = {"mfcc": Mfcc, "logmel": LogMel}
-
-
-def config_to_json(config: FeatureConfig) -> Dict[str, Any]:
-    """{"kind": "mfcc" or "logmel", and the settings}: what stands in a model's features.json."""
-    return {"kind": kind_of(config), **asdict(config)}
-
-
-def config_from_json(values: Mapping[str, Any]) -> FeatureConfig:
-    """Raises ConfigError for an unknown kind or setting."""
-    settings = dict(values)
-    kind = settings.pop("kind", None)
-    if kind not in _KINDS:
-        raise ConfigError(f"unknown kind of features {kind!r}", remedy=f"use one of {', '.join(_KINDS)}")
-    try:
-        return _KINDS[kind](**settings)
-    except TypeError as error:
-        raise ConfigError(f"features '{kind}': {error}") from None
-
-
-def kind_of(config: FeatureConfig) -> str:
-    return next(kind for kind, cls in _KINDS.items() if isinstance(config, cls))
 
 
 def available_backends() -> list[str]:

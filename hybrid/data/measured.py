@@ -70,8 +70,8 @@ class MeasuredRooms:
         sizes = np.array([len(responses) for responses in self.rooms.values()], dtype=np.float64)
         return list(self.rooms)[int(rng.choice(len(sizes), p=sizes / sizes.sum()))]
 
-    def open(self, key: str) -> MeasuredRoom:
-        return MeasuredRoom(key, self.rooms[key])
+    def open(self, key: str, rate: int = RATE) -> MeasuredRoom:
+        return MeasuredRoom(key, self.rooms[key], rate)
 
     def describe(self) -> Dict[str, Any]:
         return {"measured": {room: [Path(r.path).name for r in files] for room, files in self.rooms.items()}}
@@ -92,8 +92,10 @@ def parse_name(stem: str) -> Tuple[str, str, str]:
 
 
 class MeasuredRoom:
-    def __init__(self, name: str, responses: Sequence[_Measured]) -> None:
-        self.name, self.responses = name, responses
+    """A room and its responses, resampled to `rate` when they are read."""
+
+    def __init__(self, name: str, responses: Sequence[_Measured], rate: int = RATE) -> None:
+        self.name, self.responses, self.rate = name, responses, rate
 
     def place(self, rng: np.random.Generator, noises: int) -> Placement:
         talker = self.responses[int(rng.integers(len(self.responses)))]
@@ -108,11 +110,11 @@ class MeasuredRoom:
             far = [r for r in free if _array(r.microphone) != array]
             candidates = same or far or free
             chosen.append(candidates[int(rng.integers(len(candidates)))])
-        direct = load_response(talker.path)
+        direct = load_response(talker.path, self.rate)
         return Placement(
             talker=direct,
-            noises=[load_response(r.path) for r in chosen],
-            rt60=round(reverberation_time(direct[LEAD:]), 4),
+            noises=[load_response(r.path, self.rate) for r in chosen],
+            rt60=round(reverberation_time(direct[LEAD:], self.rate), 4),
             room=self.name,
             description={"responses": [Path(r.path).stem for r in (talker, *chosen)]},
         )
@@ -125,20 +127,20 @@ def _array(microphone: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def load_response(path: str) -> np.ndarray:
-    """float32 [samples] at 16 kHz, first channel, direct path at LEAD.
+def load_response(path: str, rate: int = RATE) -> np.ndarray:
+    """Return float32 [samples] at `rate`, the file's first channel, the direct path at LEAD.
 
     Raises DataError where the file is no audio or holds silence.
     """
     try:
-        response, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        response, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise DataError(f"no audio: {error}", file=path, remedy="delete the file or put a whole one there") from None
     mono = response[:, 0]
     if mono.size == 0 or not np.isfinite(mono).all() or not mono.any():
         raise DataError("an impulse response that is silent or not finite", file=path, remedy="delete the file")
-    if rate != RATE:
-        common = math.gcd(rate, RATE)
-        mono = signal.resample_poly(mono, RATE // common, rate // common).astype(np.float32)
+    if own_rate != rate:
+        common = math.gcd(own_rate, rate)
+        mono = signal.resample_poly(mono, rate // common, own_rate // common).astype(np.float32)
     mono = from_direct(mono, direct_path(mono))
     return mono / np.abs(mono).max()

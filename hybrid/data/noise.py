@@ -16,70 +16,76 @@ from hybrid.data.rooms import RATE
 from hybrid.errors import DataError
 
 ACTIVE_RANGE = 30.0  # dB below the strongest frame
-FRAME = RATE // 50  # 20 ms
 OUTSIDE = 0.25  # a noise is at most 6 dB stronger over all of a cut than its ratio to the speech says
 SILENCE = 1e-4  # rms, -80 dB of full scale: nothing that a gain should bring up to the level of speech
 
 
-def active_frames(audio: np.ndarray) -> np.ndarray:
-    """Which frames of 20 ms hold speech: those within 30 dB of the strongest. bool [ceil(samples / 320)].
+def frame_length(rate: int) -> int:
+    """Return the samples in a frame of 20 ms: 320 at 16 kHz."""
+    return max(1, rate // 50)
+
+
+def active_frames(audio: np.ndarray, rate: int = RATE) -> np.ndarray:
+    """Find the frames of 20 ms that hold speech: those within 30 dB of the strongest. bool [ceil(samples / frame)].
 
     A simple stand-in for ITU-T P.56: pauses do not count, so that a cut with long silences gets no softer noise.
     """
-    padded = np.pad(audio.astype(np.float64), (0, -len(audio) % FRAME))
-    energy = np.square(padded).reshape(-1, FRAME).mean(axis=1)
+    frame = frame_length(rate)
+    padded = np.pad(audio.astype(np.float64), (0, -len(audio) % frame))
+    energy = np.square(padded).reshape(-1, frame).mean(axis=1)
     return energy > energy.max(initial=0.0) * 10 ** (-ACTIVE_RANGE / 10)
 
 
-def active_power(audio: np.ndarray) -> float:
-    """Mean square of `audio` [samples] over its active frames; 0 for silence."""
-    active = np.repeat(active_frames(audio), FRAME)[: len(audio)]
+def active_power(audio: np.ndarray, rate: int = RATE) -> float:
+    """Return the mean square of `audio` [samples] over its active frames; 0 for silence."""
+    active = np.repeat(active_frames(audio, rate), frame_length(rate))[: len(audio)]
     return float(np.square(audio[active].astype(np.float64)).mean()) if active.any() else 0.0
 
 
-def active_span(audio: np.ndarray) -> slice:
-    """The samples from the first active frame to the last, pauses between included."""
-    active = np.flatnonzero(active_frames(audio))
+def active_span(audio: np.ndarray, rate: int = RATE) -> slice:
+    """Return the samples from the first active frame to the last, pauses between included."""
+    active = np.flatnonzero(active_frames(audio, rate))
     if active.size == 0:
         return slice(0, len(audio))
-    return slice(int(active[0]) * FRAME, min(len(audio), (int(active[-1]) + 1) * FRAME))
+    frame = frame_length(rate)
+    return slice(int(active[0]) * frame, min(len(audio), (int(active[-1]) + 1) * frame))
 
 
-def noise_power(noise: np.ndarray, speech: np.ndarray) -> float:
-    """Mean square of `noise` over the active span of `speech`, or OUTSIDE times that over all of it: what is more.
+def noise_power(noise: np.ndarray, speech: np.ndarray, rate: int = RATE) -> float:
+    """Return the mean square of `noise` over the active span of `speech`, or OUTSIDE times that over all: what is more.
 
     A dog that barks before or after the speech alone has next to no power while it lasts: brought to the ratio wanted
     there, the bark would be 100 dB above the speech, and of that nothing left.
     """
     square = np.square(noise.astype(np.float64))
-    return max(float(square[active_span(speech)].mean()), OUTSIDE * float(square.mean())) if len(noise) else 0.0
+    return max(float(square[active_span(speech, rate)].mean()), OUTSIDE * float(square.mean())) if len(noise) else 0.0
 
 
-def snr(speech: np.ndarray, noise: np.ndarray) -> float:
-    """dB: power of active speech to power of the noise over the span of that speech (noise_power says where not)."""
-    powers = active_power(speech), noise_power(noise, speech)
+def snr(speech: np.ndarray, noise: np.ndarray, rate: int = RATE) -> float:
+    """Return in dB the power of active speech to that of the noise over the span of that speech (as noise_power)."""
+    powers = active_power(speech, rate), noise_power(noise, speech, rate)
     if min(powers) <= 0:
         raise DataError("the ratio of speech to noise of silence", remedy="leave this utterance out")
     return 10 * math.log10(powers[0] / powers[1])
 
 
 def mix(
-    speech: np.ndarray, noises: Sequence[np.ndarray], levels: Sequence[float], ratio: float
+    speech: np.ndarray, noises: Sequence[np.ndarray], levels: Sequence[float], ratio: float, rate: int = RATE
 ) -> Tuple[np.ndarray, List[float]]:
-    """`speech` [samples] plus all `noises` [samples each]: their sum and the gain of each noise.
+    """Add all `noises` [samples each] to `speech` [samples]; return the sum and the gain of each noise.
 
     levels: dB, one a noise: their powers relative to each other; ratio: dB, `snr` of speech to the sum of noises.
     Raises DataError where speech or every noise is silent over the span of the speech.
     """
     if not noises:
         return speech, []
-    powers = [noise_power(noise, speech) for noise in noises]
+    powers = [noise_power(noise, speech, rate) for noise in noises]
     gains = [
         10 ** (level / 20) / math.sqrt(power) if power > 0 else 0.0
         for level, power in zip(levels, powers, strict=True)
     ]
     total = np.sum([gain * noise for gain, noise in zip(gains, noises, strict=True)], axis=0)
-    scale = 10 ** ((snr(speech, total) - ratio) / 20)
+    scale = 10 ** ((snr(speech, total, rate) - ratio) / 20)
     return (speech + scale * total).astype(np.float32), [gain * scale for gain in gains]
 
 
@@ -94,8 +100,11 @@ class Noise:
     path: Optional[str] = None
     samples: Optional[np.ndarray] = field(default=None, compare=False, repr=False)
 
-    def read(self, start: int = 0, frames: int = -1) -> np.ndarray:
-        """float32 [samples] at 16 kHz, the mean of its channels; start and frames count at the noise's own rate."""
+    def read(self, start: int = 0, frames: int = -1, rate: int = RATE) -> np.ndarray:
+        """Return float32 [samples] at `rate`, the mean of its channels; start and frames count at the noise's own rate.
+
+        Raises DataError where the file is broken or holds what is no number.
+        """
         if self.samples is not None:
             audio = self.samples[start:] if frames < 0 else self.samples[start : start + frames]
         else:
@@ -108,28 +117,28 @@ class Noise:
             audio = raw.mean(axis=1)
         if not np.isfinite(audio).all():
             raise DataError("a noise with values that are not finite", file=self.path or self.name, remedy="delete it")
-        if self.rate != RATE:
-            common = math.gcd(self.rate, RATE)
-            audio = signal.resample_poly(audio, RATE // common, self.rate // common)
+        if self.rate != rate:
+            common = math.gcd(self.rate, rate)
+            audio = signal.resample_poly(audio, rate // common, self.rate // common)
         return np.ascontiguousarray(audio, dtype=np.float32)
 
-    def segment(self, rng: np.random.Generator, samples: int) -> np.ndarray:
-        """float32 [samples] at 16 kHz from a random offset.
+    def segment(self, rng: np.random.Generator, samples: int, rate: int = RATE) -> np.ndarray:
+        """Return float32 [samples] at `rate` from a random offset.
 
         A recording shorter than that is repeated with cross-fades, its silent ends cut off first. In a longer one a
         silent stretch is drawn again, up to eight times. Raises DataError where there is nothing but silence.
         """
-        needed = math.ceil(samples * self.rate / RATE)
+        needed = math.ceil(samples * self.rate / rate)
         if self.frames > needed:
             for _ in range(8):
-                part = self.read(int(rng.integers(self.frames - needed + 1)), needed)[:samples]
+                part = self.read(int(rng.integers(self.frames - needed + 1)), needed, rate)[:samples]
                 part = np.pad(part, (0, samples - len(part)))
                 if rms(part) > SILENCE:
                     return part
-        whole = trim(self.read())
+        whole = trim(self.read(rate=rate))
         if rms(whole) <= SILENCE:
             raise DataError("a noise that is silent", file=self.path or self.name, remedy="delete it")
-        repeated = repeat(whole, 2 * max(samples, len(whole)))
+        repeated = repeat(whole, 2 * max(samples, len(whole)), rate // 20)
         start = int(rng.integers(max(1, min(len(whole), len(repeated) - samples))))
         return repeated[start : start + samples]
 

@@ -6,8 +6,10 @@ Two providers with one interface, so that every recipe makes its conditions with
 - `MeasuredRooms` (hybrid/data/measured.py): a folder of measured responses. What is made with them is called
   "measured rooms": the nearest thing to playing speech through a loudspeaker and recording it again, and not that.
 
-A talker's response has its direct path at sample LEAD, whatever the distance: with the first LEAD samples of the
-convolution dropped, speech in the room lines up with the clean recording, and the alignments of that hold for it.
+Responses come at the sampling rate that is asked for; a room's geometry is the same at each.
+A talker's response has its direct path at sample LEAD, whatever the distance and the rate: with the first LEAD
+samples of the convolution dropped, speech in the room lines up with the clean recording, and the alignments of that
+hold for it.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from scipy import signal
 
 from hybrid.errors import ConfigError, DataError, MissingDependency
 
-RATE = 16000
+RATE = 16000  # the rate where none is given
 SPEED_OF_SOUND = 343.0  # m/s, pyroomacoustics' default
-LEAD = 16  # samples before the direct path (1 ms): a fractional delay's sinc rises before its peak
+LEAD = 16  # samples before the direct path (1 ms at 16 kHz): a fractional delay's sinc rises before its peak
 
 
 def stable_rng(*parts: object) -> np.random.Generator:
@@ -36,7 +38,7 @@ def stable_rng(*parts: object) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Placement:
-    """One talker and some noises in one room: float32 responses at 16 kHz, their direct paths at LEAD."""
+    """One talker and some noises in one room: float32 responses, their direct paths at LEAD."""
 
     talker: np.ndarray  # [samples]
     noises: List[np.ndarray]  # one [samples] a noise
@@ -54,7 +56,9 @@ class Rooms(Protocol):
 
     def choose(self, rng: np.random.Generator) -> str: ...
 
-    def open(self, key: str) -> Room: ...
+    def open(self, key: str, rate: int = RATE) -> Room:
+        """Return the room whose responses are at `rate`."""
+        ...
 
     def describe(self) -> Dict[str, Any]:
         """Plain values that differ whenever the responses would."""
@@ -62,7 +66,7 @@ class Rooms(Protocol):
 
 
 def reverberation_time(response: np.ndarray, rate: int = RATE, *, low: float = -5.0, high: float = -25.0) -> float:
-    """RT60 in seconds by Schroeder's backward integration (JASA 37, 1965): a line through `low`..`high` dB (T20).
+    """Return RT60, s, by Schroeder's backward integration (JASA 37, 1965): a line through `low`..`high` dB (T20).
 
     Raises DataError where the decay never gets there.
     """
@@ -129,24 +133,24 @@ class SimulatedRooms:
     def choose(self, rng: np.random.Generator) -> str:
         return f"{rng.integers(self.number)}" if self.number else f"{rng.integers(2**62):x}"
 
-    def open(self, key: str) -> SimulatedRoom:
-        return _open_simulated(self, key)
+    def open(self, key: str, rate: int = RATE) -> SimulatedRoom:
+        return _open_simulated(self, key, rate)
 
     def describe(self) -> Dict[str, Any]:
         return {field: getattr(self, field) for field in self.__dataclass_fields__}
 
 
 @lru_cache(maxsize=16)
-def _open_simulated(rooms: SimulatedRooms, key: str) -> SimulatedRoom:
-    return SimulatedRoom(rooms, key)
+def _open_simulated(rooms: SimulatedRooms, key: str, rate: int) -> SimulatedRoom:
+    return SimulatedRoom(rooms, key, rate)
 
 
 class SimulatedRoom:
     """One shoebox: geometry drawn at once, the response of a position simulated when it is first asked for."""
 
-    def __init__(self, rooms: SimulatedRooms, key: str) -> None:
+    def __init__(self, rooms: SimulatedRooms, key: str, rate: int = RATE) -> None:
         rng = stable_rng("room", rooms.seed, key)
-        self.rooms, self.key = rooms, key
+        self.rooms, self.key, self.rate = rooms, key, rate
         self.rt60 = float(rng.uniform(*rooms.rt60))
         self.size = rng.uniform(*rooms.size)
         lowest = rooms.talker_distance[0]
@@ -170,7 +174,7 @@ class SimulatedRoom:
             apart = min(float(np.linalg.norm(place - other)) for other in (self.microphone, *talkers))
             if apart > 0.5:  # a noise is somewhere else than the talker
                 self.positions.append(place)
-        self.speaker = _loudspeaker(rng) if rooms.loudspeaker else None
+        self.speaker = _loudspeaker(rng, rate) if rooms.loudspeaker else None
         self._responses: Dict[int, np.ndarray] = {}
 
     def place(self, rng: np.random.Generator, noises: int) -> Placement:
@@ -225,7 +229,7 @@ class SimulatedRoom:
         order = math.ceil(SPEED_OF_SOUND * self.rt60 * 40 / 60 / tightest)
         materials = {wall: pra.Material(value) for wall, value in self.absorption.items()}
         # By reciprocity source and microphone change places: the images of the microphone serve every position.
-        box = pra.ShoeBox(self.size, fs=RATE, materials=materials, max_order=order)
+        box = pra.ShoeBox(self.size, fs=self.rate, materials=materials, max_order=order)
         box.add_source(self.microphone)
         box.add_microphone_array(np.array([self.positions[i] for i in missing]).T)
         box.image_source_model()
@@ -236,7 +240,7 @@ class SimulatedRoom:
         delay = pra.constants.get("frac_delay_length") // 2
         for i, (response,) in zip(missing, box.rir, strict=True):
             distance = float(np.linalg.norm(self.positions[i] - self.microphone))
-            self._responses[i] = self._finish(response, delay + distance / SPEED_OF_SOUND * RATE)
+            self._responses[i] = self._finish(response, delay + distance / SPEED_OF_SOUND * self.rate)
 
     def _finish(self, response: np.ndarray, direct: float) -> np.ndarray:
         """The response with its direct path at LEAD, its decay brought to the wanted RT60.
@@ -245,11 +249,11 @@ class SimulatedRoom:
         An exponential exp(-a t) makes up for it, as more or less absorption by the air would:
         energy e^(-13.8 t / T) x e^(-2 a t) = e^(-13.8 t / T'), so a = 6.9 (1 / T' - 1 / T).
         """
-        tail = from_direct(response, round(direct))[: LEAD + round(1.2 * self.rt60 * RATE)].astype(np.float64)
-        time = np.maximum(np.arange(tail.size) - LEAD, 0) / RATE
+        tail = from_direct(response, round(direct))[: LEAD + round(1.2 * self.rt60 * self.rate)].astype(np.float64)
+        time = np.maximum(np.arange(tail.size) - LEAD, 0) / self.rate
         for _ in range(2):  # once is not quite enough: the decay is no straight line
-            rate = 3 * math.log(10) * (1 / self.rt60 - 1 / reverberation_time(tail[LEAD:]))
-            tail *= np.exp(-rate * time)
+            decay = 3 * math.log(10) * (1 / self.rt60 - 1 / reverberation_time(tail[LEAD:], self.rate))
+            tail *= np.exp(-decay * time)
         return tail.astype(np.float32)
 
 
@@ -259,12 +263,17 @@ def from_direct(response: np.ndarray, direct: int) -> np.ndarray:
     return response[shift:] if shift >= 0 else np.concatenate([np.zeros(-shift, response.dtype), response])
 
 
-def _loudspeaker(rng: np.random.Generator) -> np.ndarray:
-    """Second-order sections of a small loudspeaker: high-pass at 100 to 250 Hz, two resonances of +-6 dB."""
-    sections = [signal.butter(2, float(rng.uniform(100, 250)), "highpass", fs=RATE, output="sos")[0]]
+def _loudspeaker(rng: np.random.Generator, rate: int) -> np.ndarray:
+    """Return the second-order sections of a small loudspeaker: high-pass at 100 to 250 Hz, two resonances of +-6 dB.
+
+    A resonance from the Nyquist frequency on is left out: at this rate nobody hears it.
+    """
+    sections = [signal.butter(2, float(rng.uniform(100, 250)), "highpass", fs=rate, output="sos")[0]]
     for low, high in ((300.0, 1200.0), (1500.0, 5000.0)):
         frequency, gain, quality = math.exp(rng.uniform(math.log(low), math.log(high))), rng.uniform(-6, 6), 1.0
-        amplitude, omega = 10 ** (gain / 40), 2 * math.pi * frequency / RATE
+        if frequency >= rate / 2:
+            continue
+        amplitude, omega = 10 ** (gain / 40), 2 * math.pi * frequency / rate
         alpha = math.sin(omega) / (2 * quality)  # peaking equaliser of the RBJ cookbook
         b = [1 + alpha * amplitude, -2 * math.cos(omega), 1 - alpha * amplitude]
         a = [1 + alpha / amplitude, -2 * math.cos(omega), 1 - alpha / amplitude]

@@ -1,4 +1,4 @@
-"""What is done to features [T, D] after the front end: deltas, splicing, mean normalisation, stacking."""
+"""What is done to features [T, D] after the front end: deltas, splicing, mean normalisation, stacking; and mels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Union
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hybrid.errors import ConfigError, DataError
 
@@ -60,6 +61,16 @@ def fine_frames(features: np.ndarray, stack: int, setting: str) -> np.ndarray:
     if dim % stack:
         raise ConfigError(f"{dim} features are not {stack} stacked frames", remedy=f"set {setting}")
     return features.reshape(frames, stack, dim // stack)
+
+
+def mel(frequency: ArrayLike) -> np.ndarray:
+    """Return Kaldi's mel scale at frequencies in Hz: 1127 ln(1 + f / 700)."""
+    return 1127.0 * np.log1p(np.asarray(frequency) / 700.0)
+
+
+def hertz(value: ArrayLike) -> np.ndarray:
+    """Return the frequencies in Hz at places on the mel scale."""
+    return 700.0 * np.expm1(np.asarray(value) / 1127.0)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import Tuple
 
 import numpy as np
 
-from hybrid.data.transforms import fine_frames
+from hybrid.data.transforms import fine_frames, hertz, mel
 from hybrid.errors import ConfigError
 
 KNEE = 4800.0  # Hz
@@ -53,10 +53,10 @@ class Vtlp:
         """For every band the lower of the two that it is read from, int [bands], and the share of the upper one."""
         nyquist = self.sampling_rate / 2
         high_freq = self.high_freq if self.high_freq > 0 else nyquist + self.high_freq
-        ends = _mel(np.array([self.low_freq, high_freq]))
+        ends = mel(np.array([self.low_freq, high_freq]))
         step = (ends[1] - ends[0]) / (bands + 1)
-        centres = _hertz(ends[0] + step * np.arange(1, bands + 1))
-        source = (_mel(warp(centres, factor, nyquist)) - ends[0]) / step - 1
+        centres = hertz(ends[0] + step * np.arange(1, bands + 1))
+        source = (mel(warp(centres, factor, nyquist)) - ends[0]) / step - 1
         source = np.clip(source, 0, bands - 1)
         below = np.minimum(source.astype(np.int64), bands - 2)
         return below, (source - below).astype(np.float32)
@@ -68,11 +68,3 @@ def warp(frequency: np.ndarray, factor: float, nyquist: float) -> np.ndarray:
     edge = knee / factor
     above = nyquist - (nyquist - knee) / (nyquist - edge) * (nyquist - frequency)
     return np.where(frequency <= edge, factor * frequency, above)
-
-
-def _mel(frequency: np.ndarray) -> np.ndarray:
-    return 1127.0 * np.log1p(frequency / 700.0)
-
-
-def _hertz(mel: np.ndarray) -> np.ndarray:
-    return 700.0 * np.expm1(mel / 1127.0)
