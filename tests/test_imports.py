@@ -48,7 +48,6 @@ CIRCLES: List[Set[str]] = [
 UPWARDS: Set[Tuple[str, str]] = {
     ("hybrid.pipeline.scoring", "hybrid.report"),
     ("hybrid.cli", "hybrid.recipes"),
-    ("hybrid.nnet.infer", "hybrid.train.priors"),
 }
 
 Graph = Dict[str, Set[str]]

@@ -13,6 +13,7 @@ from hybrid.hmm.graph import make_hclg, tids_to_pdfs
 from hybrid.io import read_json, write_json
 from hybrid.lexicon.lang import Lang
 from hybrid.measure import commit
+from hybrid.nnet.priors import outputs_of
 from hybrid.pipeline import gmm as gmm_stage
 from hybrid.pipeline.loglikes import SYSTEMS, System
 from hybrid.pipeline.recipe import Recipe
@@ -26,7 +27,6 @@ from hybrid.pipeline.sets import (
 )
 from hybrid.run import Run
 from hybrid.score.results import write_decode
-from hybrid.train.priors import has_priors
 
 
 def graph(run: Run, recipe: Recipe) -> None:
@@ -110,7 +110,7 @@ def _grid(run: Run, system: System) -> str:
     """Posteriors divided by priors want smaller scales than the outputs of a network trained per sequence."""
     if not system.network:
         return "gmm"
-    return "ce" if has_priors(run.dir(system.model) / "model" / "senones") else "lfmmi"
+    return "ce" if outputs_of(run.dir(system.model) / "model") == "posteriors" else "lfmmi"
 
 
 def _decode_one(

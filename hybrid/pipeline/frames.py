@@ -10,13 +10,13 @@ import torch
 from hybrid.data.batches import Batches, Utterance
 from hybrid.io import write_json
 from hybrid.nnet.base import AcousticModel
+from hybrid.nnet.priors import average_posterior, count_priors
 from hybrid.pipeline.network import batches, dev_sets, fit, new_model, save, settings_of, training_sets, utterances
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.senones import aligned, network_senones
 from hybrid.pipeline.sets import set_list, set_name
 from hybrid.run import Run
 from hybrid.train.ce import CrossEntropy
-from hybrid.train.priors import average_posterior, count_priors
 
 
 def ce(run: Run, recipe: Recipe) -> None:

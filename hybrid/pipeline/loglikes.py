@@ -17,11 +17,11 @@ from hybrid.gmm.model import GmmModel
 from hybrid.io import read_json, save_tensors, write_json
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model
+from hybrid.nnet.priors import priors_of_model
 from hybrid.pipeline import gmm as gmm_stage
 from hybrid.pipeline.sets import gmm_features, network_features, set_name, speakers_of
 from hybrid.run import Run
 from hybrid.score.results import decode_folder
-from hybrid.train.priors import has_priors, load_priors
 
 SPLITS = ("dev", "test")
 Loglikes = Dict[str, np.ndarray]
@@ -116,7 +116,7 @@ def network_loglikes(
     folder = run.dir(system.model) / "model"
     model, _about = load_model(folder)
     features = read_json(folder / "features.json")
-    priors = load_priors(folder / "senones") if has_priors(folder / "senones") else None
+    priors = priors_of_model(folder)
     found: Dict[str, Loglikes] = {}
     seconds = {}
     for split in SPLITS:

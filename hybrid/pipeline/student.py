@@ -14,6 +14,7 @@ from hybrid.errors import ConfigError
 from hybrid.io import read_json, write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import load_model
+from hybrid.nnet.priors import average_posterior, count_priors, priors_of_model
 from hybrid.pipeline.frames import asked
 from hybrid.pipeline.network import (
     batches,
@@ -30,7 +31,6 @@ from hybrid.pipeline.senones import aligned, network_senones, read_targets
 from hybrid.pipeline.sets import network_features, set_list, set_name, twin_of
 from hybrid.pipeline.soft_targets import Soft, check_settings, read_soft, soft_sets, teacher_of
 from hybrid.run import Run
-from hybrid.train.priors import average_posterior, count_priors, has_priors, load_priors
 from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, stored_targets
 
 
@@ -77,7 +77,7 @@ def priors_of(
     """What the teacher's outputs are, the student's are: log posteriors, which want to be divided by priors, or
     likelihoods (None)."""
     if about.kind == "logits" and about.head == "logits":
-        return load_priors(teacher / "senones") if has_priors(teacher / "senones") else None
+        return priors_of_model(teacher)
     if not aligned(run):
         return average_posterior(model, batches(run, data, settings_of(run, "student_ce")["batch_frames"], train=False))
     counted = [pdfs for name in set_list(run)["clean"] for pdfs in read_targets(run, name).values()]
