@@ -34,6 +34,7 @@ from hybrid.hmm.topology import network_topology
 from hybrid.io import load_tensors, save_tensors, write_json
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.lstm import LstmConfig, LstmModel
+from hybrid.nnet.priors import count_priors
 from hybrid.pipeline.senones import Segments, coarse
 from hybrid.pipeline.sets import NETWORK_RATE
 from hybrid.train.ce import CrossEntropy
@@ -41,7 +42,6 @@ from hybrid.train.config import TrainerConfig
 from hybrid.train.denominator import make_denominator
 from hybrid.train.fsa import Fsa
 from hybrid.train.phone_lm import train_phone_lm
-from hybrid.train.priors import count_priors
 from hybrid.train.trainer import Trainer
 
 HELD_OUT = 8  # every eighth utterance is kept from the networks

@@ -28,11 +28,11 @@ from hybrid.io import read_json, read_jsonl
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model, load_state
+from hybrid.nnet.priors import priors_of_model
 from hybrid.pipeline.sets import CONDITIONS, feature_folder, network_features, set_name, texts_of
 from hybrid.run import Run
 from hybrid.score.results import decode_folder
 from hybrid.score.wer import align, count
-from hybrid.train.priors import load_priors
 from hybrid.train.trainer import epoch_file
 
 SEARCH = ("acoustic_scale", "word_penalty", "beam", "max_active")
@@ -67,7 +67,7 @@ def follow(run: Run, system: str) -> List[Line]:
             remedy=f"run the stage again with {system}.trainer.keep_every=1",
         )
     model, _ = load_model(folder / "model")
-    priors = load_priors(folder / "model" / "senones") if system == "ce" else None
+    priors = priors_of_model(folder / "model")
     lang = Lang.load(run.dir("lang"))
     normalise = read_json(folder / "model" / "features.json")["normalise"]
     sets: Dict[str, Tuple[List[Utterance], Dict[str, List[str]], Dict[str, Any]]] = {}

@@ -47,7 +47,7 @@ from hybrid.plan.simulate import Measured, simulate
 from hybrid.train.bmuf import Bmuf, BmufConfig, flat, put
 from hybrid.train.ce import CrossEntropy
 from hybrid.train.gtc import Gtc
-from hybrid.train.workers import Alone, Group
+from hybrid.train.process_group import ProcessGroup, SingleProcess
 
 METHODS = ("DDP", "GTC", "BMUF")
 PARTS = ("compute", "wait", "transfer")
@@ -122,20 +122,20 @@ def _coding(rows: List[Dict[str, Any]]) -> Dict[str, float]:
 def _worker(rank: int, size: int, folder: str, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    members = Alone()
+    group = SingleProcess()
     if size > 1:
         store = f"file://{folder}/store"
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=timedelta(minutes=5))
-        members = Group()
+        group = ProcessGroup()
     config = find_model(options.model, DIM, SENONES).config
     model = LstmModel(config, seed=0).train()
     found: Dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     found["points"] = _network(size) if size > 1 else []
-    members.gather(None)  # all measure at the same time
+    group.gather(None)  # all measure at the same time
     found["coding"] = measure_gtc(found["parameters"], torch.device("cpu"), options.density, clock=time.perf_counter)
     batches = [_batch(rank, number) for number in range(12)]
     for name in METHODS:
-        found[name] = _measure(name, model, batches, members, options)
+        found[name] = _measure(name, model, batches, group, options)
     write_json(Path(folder) / f"{rank}.json", found)
     if size > 1:
         dist.barrier()
@@ -143,11 +143,11 @@ def _worker(rank: int, size: int, folder: str, options: argparse.Namespace) -> N
 
 
 def _measure(
-    name: str, model: LstmModel, batches: List[Batch], members: Alone, options: argparse.Namespace
+    name: str, model: LstmModel, batches: List[Batch], group: SingleProcess, options: argparse.Namespace
 ) -> Dict[str, Any]:
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
-    exchange, handed, elements = _exchange(name, parameters, members, options)
+    exchange, handed, elements = _exchange(name, parameters, group, options)
     criterion = CrossEntropy()
     rows: Dict[str, List[float]] = {"compute": [], "wait": [], "transfer": []}
     # BMUF's blocks are counted whole.
@@ -164,7 +164,7 @@ def _measure(
         (loss.value / loss.frames).backward()
         computed = time.perf_counter()
         arrived = moved = computed
-        if members.size > 1 and (step + 1) % block == 0:
+        if group.world_size > 1 and (step + 1) % block == 0:
             dist.barrier()
             arrived = time.perf_counter()
             exchange()
@@ -174,12 +174,12 @@ def _measure(
             rows["compute"].append(computed - began + time.perf_counter() - moved)
             rows["wait"].append(arrived - computed)
             rows["transfer"].append(moved - arrived)
-    if members.size > 1:
+    if group.world_size > 1:
         dist.barrier()
-    steps = total * members.size
+    steps = total * group.world_size
     density = (elements() - before) / total / sum(p.numel() for p in parameters)
     # What a ring sends for what is handed in: network.py.
-    ring = (members.size - 1) * (1 if name == "GTC" else 2 / members.size)
+    ring = (group.world_size - 1) * (1 if name == "GTC" else 2 / group.world_size)
     return {
         **rows, "density": density,
         "handed": ring * (handed() - sent) / total, "wire": (_loopback() - carried) / steps,
@@ -187,7 +187,7 @@ def _measure(
 
 
 def _exchange(
-    name: str, parameters: List[Tensor], members: Alone, options: argparse.Namespace
+    name: str, parameters: List[Tensor], group: SingleProcess, options: argparse.Namespace
 ) -> Tuple[Callable[[], object], Callable[[], float], Callable[[], float]]:
     """(what is done when all are there; bytes that this worker has handed in; values that it has sent one by one)."""
     count = {"sent": 0.0}
@@ -197,7 +197,7 @@ def _exchange(
             gradients = [p.grad for p in parameters if p.grad is not None]
             whole = flat(gradients)
             dist.all_reduce(whole)
-            put(gradients, whole.div_(members.size))
+            put(gradients, whole.div_(group.world_size))
             count["sent"] += 4 * whole.numel()
 
         return reduce, lambda: count["sent"], lambda: 0.0
@@ -209,7 +209,7 @@ def _exchange(
             put(gradients, gtc.reduce(flat(gradients), list(parameters)))
 
         return compress, lambda: float(gtc.sent), lambda: float(gtc.elements)
-    bmuf = Bmuf(parameters, [], members, BmufConfig(options.period))
+    bmuf = Bmuf(parameters, [], group, BmufConfig(options.period))
     return bmuf.sync, lambda: float(bmuf.sent), lambda: 0.0
 
 

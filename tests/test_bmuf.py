@@ -14,7 +14,7 @@ class Workers:
     """Several workers in one process: `mean` answers with what was set before."""
 
     def __init__(self, size):
-        self.rank, self.size = 0, size
+        self.rank, self.world_size = 0, size
         self.answer = None
 
     def mean(self, x):
@@ -40,73 +40,73 @@ def slow(start, changes, eta, zeta, nesterov, last=()):
 def test_blocks_follow_the_formulas(nesterov, zeta, last):
     rng = np.random.default_rng(0)
     changes = rng.normal(size=(5, 4))
-    members = Workers(4)
+    group = Workers(4)
     p = torch.nn.Parameter(torch.full((3,), 2.0, dtype=torch.float32))
     running = torch.tensor([1.0])
-    bmuf = Bmuf([p], [running], members, BmufConfig(momentum=0.6, lr=zeta, nesterov=nesterov, warmup=3))
+    bmuf = Bmuf([p], [running], group, BmufConfig(momentum=0.6, lr=zeta, nesterov=nesterov, warmup=3))
     wanted = slow(2.0, changes, lambda t: 0.6 * min(1, t / 3), zeta, nesterov, last)
     for t, block in enumerate(changes):
         assert p[0].item() == pytest.approx(wanted[t], abs=1e-5)
-        members.answer = torch.cat([p.detach() + float(np.mean(block)), torch.tensor([float(t)])])
+        group.answer = torch.cat([p.detach() + float(np.mean(block)), torch.tensor([float(t)])])
         assert bmuf.sync(last=t in last)
         assert running.item() == t
         if t == 2:  # a checkpoint in between
             state = bmuf.state()
-            bmuf = Bmuf([p], [running], members, bmuf.config)
+            bmuf = Bmuf([p], [running], group, bmuf.config)
             bmuf.load(state)
     assert p.tolist() == pytest.approx([wanted[-1]] * 3, abs=1e-5)
 
 
 def test_many_workers_that_do_the_same_move_the_model_as_far_as_all_of_them_one_after_the_other():
     """The reason of eta = 1 - 1/N: a change G in each block comes to N G a block in the end."""
-    members = Workers(8)
+    group = Workers(8)
     p = torch.nn.Parameter(torch.zeros(1, dtype=torch.float32))
-    bmuf = Bmuf([p], [], members, BmufConfig(nesterov=False))
+    bmuf = Bmuf([p], [], group, BmufConfig(nesterov=False))
     before = 0.0
     for _ in range(100):
         before = p.item()
-        members.answer = p.detach() + 0.01
+        group.answer = p.detach() + 0.01
         bmuf.sync()
     assert p.item() - before == pytest.approx(8 * 0.01, rel=1e-4)
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_one_worker_is_not_filtered(nesterov):
-    members = Workers(1)
+    group = Workers(1)
     p = torch.nn.Parameter(torch.randn(50))
-    bmuf = Bmuf([p], [], members, BmufConfig(nesterov=nesterov))
+    bmuf = Bmuf([p], [], group, BmufConfig(nesterov=nesterov))
     for _ in range(3):
-        members.answer = p.detach() + torch.randn(50)
+        group.answer = p.detach() + torch.randn(50)
         bmuf.sync()
-        assert p.detach().equal(members.answer)
+        assert p.detach().equal(group.answer)
 
 
 def test_a_block_that_is_not_finite_is_lost_whole():
-    members = Workers(2)
+    group = Workers(2)
     p, running = torch.nn.Parameter(torch.ones(2)), torch.ones(1)
-    bmuf = Bmuf([p], [running], members, BmufConfig())
-    members.answer = torch.tensor([1.5, 2.0, 7.0])
+    bmuf = Bmuf([p], [running], group, BmufConfig())
+    group.answer = torch.tensor([1.5, 2.0, 7.0])
     assert bmuf.sync()
     began, delta = p.detach().clone(), bmuf.delta.clone()
     with torch.no_grad():
         p += 100
         running += 100
-    members.answer = torch.tensor([1.0, float("nan"), 1.0])
+    group.answer = torch.tensor([1.0, float("nan"), 1.0])
     assert not bmuf.sync()
     assert p.detach().equal(began) and running.item() == 7.0 and bmuf.delta.equal(delta) and bmuf.block == 1
 
 
 def test_a_restart_forgets_the_momentum():
-    members = Workers(4)
+    group = Workers(4)
     p = torch.nn.Parameter(torch.zeros(1))
-    bmuf = Bmuf([p], [], members, BmufConfig(momentum=0.5))
-    members.answer = torch.ones(1)
+    bmuf = Bmuf([p], [], group, BmufConfig(momentum=0.5))
+    group.answer = torch.ones(1)
     bmuf.sync()
     assert p.item() == 1.5  # Nesterov's step on top
     with torch.no_grad():
         p.fill_(7.0)
     bmuf.restart()
-    members.answer = torch.full((1,), 9.0)
+    group.answer = torch.full((1,), 9.0)
     bmuf.sync(last=True)
     assert p.item() == 9.0 and bmuf.delta.item() == 2.0
 

@@ -16,7 +16,6 @@ from hybrid.nnet.model_io import build_model, save_model, state_arrays
 from hybrid.pipeline.network import network_settings, new_model
 from hybrid.pipeline.sequence import start_from_frames, start_from_model
 from hybrid.run import Run
-from hybrid.train.priors import save_priors
 from hybrid.train.scheduled import parse
 from hybrid.train.trainer import epoch_file
 
@@ -37,11 +36,7 @@ def test_lfmmi_starts_from_the_likelihoods_of_ce(tmp_path, kind, xent_head):
             module.add((torch.rand(len(module.mean)), torch.rand(len(module.mean)) + 0.5, 100))
     priors = np.arange(1.0, PDFS + 1) / sum(range(1, PDFS + 1))
 
-    def write(folder):
-        folder.mkdir()
-        save_priors(folder, priors)
-
-    save_model(tmp_path / "ce" / "model", trained, writers={"senones": write})
+    save_model(tmp_path / "ce" / "model", trained, priors=priors)
     model = start_from_frames(Run(tmp_path, Config({"model": {"seed": 0}})), "ce", xent_head, 0.4, scale=0.25)
     assert model.kind == kind and model.config.dropout == model.dropout == 0.4
     x, lengths = torch.randn(2, 7, DIM), torch.tensor([7, 4])
@@ -64,11 +59,7 @@ def test_lfmmi_starts_from_an_earlier_epoch_of_ce_where_it_was_kept(tmp_path):
     finished, early = (build_model("lstm", about, seed) for seed in (1, 2))
     priors = np.full(PDFS, 1 / PDFS)
 
-    def write(folder):
-        folder.mkdir()
-        save_priors(folder, priors)
-
-    save_model(tmp_path / "ce" / "model", finished, writers={"senones": write})
+    save_model(tmp_path / "ce" / "model", finished, priors=priors)
     run = Run(tmp_path, Config({"model": {"seed": 0}}))
     with pytest.raises(ConfigError, match="start_epoch is 3.*not kept") as caught:
         start_from_frames(run, "ce", False, 0.0, epoch=3)

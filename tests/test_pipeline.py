@@ -29,6 +29,7 @@ from hybrid.data.batches import collate
 from hybrid.io import read_json, read_jsonl
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.model_io import load_model
+from hybrid.nnet.priors import load_priors
 from hybrid.pipeline.network import batches, training_sets, utterances
 from hybrid.pipeline.phones import drawn, spoken
 from hybrid.pipeline.senones import network_senones
@@ -38,7 +39,6 @@ from hybrid.run import Run
 from hybrid.train.denominator import make_denominator
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
-from hybrid.train.priors import load_priors
 
 pytestmark = pytest.mark.slow
 

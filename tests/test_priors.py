@@ -1,3 +1,5 @@
+"""Priors of pdfs: counted, averaged, on disk; whether a model gives posteriors or likelihoods."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,9 +8,18 @@ import torch
 
 from hybrid.data.batches import IGNORE, Batches, Utterance
 from hybrid.errors import ConfigError, DataError, ModelError
-from hybrid.io import save_tensors
+from hybrid.io import read_json, save_tensors, write_json
 from hybrid.nnet.lstm import LstmConfig, LstmModel
-from hybrid.train.priors import average_posterior, count_priors, load_priors, save_priors
+from hybrid.nnet.model_io import save_model
+from hybrid.nnet.priors import (
+    average_posterior,
+    count_priors,
+    load_priors,
+    outputs_of,
+    priors_of_model,
+    save_priors,
+)
+from hybrid.train.teacher import graph_of
 
 
 def test_counts_by_hand():
@@ -56,3 +67,61 @@ def test_on_disk(tmp_path):
         load_priors(tmp_path)
     with pytest.raises(ModelError, match="no such file"):
         load_priors(tmp_path / "absent")
+
+
+PRIORS = np.array([0.5, 0.3, 0.2])
+
+
+def saved(folder, priors=None, outputs=None):
+    """A model's folder whose config.json says `outputs`; "": nothing, as before it did."""
+    save_model(folder, LstmModel(LstmConfig(4, 3, hidden=4, layers=1), seed=0), priors=priors, config={"system": "x"})
+    config = read_json(folder / "config.json")
+    if outputs is not None:
+        config["outputs"] = outputs
+        if not outputs:
+            del config["outputs"]
+        write_json(folder / "config.json", config)
+    return folder
+
+
+@pytest.mark.parametrize("priors, outputs", [(PRIORS, "posteriors"), (None, "likelihoods")])
+def test_a_model_says_what_it_gives_and_an_old_one_is_understood(tmp_path, priors, outputs):
+    folder = saved(tmp_path / "new", priors)
+    assert read_json(folder / "config.json")["outputs"] == outputs
+    for path in (folder, saved(tmp_path / "old", priors, "")):
+        assert outputs_of(path) == outputs
+        found = priors_of_model(path)
+        assert (found is None) == (priors is None) and (priors is None or np.array_equal(found, priors))
+
+
+def test_config_json_is_asked_and_not_the_files_beside_it(tmp_path):
+    folder = saved(tmp_path / "m", PRIORS, "likelihoods")
+    assert outputs_of(folder) == "likelihoods" and priors_of_model(folder) is None
+    folder = saved(tmp_path / "n", None, "posteriors")
+    with pytest.raises(ModelError, match="no such file.*priors.safetensors"):
+        priors_of_model(folder)
+
+
+@pytest.mark.parametrize("config", ["posterior", 3, None])
+def test_outputs_that_are_neither(tmp_path, config):
+    folder = saved(tmp_path / "m", None, config) if config else saved(tmp_path / "m")
+    if config is None:
+        write_json(folder / "config.json", ["likelihoods"])
+    with pytest.raises(ModelError, match="not one of posteriors, likelihoods.*config.json"):
+        outputs_of(folder)
+
+
+def test_priors_of_other_pdfs_are_not_saved(tmp_path):
+    with pytest.raises(ModelError, match=r"priors of the shape \[2\] for 3 pdfs"):
+        saved(tmp_path / "m", PRIORS[:2])
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_denominator_beside_a_model_of_posteriors_is_not_its_own(tmp_path):
+    (tmp_path / "denominator.safetensors").write_bytes(b"")
+    assert graph_of(saved(tmp_path / "lfmmi")) == tmp_path / "denominator.safetensors"
+    with pytest.raises(ConfigError, match="not trained with LF-MMI"):
+        graph_of(saved(tmp_path / "ce", PRIORS))
+    (tmp_path / "denominator.safetensors").unlink()
+    with pytest.raises(ConfigError, match="not trained with LF-MMI"):
+        graph_of(saved(tmp_path / "lfmmi"))

@@ -13,7 +13,7 @@ from hybrid.data.batches import Batches, Utterance
 from hybrid.errors import DataError, ModelError
 from hybrid.nnet.model_io import build_model, put_state, state_arrays
 from hybrid.nnet.precision import outputs_in, products_in
-from hybrid.train.priors import check_priors
+from hybrid.nnet.priors import check_priors
 
 
 def compute_loglikes(

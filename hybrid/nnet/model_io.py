@@ -1,8 +1,9 @@
 """A model on disk: a folder with everything needed to decode anywhere, and no pickles.
 
 model.safetensors   parameters and buffers
-config.json         {"format": 1, "kind": "lstm", "model": {...}, and what the caller adds}
-senones/            tree, topology, transitions (Senones.save), priors.safetensors
+config.json         {"format": 1, "kind": "lstm", "model": {...}, "outputs": "posteriors", and what the caller adds};
+                    outputs: of the head "logits", posteriors or likelihoods (priors.py)
+senones/            tree, topology, transitions (Senones.save), priors.safetensors where the outputs are posteriors
 features.json       the front end
 """
 
@@ -13,6 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +22,7 @@ from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.io import disk_errors, load_tensors, read_json, save_tensors, write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.lstm import LstmConfig, LstmModel
+from hybrid.nnet.priors import check_priors, save_priors
 from hybrid.nnet.tdnnf import TdnnfConfig, TdnnfModel
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -45,11 +48,14 @@ def save_model(
     config: Optional[Mapping[str, Any]] = None,
     features: Optional[Mapping[str, Any]] = None,
     writers: Optional[Mapping[str, Callable[[Path], Any]]] = None,
+    priors: Optional[np.ndarray] = None,
 ) -> None:
     """Writes the folder beside its place and renames it, so that `folder` is a whole model or not there.
 
-    model: has `.kind` and `.config.to_dict()`. config: further keys of config.json (kind, model and format are ours).
-    writers: name -> function that writes to the path it is given, e.g. {"senones": senones.save}.
+    model: has `.kind` and `.config.to_dict()`. config: further keys of config.json (format, kind, model and outputs are
+    ours). writers: name -> function that writes to the path it is given, e.g. {"senones": senones.save}. priors
+    [num_pdfs]: of a model whose outputs are posteriors; None: they are likelihoods. Raises ModelError for priors of
+    another number of pdfs.
     """
     folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -61,10 +67,13 @@ def save_model(
         try:
             for name, write in (writers or {}).items():
                 write(temporary / name)
+            if priors is not None:
+                save_priors(temporary / "senones", check_priors(priors, model.config.num_pdfs))  # type: ignore[union-attr,arg-type]
             if features is not None:
                 write_json(temporary / "features.json", dict(features))
             save_tensors(temporary / "model.safetensors", state_arrays(model))
             about = {"format": FORMAT, "kind": model.kind, "model": model.config.to_dict()}  # type: ignore[union-attr,operator]
+            about["outputs"] = "likelihoods" if priors is None else "posteriors"
             write_json(temporary / "config.json", {**dict(config or {}), **about})
             if folder.exists():
                 shutil.rmtree(old, ignore_errors=True)

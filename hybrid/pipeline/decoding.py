@@ -12,6 +12,7 @@ from hybrid.hmm.graph import make_hclg, tids_to_pdfs
 from hybrid.io import read_json, write_json
 from hybrid.lexicon.lang import Lang
 from hybrid.measure import commit
+from hybrid.nnet.priors import outputs_of
 from hybrid.pipeline import gmm as gmm_stage
 from hybrid.pipeline.loglikes import Loglikes, set_loglikes
 from hybrid.pipeline.recipe_run import RecipeRun
@@ -19,7 +20,6 @@ from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.sets import DecodeSet, feature_folder, set_list, speakers_of, texts_of
 from hybrid.pipeline.systems import System, chosen, gmm_steps
 from hybrid.score.results import ORDER, write_decode
-from hybrid.train.priors import has_priors
 
 
 def graph(run: RecipeRun) -> None:
@@ -130,7 +130,7 @@ class _Decode:
         """Posteriors divided by priors want smaller scales than the outputs of a network trained per sequence."""
         if not self.system.network:
             return "gmm"
-        return "ce" if has_priors(self.run.dir(self.system.trained_as) / "model" / "senones") else "lfmmi"
+        return "ce" if outputs_of(self.run.dir(self.system.trained_as) / "model") == "posteriors" else "lfmmi"
 
     def write(
         self, found: Any, tuned_on: str, one: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]],

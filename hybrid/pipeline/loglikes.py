@@ -17,12 +17,12 @@ from hybrid.gmm.model import GmmModel
 from hybrid.io import read_json, save_tensors, write_json
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model
+from hybrid.nnet.priors import priors_of_model
 from hybrid.pipeline import gmm as gmm_stage
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import DecodeSet, gmm_features, network_features, speakers_of
 from hybrid.pipeline.systems import System
 from hybrid.score.results import decode_folder
-from hybrid.train.priors import has_priors, load_priors
 
 Loglikes = Dict[str, np.ndarray]
 Sets = Sequence[DecodeSet]
@@ -123,7 +123,7 @@ class _Network:
         self.run, self.executor = run, executor
         self.model, _about = load_model(folder)
         self.cmvn: str = read_json(folder / "features.json")["normalise"]
-        self.priors = load_priors(folder / "senones") if has_priors(folder / "senones") else None
+        self.priors = priors_of_model(folder)
 
     def __call__(self, one: DecodeSet) -> Loglikes:
         _cuts, matrices = network_features(self.run, one.name, self.cmvn)

@@ -24,7 +24,6 @@ from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, clean_set, network
 from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.config import TrainerConfig
 from hybrid.train.feeds import Streamed
-from hybrid.train.priors import save_priors
 from hybrid.train.trainer import Criterion, Trainer
 from hybrid.train.trial import fitting
 
@@ -198,15 +197,11 @@ def network_settings(run: RecipeRun, system: System) -> Tuple[str, Dict[str, Any
 
 
 def save(run: RecipeRun, system: System, model: AcousticModel, senones: Any, priors: Optional[np.ndarray]) -> None:
-    def write_senones(folder: Any) -> None:
-        senones.save(folder)
-        if priors is not None:
-            save_priors(folder, priors)
-
     save_model(
         run.dir(system.name) / "model",
         model,
         config={"system": system.name, "frame_shift": NETWORK_SHIFT, "seed": network_seed(run)},
         features=features_about(run),
-        writers={"senones": write_senones},
+        writers={"senones": senones.save},
+        priors=priors,
     )

@@ -10,13 +10,13 @@ import torch
 from hybrid.data.batches import Batches, Utterance
 from hybrid.io import write_json
 from hybrid.nnet.base import AcousticModel
+from hybrid.nnet.priors import average_posterior, count_priors
 from hybrid.pipeline.asked import is_wanted
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.network import batches, data_sets, fit, new_model, save, utterances
 from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.ce import CrossEntropy
-from hybrid.train.priors import average_posterior, count_priors
 
 
 def train_ce(run: RecipeRun, system: System) -> None:

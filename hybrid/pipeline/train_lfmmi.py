@@ -14,6 +14,7 @@ from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model, load_state
+from hybrid.nnet.priors import priors_of_model
 from hybrid.pipeline.asked import is_wanted
 from hybrid.pipeline.network import data_sets, fit, network_seed, new_model, save, utterances
 from hybrid.pipeline.phones import drawn, phones_of_pdfs, spoken
@@ -29,7 +30,6 @@ from hybrid.train.fsa import Fsa, PhoneAcceptor
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.numerator import Numerators, check_length
 from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
-from hybrid.train.priors import has_priors, load_priors
 from hybrid.train.sequence_student import SequenceStudent
 from hybrid.train.trainer import Criterion, epoch_file
 
@@ -152,10 +152,10 @@ def start_from_frames(
             )
         load_state(trained, path)
     model = _rebuilt(trained, xent_head, dropout)
-    if has_priors(folder / "senones"):
+    priors = priors_of_model(folder)
+    if priors is not None:
         parameters = dict(model.named_parameters())
         weight, bias = parameters["output.weight"], parameters["output.bias"]
-        priors = load_priors(folder / "senones")
         with torch.no_grad():
             bias.sub_(torch.from_numpy(np.log(priors)).to(bias.dtype)).mul_(scale)
             weight.mul_(scale)

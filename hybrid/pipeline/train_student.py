@@ -13,6 +13,7 @@ from hybrid.data.targets import TargetsAbout
 from hybrid.io import read_json, write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import load_model
+from hybrid.nnet.priors import average_posterior, count_priors, priors_of_model
 from hybrid.pipeline.asked import is_wanted
 from hybrid.pipeline.network import batches, dev_sets, fit, new_model, save
 from hybrid.pipeline.recipe_run import RecipeRun
@@ -22,7 +23,6 @@ from hybrid.pipeline.shards import sample, scheduled
 from hybrid.pipeline.soft_data import soft_utterances, stored, taught
 from hybrid.pipeline.soft_targets import read_soft, teacher_of
 from hybrid.pipeline.systems import System, is_aligned
-from hybrid.train.priors import average_posterior, count_priors, has_priors, load_priors
 from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, stored_targets
 
 
@@ -53,7 +53,7 @@ def priors_of(
     """What the teacher's outputs are, the student's are: log posteriors, which want to be divided by priors, or
     likelihoods (None)."""
     if about.kind == "logits" and about.head == "logits":
-        return load_priors(teacher / "senones") if has_priors(teacher / "senones") else None
+        return priors_of_model(teacher)
     if not is_aligned(run.settings):
         return average_posterior(model, batches(run, data, run.settings.of(system.name).batch_frames, train=False))
     counted = [pdfs for name in set_list(run).clean for pdfs in read_targets(run, name).values()]

@@ -27,21 +27,13 @@ theta: a block that ends an epoch is not followed by Nesterov's step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Protocol, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from hybrid.errors import ConfigError
-
-
-class Members(Protocol):
-    """A process group: Alone or Group of workers.py."""
-
-    rank: int
-    size: int
-
-    def mean(self, x: Tensor) -> Tensor: ...
+from hybrid.train.process_group import SingleProcess
 
 
 @dataclass(frozen=True)
@@ -71,14 +63,14 @@ class BmufConfig:
 
 
 class Bmuf:
-    """Filters `parameters` (and averages `buffers`) in place at each `sync`, which all members call together."""
+    """Filters `parameters` (and averages `buffers`) in place at each `sync`, which all ranks call together."""
 
     def __init__(
-        self, parameters: Sequence[Tensor], buffers: Sequence[Tensor], members: Members, config: BmufConfig
+        self, parameters: Sequence[Tensor], buffers: Sequence[Tensor], group: SingleProcess, config: BmufConfig
     ) -> None:
         self.parameters = list(parameters)
         self.buffers = [b for b in buffers if b.is_floating_point()]
-        self.members = members
+        self.group = group
         self.config = config
         self.block = 0
         self.ahead = False  # whether start holds Nesterov's step
@@ -91,21 +83,21 @@ class Bmuf:
         """The end of a block; `last`: of an epoch too. False: the block was lost, parameters are those before it."""
         config = self.config
         own = torch.cat([flat(self.parameters), flat(self.buffers).to(self.start)])
-        mean = self.members.mean(own)
+        mean = self.group.mean(own)
         self.sent += own.element_size() * own.numel()
         if not bool(torch.isfinite(mean).all()):
             put(self.parameters, self.start)
             put(self.buffers, self.statistics)
             return False
         mean, self.statistics = mean[: self.start.numel()], mean[self.start.numel() :]
-        eta = config.momentum_at(self.block, self.members.size)
+        eta = config.momentum_at(self.block, self.group.world_size)
         change = mean - self.start
         model = mean if config.lr == 1 else mean + (config.lr - 1) * change
         if eta and not self.ahead:
             model = model + eta * self.delta
         self.delta = eta * self.delta + config.lr * change
         self.block += 1
-        following = config.momentum_at(self.block, self.members.size)
+        following = config.momentum_at(self.block, self.group.world_size)
         self.ahead = config.nesterov and not last and following > 0
         self.start = model + following * self.delta if self.ahead else model.clone()
         put(self.parameters, self.start)

@@ -13,7 +13,7 @@ batches at each worker. Models are equal on all workers after each update (bmuf:
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -22,53 +22,52 @@ from torch.nn.parallel import DistributedDataParallel
 from hybrid.errors import ConfigError
 from hybrid.nnet.precision import outputs_in
 from hybrid.train.bmuf import Bmuf, flat, put
+from hybrid.train.feeds import Item
 from hybrid.train.gtc import Gtc, gtc_hook
+from hybrid.train.skipped import Skipped
 from hybrid.train.state import Record
-
-if TYPE_CHECKING:
-    from hybrid.train.feeds import Item
-    from hybrid.train.trainer import Trainer
+from hybrid.train.training import Training
 
 
 class Strategy:
-    """Sum, and what the others share. Made when model, optimiser and members of `trainer` are there."""
+    """Sum, and what the others share. Made when `training` is prepared."""
 
     private = False  # whether each worker keeps something of its own that a checkpoint needs
-    shapes_shared = False  # whether Trainer.shape_model is called in after_update here, not after an optimiser's step
+    shapes_shared = False  # whether Training.shape_model is called in after_update here, not after an optimiser's step
     decay = 1.0  # of AdamW, in terms of what is configured
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.members = trainer.members
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.group = training.group
         self.over = False  # whether no worker has anything left of the piece
         self.sent = 0  # bytes that this worker has handed to the others for the model's sake
 
     @property
     def stride(self) -> int:
         """Batches of an update."""
-        return self.trainer.config.accumulate
+        return self.training.config.accumulate
 
     def compute(self, items: List[Item], ended: bool) -> List[Record]:
         """Records of all workers, in the order of the batches; parameters have the gradient of the mean loss a frame
         of those that are not bad. ended: this worker has nothing left."""
-        mine = [self.trainer.record(item) for item in items]
-        have = [place for place, p in enumerate(self.trainer.parameters) if p.grad is not None]
+        mine = [self.training.record(item) for item in items]
+        have = [place for place, p in enumerate(self.training.parameters) if p.grad is not None]
         records, theirs = self.meet(mine, ended, have)
         present = sorted({place for its in theirs for place in its})
-        self.members.sum_gradients(self.trainer.parameters, present)
-        self.sent += 4 * sum(self.trainer.parameters[place].numel() for place in present)
+        self.group.sum_gradients(self.training.parameters, present)
+        self.sent += 4 * sum(self.training.parameters[place].numel() for place in present)
         self.divide(_frames(records))
         return records
 
     def meet(self, mine: List[Record], ended: bool, more: Any = None) -> Tuple[List[Record], List[Any]]:
         """Records of all workers in the order of the batches, and `more` of each worker. Sets `over`."""
-        every = self.members.gather((mine, ended, more))
+        every = self.group.gather((mine, ended, more))
         self.over = all(its for _, its, _ in every)
         records = [record for its, *_ in every for record in its]
         return sorted(records, key=lambda record: record.index), [its for *_, its in every]
 
     def divide(self, by: float) -> None:
-        for p in self.trainer.parameters:
+        for p in self.training.parameters:
             if p.grad is not None and by:
                 p.grad.div_(by)
 
@@ -98,19 +97,19 @@ class Strategy:
 class Ddp(Strategy):
     gtc: Optional[Gtc] = None
 
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__(trainer)
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
         # Statistics of batch norm go through add_statistics, in the order of the batches.
         self.module: Any = DistributedDataParallel(
-            trainer.model, process_group=self.members.tensors, broadcast_buffers=False
+            training.model, process_group=self.group.tensors, broadcast_buffers=False
         )
 
     def compute(self, items: List[Item], ended: bool) -> List[Record]:
-        trainer = self.trainer
+        training = self.training
         mine: List[Record] = []
         for item in items[:-1]:
             with self.module.no_sync():
-                mine.append(trainer.record(item, forward=self.module))
+                mine.append(training.record(item, forward=self.module))
         # The last backward pass is where gradients are exchanged: all workers must go through one, and those that
         # compress want to know the number of frames before it.
         records: List[Record] = []
@@ -126,25 +125,25 @@ class Ddp(Strategy):
             torch.autograd.backward(nothing if value is None else value + nothing)
 
         if items:
-            mine_last = trainer.record(items[-1], forward=self.module, backward=backward)
+            mine_last = training.record(items[-1], forward=self.module, backward=backward)
             if mine_last.bad or not mine_last.frames:
                 self._nothing(backward, mine_last)
         else:
             self._nothing(backward, None)
         if self.gtc is None:
-            self.divide(_frames(records) / self.members.size)  # DDP takes the mean over workers
-            self.sent += 4 * sum(p.numel() for p in trainer.parameters)
+            self.divide(_frames(records) / self.group.world_size)  # DDP takes the mean over workers
+            self.sent += 4 * sum(p.numel() for p in training.parameters)
         else:
             self.sent = self.gtc.sent
         return records
 
     def _nothing(self, backward: Any, last: Optional[Record]) -> None:
         """A pass over a little of nothing, for a worker that has no batch, or one that gave no finite loss."""
-        trainer = self.trainer
-        dim = trainer.data.dim
-        features = torch.zeros(1, 32, dim, device=trainer.device)
+        training = self.training
+        dim = training.data.dim
+        features = torch.zeros(1, 32, dim, device=training.device)
         with torch.random.fork_rng():
-            outputs = outputs_in(trainer.config.precision, self.module, features, torch.tensor([32]))
+            outputs = outputs_in(training.config.precision, self.module, features, torch.tensor([32]))
             backward(None, outputs, last)
 
 
@@ -155,10 +154,10 @@ class Unsent(Strategy):
     gtc: Any
 
     def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
-        return self.gtc.state(self.trainer.model), False
+        return self.gtc.state(self.training.model), False
 
     def load(self, state: Dict[str, Any], private: Dict[str, Tensor]) -> None:
-        self.gtc.load(self.trainer.model, private)
+        self.gtc.load(self.training.model, private)
 
     def replaced(self) -> None:
         self.gtc.forget()
@@ -167,10 +166,10 @@ class Unsent(Strategy):
 class GtcDdp(Unsent, Ddp):
     gtc: Gtc
 
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__(trainer)
-        config = trainer.config
-        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors)
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        config = training.config
+        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.group.tensors)
         self.module.register_comm_hook(self.gtc, gtc_hook)
 
 
@@ -219,29 +218,29 @@ class GtcUpdates(Unsent):
     shapes_shared = True
     gtc: Gtc
 
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__(trainer)
-        config = trainer.config
-        size = self.members.size
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        config = training.config
+        size = self.group.world_size
         weight = 1 / size if config.optimizer == "sgd" else size**-0.5
-        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.members.tensors, scale=weight)
+        self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.group.tensors, scale=weight)
         self.decay = weight if config.optimizer == "adamw" else 1.0
         self.shared = self.ahead = torch.zeros(0)
 
     def compute(self, items: List[Item], ended: bool) -> List[Record]:
-        parameters = self.trainer.parameters
+        parameters = self.training.parameters
         self.shared = flat(parameters)
-        self.ahead = self.shared + self.members.size**0.5 * self.gtc.unsent(list(parameters))
+        self.ahead = self.shared + self.group.world_size**0.5 * self.gtc.unsent(list(parameters))
         put(parameters, self.ahead)
-        mine = [self.trainer.record(item) for item in items]
+        mine = [self.training.record(item) for item in items]
         self.divide(_frames(mine))
         if not all(bool(torch.isfinite(p.grad.sum())) for p in parameters if p.grad is not None):  # as in Gtc.message
-            self.trainer.optimizer.zero_grad(set_to_none=True)
+            self.training.optimizer.zero_grad(set_to_none=True)
             mine = [replace(record, bad=True) for record in mine]
         return self.meet(mine, ended)[0]
 
     def after_update(self, records: List[Record], ended: bool) -> List[Record]:
-        parameters = self.trainer.parameters
+        parameters = self.training.parameters
         change = self.gtc.reduce(flat(parameters) - self.ahead, list(parameters))
         if self.over:
             change = change + self.gtc.flush(list(parameters))
@@ -249,9 +248,9 @@ class GtcUpdates(Unsent):
         finite = bool(torch.isfinite(change).all())
         put(parameters, self.shared + change if finite else self.shared)
         if finite:
-            self.trainer.shape_model()
+            self.training.shape_model()
             return records
-        self.trainer.fresh_optimizer()  # some worker's step was not finite, and its moments may not be
+        self.training.fresh_optimizer()  # some worker's step was not finite, and its moments may not be
         return [replace(record, bad=True) for record in records]
 
     def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
@@ -261,19 +260,20 @@ class GtcUpdates(Unsent):
 class BlockMuf(Strategy):
     private = True
 
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__(trainer)
-        self.config = trainer.config.bmuf
-        self.filter = Bmuf(trainer.parameters, list(trainer.model.buffers()), self.members, self.config)
+    def __init__(self, training: Training, skipped: Skipped) -> None:
+        super().__init__(training)
+        self.skipped = skipped
+        self.config = training.config.bmuf
+        self.filter = Bmuf(training.parameters, list(training.model.buffers()), self.group, self.config)
         self.since = 0  # updates since the last block
         self.waiting: List[Record] = []
 
     @property
     def stride(self) -> int:
-        return self.trainer.config.accumulate * self.members.size
+        return self.training.config.accumulate * self.group.world_size
 
     def compute(self, items: List[Item], ended: bool) -> List[Record]:
-        records = [self.trainer.record(item) for item in items]
+        records = [self.training.record(item) for item in items]
         self.divide(_frames(records))
         return records
 
@@ -282,7 +282,7 @@ class BlockMuf(Strategy):
         self.since += 1
         self.over = False
         # In memory all end with the same update. Streams end when they do, so a block goes on to its end.
-        if self.since < self.config.period and not (ended and not self.trainer.data.streamed):
+        if self.since < self.config.period and not (ended and not self.training.data.streamed):
             return []
         every, _ = self.meet(self.waiting, ended)
         self.waiting, self.since = [], 0
@@ -290,8 +290,8 @@ class BlockMuf(Strategy):
         self.sent = self.filter.sent
         if kept:
             return every
-        self.trainer.fresh_optimizer()
-        self.trainer.left_out.block(every)
+        self.training.fresh_optimizer()
+        self.skipped.block(every)
         return []
 
     def settled(self) -> bool:
@@ -310,18 +310,22 @@ class BlockMuf(Strategy):
         self.filter.load(state)
 
 
-def build_strategy(trainer: Trainer) -> Strategy:
-    """By trainer.config.strategy. One worker has nobody to exchange gradients with."""
-    name = trainer.config.strategy
-    if trainer.members.size == 1 and name in ("ddp", "gtc", "gtc_updates"):
-        name = "sum"
-    if name != "bmuf" and trainer.members.size > trainer.config.accumulate:
+def build_strategy(training: Training, skipped: Skipped) -> Strategy:
+    """Makes the strategy of training.config.strategy. One worker has nobody to exchange gradients with.
+
+    Raises ConfigError for fewer batches an update than processes."""
+    name, world_size, accumulate = training.config.strategy, training.group.world_size, training.config.accumulate
+    if name == "bmuf":
+        return BlockMuf(training, skipped)
+    if world_size > accumulate:
         raise ConfigError(
-            f"{trainer.members.size} processes share {trainer.config.accumulate} batches an update",
+            f"{world_size} processes share {accumulate} batches an update",
             remedy="set accumulate to at least the number of processes, or strategy=bmuf",
         )
-    kinds = {"sum": Strategy, "ddp": Ddp, "gtc": GtcDdp, "gtc_updates": GtcUpdates, "bmuf": BlockMuf}
-    return kinds[name](trainer)
+    if world_size == 1:
+        return Strategy(training)
+    kinds = {"sum": Strategy, "ddp": Ddp, "gtc": GtcDdp, "gtc_updates": GtcUpdates}
+    return kinds[name](training)
 
 
 def _frames(records: List[Record]) -> float:

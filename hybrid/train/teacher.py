@@ -16,6 +16,7 @@ from hybrid.errors import ConfigError
 from hybrid.io import PathLike, read_json
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model
+from hybrid.nnet.priors import outputs_of
 from hybrid.train.fsa import Fsa
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.sequence_student import log_occupancies
@@ -74,7 +75,7 @@ def about_of(folder: Path, k: int, head: str, kind: str) -> TargetsAbout:
 def graph_of(teacher: Path) -> Path:
     """The denominator that a teacher was trained with. Raises ConfigError where it was trained without."""
     path = teacher.parent / "denominator.safetensors"
-    if not path.is_file():
+    if outputs_of(teacher) != "likelihoods" or not path.is_file():
         raise ConfigError(
             "occupancies need a denominator, and this teacher was not trained with LF-MMI", file=path,
             remedy="take a teacher of LF-MMI (student.teacher=teacher_lfmmi), or its logits (student.targets=logits)",

@@ -15,7 +15,6 @@ torch 1.13 under Python 3.11 needs `torchrun --redirects 1 --tee 1`: its default
 from __future__ import annotations
 
 import os
-import pickle
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Iterator, List
@@ -24,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from hybrid.errors import HybridError
-from hybrid.train.workers import Group
+from hybrid.train.process_group import ProcessGroup, unpack
 
 # Stages between two trainings may take days, in which the others only wait.
 _PATIENCE = timedelta(days=30)
@@ -51,7 +50,7 @@ def crew() -> Iterator[bool]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     try:
         if dist.get_rank():
-            _follow()
+            _train_when_told()
             yield False
         else:
             yield True
@@ -60,33 +59,31 @@ def crew() -> Iterator[bool]:
         dist.destroy_process_group()
 
 
-def lead(payload: bytes, minutes: float, cuda: bool) -> Group:
-    """Of the first process: all begin to train with what `payload` holds."""
+def start_training(payload: bytes, minutes: float, cuda: bool) -> ProcessGroup:
+    """Sends the main process's `payload` (process_group.pack) to the others, which begin to train with it."""
     _send((payload, minutes, cuda))
-    return _group(minutes, cuda)
+    return _new_group(minutes, cuda)
 
 
-def _follow() -> None:
-    from hybrid.train.trainer import Trainer
-
+def _train_when_told() -> None:
     while True:
         message = _receive()
         if message is None:
             return
         payload, minutes, cuda = message
-        members = _group(minutes, cuda)
         try:
-            Trainer(*pickle.loads(payload), log=_silent)._fit(members)
+            task, arguments = unpack(payload)
+            task(_new_group(minutes, cuda), arguments)
         except HybridError as error:
             # The first says the same, unless it is of this process alone.
             print(f"process {dist.get_rank()}: {error}", flush=True)
             raise SystemExit(1) from error
 
 
-def _group(minutes: float, cuda: bool) -> Group:
+def _new_group(minutes: float, cuda: bool) -> ProcessGroup:
     patience = timedelta(minutes=minutes)
     objects = dist.new_group(backend="gloo", timeout=patience)
-    return Group(objects, dist.new_group(backend="nccl", timeout=patience) if cuda else objects)
+    return ProcessGroup(objects, dist.new_group(backend="nccl", timeout=patience) if cuda else objects)
 
 
 def _send(value: Any) -> None:
@@ -97,7 +94,3 @@ def _receive() -> Any:
     values: List[Any] = [None]
     dist.broadcast_object_list(values, src=0)
     return values[0]
-
-
-def _silent(_: str) -> None:
-    pass

@@ -1,119 +1,40 @@
-"""One training over several processes: of one machine, or those that torchrun has started (torchrun.py).
-
-Every process holds the model and makes the same updates; what differs is which batches it computes. Sums are taken
-in the order of the ranks, so that the numbers depend on the number of processes alone, never on timing.
-"""
+"""The processes of one training: those of one machine are started here, or torchrun has started them (torchrun.py)."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pickle
 import shutil
 import tempfile
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
-import torch
 import torch.distributed as dist
-from torch import nn
 
-from hybrid.errors import ConfigError, HybridError
+from hybrid.errors import HybridError
 from hybrid.parallel import _context, _start_worker, start_server
-from hybrid.train.collectives import sum_in_order
-
-
-class Alone:
-    """A training in one process."""
-
-    rank = 0
-    size = 1
-    tensors: Any = None
-
-    def gather(self, value: Any) -> List[Any]:
-        return [value]
-
-    def sum_gradients(self, parameters: Sequence[nn.Parameter], present: Sequence[int]) -> None:
-        """Sums .grad over the ranks; `present`: the indices of the parameters that have one on any rank."""
-
-    def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """Over the ranks; the same bits on all."""
-        return x
-
-
-class Group(Alone):
-    """A process group of torch.distributed (None: the default one) for objects, and one for tensors: NCCL's takes none
-    that are not on a GPU."""
-
-    def __init__(self, objects: Optional[Any] = None, tensors: Optional[Any] = None) -> None:
-        self.objects, self.tensors = objects, tensors
-        self.rank = dist.get_rank()
-        self.size = dist.get_world_size()
-
-    def gather(self, value: Any) -> List[Any]:
-        """The value of every rank, in their order."""
-        values: List[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self.objects)
-        return values
-
-    def sum_gradients(self, parameters: Sequence[nn.Parameter], present: Sequence[int]) -> None:
-        chosen = [parameters[index] for index in present]
-        if not chosen:
-            return
-        parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in chosen]
-        total = sum_in_order(torch.cat(parts), self.tensors)
-        start = 0
-        for parameter in chosen:
-            parameter.grad = total[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
-
-    def mean(self, x: torch.Tensor) -> torch.Tensor:
-        total = x.clone()
-        dist.all_reduce(total, group=self.tensors)
-        return total.div_(self.size)
-
-
-def check_same_model(members: Alone, model: nn.Module, epoch: int, file: Path) -> None:
-    """Each makes the updates for itself; sums are equal to the bit, but machines may round differently. Raises
-    HybridError where a model is not that of worker 0."""
-    if members.size == 1:
-        return
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    digests = members.gather(digest.hexdigest())
-    others = [str(rank) for rank, its in enumerate(digests) if its != digests[0]]
-    if others:
-        who = f"workers {', '.join(others)} (of {members.size})"
-        raise HybridError(
-            f"after epoch {epoch + 1} the models of {who} are not that of worker 0",
-            file=file,
-            remedy="let all run on one kind of processor with the same versions (hybrid doctor); the same command goes "
-            "on from the last checkpoint, which all read",
-        )
+from hybrid.train.process_group import ProcessGroup, SingleProcess, Task, pack, unpack
+from hybrid.train.torchrun import start_training, under_torchrun
 
 
 @contextmanager
-def group(trainer: Any, workers: int) -> Iterator[Alone]:
-    """Starts workers - 1 processes that run trainer._fit with us, and ends them with the block. Under torchrun, those
-    that there are do.
+def process_group(
+    task: Task, arguments: Tuple[Any, ...], workers: int, *, minutes: float, cuda: bool = False
+) -> Iterator[SingleProcess]:
+    """Starts workers - 1 processes that run task(group, arguments) beside the block, and ends them with it.
 
-    An error in one of them is raised here.
+    Under torchrun, the processes that it has started do; cuda: their tensors are on GPUs. minutes: after which a
+    process that does not answer is taken for dead. Raises here what one of them raises.
     """
-    from hybrid.train.torchrun import lead, under_torchrun
-
-    minutes = trainer.config.timeout_minutes
     if under_torchrun():
-        yield lead(_packed(trainer), minutes, trainer.config.find_device().type == "cuda")
+        yield start_training(pack(task, arguments), minutes, cuda)
         return
     if workers == 1:
-        yield Alone()
+        yield SingleProcess()
         return
-    payload = _packed(trainer)
+    payload = pack(task, arguments)
     folder = tempfile.mkdtemp(prefix="hybrid-")
     start_server()
     context = _context()
@@ -122,7 +43,7 @@ def group(trainer: Any, workers: int) -> Iterator[Alone]:
     try:
         for rank in range(1, workers):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, rank, workers, folder), daemon=True)
+            process = context.Process(target=_work, args=(theirs, rank, workers, folder, minutes), daemon=True)
             process.start()
             theirs.close()
             ours.send_bytes(payload)
@@ -131,7 +52,7 @@ def group(trainer: Any, workers: int) -> Iterator[Alone]:
         del payload
         try:
             _join(folder, 0, workers, minutes)
-            yield Group()
+            yield ProcessGroup()
         except (RuntimeError, OSError) as error:
             found = _their_error(pipes)
             if found is None and "imed out" in str(error):
@@ -156,14 +77,6 @@ def group(trainer: Any, workers: int) -> Iterator[Alone]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _packed(trainer: Any) -> bytes:
-    # Plain pickle: multiprocessing's own would share the parameters' memory between the processes.
-    try:
-        return pickle.dumps(trainer.arguments())
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise ConfigError(f"this training cannot be shared out: {error}", remedy="set train.workers to 1") from error
-
-
 def _join(folder: str, rank: int, size: int, minutes: float) -> None:
     # The loopback device: a host name that does not resolve, as in many containers, must not matter.
     name = "GLOO_SOCKET_IFNAME"
@@ -179,15 +92,13 @@ def _join(folder: str, rank: int, size: int, minutes: float) -> None:
             os.environ.pop(name, None)
 
 
-def _work(pipe: Any, rank: int, size: int, folder: str) -> None:
-    """A worker process."""
+def _work(pipe: Any, rank: int, size: int, folder: str, minutes: float) -> None:
+    """Trains in a worker process."""
     _start_worker(None)
-    from hybrid.train.trainer import Trainer
-
     try:
-        trainer = Trainer(*pickle.loads(pipe.recv_bytes()), log=_silent)
-        _join(folder, rank, size, trainer.config.timeout_minutes)
-        trainer._fit(Group())
+        task, arguments = unpack(pipe.recv_bytes())
+        _join(folder, rank, size, minutes)
+        task(ProcessGroup(), arguments)
         dist.destroy_process_group()
     except HybridError as error:
         pipe.send(error)
@@ -199,10 +110,6 @@ def _work(pipe: Any, rank: int, size: int, folder: str) -> None:
         except OSError:
             pass
         os._exit(1)
-
-
-def _silent(_: str) -> None:
-    pass
 
 
 def _their_error(pipes: Sequence[Connection]) -> Optional[Exception]:

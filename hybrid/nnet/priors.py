@@ -1,13 +1,16 @@
 """Priors of pdfs: what a CE-trained model's posteriors are divided by to become (scaled) likelihoods.
 
 log p(x | s) = log p(s | x) - log p(s) + const        (Bourlard and Morgan 1994)
+
+Which of both a model gives, its config.json says: "outputs" is "posteriors" (and senones/priors.safetensors has what
+to divide by) or "likelihoods" (LF-MMI). Folders written before it said so have priors where they give posteriors.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Iterable, Union
+from typing import Iterable, Optional, Union
 
 import numpy as np
 import torch
@@ -15,10 +18,11 @@ from torch import nn
 
 from hybrid.data.batches import IGNORE, Batches
 from hybrid.errors import ConfigError, DataError, ModelError
-from hybrid.io import load_tensors, save_tensors
+from hybrid.io import load_tensors, read_json, save_tensors
 
 PathLike = Union[str, "os.PathLike[str]"]
 FILE = "priors.safetensors"
+OUTPUTS = ("posteriors", "likelihoods")
 
 
 def count_priors(
@@ -91,12 +95,35 @@ def save_priors(folder: PathLike, priors: np.ndarray) -> Path:
     return path
 
 
-def has_priors(folder: PathLike) -> bool:
-    return (Path(folder) / FILE).exists()
+def outputs_of(model_folder: PathLike) -> str:
+    """Returns what the model in this folder gives: "posteriors" (their logarithms, unnormalised) or "likelihoods".
+
+    Raises DataError where its config.json cannot be read, ModelError where that says neither.
+    """
+    folder = Path(model_folder)
+    path = folder / "config.json"
+    config = read_json(path)
+    if isinstance(config, dict) and "outputs" not in config:
+        return OUTPUTS[0] if (folder / "senones" / FILE).exists() else OUTPUTS[1]
+    outputs = config["outputs"] if isinstance(config, dict) else config
+    if outputs not in OUTPUTS:
+        raise ModelError(
+            f"outputs is {outputs!r}, not one of {', '.join(OUTPUTS)}", file=path,
+            remedy="run the stage that trains the model again",
+        )  # fmt: skip
+    return str(outputs)
+
+
+def priors_of_model(model_folder: PathLike) -> Optional[np.ndarray]:
+    """Returns what the outputs of the model in this folder are to be divided by; None where they are likelihoods.
+
+    Raises as `outputs_of` and `load_priors`.
+    """
+    return load_priors(Path(model_folder) / "senones") if outputs_of(model_folder) == OUTPUTS[0] else None
 
 
 def load_priors(folder: PathLike) -> np.ndarray:
-    """Raises ModelError where the file is absent or broken."""
+    """Reads `folder`/priors.safetensors. Raises ModelError where it is absent or broken."""
     path = Path(folder) / FILE
     arrays = load_tensors(path)
     if "priors" not in arrays:
