@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import cache
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
-from hybrid.errors import ConfigError, DataError
+from hybrid.errors import DataError
 from hybrid.fst import write_fst
+from hybrid.io import write_text
 from hybrid.lexicon.g2p import G2P
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import FILLERS, Lexicon, check_text
@@ -18,47 +19,61 @@ from hybrid.lm import arpa
 from hybrid.lm.grammar import arpa_to_fst
 from hybrid.lm.model import NgramModel
 from hybrid.lm.ngram import train as train_ngram
-from hybrid.pipeline.recipe import Recipe
+from hybrid.pipeline.recipe_run import RecipeRun, about
+from hybrid.pipeline.settings import PYTHON
 from hybrid.pipeline.sets import prepared, texts_of
-from hybrid.run import Run
+from hybrid.pipeline.spelling import read_lexicon
 
-UNITS = {
-    "words": "of the recipe's dictionary",
-    "graphemes": "the words of the training transcripts, spelled in letters",
-    "pieces": "sentencepiece's of the training transcripts, spelled in letters",
-    "phone_pieces": "the same pieces with the dictionary's phones",
-}
+UNKNOWN = "<UNK>"
+NOISE = "SPN"  # the phone of unknown words
 
 
-def lang(run: Run, recipe: Recipe) -> None:
-    """EXP/lang: phones, words (or pieces), lexicon and L. A training word that has no pronunciation, or cannot be
-    spelled, stops the stage, by name."""
-    settings = run.config.section("lang")
-    units = check_units(run)
+def lang(run: RecipeRun) -> None:
+    """EXP/lang: phones, words (or pieces), lexicon and L. A training word that cannot be spelled stops the stage, by
+    name."""
+    settings, corpus = run.settings.lang, run.settings.corpus
     train = texts_of(prepared(run, "train"))
-    lexicon, pieces = _lexicon(run, recipe, units, train)
+    lexicon, pieces = _lexicon(run, corpus.what_units, train)
     for notice in lexicon.notices:
         run.log(f"  {notice}")
-    if pieces is None:
-        check_words(lexicon, train)
-    for split in ("dev", "test"):
-        texts = texts_of(prepared(run, split))
-        if pieces is None:
-            for oov in check_text(lexicon, texts):
-                run.log(f"  {split}: {oov.word} ({oov.count}) is not in the lexicon: it can only be an error")
-        else:
-            for word in _words(texts):
+    unknown = corpus.oov == "unk" and corpus.what_units == "words"
+    if pieces is None and corpus.what_units == "words":
+        lexicon = _with_missing(run, lexicon, train)
+    if pieces is not None:
+        for name in dict.fromkeys(row["set"] for row in about(run)["sets"]):
+            for word in _words(texts_of(prepared(run, name))):
                 if not pieces.covers(word):
-                    run.log(f"  {split}: {word} has letters that training never saw: it can only be an error")
+                    run.log(f"  {name}: {word} has letters that training never saw: it can only be an error")
     made = Lang.create(
         lexicon,
-        silence=settings["silence"],
-        position_dependent=settings["position_dependent"],
-        silence_prob=settings["silence_prob"],
+        silence=settings.silence,
+        spoken_noise=NOISE if unknown else None,
+        oov=UNKNOWN if unknown else None,
+        position_dependent=settings.position_dependent,
+        silence_prob=settings.silence_prob,
         pieces=pieces,
     )
     made.save(run.dir("lang"))
     run.log(f"  {len(lexicon)} {'words' if pieces is None else 'pieces'}, {len(made.phone_ids)} phones")
+
+
+def _with_missing(run: RecipeRun, lexicon: Lexicon, train: Dict[str, str]) -> Lexicon:
+    """The lexicon with G2P's pronunciations of training words that it lacks, where corpus.oov asks for them.
+
+    Raises DataError for such words where nothing is to be done about them."""
+    missing = [oov.word for oov in check_text(lexicon, train)]
+    if not missing or run.settings.corpus.oov == "unk":
+        return lexicon
+    if run.settings.corpus.oov != "g2p":
+        check_words(lexicon, train)
+    speller = G2P.train(lexicon, silence_phones=[run.settings.lang.silence])
+    made = {word: speller.pronounce(word) for word in missing}
+    write_text(
+        run.dir("lang") / "g2p.txt",
+        "".join(f"{word}\t{' '.join(item.phones)}\n" for word, items in made.items() for item in items),
+    )
+    run.log(f"  {len(made)} words pronounced by G2P: g2p.txt")
+    return Lexicon({**{word: lexicon.pronunciations(word) for word in lexicon.words}, **made})
 
 
 def check_words(lexicon: Lexicon, texts: Dict[str, str]) -> None:
@@ -72,33 +87,19 @@ def check_words(lexicon: Lexicon, texts: Dict[str, str]) -> None:
         )
 
 
-def check_units(run: Run) -> str:
-    """lang.units. Raises ConfigError for an unknown one, and for a grammar that is not of these units."""
-    units = run.config.get("lang.units", "words")
-    if units not in UNITS:
-        listed = "; ".join(f"{name}: {what}" for name, what in UNITS.items())
-        raise ConfigError(f"lang.units is {units!r}", remedy=f"use one of {', '.join(UNITS)} ({listed})")
-    if "pieces" in units and run.config["lm.source"] != "train":
-        raise ConfigError(
-            f"lm.source is {run.config['lm.source']!r}, a grammar of words, and lang.units is {units}",
-            remedy="use --set lm.source=train: our own n-gram, trained on the pieces of the training transcripts",
-        )
-    return units
-
-
-def _lexicon(run: Run, recipe: Recipe, units: str, train: Dict[str, str]) -> Tuple[Lexicon, Optional[Pieces]]:
+def _lexicon(run: RecipeRun, units: str, train: Dict[str, str]) -> Tuple[Lexicon, Optional[Pieces]]:
     if units == "words":
-        return recipe.lexicon(run), None
+        return read_lexicon(run), None
     _check_spelling(train)
     if units == "graphemes":
         return graphemic_lexicon(_words(train)), None
-    pieces = Pieces.train([train[utterance] for utterance in sorted(train)], run.config["lang.pieces"])
+    pieces = Pieces.train([train[utterance] for utterance in sorted(train)], run.settings.lang.pieces)
     counts = Counter(word for text in train.values() for word in text.split() if word not in FILLERS)
     written = sum(len(pieces.encode(word)) * count for word, count in counts.items())
     run.log(f"  {written / sum(counts.values()):.2f} pieces a training word")
     if units == "pieces":
         return piece_lexicon(pieces.names, lambda letters: [spell(letters)]), pieces
-    dictionary = recipe.lexicon(run)
+    dictionary = read_lexicon(run)
     check_words(dictionary, train)
     return phone_pieces(pieces, dictionary, _pronounce(dictionary), counts=counts), pieces
 
@@ -146,27 +147,35 @@ def _units(lang: Lang, text: str) -> List[str]:
     return units
 
 
-def lm(run: Run, recipe: Recipe) -> None:
+def lm(run: RecipeRun) -> None:
     """EXP/lm/lm.arpa, the n-gram that decoding uses, and G.fst of it; of pieces where these are the lexicon's words."""
-    source = run.config["lm.source"]
-    check_units(run)
+    corpus = run.settings.corpus
     words = Lang.load(run.dir("lang"))
-    train = [_units(words, text) for text in texts_of(prepared(run, "train")).values()]
-    ours = train_ngram(train, int(run.config["lm.order"]), vocabulary=words.lexicon.words)
+    train = [_known(words, _units(words, text)) for text in texts_of(prepared(run, "train")).values()]
+    ours = train_ngram(train, run.settings.lm.order, vocabulary=words.lexicon.words)
     for notice in ours.notices:
         run.log(f"  our n-gram: {notice}")
     arpa.write(run.dir("lm") / "train.arpa", ours)
-    models: Dict[str, Callable[[], NgramModel]] = {"corpus": lambda: recipe.grammar(run), "train": lambda: ours}
-    if source not in models:
-        raise ConfigError(f"lm.source is {source!r}", remedy="use corpus (the recipe's own) or train (ours)")
-    model: NgramModel = models[source]()
+    model: NgramModel = ours if corpus.lm == "train" else _given(run, corpus.lm)
     arpa.write(run.dir("lm") / "lm.arpa", model)
     write_fst(run.dir("lm") / "G.fst", arpa_to_fst(model, words.words))
     texts = texts_of(prepared(run, "dev"))
     dev = [_units(words, text) for text in texts.values()]
-    for name, one in {source: model, "train": ours}.items():
+    for name, one in {"corpus.lm": model, "train": ours}.items():
         found = one.perplexity(dev)
         run.log(f"  {name}: perplexity {found.perplexity:.1f} on dev, {found.oovs} words unknown to it")
         if words.pieces is not None:
             each = math.exp(-found.logprob / (_count(texts) + found.sentences))
             run.log(f"  {name}: that is the perplexity of a piece; of a word (known or not) it is {each:.1f}")
+
+
+def _given(run: RecipeRun, name: str) -> NgramModel:
+    if name == PYTHON:
+        found: NgramModel = run.hook.call("lm", run)
+        return found
+    return arpa.read(run.find(name))
+
+
+def _known(lang: Lang, words: List[str]) -> List[str]:
+    """Words that the lexicon lacks as the unknown word, where there is one."""
+    return words if lang.oov is None else [word if word in lang.lexicon else lang.oov for word in words]

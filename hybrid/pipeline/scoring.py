@@ -6,13 +6,12 @@ from typing import Any, Dict, List
 
 from hybrid.errors import DataError
 from hybrid.io import write_json, write_text
-from hybrid.pipeline.recipe import Recipe
-from hybrid.run import Run
-from hybrid.score.results import SYSTEMS, collect, ordered, table
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.score.results import collect, read_results, table, test_sets
 from hybrid.score.seeds import pooled
 
 
-def score(run: Run, recipe: Recipe) -> None:
+def score(run: RecipeRun) -> None:
     """EXP/results.json, EXP/score/table.md, and EXP/score/paired.json: each system against the one before."""
     from hybrid.score.significance import paired_test
 
@@ -20,29 +19,38 @@ def score(run: Run, recipe: Recipe) -> None:
     if not rows:
         raise DataError("no decode to score", file=run.dir("decode"), remedy="run the decode stage")
     text = "\n\n".join(
-        f"Test sets, scale chosen on {tuned_on}:\n\n{table(rows, 'test', tuned_on)}"
+        f"Test sets, scale chosen on {tuned_on}:\n\n{table(rows, None, tuned_on)}"
         for tuned_on in sorted({row["tuned_on"] for row in rows})
     )
     write_text(run.dir("score") / "table.md", text + "\n")
     pairs: List[Dict[str, Any]] = []
-    systems = ordered((row["system"] for row in rows), SYSTEMS)
-    for condition in sorted({row["condition"] for row in rows}):
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    for name, condition in sorted({(row["set"], row["condition"]) for row in rows if row["set"] in test_sets(rows)}):
         # rows may tell of systems that this run did not decode: of another seed, in the same folder
-        counts = {system: pooled([run.exp], system, condition, "test", "dev") for system in systems}
+        counts = {system: pooled([run.exp], system, condition, name, "dev") for system in systems}
         here = [system for system in systems if counts[system]]
         for before, after in zip(here, here[1:]):
             found = paired_test(counts[before], counts[after], seed=run.seed)
-            pairs.append({"condition": condition, "before": before, "after": after, **found.__dict__})
+            pairs.append({"set": name, "condition": condition, "before": before, "after": after, **found.__dict__})
     write_json(run.dir("score") / "paired.json", pairs)
     run.log(text)
-    run.log(f"\n  the third condition, rerecorded, is: {recipe.rerecorded}")
+    run.log(_third(run, rows))
 
 
-def report(run: Run, recipe: Recipe) -> None:
+def report(run: RecipeRun) -> None:
     """EXP/report/index.html and EXP/report/RESULTS.md."""
     from hybrid.report import write_report, write_results_md
 
-    path = write_report(run.exp, recipe.title)
-    notes = f"The third condition, `rerecorded`, is: {recipe.rerecorded}.\n\n{recipe.notes}".strip()
-    write_results_md(run.exp, run.dir("report") / "RESULTS.md", recipe.title, notes)
+    about = run.settings.recipe
+    title = about.title or run.recipe
+    path = write_report(run.exp, title)
+    notes = f"{_third(run, read_results(run.exp / "results.json"))}\n\n{about.notes}".strip()
+    write_results_md(run.exp, run.dir("report") / "RESULTS.md", title, notes)
     run.log(f"  read {path}")
+
+
+def _third(run: RecipeRun, rows: List[Dict[str, Any]]) -> str:
+    """What the re-recorded condition is, where there is one."""
+    about = run.settings.recipe.rerecorded
+    there = any(row["condition"] == "rerecorded" for row in rows)
+    return f"The condition `rerecorded` is: {about}." if there and about else ""

@@ -11,7 +11,7 @@ from hybrid.errors import HybridError
 from hybrid.io import PathLike, read_json, read_jsonl
 from hybrid.report.alignments import Alignments, read_alignments
 from hybrid.report.trees import Grown, read_counts, read_tree
-from hybrid.score.results import CONDITIONS, SYSTEMS, Row, merge, ordered, read_results
+from hybrid.score.results import CONDITIONS, DEV, Row, merge, ordered, read_results
 
 DecodeKey = Tuple[str, str, str, str]  # system, condition, set, tuned_on
 
@@ -44,10 +44,13 @@ class Material:
     def groups(self) -> List[Tuple[str, str]]:
         """(set, tuned_on) that have results: first the test with the scale chosen on dev."""
         found = {(row["set"], row["tuned_on"]) for row in self.results}
-        return sorted(found, key=lambda group: (group[0] != "test", group[1] != "dev", group))
+        return sorted(found, key=lambda group: (group[0] == DEV, group[1] != "dev", group))
 
     def systems(self) -> List[str]:
-        return ordered((key[0] for key in self.decodes), SYSTEMS)
+        return ordered((key[0] for key in self.decodes), list(dict.fromkeys(row["system"] for row in self.results)))
+
+    def test_sets(self) -> List[str]:
+        return sorted({key[2] for key in self.decodes} - {DEV})
 
     def conditions(self) -> List[str]:
         return ordered((key[1] for key in self.decodes), CONDITIONS)

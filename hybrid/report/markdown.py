@@ -24,6 +24,8 @@ def results_md(material: Material, title: str, notes: Optional[str] = None) -> s
         parts.append(notes.strip())
     if not material.results:
         parts.append("No results yet.")
+    if len(material.test_sets()) > 1:
+        parts += ["## All test sets, scale and penalty chosen on dev", table(material.results)]
     for name, tuned_on in material.groups():
         parts.append(f"## Set {name}, scale and penalty chosen on {tuned_on}")
         parts.append(table(material.results, name, tuned_on))
@@ -52,18 +54,21 @@ def _paired(material: Material, name: str, tuned_on: str) -> List[str]:
 def _scales(material: Material) -> List[str]:
     rows = []
     edge = False
+    tests = material.test_sets()
     for (system, condition, name, tuned_on), decode in material.decodes.items():
         settings = decode.get("settings")
-        if name == "test" and isinstance(settings, dict) and "acoustic_scale" in settings:
+        if name in tests and isinstance(settings, dict) and "acoustic_scale" in settings:
             mark = " (end of the grid)" if settings.get("edges") else ""
             edge = edge or bool(mark)
             scale, penalty = settings["acoustic_scale"], settings.get("word_penalty", 0)
-            rows.append([system, condition, tuned_on, f"{scale:.4g}", f"{penalty:.4g}{mark}"])
+            rows.append([system, condition, name, tuned_on, f"{scale:.4g}", f"{penalty:.4g}{mark}"])
     if not rows:
         return []
     systems, conditions = material.systems(), material.conditions()
-    rows.sort(key=lambda row: (row[2], systems.index(row[0]), conditions.index(row[1])))
-    scales = grid(["system", "condition", "chosen on", "acoustic scale", "word penalty"], rows)
+    rows.sort(key=lambda row: (row[3], row[2], systems.index(row[0]), conditions.index(row[1])))
+    if len(tests) == 1:
+        rows = [[*row[:2], *row[3:]] for row in rows]
+    scales = grid(["system", "condition", *(["set"] if len(tests) > 1 else []), "chosen on", "acoustic scale", "word penalty"], rows)
     said = ["Where a value stands at the end of the grid, values beyond might do better."] if edge else []
     return ["## Scales", scales, *said]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, Dict, List, Mapping, Optional
 
 from hybrid.errors import DataError
@@ -102,9 +103,10 @@ def _explanation(found: Mapping[Any, Any]) -> Markup:
     )
 
 
-def speaker_section(material: Material, name: str = "test") -> Markup:
+def speaker_section(material: Material) -> Markup:
     parts: List[Markup] = []
-    for condition in material.conditions():
+    several = len(material.test_sets()) > 1
+    for name, condition in product(material.test_sets(), material.conditions()):
         decodes = {
             system: material.decodes[system, condition, name, "dev"]
             for system in material.systems()
@@ -127,7 +129,8 @@ def speaker_section(material: Material, name: str = "test") -> Markup:
         ]
         numeric = range(1, len(systems) + 2)
         content = table(["speaker", "words", *systems], rows, numeric=numeric)
-        parts.append(details(f"{condition}, {len(speakers)} speakers", content, open=not parts))
+        which = f"{name}, {condition}" if several else condition
+        parts.append(details(f"{which}, {len(speakers)} speakers", content, open=not parts))
     return join(parts) or none("No decode of the test set with speakers yet.")
 
 
@@ -164,10 +167,11 @@ def scale_section(material: Material) -> Markup:
     return join([*([said] if edges else []), chosen])
 
 
-def confusion_section(material: Material, name: str = "test") -> Markup:
+def confusion_section(material: Material) -> Markup:
     parts: List[Markup] = []
+    several = len(material.test_sets()) > 1
     for system in reversed(material.systems()):
-        for condition in material.conditions():
+        for name, condition in product(material.test_sets(), material.conditions()):
             decode = material.decodes.get((system, condition, name, "dev"))
             if decode is None or not isinstance(decode.get("confusions"), dict):
                 continue
@@ -178,7 +182,8 @@ def confusion_section(material: Material, name: str = "test") -> Markup:
                 _errors("insertions", ["recognised", "times"], [row[1:] for row in found.get("ins", [])]),
                 _errors("deletions", ["reference", "times"], [[row[0], row[2]] for row in found.get("del", [])]),
             ]
-            title = join([f"{system}, {condition} ", tag("span", counts, cls="soft")])
+            which = f"{name}, {condition}" if several else condition
+            title = join([f"{system}, {which} ", tag("span", counts, cls="soft")])
             parts.append(details(title, tag("div", *columns, cls="columns"), open=not parts))
     return join(parts) or none("No decode of the test set yet.")
 

@@ -2,6 +2,7 @@
 
     EXP/decode/<system>/<condition>/<set>/    hyp.txt, wer.json, aligned.txt: the same bytes from the same run
                                               run.json: seconds and commit, which differ between two like runs
+    EXP/decode/systems.json                   the systems in the order of the tables
     EXP/results.json                          one row per system, condition, set, tuned_on and seed
 
 A decode whose scale was chosen on the test set stands in `<set>-tuned-on-test`, beside the one chosen on dev.
@@ -20,8 +21,9 @@ from hybrid.score.wer import Score, format_aligned, format_text, score
 
 Row = Dict[str, Any]
 
-# in the order of a table; systems and conditions of other names follow as they come
-SYSTEMS = "mono tri1 tri2 tri3_si tri3 teacher_ce teacher_lfmmi ce lfmmi smbr student_ce student_lfmmi".split()
+ORDER = "systems.json"
+DEV = "dev"  # the set that chooses scales; all others are test sets
+# in the order of a table; conditions of other names follow as they come
 CONDITIONS = "clean noisy rerecorded".split()
 FIELDS = (
     "system condition set wer low high errors words ins del sub tuned_on seed seconds commit".split()
@@ -101,12 +103,14 @@ def collect(exp: PathLike) -> List[Row]:
     """
     exp = Path(exp)
     path = exp / "results.json"
+    order = system_order(exp)
     found = []
     for file in sorted(exp.glob("decode/*/*/*/wer.json")):
         run = file.with_name("run.json")
         found.append(_row(read_json(file), read_json(run) if run.exists() else {}, file))
     seeds = {row["seed"] for row in found}
-    rows = merge([row for row in (read_results(path) if path.exists() else []) if row["seed"] not in seeds], found)
+    old = [row for row in (read_results(path) if path.exists() else []) if row["seed"] not in seeds]
+    rows = merge(old, sorted(found, key=lambda row: _place(row["system"], order)), order)
     write_json(path, rows)
     return rows
 
@@ -119,10 +123,21 @@ def read_results(path: PathLike) -> List[Row]:
     return rows
 
 
-def merge(old: Sequence[Row], new: Sequence[Row]) -> List[Row]:
-    """One row per (system, condition, set, tuned_on, seed), the new one where both have it; in the table's order."""
+def system_order(exp: PathLike) -> List[str]:
+    """The systems of a run in the order of its tables; [] where the run does not say."""
+    path = Path(exp) / "decode" / ORDER
+    return list(read_json(path)) if path.exists() else []
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    return list(order).index(name) if name in order else len(order)
+
+
+def merge(old: Sequence[Row], new: Sequence[Row], order: Sequence[str] = ()) -> List[Row]:
+    """One row per (system, condition, set, tuned_on, seed), the new one where both have it; in the table's order: systems
+    as `order` has them, others as they come."""
     rows = {tuple(row[key] for key in KEY): row for row in (*old, *new)}
-    systems = ordered((row["system"] for row in rows.values()), SYSTEMS)
+    systems = ordered((row["system"] for row in rows.values()), order)
     conditions = ordered((row["condition"] for row in rows.values()), CONDITIONS)
     return sorted(
         rows.values(),
@@ -142,7 +157,26 @@ def ordered(names, known: Sequence[str]) -> List[str]:
     return [name for name in known if name in found] + [name for name in found if name not in known]
 
 
-def cells(rows: Sequence[Row], name: str = "test", tuned_on: str = "dev") -> Dict[Tuple[str, str], Row]:
+def test_sets(rows: Sequence[Row]) -> List[str]:
+    """The names of the sets that are not the development set, as they come."""
+    return list(dict.fromkeys(row["set"] for row in rows if row["set"] != DEV))
+
+
+def columns_of(rows: Sequence[Row]) -> List[Row]:
+    """The rows of all test sets as those of one set "test", with a condition that names the set where there are several:
+    `other` for the set other as recorded, `other noisy` for its noisy twin."""
+    names = test_sets(rows)
+    if len(names) == 1:
+        return [{**row, "set": "test"} for row in rows if row["set"] != DEV]
+    found = []
+    for row in sorted((row for row in rows if row["set"] != DEV), key=lambda row: names.index(row["set"])):
+        name, condition = row["set"], row["condition"]
+        label = name if condition in (CONDITIONS[0], name) else f"{name} {condition}"
+        found.append({**row, "set": "test", "condition": label})
+    return found
+
+
+def cells(rows: Sequence[Row], name: str, tuned_on: str = "dev") -> Dict[Tuple[str, str], Row]:
     """(system, condition) -> {"wer", "low", "high", "errors", "words", "seeds", "relative"} of one set.
 
     Several seeds: the mean of their WERs, their lowest and highest for low and high. relative: change of WER against
@@ -151,7 +185,7 @@ def cells(rows: Sequence[Row], name: str = "test", tuned_on: str = "dev") -> Dic
     chosen = [row for row in rows if row["set"] == name and row["tuned_on"] == tuned_on and row.get("wer") is not None]
     result: Dict[Tuple[str, str], Row] = {}
     first: Dict[str, float] = {}
-    for system in ordered((row["system"] for row in chosen), SYSTEMS):
+    for system in ordered((row["system"] for row in chosen), ()):
         for condition in ordered((row["condition"] for row in chosen), CONDITIONS):
             mine = [row for row in chosen if row["system"] == system and row["condition"] == condition]
             if not mine:
@@ -172,14 +206,20 @@ def cells(rows: Sequence[Row], name: str = "test", tuned_on: str = "dev") -> Dic
     return result
 
 
-def table(rows: Sequence[Row], name: str = "test", tuned_on: str = "dev") -> str:
-    """Markdown that also reads well as plain text: a row a system, a column a condition.
+def table(rows: Sequence[Row], name: Optional[str] = None, tuned_on: str = "dev") -> str:
+    """Markdown that also reads well as plain text: a row a system, a column a condition of the set `name`, or where that
+    is None a column a test set and condition.
 
     A cell: WER, its 95 % interval, the change relative to the first row.
     """
+    if name is None:
+        rows, names, name = columns_of(rows), test_sets(rows), "test"
+        called = names[0] if len(names) == 1 else "the test sets"
+    else:
+        called = name
     found = cells(rows, name, tuned_on)
     if not found:
-        return f"no result on {name} yet (scale chosen on {tuned_on})"
+        return f"no result on {called} yet (scale chosen on {tuned_on})"
     systems = list(dict.fromkeys(system for system, _ in found))
     conditions = ordered((condition for _, condition in found), CONDITIONS)
     grid = [["system", *conditions]]
@@ -191,7 +231,7 @@ def table(rows: Sequence[Row], name: str = "test", tuned_on: str = "dev") -> str
     seeds = {cell["seeds"] for cell in found.values()}
     meaning = "95 % interval" if seeds == {1} else "95 % interval, or lowest and highest where a cell has several seeds"
     lines.append("")
-    lines.append(f"WER in percent on {name} [{meaning}], change relative to the first row; chosen on {tuned_on}.")
+    lines.append(f"WER in percent on {called} [{meaning}], change relative to the first row; chosen on {tuned_on}.")
     if seeds != {1}:
         lines.append(f"Seeds a cell: {', '.join(map(str, sorted(seeds)))}; a cell of several is their mean.")
     return "\n".join(lines)

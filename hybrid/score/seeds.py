@@ -12,7 +12,18 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from hybrid.errors import DataError
 from hybrid.io import read_json
-from hybrid.score.results import CONDITIONS, KEY, Row, cells, decode_folder, merge, ordered, read_results, table
+from hybrid.score.results import (
+    CONDITIONS,
+    KEY,
+    Row,
+    cells,
+    decode_folder,
+    merge,
+    ordered,
+    read_results,
+    table,
+    test_sets,
+)
 from hybrid.score.significance import ErrorsWords, p_text, paired_test, relative_change
 
 Counts = Dict[str, ErrorsWords]  # utterance -> errors, words
@@ -134,7 +145,7 @@ def is_pair(a: Counts, b: Counts) -> bool:
     return {i: words for i, (_, words) in a.items()} == {i: words for i, (_, words) in b.items()}
 
 
-def comparison(exps: Sequence[Path], rows: Sequence[Row], name: str = "test", tuned_on: str = "dev") -> str:
+def comparison(exps: Sequence[Path], rows: Sequence[Row], name: str, tuned_on: str = "dev") -> str:
     """Each system against the one before it, per condition and over all: relative change and p, where seeds match."""
     found = cells(rows, name, tuned_on)
     systems = list(dict.fromkeys(system for system, _ in found))
@@ -163,15 +174,20 @@ def _change(counts: Sequence[Counts]) -> str:
     return f"{relative} (p {p_text(p)})"
 
 
-def report_runs(exps: Sequence[Path], name: str = "test") -> str:
+def report_runs(exps: Sequence[Path]) -> str:
     """What `hybrid report` prints of several runs."""
     rows = merge_runs(exps)
+    names = test_sets(rows)
     parts = []
-    for tuned_on in sorted({row["tuned_on"] for row in rows if row["set"] == name}):
-        parts.append(table(rows, name, tuned_on))
-        compared = comparison(exps, rows, name, tuned_on)
-        if compared:
-            parts.append(f"Change of errors, and matched-pair test (MAPSSWE, errors summed over seeds):\n{compared}")
+    for tuned_on in sorted({row["tuned_on"] for row in rows if row["set"] in names}):
+        parts.append(table(rows, None, tuned_on))
+        for name in names:
+            compared = comparison(exps, rows, name, tuned_on)
+            if compared:
+                of = f" on {name}" if len(names) > 1 else ""
+                parts.append(
+                    f"Change of errors{of}, and matched-pair test (MAPSSWE, errors summed over seeds):\n{compared}"
+                )
     for setting, values in differing(exps).items():
         parts.append(f"Not the same in these runs: {setting} is {', '.join(map(str, values))}.")
     return "\n\n".join(parts)

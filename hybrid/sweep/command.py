@@ -5,28 +5,25 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from types import ModuleType
 from typing import Callable, Dict, List, Optional, Sequence
 
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import write_json, write_text
 from hybrid.marks import find
 from hybrid.parallel import cores, prepare_environment
+from hybrid.pipeline.recipe import Recipe
 from hybrid.sweep import running
 from hybrid.sweep.plan import Job, Key, Sweep, jobs, sources
 from hybrid.sweep.reading import check_settings, read_sweep
 from hybrid.sweep.state import progress, run_of, why_not_shown
 
-SETS = ("test", "dev")
-
-
-def sweep(options: argparse.Namespace, load_recipe: Callable[[str], ModuleType]) -> int:
+def sweep(options: argparse.Namespace, load_recipe: Callable[[str], Recipe]) -> int:
     """Returns the exit code: 1 where a run failed. Raises ConfigError before anything is run."""
     return _Command(options, load_recipe).call()
 
 
 class _Command:
-    def __init__(self, options: argparse.Namespace, load_recipe: Callable[[str], ModuleType]) -> None:
+    def __init__(self, options: argparse.Namespace, load_recipe: Callable[[str], Recipe]) -> None:
         prepare_environment()
         self.options = options
         self.sweep: Sweep = read_sweep(options.file, load_recipe)
@@ -39,7 +36,7 @@ class _Command:
         check_settings(self.sweep, self.recipe, self.jobs)
         self.chosen = self._chosen()
         if options.stop_stage is not None:
-            find(self.recipe.STAGES, options.stop_stage)
+            find(self.recipe.stages(self._run(self.jobs[0])), options.stop_stage)
 
     def call(self) -> int:
         if self.options.report:
@@ -89,7 +86,7 @@ class _Command:
         return Job(job.key, job.exp, (*job.settings, f"run.jobs={share}"), job.seed)
 
     def _run(self, job: Job):
-        return run_of(job, self.recipe, self.sweep.recipe, self.options.data)
+        return run_of(job, self.recipe, self.options.data)
 
     def _words(self, job: Job) -> List[str]:
         return running.command_of(
@@ -101,7 +98,7 @@ class _Command:
 
         near = [other for other in self.jobs if other.key[1] == job.key[1]]  # of the same seed first
         others = [*near, *(other for other in self.jobs if other not in near)]
-        found = share(self.recipe.STAGES, self._run(job), [self._run(other) for other in others if other != job])
+        found = share(self.recipe.stages, self._run(job), [self._run(other) for other in others if other != job])
         return f" with {', '.join(found)} of other runs" if found else ""
 
     def _finished(self, key: Key) -> bool:
@@ -125,7 +122,7 @@ class _Command:
         return 0
 
     def _report(self, failed: Dict[str, str]) -> int:
-        from hybrid.sweep.numbers import measure
+        from hybrid.sweep.numbers import measure, set_names
         from hybrid.sweep.page import render
         from hybrid.sweep.table import Result, as_json, as_markdown
 
@@ -144,7 +141,8 @@ class _Command:
                 file=self.exp,
                 remedy="run the sweep first, with the same --set",
             )
-        tables = [measure(self.sweep, exps, name) for name in SETS]
+        names = set_names(exps)
+        tables = [measure(self.sweep, exps, name) for name in names]
         result = Result(self.sweep, tables, self.jobs, left_out, failed, self._command())
         text = as_markdown(result)
         write_text(self.exp / "table.md", text)

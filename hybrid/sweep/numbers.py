@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from hybrid.score.results import CONDITIONS, SYSTEMS, ordered
+from hybrid.score.results import CONDITIONS, DEV, ordered, system_order
 from hybrid.score.seeds import Change, Counts, by_key, change, over_conditions, summed
 from hybrid.score.significance import bootstrap_interval
 from hybrid.sweep.plan import Row, Sweep
@@ -99,7 +99,8 @@ def _rows(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> Di
         folders = exps.get(variant.name, {})
         places = [(file.parts[-4], file.parts[-3]) for exp in folders.values() for file in _decodes(exp, name)]
         named = [row[1] for row in _named(sweep) if row[0] == variant.name]
-        systems = variant.show or ordered([*(system for system, _ in places), *named], SYSTEMS)
+        order = [system for exp in folders.values() for system in system_order(exp)]
+        systems = variant.show or ordered([*(system for system, _ in places), *named], order)
         for system in systems:
             its = {}
             for condition in dict.fromkeys(condition for which, condition in places if which == system):
@@ -108,6 +109,13 @@ def _rows(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> Di
                     its[condition] = decodes
             found[variant.name, system] = its
     return found
+
+
+def set_names(exps: Mapping[str, Mapping[int, Path]]) -> List[str]:
+    """The test sets that any of the runs has decoded, then the development set."""
+    every = [exp for folders in exps.values() for exp in folders.values()]
+    found = sorted({file.parent.name for exp in every for file in _decodes(exp, "*")})
+    return [*(name for name in found if name != DEV and not name.endswith("-tuned-on-test")), DEV]
 
 
 def _decodes(exp: Path, name: str) -> List[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Callable
 
 from hybrid.subcommand import add_subcommand
@@ -24,7 +23,7 @@ A sweep that was stopped goes on where it was with the same command.
 """
 
 
-def add_sweep(commands: Any, seed: Callable[[str], int], load_recipe: Callable[[str], ModuleType]) -> None:
+def add_sweep(commands: Any, seed: Callable[[str], int], load_recipe: Callable[[str], Any]) -> None:
     """Adds the subcommand `sweep` to argparse's `commands`."""
     parser = add_subcommand(
         commands, "sweep", "run a table of systems over several seeds, sharing what does not differ", _ABOUT, _MORE

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from hybrid.report import plots
 from hybrid.report.html import Markup, details, document, join, none, soft, table, tag, warning
+from hybrid.score.results import DEV
 from hybrid.score.seeds import Change
 from hybrid.sweep.numbers import Cell, Line, Table
 from hybrid.sweep.table import (
@@ -69,7 +70,7 @@ def _section(result: Result, each: Table) -> Markup:
             tag("h3", "Changes of errors, with 95 % intervals (paired bootstrap over utterances)"),
             table(["change", *each.conditions], [[row[0], *map(_change, row[1:])] for row in changes], cls="wer"),
         ]
-    if each.name != "test":
+    if each.name == DEV:
         return tag("section", heading, details(f"table of {each.name}", *content), id=each.name)
     return tag("section", heading, *content, id=each.name)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
-from hybrid.config import load_config, tomllib
+from hybrid.config import tomllib
 from hybrid.errors import ConfigError
+from hybrid.pipeline.recipe import Recipe
 from hybrid.sweep.plan import RUN_SEED, Job, Row, Sweep, Variant
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -18,12 +18,12 @@ _SWEEP = ("recipe", "title", "set", "seeds", "seed_setting", "reference", "compa
 _RUN = ("name", "set", "seeds", "show", "labels")
 
 
-def read_sweep(path: Path, load_recipe: Callable[[str], ModuleType]) -> Sweep:
+def read_sweep(path: Path, load_recipe: Callable[[str], Recipe]) -> Sweep:
     """Reads and checks a sweep's file. Raises ConfigError with the file and what to do."""
     return _Reader(Path(path)).read(load_recipe)
 
 
-def check_settings(sweep: Sweep, recipe: ModuleType, all_jobs: Sequence[Job]) -> None:
+def check_settings(sweep: Sweep, recipe: Recipe, all_jobs: Sequence[Job]) -> None:
     """Raises ConfigError where the recipe lacks a setting, or its value is not of the right type."""
     for job in all_jobs:
         mine = [text for text in job.settings if text.partition("=")[0].strip() == sweep.seed_setting]
@@ -32,7 +32,7 @@ def check_settings(sweep: Sweep, recipe: ModuleType, all_jobs: Sequence[Job]) ->
                 sweep.file, f"{mine[0]} of the run {job.key[0]} is what seeds are for", "leave it out, and write seeds"
             )
         try:
-            load_config(recipe.CONFIG, job.settings)
+            recipe.run(job.exp, recipe.config(job.settings), seed=job.seed)
         except ConfigError as error:
             what = error.what.replace("--set ", "")
             _wrong(sweep.file, f"settings of the run {job.key[0]}: {what}", error.remedy or "mend its set")
@@ -49,13 +49,15 @@ class _Reader:
     def wrong(self, what: str, remedy: str) -> NoReturn:
         _wrong(self.file, what, remedy)
 
-    def read(self, load_recipe: Callable[[str], ModuleType]) -> Sweep:
+    def read(self, load_recipe: Callable[[str], Recipe]) -> Sweep:
         values = self.load()
         self.keys(values, _SWEEP, "the sweep")
         settings = self.settings(values, "the sweep")
         seeds = self.seeds(values.get("seeds", [0]), "the sweep")
         variants = self.variants(values.get("run"), seeds)
         recipe = self.text(values, "recipe", None)
+        if recipe.endswith(".toml") and (self.file.parent / recipe).is_file():
+            recipe = str(self.file.parent / recipe)
         try:
             load_recipe(recipe)
         except ConfigError as error:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from hybrid.errors import HybridError
 from hybrid.io import disk_errors
@@ -30,20 +30,24 @@ from hybrid.run import Run
 from hybrid.stages import claimed, delete_folder
 
 
-def share(stages: Sequence[Stage], run: Run, givers: Sequence[Run]) -> List[str]:
-    """Links into `run` every stage that one of `givers` has done alike; returns their names.
+def share(stages_of: Callable[[Run], Sequence[Stage]], run: Run, givers: Sequence[Run]) -> List[str]:
+    """Links into `run` every stage that one of `givers` has done alike; returns their names. stages_of: what makes the
+    stages of a run.
 
     Raises ConfigError where another run is at work in the folder, DiskError.
     """
     shared = []
-    books = [Book(stages, giver) for giver in givers if (giver.exp / "marks").is_dir()]
+    books = [Book(stages_of(giver), giver) for giver in givers if (giver.exp / "marks").is_dir()]
     if not books:
         return []
     with claimed(run):
         for left in run.exp.glob(".*.shared.tmp"):  # by a kill
             delete_folder(left)
+        stages = stages_of(run)
         book = Book(stages, run)
         for stage in stages:
+            if run.learn():  # sizes that follow from the hours of speech, which a stage just shared tells
+                book.forget()
             try:
                 if stage.outside or book.state(stage)[0] != "to do":
                     continue

@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Optional, Tuple
 
-from hybrid.config import load_config
 from hybrid.errors import HybridError
 from hybrid.marks import Book, find, states
+from hybrid.pipeline.recipe import Recipe
 from hybrid.run import Run
 from hybrid.sweep.plan import Job
 
 DECODE = "decode"  # the stage that hybrid.score.results has its folder's name from
 
 
-def run_of(job: Job, recipe: ModuleType, recipe_name: str, data: Optional[Path]) -> Run:
-    config = load_config(recipe.CONFIG, job.settings)
-    return Run(job.exp, config, data=data, seed=job.seed, command="hybrid sweep", recipe=recipe_name)
+def run_of(job: Job, recipe: Recipe, data: Optional[Path]) -> Run:
+    return recipe.run(job.exp, recipe.config(job.settings), data=data, seed=job.seed, command="hybrid sweep")
 
 
-def progress(recipe: ModuleType, run: Run, last: Optional[str]) -> Tuple[int, int, str]:
+def progress(recipe: Recipe, run: Run, last: Optional[str]) -> Tuple[int, int, str]:
     """Stages done, stages wanted (those up to `last`), and why the first of the others is not done."""
-    end = len(recipe.STAGES) if last is None else find(recipe.STAGES, last) + 1
+    stages = recipe.stages(run)
+    end = len(stages) if last is None else find(stages, last) + 1
     if not run.exp.is_dir():
         return 0, end, "not begun"
     try:
-        rows = states(recipe.STAGES, run)[:end]
+        rows = states(stages, run)[:end]
     except HybridError as error:  # its corpus is not there
         return 0, end, error.what
     waiting = [f"{stage.name}: {why}" for _, stage, state, why in rows if state != "done"]
     return end - len(waiting), end, waiting[0] if waiting else ""
 
 
-def why_not_shown(recipe: ModuleType, run: Run) -> str:
+def why_not_shown(recipe: Recipe, run: Run) -> str:
     """Empty where the decodes in a run's folder are those of its settings; else what is wrong, in words.
 
     Judged by the marks of the decode stage and all before it: settings, seed, and that each was done on what now lies
     before it. Inputs are not read: the table can be made anew where the corpus is not.
     """
-    stages = {stage.name: stage for stage in recipe.STAGES}
-    last = stages.get(DECODE, recipe.STAGES[-1])
-    book = Book(recipe.STAGES, run)
+    every = recipe.stages(run)
+    stages = {stage.name: stage for stage in every}
+    last = stages.get(DECODE, every[-1])
+    book = Book(every, run)
     for name in [*book.before(last), last.name]:
         stage, mark = stages[name], book.read(stages[name])
         if mark is None or mark["state"] != "done":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from hybrid.report.markdown import grid
+from hybrid.score.results import DEV
 from hybrid.score.seeds import Change
 from hybrid.score.significance import p_text
 from hybrid.sweep.numbers import Cell, Line, Table
@@ -105,7 +106,7 @@ def change_rows(result: Result, table: Table) -> List[List[str]]:
     for comparison in table.comparisons:
         cells = lines[comparison.row].cells if comparison.row in lines else {}
         rows.append([comparison.label, *_changes(table, comparison.changes, cells)])
-    if table.name == "test":  # published numbers are of test sets
+    if table.name != DEV:  # published numbers are of test sets
         for words, numbers in result.sweep.published:
             texts = [f"{number:+.1f} %" for number in numbers[: len(table.conditions)]]
             rows.append([f"published: {words}", *texts, *["-"] * (len(table.conditions) - len(texts))])
