@@ -69,6 +69,7 @@ class _Reader:
         self.number = 0
         self.comments: List[str] = []
         self.rows: List[Row] = []
+        self.joined: List[Tuple[int, str, List[str]]] = []  # number, first column, what would be phones in it
 
     def read(self) -> Tuple[List[Row], List[str]]:
         for number, line in enumerate(read_lines(self.path, "give the file with the pronunciations"), 1):
@@ -77,6 +78,7 @@ class _Reader:
                 self._line(line)
         self._check_probabilities()
         self._check_hashes()
+        self._check_joined()
         notices = []
         if self.comments:
             notices.append(f"{len(self.comments)} comments behind # are not read (the first: {self.comments[0]})")
@@ -119,16 +121,13 @@ class _Reader:
         self.rows.append(Row(self.number, word, phones, numbers, tabs=len(before_tab) == 1))
 
     def _fields(self, line: str) -> List[str]:
-        """Odd blanks beside others are blanks; alone between two characters they may be one, or part of a word."""
-        fields = [field.strip() for field in re.split(r"[ \t]+", line)]
-        for field in fields:
-            odd = _ODD_BLANK.search(field)
-            if odd:
-                self._fail(
-                    f"{field!r} holds the blank U+{ord(odd[0]):04X}",
-                    "put an ordinary blank or a tab where columns are parted, and none into a word",
-                )
-        return [field for field in fields if field]
+        """Odd blanks part columns as others do. Where the word is parted from its first phone by one, and these phones
+        by others, it may as well stand within the word (`ice cream AY S`): what the other lines have decides."""
+        columns = [column for column in (column.strip() for column in re.split(r"[ \t]+", line)) if column]
+        first = columns[0].split() if columns else []
+        if len(columns) > 1 and len(first) > 1:
+            self.joined.append((self.number, columns[0], [part for part in first[1:] if not NUMBER.match(part)]))
+        return line.split()
 
     def _check(self, word: str, numbers: List[str], phones: Tuple[str, ...]) -> None:
         if not phones:
@@ -175,6 +174,18 @@ class _Reader:
         for row in doubtful:
             if any(counts[phone] == 1 for phone in row.phones):
                 self._doubt(" ".join((row.word, *row.phones)), row.word, row.number)
+
+    def _check_joined(self) -> None:
+        within = {number: set(parts) for number, _, parts in self.joined}
+        known = {phone for row in self.rows for phone in set(row.phones) - within.get(row.number, set())}
+        for number, column, parts in self.joined:
+            if not known.issuperset(parts):
+                odd = [f"U+{ord(character):04X}" for character in column if _ODD_BLANK.match(character)]
+                self._fail(
+                    f"{column!r}: one word, or a word and a phone? It holds the blank {odd[0]}",
+                    "put an ordinary blank or a tab where columns are parted, and none into a word",
+                    number,
+                )
 
     def _doubt(self, line: str, word: str, number: int) -> NoReturn:
         self._fail(

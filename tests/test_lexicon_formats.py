@@ -42,6 +42,7 @@ PROBS = {"a": [(A, 1.0), (("EY",), 0.7)], "five": [(FIVE, 0.25)]}
         "a AH\r\nfive F AY V\r\n\x1a",
         "\ufeffa AH\nfive F AY V",
         "a\u00a0 AH\nfive F AY\u00a0 V \u3000\n",
+        "a\u00a0AH\nfive F AY\u00a0V\n",
         ";;; header, of CMUdict\na AH # a letter\nfive F AY V\t#\tcardinal,\told\n",
         "a AH #\nfive F AY V\n",
         "a 1.0 AH\nfive 1. F AY V\n",
@@ -123,10 +124,10 @@ def test_words_that_look_like_something_else(tmp_path):
         ("a AH\nfive,F AY V\n", "line 2: 'five,F' is a list"),
         ("word;pron\na;AH\n", "line 1: 'word;pron' is a list"),
         ("a, AH\n", "line 1: 'a,' is a list"),
-        ("a AH\nice\u00a0cream AY S\n", "line 2: 'ice\\\\xa0cream' holds the blank U\\+00A0"),
-        ("three\u3000TH R IY\n", "line 1: 'three\\\\u3000TH' holds the blank U\\+3000"),
+        ("a AH\nice\u00a0cream AY S\n", "line 2: 'ice\\\\xa0cream': one word, or a word and a phone.* U\\+00A0"),
         ("a\u2028b AH\n", "line 1: .*U\\+2028"),
         ("a\x85b AH\n", "line 1: .*U\\+0085"),
+        ("ice\u00a0cream\tAY S\n", "line 1: 'ice cream' before the first tab is not one word"),
         ("ice cream\tAY S K R IY M\n", "line 1: 'ice cream' before the first tab is not one word"),
         ("a\t1.5\tAH\n", "line 1: probability 1.5 of 'a'"),
     ],
@@ -135,6 +136,14 @@ def test_what_is_refused(tmp_path, text, what):
     with pytest.raises(DataError, match=what) as caught:
         read(tmp_path, text)
     assert caught.value.file == str(tmp_path / "lexicon.txt") and caught.value.remedy
+
+
+def test_an_odd_blank_behind_the_word_where_others_part_the_phones(tmp_path):
+    """Told from one within the word by the phones of other lines."""
+    lexicon = read(tmp_path, "three\u3000TH R IY\nth TH\n")
+    assert table(lexicon) == {"three": [(("TH", "R", "IY"), 1.0)], "th": [(("TH",), 1.0)]}
+    with pytest.raises(DataError, match="line 1: 'three\\\\u3000TH': one word"):
+        read(tmp_path, "three\u3000TH R IY\nz Z IY\n")
 
 
 def test_kaldis_folder(tmp_path):
