@@ -343,7 +343,7 @@ class Lang:
         if "pieces" in config:
             config["pieces"] = Pieces.load(folder / "pieces.model")
         try:
-            self = cls(Lexicon.from_file(folder / "lexicon.txt"), **config)
+            self = cls(Lexicon.load(folder / "lexicon.txt"), **config)
         except (TypeError, IndexError) as error:
             raise ModelError(f"settings: {error}", file=folder / "config.json", remedy=_AGAIN) from error
         for name, table in (("phones.txt", self.phones), ("words.txt", self.words)):

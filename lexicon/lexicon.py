@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
 import re
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from hybrid.errors import DataError
 from hybrid.io import PathLike, write_text
+from hybrid.lexicon.reader import NUMBER, VARIANT, Row, read_rows, read_saved
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,7 @@ log = logging.getLogger(__name__)
 FILLERS = frozenset({"<s>", "</s>", "<sil>"})
 RESERVED_WORDS = frozenset({"<eps>", "<s>", "</s>"})
 _DISAMBIG = re.compile(r"#[0-9]+$")
-_VARIANT = re.compile(r"(?P<word>.+)\((?P<number>[0-9]+)\)$")
-_NUMBER = re.compile(r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$")
+_SAID = 5  # notices that are logged; all are kept
 
 
 class Pronunciation(NamedTuple):
@@ -51,6 +50,7 @@ class Lexicon:
 
     def __init__(self, entries: Mapping[str, Sequence[Pronunciation]], notices: Sequence[str] = ()) -> None:
         self._entries: Dict[str, List[Pronunciation]] = {}
+        self._checked: Set[str] = set()  # phones whose names are sound
         self.notices = list(notices)
         for word, pronunciations in entries.items():
             for pronunciation in pronunciations:
@@ -78,44 +78,34 @@ class Lexicon:
 
     @classmethod
     def from_file(cls, path: PathLike) -> Lexicon:
-        """Reads `WORD P1 P2` (Kaldi's lexicon.txt), `WORD(2)  P1 P2` (Sphinx) or `WORD 0.8 P1 P2` (lexiconp.txt).
+        """Reads a lexicon in any of the formats of lexicon/reader.py, or Kaldi's folder `dict`.
 
-        A file whose first entry has a number before its phones is a lexiconp.txt, and then every line must have
-        one. Lines that are empty or start with `;;;` are skipped. Raises DataError naming file and line for a
-        missing or empty file, bytes that are not UTF-8, a word without phones, a probability outside (0, 1],
-        and words or phones named like the symbols of graphs.
+        Raises DataError naming file, line and word for what read_rows refuses, a file without a word, a probability
+        outside (0, 1], and words or phones named like the symbols of graphs.
         """
-        path = Path(path)
-        entries: List[Tuple[int, str, Pronunciation]] = []
-        with_probs: Optional[bool] = None
-        for number, line in enumerate(_lines(path), 1):
-            fields = line.split()
-            if not fields or fields[0].startswith(";;;"):
-                continue
-            word, rest = fields[0], fields[1:]
-            variant = _VARIANT.match(word)
-            if variant:
-                word = variant["word"]
-            if with_probs is None:
-                with_probs = len(rest) > 1 and _NUMBER.match(rest[0]) is not None
-            prob = 1.0
-            if with_probs:
-                if not rest or not _NUMBER.match(rest[0]):
-                    raise DataError(
-                        f"line {number}: no probability for {word!r}, though the first entry has one",
-                        file=path,
-                        remedy="give every line `WORD PROBABILITY PHONES`, or none",
-                    )
-                prob, rest = float(rest[0]), rest[1:]
-            entries.append((number, word, Pronunciation(tuple(rest), prob)))
+        rows, notices = read_rows(path)
+        return cls._of_rows(rows, Path(path), notices)
+
+    @classmethod
+    def load(cls, path: PathLike) -> Lexicon:
+        """Reads what `save` wrote; there a phone may be named by a number, as letters of a spelled word are (4U: 4 u).
+
+        Raises DataError as `from_file`.
+        """
+        return cls._of_rows(read_saved(path), Path(path))
+
+    @classmethod
+    def _of_rows(cls, rows: Iterable[Row], path: Path, notices: Sequence[str] = ()) -> Lexicon:
         self = cls.__new__(cls)
-        self._entries, self.notices = {}, []
-        for number, word, pronunciation in entries:
-            self._add(word, pronunciation, (path, number))
+        self._entries, self._checked, self.notices = {}, set(), list(notices)
+        for row in rows:
+            self._add(row.word, Pronunciation(row.phones, row.prob), (path, row.number))
         if not self._entries:
             raise DataError("a lexicon without a word", file=path, remedy="give a file of lines `WORD P1 P2 ...`")
-        for notice in self.notices:
+        for notice in self.notices[:_SAID]:
             log.warning("%s: %s", path, notice)
+        if len(self.notices) > _SAID:
+            log.warning("%s: and %d more of that kind", path, len(self.notices) - _SAID)
         return self
 
     def _add(self, word: str, pronunciation: Pronunciation, where: Optional[Tuple[Path, int]]) -> None:
@@ -125,7 +115,7 @@ class Lexicon:
             return
         if not word or len(word.split()) != 1:
             raise DataError(f"{at}{word!r} is not one word", file=file, remedy="give one word a line, without blanks")
-        if _VARIANT.match(word):
+        if VARIANT.match(word):
             raise DataError(f"{at}{word} is named like a variant", file=file, remedy="give the word without (N)")
         if word in RESERVED_WORDS or is_reserved(word):
             raise DataError(f"{at}the word {word} is a symbol of the graphs", file=file, remedy="rename the word")
@@ -134,6 +124,8 @@ class Lexicon:
                 f"{at}no phones for the word {word!r}", file=file, remedy="give its phones, or leave the word out"
             )
         for phone in pronunciation.phones:
+            if phone in self._checked:
+                continue
             if is_reserved(phone):
                 raise DataError(
                     f"{at}a phone of {word!r} is named {phone}, a symbol of the graphs",
@@ -142,6 +134,7 @@ class Lexicon:
                 )
             if not phone or len(phone.split()) != 1:
                 raise DataError(f"{at}{phone!r} is not one phone", file=file, remedy="part the phones by blanks")
+            self._checked.add(phone)
         if not 0.0 < pronunciation.prob <= 1.0:
             raise DataError(
                 f"{at}probability {pronunciation.prob:g} of {word!r} is not above 0 and at most 1",
@@ -192,9 +185,9 @@ class Lexicon:
                 yield word, pronunciation
 
     def save(self, path: PathLike) -> None:
-        """As lexicon.txt, or as lexiconp.txt where some probability is not 1; `from_file` reads it back."""
+        """As lexicon.txt, or as lexiconp.txt where some probability is not 1; `load` reads it back."""
         # A first phone that looks like a number would be read back as a probability.
-        with_probs = any(item.prob != 1.0 or _NUMBER.match(item.phones[0]) for _, item in self)
+        with_probs = any(item.prob != 1.0 or NUMBER.match(item.phones[0]) for _, item in self)
         write_text(
             path,
             "".join(
@@ -225,23 +218,3 @@ def check_text(lexicon: Lexicon, texts: Union[Mapping[str, str], Iterable]) -> L
                 seen.add((word, utterance))
                 where.setdefault(word, []).append(utterance)
     return [Oov(word, counts[word], tuple(where[word])) for word in sorted(counts, key=lambda w: (-counts[w], w))]
-
-
-def _lines(path: Path) -> List[str]:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError("no such lexicon", file=path, remedy="give the path of the pronunciations") from None
-    except IsADirectoryError:
-        raise DataError("a folder, not a lexicon", file=path, remedy="give the file in it") from None
-    lines = []
-    for number, line in enumerate(raw.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
-        try:
-            lines.append(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"line {number}: not UTF-8 ({error.reason} at byte {error.start + 1} of the line)",
-                file=path,
-                remedy="convert it: iconv -f ISO-8859-1 -t UTF-8 FILE > NEW",
-            ) from None
-    return lines
