@@ -1,13 +1,14 @@
 """Processes on one machine: an executor whose workers neither fight over cores nor outlive the run.
 
 Work done per utterance takes any `concurrent.futures.Executor`, so that a cluster's can stand in. Ours differs from
-the standard pool in four points, each a trap met in practice:
+the standard pool in five points, each a trap met in practice:
 
 - a worker computes with one thread (two OpenMP threads on two busy cores made an LSTM 10 to 30 times slower);
 - workers come from a fork server, never by forking a process that has threads running (torch, tqdm);
 - a worker dies with the run, even when the run is killed by SIGKILL: an orphan would go on writing into a folder
   that the next run is already filling;
-- an error or Ctrl-C ends the workers at once, where the standard pool first finishes everything queued.
+- an error or Ctrl-C ends the workers at once, where the standard pool first finishes everything queued;
+- a script without `if __name__ == "__main__":` works, where it would begin again in every worker (script.py).
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, Optional, TypeVar
+
+from hybrid.errors import HybridError
+from hybrid.script import REMEDY, ScriptlessContext, call_packed, check_not_imported_by_worker, pack, unguarded_script
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -35,6 +40,9 @@ _ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+
+
+_KILLED_WITH_SERVER = 255  # the exit code of workers whose fork server was ended, as multiprocessing gives it
 
 
 def cores() -> int:
@@ -78,15 +86,23 @@ def share_one_heap() -> None:
 class WorkerPool(ProcessPoolExecutor):
     """`with WorkerPool(2) as executor: ...`; `folder` is where the workers hold the lock that `wait_for_workers` asks.
 
-    Leaving the block by an error (Ctrl-C included) ends the workers at once and drops what is queued.
+    Leaving the block by an error (Ctrl-C included) ends the workers at once and drops what is queued. Where a worker
+    ended by itself, leaving it raises HybridError that says so; BrokenProcessPool remains for one that was killed.
     """
 
     def __init__(self, jobs: int, folder: Optional[Path] = None) -> None:
+        check_not_imported_by_worker()
+        self._script = unguarded_script()
         start_server()
         lock = None if folder is None else str(Path(folder).resolve() / ".workers")
         super().__init__(
             max_workers=jobs or cores(), mp_context=_context(), initializer=_start_worker, initargs=(lock,)
         )
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
+        if self._script is None:
+            return super().submit(function, *arguments, **named)
+        return super().submit(call_packed, self._script, pack(function, arguments, named))
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> Optional[bool]:
         if kind is not None:
@@ -97,6 +113,12 @@ class WorkerPool(ProcessPoolExecutor):
                 worker.kill()
             for worker in workers:
                 worker.join(5)
+            codes = [worker.exitcode for worker in workers if worker.exitcode]
+            if issubclass(kind, BrokenProcessPool) and any(0 < code < _KILLED_WITH_SERVER for code in codes):
+                raise HybridError(
+                    f"a worker process ended by itself (exit code {max(codes)}); what it said stands above",
+                    remedy=f"mend what it names; where that is your script, {REMEDY}",
+                ) from value
             return None
         return super().__exit__(kind, value, trace)
 
@@ -168,6 +190,8 @@ def wait_for_workers(folder: Path, seconds: float = 30.0) -> bool:
 
 
 def _context() -> Any:
+    if unguarded_script() is not None:
+        return ScriptlessContext()
     methods = multiprocessing.get_all_start_methods()
     return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
 
