@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
-import importlib
 import os
-import pkgutil
 import shlex
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import ContextManager, List, Optional, Sequence
+from typing import Any, ContextManager, List, Optional, Sequence
 
 from hybrid.align.options import add_align
-from hybrid.errors import ConfigError, DataError
+from hybrid.errors import DataError
+from hybrid.init.options import add_init
 from hybrid.label.options import add_label, add_pack
 from hybrid.plan.options import add_plan
 from hybrid.plan.schedule import add_schedule
@@ -41,8 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     run = commands.add_parser("run", help="run the stages of a recipe that are not up to date")
-    run.add_argument("recipe", help="name of a recipe: " + ", ".join(recipe_names()))
-    run.add_argument("--data", type=Path, metavar="DIR", help="folder of the corpus")
+    run.add_argument("recipe", help="a TOML file, or the name of one of our recipes: " + ", ".join(_recipe_names()))
+    run.add_argument("--data", type=Path, metavar="DIR", help="folder of the corpus, where the recipe's file needs one")
     run.add_argument("--exp", type=Path, metavar="DIR", help="folder of the run (exp/RECIPE)")
     run.add_argument("--stage", metavar="STAGE", help="begin at this stage (number or name); those before must be done")
     run.add_argument("--stop-stage", metavar="STAGE", help="end after this stage (number or name)")
@@ -56,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of everything random (0)")
     run.add_argument("--list", action="store_true", help="print the stages and what each would do, and end")
     run.set_defaults(call=_run)
+
+    add_init(commands)
 
     doctor = commands.add_parser("doctor", help="what is installed, what is missing, and the command that mends it")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -73,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--aligned", action="store_true", help="print the aligned utterances that have errors, too")
     score.set_defaults(call=_score)
 
-    add_sweep(commands, _seed, load_recipe)
+    add_sweep(commands, _seed, _find_recipe)
     add_align(commands, _seed)
     add_label(commands)
     add_pack(commands)
@@ -97,29 +96,21 @@ def _seed(text: str) -> int:
     return value
 
 
-def recipe_names() -> List[str]:
-    from hybrid import recipes
+def _recipe_names() -> List[str]:
+    from hybrid.pipeline.recipe import recipe_names
 
-    return sorted(module.name for module in pkgutil.iter_modules(recipes.__path__) if module.ispkg)
+    return recipe_names()
 
 
-def load_recipe(name: str) -> ModuleType:
-    """The module recipes.NAME, which has STAGES and CONFIG. Raises ConfigError that lists those there are."""
-    names = recipe_names()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        raise ConfigError(
-            f"no recipe {name}" + (f"; near it: {near[0]}" if near else "") + f"; there are: {', '.join(names)}"
-        )
-    recipe = importlib.import_module(f"hybrid.recipes.{name}")
-    if not hasattr(recipe, "STAGES") or not hasattr(recipe, "CONFIG"):
-        raise ConfigError(f"the recipe {name} has no STAGES or no CONFIG", file=recipe.__file__)
-    return recipe
+def _find_recipe(name: str) -> Any:
+    from hybrid.pipeline.recipe import find_recipe
+
+    return find_recipe(name)
 
 
 def command_of(recipe: str, options: argparse.Namespace) -> str:
     """The command as another person would type it: folders given by absolute path become DATA and EXP."""
-    words = ["hybrid", "run", recipe]
+    words = ["hybrid", "run", Path(recipe).name if Path(recipe).is_absolute() else recipe]
     for name, path in (("data", options.data), ("exp", options.exp)):
         if path is not None:
             words += [f"--{name}", name.upper() if path.is_absolute() else str(path)]
@@ -140,27 +131,24 @@ def _run(options: argparse.Namespace) -> int:
     from hybrid.parallel import prepare_environment
 
     prepare_environment()
-    recipe = load_recipe(options.recipe)
-    if options.data is not None:
-        _check_data(options.data, getattr(recipe, "GET_IT", "give the folder of the corpus with --data"))
-    from hybrid.config import load_config
-    from hybrid.stages import Run, run_stages, states
+    from hybrid.stages import run_stages, states
 
-    config = load_config(recipe.CONFIG, [text for group in options.overrides for text in group], options.configs)
-    run = Run(
-        exp=options.exp or Path("exp") / options.recipe,
-        config=config,
+    recipe = _find_recipe(options.recipe)
+    config = recipe.config([text for group in options.overrides for text in group], options.configs)
+    run = recipe.run(
+        options.exp or Path("exp") / recipe.name,
+        config,
         data=options.data,
         seed=options.seed,
         command=command_of(options.recipe, options),
-        recipe=options.recipe,
     )
+    stages = recipe.stages(run)
     if not options.list:
         with _crew() as first:
             if first:
-                run_stages(recipe.STAGES, run, options.stage, options.stop_stage)
+                run_stages(stages, run, options.stage, options.stop_stage)
         return 0
-    rows = states(recipe.STAGES, run)
+    rows = states(stages, run)
     width = max(len(stage.name) for _, stage, _, _ in rows)
     for number, stage, state, why in rows:
         print(f"{number:3d}  {stage.name:{width}}  {state:8}{'' if state == 'done' else why}".rstrip())
@@ -174,14 +162,6 @@ def _crew() -> ContextManager[bool]:
     from hybrid.train.torchrun import crew
 
     return crew()
-
-
-def _check_data(folder: Path, remedy: str) -> None:
-    """`remedy` is the recipe's word on where its corpus is had (GET_IT), where it has one."""
-    if not folder.is_dir():
-        raise DataError("--data is a file" if folder.exists() else "no such folder", file=folder, remedy=remedy)
-    if not any(folder.iterdir()):
-        raise DataError("the folder is empty", file=folder, remedy=remedy)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -44,7 +44,7 @@ _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 class Undeclared(RuntimeError):
-    """A stage has read what it does not declare: a defect of ours, since it would not be run again when that changes."""
+    """A stage has read what it does not declare: a defect, since it would not be run again when that changes."""
 
 
 class Config:

@@ -22,11 +22,11 @@ _RESERVED = {"marks", "logs"}
 class Stage:
     """One step of a recipe.
 
-    `needs` names earlier stages; `settings` names the settings or sections whose change redoes the stage; `inputs` gives
-    files and folders from outside of the run's folder (called with the Run); `version` is raised when the code of the
-    stage changes its results; `seeded` is False where nothing in the stage is random; `outside` names files of the run's
-    folder that the stage writes beside its own folder. `run` is handed a view of the Run that lets it read what it
-    declares here, and nothing else (Run.view).
+    `needs` names earlier stages; `settings` names the settings or sections whose change redoes the stage; `inputs`
+    gives files and folders from outside of the run's folder (called with the Run); `version` is raised when the code of
+    the stage changes its results; `seeded` is False where nothing in the stage is random; `outside` names files of the
+    run's folder that the stage writes beside its own folder. `run` is handed a view of the Run that lets it read what
+    it declares here, and nothing else (Run.view).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Settings as typed dataclasses: a section of the TOML files becomes an object, and what is wrong in it is said by name.
+"""Settings as typed dataclasses: a section of the TOML files becomes an object, what is wrong in it is said by name.
 
     @dataclass(frozen=True)
     class Lang:
@@ -134,7 +134,9 @@ class Declared:
     `names` are settings or sections by their dotted names; reading another raises what `refuse` (the name) returns.
     """
 
-    def __init__(self, settings: Any, names: Iterable[str], refuse: Callable[[str], Exception], prefix: str = "") -> None:
+    def __init__(
+        self, settings: Any, names: Iterable[str], refuse: Callable[[str], Exception], prefix: str = ""
+    ) -> None:
         self._settings, self._names, self._refuse, self._prefix = settings, tuple(names), refuse, prefix
 
     def __getattr__(self, name: str) -> Any:

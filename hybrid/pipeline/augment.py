@@ -8,12 +8,11 @@ from lhotse import CutSet
 
 from hybrid.data.augment import NOISY, RERECORDED, Prescription, make_noisy, make_rerecorded
 from hybrid.data.noise import NoiseLibrary
-from hybrid.data.noise_sources import open_noises, open_rooms
 from hybrid.data.rooms import Rooms, SimulatedRooms
 from hybrid.io import Problems
 from hybrid.pipeline.recipe_run import RecipeRun, about
-from hybrid.pipeline.settings import PYTHON
 from hybrid.pipeline.sets import CLEAN, DecodeSet, SetList, has_prepared, prepared, write_cuts, write_set_list
+from hybrid.pipeline.settings import PYTHON
 
 # Rooms and noises of a set are drawn from the run's seed and one of these: no two sets hear the same.
 _DRAW = {"train": 1, "dev": 2, "test": 3}
@@ -78,7 +77,7 @@ class _Augment:
             for copy in range(1, settings.noisy_copies + 1):
                 for base in self.names[clean]:
                     name, seed = f"{base}_noisy{copy}", _seed(self.run.seed, "train", copy)
-                    rooms = SimulatedRooms(seed, number=settings.train_rooms, rate=self.rate)
+                    rooms = SimulatedRooms(seed, number=settings.train_rooms)
                     sets[name] = self.make(
                         name, sets[base], make_noisy, noises=noises, seed=seed, rooms=rooms, prescription=prescription,
                         copy=copy, executor=executor,
@@ -95,7 +94,7 @@ class _Augment:
                 continue
             common = {"noises": self.noises(one.role), "seed": _seed(_TEST_SEED, one.role, 0), "executor": executor}
             twins: List[Tuple[str, Any, Dict[str, Any]]] = [
-                ("noisy", make_noisy, {"prescription": NOISY, "rooms": self.simulated(common["seed"])})
+                ("noisy", make_noisy, {"prescription": NOISY})
             ]
             if corpus.rooms:
                 twins.append(
@@ -129,6 +128,8 @@ class _Augment:
         if source == PYTHON:
             found: NoiseLibrary = self.run.hook.call("noises", self.run, split)
             return found
+        from hybrid.data.noise_sources import open_noises
+
         return open_noises(self.where(source), split, data=self.run.data)
 
     def rooms(self, split: str) -> Rooms:
@@ -137,10 +138,9 @@ class _Augment:
         if source == PYTHON:
             found: Rooms = self.run.hook.call("rooms", self.run, split)
             return found
-        return open_rooms(self.where(source), split, data=self.run.data)
+        from hybrid.data.noise_sources import open_rooms
 
-    def simulated(self, seed: int) -> Rooms:
-        return SimulatedRooms(seed, rate=self.rate)
+        return open_rooms(self.where(source), split, data=self.run.data)
 
     def where(self, source: str) -> Any:
         return source if source.startswith("lhotse:") else self.run.find(source)

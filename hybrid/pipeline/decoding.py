@@ -102,8 +102,8 @@ class _Decode:
             row = self.write(found, "dev", *about)
             if one.role == "test":
                 self.run.log(
-                    f"  {self.system.name} {one.condition}: {row['wer']:.2f} % on {one.set}, {found.counts.wer:.2f} % on "
-                    f"{self.dev.set}, scale {found.scale:.3g}, penalty {found.penalty:g}"
+                    f"  {self.system.name} {one.condition}: {row['wer']:.2f} % on {one.set}, {found.counts.wer:.2f} % "
+                    f"on {self.dev.set}, scale {found.scale:.3g}, penalty {found.penalty:g}"
                 )
                 if "test" in self.run.settings.decode.tune_on:
                     self.write(self.tuned(one, loglikes, references, "test"), "test", *about)

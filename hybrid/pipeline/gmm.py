@@ -15,8 +15,8 @@ from hybrid.gmm.records import learn_probs, rows
 from hybrid.gmm.store import Item, Store
 from hybrid.io import Problems, write_jsonl
 from hybrid.lexicon.lang import Lang
-from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.features import read_feature_config
+from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import feature_folder, set_list
 from hybrid.pipeline.systems import GMM_STEPS, gmm_steps
 

@@ -1,7 +1,7 @@
 """The Python that a recipe brings along where its corpus really needs its own: [corpus] python = "FILE.py".
 
     def prepare(run): ...                        # before anything is read: fetch, or make, what there is
-    def read(run, name, reading) -> Corpus: ...  # "train", "dev", "unlabelled" or a test set, where its source is "python"
+    def read(run, name, reading) -> Corpus: ...  # "train", "dev", a test set ..., where its source is "python"
     def lexicon(run) -> Lexicon: ...             # likewise corpus.lexicon
     def lm(run) -> NgramModel: ...               # corpus.lm
     def noises(run, split): ...                  # corpus.noise: a NoiseLibrary for train, dev, test
@@ -49,7 +49,7 @@ class Hook:
         if not self.has(name):
             raise ConfigError(
                 f'a setting is "python", and the recipe has no function {name}', file=self.file,
-                remedy=f'write it into the file that corpus.python names, or give a path in the place of "python"',
+                remedy='write it into the file that corpus.python names, or give a path in the place of "python"',
             )  # fmt: skip
         function: Callable[..., Any] = getattr(self.module, name)
         return function(*arguments)
@@ -76,7 +76,8 @@ def _load(file: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None  # a file that ends in .py has both
+    if spec is None or spec.loader is None:
+        raise ConfigError("corpus.python is no Python file", file=file, remedy="name a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -20,8 +20,8 @@ from hybrid.lm.grammar import arpa_to_fst
 from hybrid.lm.model import NgramModel
 from hybrid.lm.ngram import train as train_ngram
 from hybrid.pipeline.recipe_run import RecipeRun, about
-from hybrid.pipeline.settings import PYTHON
 from hybrid.pipeline.sets import prepared, texts_of
+from hybrid.pipeline.settings import PYTHON
 from hybrid.pipeline.spelling import read_lexicon
 
 UNKNOWN = "<UNK>"

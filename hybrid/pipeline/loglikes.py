@@ -71,14 +71,16 @@ class _Plain(_Gaussians):
 
 
 class _Adapted(_Gaussians):
-    """Speaker-adapted Gaussians: the first pass's hypotheses give transforms, those of the adapted features better ones,
-    as often as decode.adapt_passes says (Kaldi's steps/decode_fmllr.sh).
+    """Speaker-adapted Gaussians: the first pass's hypotheses give transforms, those of the adapted features better
+    ones, as often as decode.adapt_passes says (Kaldi's steps/decode_fmllr.sh).
 
     The passes between use the acoustic scale and penalty that the development set chose for the first pass. Transforms
     stay in EXP/decode/SYSTEM/CONDITION/SET.fmllr.safetensors.
     """
 
-    def __init__(self, run: RecipeRun, system: System, dev: DecodeSet, executor: Any, search: Mapping[str, Any]) -> None:
+    def __init__(
+        self, run: RecipeRun, system: System, dev: DecodeSet, executor: Any, search: Mapping[str, Any]
+    ) -> None:
         super().__init__(run, system)
         lang = gmm_stage.lang_of(run, system.trained_as)
         self.silent = silent_pdfs(self.model, np.asarray(lang.silence_ids))

@@ -16,11 +16,11 @@ from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, save_model
-from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.features import read_feature_config
+from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import Segments, read_segments, read_targets
-from hybrid.pipeline.settings import LstmSettings
 from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, clean_set, network_features, set_list, texts_of, twin_of
+from hybrid.pipeline.settings import LstmSettings
 from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.config import TrainerConfig
 from hybrid.train.feeds import Streamed

@@ -12,10 +12,10 @@ from lhotse import MonoCut
 
 from hybrid.corpus import Corpus, Reading, Skipped, at_rate, common_rate, hold_out, read_corpus, withhold
 from hybrid.errors import DataError
-from hybrid.io import Problems, write_json
+from hybrid.io import Problems, read_lines, write_json
 from hybrid.pipeline.recipe_run import ABOUT, RecipeRun
-from hybrid.pipeline.settings import PYTHON
 from hybrid.pipeline.sets import CLEAN, DecodeSet, write_cuts
+from hybrid.pipeline.settings import PYTHON, TestSource
 from hybrid.pipeline.spelling import Spelling
 
 _MIN_DURATION = 0.1  # seconds: two frames of 30 ms fit no word
@@ -32,7 +32,7 @@ def prepare(run: RecipeRun) -> None:
     reader = _Reader(run, problems)
     sets = _training_sets(run, reader)
     for name, test in settings.test_sets.items():
-        sets[name] = reader.read(name, [test.path])
+        sets[name] = _of_speakers(run, test, reader.read(name, [test.path]))
     reader.report()
     rate = settings.rate or common_rate(sets["train"])
     spelling = Spelling.of(run)
@@ -57,12 +57,31 @@ def prepare(run: RecipeRun) -> None:
     _warn_of_shared(run, sets)
     decoded = [DecodeSet("dev", "dev", CLEAN)]
     decoded += [DecodeSet(name, "test", test.condition) for name, test in settings.test_sets.items()]
+    decoded += [DecodeSet("test", "test", CLEAN)] if settings.test_speakers else []
     write_json(
         run.dir("prepare") / ABOUT,
         {"hours": round(_hours(sets["train"]), 4), "rate": rate, "sets": [one.__dict__ for one in decoded]},
     )
     problems.close(sum(map(len, sets.values())) + len({row["utterance"] for row in problems.rows}),
                    run.settings.limits.problems)  # fmt: skip
+
+
+def _of_speakers(run: RecipeRun, test: TestSource, cuts: List[MonoCut]) -> List[MonoCut]:
+    """The cuts of the speakers that corpus.test.NAME asks for. Raises DataError for a speaker that its table lacks."""
+    if not test.by:
+        return cuts
+    file = run.find(test.by)
+    table = {line.split(None, 1)[0]: line.split(None, 1)[1].strip() for line in read_lines(file) if " " in line.strip()}
+    taken = {}
+    for speaker in sorted({cut.supervisions[0].speaker for cut in cuts}):
+        try:
+            taken[speaker] = test.takes(table[speaker])
+        except (KeyError, ValueError):
+            raise DataError(
+                f"the speaker {speaker} has no {'value' if speaker not in table else 'number'} in it", file=file,
+                remedy="write a line `SPEAKER VALUE` for each speaker of the set",
+            ) from None  # fmt: skip
+    return [cut for cut in cuts if taken[cut.supervisions[0].speaker]]
 
 
 def _warn_of_shared(run: RecipeRun, sets: Dict[str, List[MonoCut]]) -> None:
@@ -88,17 +107,21 @@ def _training_sets(run: RecipeRun, reader: _Reader) -> Dict[str, List[MonoCut]]:
     settings = run.settings.corpus
     # What is held out depends on speakers alone, whatever the transcripts are.
     known = reader.read("train", settings.train, transcripts=settings.labelled == 1.0)
-    rest, dev = known, []
+    rest = known
+    sets: Dict[str, List[MonoCut]] = {"train": [], "dev": []}
     if not settings.dev:
         speakers = len({cut.supervisions[0].speaker for cut in known})
         number = settings.dev_speakers or max(1, round(_DEV_SHARE * speakers))
-        rest, dev = hold_out(known, number, log=lambda line: run.log(f"  dev: {line}"))
-    labelled, unlabelled = withhold(rest, settings.labelled)
+        rest, sets["dev"] = hold_out(rest, number, log=lambda line: run.log(f"  dev: {line}"))
+    if settings.test_speakers:
+        rest, sets["test"] = hold_out(rest, settings.test_speakers, 1, log=lambda line: run.log(f"  test: {line}"))
+    sets["train"], unlabelled = withhold(rest, settings.labelled)
     if settings.labelled < 1.0:
-        transcribed = {cut.id: cut for cut in reader.read("train", settings.train, only=[*labelled, *dev])}
-        labelled = [transcribed[cut.id] for cut in labelled if cut.id in transcribed]
-        dev = [transcribed[cut.id] for cut in dev if cut.id in transcribed]
-    sets = {"train": labelled, "dev": reader.read("dev", [settings.dev]) if settings.dev else dev}
+        transcribed = [cut for cuts in sets.values() for cut in cuts]
+        read = {cut.id: cut for cut in reader.read("train", settings.train, only=transcribed)}
+        sets = {name: [read[cut.id] for cut in cuts if cut.id in read] for name, cuts in sets.items()}
+    if settings.dev:
+        sets["dev"] = reader.read("dev", [settings.dev])
     if settings.unlabelled:
         unlabelled = [*unlabelled, *reader.read("unlabelled", settings.unlabelled, transcripts=False)]
     if unlabelled:

@@ -33,8 +33,8 @@ from hybrid.config import Config, load_config, read_toml
 from hybrid.errors import ConfigError, DataError
 from hybrid.marks import Stage
 from hybrid.pipeline.checks import check_settings
-from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.hook import Hook
+from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.settings import Settings
 from hybrid.pipeline.systems import NETWORKS, TRAINERS, System
 from hybrid.run import Run
@@ -167,7 +167,10 @@ def _inputs(stage: str, files: Optional[Callable[[Any], List[Path]]], run: Any) 
 
 # The stages that call the recipe's Python, and are to be run again when that changes.
 _OF_PYTHON = ("prepare", "augment", "lang", "lm")
-_SOURCES = ("train", "unlabelled", "dev", "test", "labelled", "rate", "channel", "speaker", "check_audio", "fold")
+_SOURCES = (
+    *("python", "train", "unlabelled", "dev", "dev_speakers", "test", "test_speakers", "labelled"),
+    *("rate", "channel", "speaker", "check_audio", "fold"),
+)
 _STORED = ("enabled", "teacher", "head", "targets", "k", "online", "soft_ce")  # what stored targets depend on
 _LEARNS = (*_STORED, "temperature", "hard_weight", "confident")
 _WORDS = ("corpus.lexicon", "corpus.units", "corpus.oov")
@@ -179,11 +182,12 @@ def standard_stages(run: Any) -> List[Stage]:
     made = _Builder(settings, run.hook)
 
     def sources(run: Any) -> List[Path]:
-        texts = [*corpus.train, *corpus.unlabelled, corpus.dev, *(one.path for one in corpus.test_sets.values())]
+        texts = [*corpus.train, *corpus.unlabelled, corpus.dev]
+        texts += [text for one in corpus.test_sets.values() for text in (one.path, one.by)]
         return run.find_all(*texts, corpus.lexicon if corpus.fold else "")
 
     made.add("prepare", _lazy("prepare", "prepare"), (), (
-        *("prepare", "limits", "corpus.python", "corpus.dev_speakers"), *(f"corpus.{name}" for name in _SOURCES), *_WORDS,
+        "prepare", "limits", *(f"corpus.{name}" for name in _SOURCES), *_WORDS,
     ), sources)  # fmt: skip
     made.add(
         "augment", _lazy("augment", "augment"), ("prepare",), ("augment", "limits", "corpus.noise", "corpus.rooms"),
@@ -258,7 +262,11 @@ def _network(made: _Builder, row: System) -> None:
     if row.name == "student_lfmmi":
         needs += [*_teachers(settings), "occupancies"]
         reads += [f"student.{name}" for name in (*_LEARNS, "sequence_training")]
-    made.add(row.name, _lazy(module, function, row), dict.fromkeys(needs), dict.fromkeys(reads), files)
+    made.add(row.name, _lazy(module, function, row), _once(needs), _once(reads), files)
+
+
+def _once(names: Sequence[str]) -> Tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def _marks_of_sets(run: Any) -> List[Path]:

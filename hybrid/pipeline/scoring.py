@@ -44,7 +44,8 @@ def report(run: RecipeRun) -> None:
     about = run.settings.recipe
     title = about.title or run.recipe
     path = write_report(run.exp, title)
-    notes = f"{_third(run, read_results(run.exp / "results.json"))}\n\n{about.notes}".strip()
+    third = _third(run, read_results(run.exp / "results.json"))
+    notes = f"{third}\n\n{about.notes}".strip()
     write_results_md(run.exp, run.dir("report") / "RESULTS.md", title, notes)
     run.log(f"  read {path}")
 

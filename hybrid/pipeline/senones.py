@@ -22,8 +22,8 @@ from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
 from hybrid.io import read_json, write_json
 from hybrid.lexicon.lang import Lang
-from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.gmm import ladder_options, lang_of, load, open_store, report_unusable
+from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, feature_folder, set_list
 from hybrid.pipeline.systems import is_aligned
 

@@ -93,8 +93,8 @@ def set_list(run: Run) -> SetList:
 
 
 def write_cuts(path: PathLike, cuts: Iterable[Cut], root: PathLike = "") -> None:
-    """Writes a manifest. Audio below `root`, the run's folder, is named relative to the manifest's folder, so that a run
-    can be moved; all other by its absolute path."""
+    """Writes a manifest. Audio below `root`, the run's folder, is named relative to the manifest's folder, so that a
+    run can be moved; all other by its absolute path."""
     folder, top = Path(os.path.abspath(path)).parent, os.path.abspath(root) if root else None
 
     def named(source: str) -> str:

@@ -6,6 +6,7 @@ that something is misspelt, of another type, out of its range, or (checks.py) co
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Tuple
@@ -45,10 +46,22 @@ class RecipeText:
 
 @dataclass(frozen=True, kw_only=True)
 class TestSource:
-    """One of [corpus.test]: where it is read from, and the condition it was recorded in."""
+    """One of [corpus.test]: where it is read from, and the condition it was recorded in.
+
+    by: a table `speaker value` as Kaldi's spk2gender; the set is of the speakers whose value is `value`, or a number
+    from `least` to `most`.
+    """
 
     path: str
     condition: str = "clean"
+    by: str = ""
+    value: str = ""
+    least: float = -math.inf
+    most: float = math.inf
+
+    def takes(self, value: str) -> bool:
+        """Whether the set has the speakers of this value. Raises ValueError for one that is no number."""
+        return value == self.value if self.value else self.least <= float(value) <= self.most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +79,7 @@ class CorpusSettings:
     fold: bool
     speaker: str
     dev_speakers: int = at_least(0)
+    test_speakers: int = at_least(0)
     labelled: float = above(0, 1)
     rate: int = at_least(0)
     channel: int = at_least(-1)
@@ -73,6 +87,8 @@ class CorpusSettings:
     oov: str = one_of("error", "leave", "unk", "g2p")
 
     def __post_init__(self) -> None:
+        if self.test and self.test_speakers:
+            raise ConfigError("corpus.test_speakers, and test sets of their own", remedy="leave one of them out")
         for name in self.test:
             if not NAME.fullmatch(name) or name in ("dev", "train", "unlabelled"):
                 raise ConfigError(
@@ -353,7 +369,7 @@ class GridSettings:
 
     def __post_init__(self) -> None:
         if not self.scales or not self.penalties:
-            raise ConfigError("an empty grid in decode", remedy="at least one scale and one penalty, as [1.0] and [0.0]")
+            raise ConfigError("an empty grid in decode", remedy="at least one of each, as [1.0] and [0.0]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from hybrid.io import write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.priors import average_posterior, count_priors
 from hybrid.pipeline.asked import is_wanted
-from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.network import batches, data_sets, fit, new_model, save, utterances
+from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.ce import CrossEntropy

@@ -99,7 +99,8 @@ def occupied(run: RecipeRun, system: System) -> List[Utterance]:
 def graphs(
     run: RecipeRun, lang: Lang, phone_lm: PhoneAcceptor, senones: Any, segments: Segments, system: System
 ) -> Tuple[Fsa, Graph]:
-    """The denominator, and what makes the numerators of an utterance, as the section of the system says; segments: the alignments."""
+    """The denominator, and what makes the numerators of an utterance, as the system's section says; segments: the
+    alignments."""
     settings = run.settings.of(system.name)
     chunks = Chunks(phone_lm, senones) if settings.chunk_frames else None
     made = Numerators(phone_lm, senones, lang)

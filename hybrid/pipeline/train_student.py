@@ -1,16 +1,16 @@
-"""Students trained with soft cross-entropy (stage student_ce): a network learns on noisy speech what its teacher says of the clean twins."""
+"""Students trained with soft cross-entropy (stage student_ce): a network learns on noisy speech what its teacher says
+of the clean twins."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import List, Optional
 
 import numpy as np
 
-from hybrid.data.batches import IGNORE, Utterance
+from hybrid.data.batches import Utterance
 from hybrid.data.targets import TargetsAbout
-from hybrid.io import read_json, write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import average_posterior, count_priors, priors_of_model

@@ -68,7 +68,8 @@ def _scales(material: Material) -> List[str]:
     rows.sort(key=lambda row: (row[3], row[2], systems.index(row[0]), conditions.index(row[1])))
     if len(tests) == 1:
         rows = [[*row[:2], *row[3:]] for row in rows]
-    scales = grid(["system", "condition", *(["set"] if len(tests) > 1 else []), "chosen on", "acoustic scale", "word penalty"], rows)
+    which = ["set"] if len(tests) > 1 else []
+    scales = grid(["system", "condition", *which, "chosen on", "acoustic scale", "word penalty"], rows)
     said = ["Where a value stands at the end of the grid, values beyond might do better."] if edge else []
     return ["## Scales", scales, *said]
 

@@ -134,8 +134,8 @@ def _place(name: str, order: Sequence[str]) -> int:
 
 
 def merge(old: Sequence[Row], new: Sequence[Row], order: Sequence[str] = ()) -> List[Row]:
-    """One row per (system, condition, set, tuned_on, seed), the new one where both have it; in the table's order: systems
-    as `order` has them, others as they come."""
+    """One row per (system, condition, set, tuned_on, seed), the new one where both have it; in the table's order:
+    systems as `order` has them, others as they come."""
     rows = {tuple(row[key] for key in KEY): row for row in (*old, *new)}
     systems = ordered((row["system"] for row in rows.values()), order)
     conditions = ordered((row["condition"] for row in rows.values()), CONDITIONS)
@@ -163,8 +163,8 @@ def test_sets(rows: Sequence[Row]) -> List[str]:
 
 
 def columns_of(rows: Sequence[Row]) -> List[Row]:
-    """The rows of all test sets as those of one set "test", with a condition that names the set where there are several:
-    `other` for the set other as recorded, `other noisy` for its noisy twin."""
+    """The rows of all test sets as those of one set "test", with a condition that names the set where there are
+    several: `other` for the set other as recorded, `other noisy` for its noisy twin."""
     names = test_sets(rows)
     if len(names) == 1:
         return [{**row, "set": "test"} for row in rows if row["set"] != DEV]
@@ -207,8 +207,8 @@ def cells(rows: Sequence[Row], name: str, tuned_on: str = "dev") -> Dict[Tuple[s
 
 
 def table(rows: Sequence[Row], name: Optional[str] = None, tuned_on: str = "dev") -> str:
-    """Markdown that also reads well as plain text: a row a system, a column a condition of the set `name`, or where that
-    is None a column a test set and condition.
+    """Markdown that also reads well as plain text: a row a system, a column a condition of the set `name`, or where
+    that is None a column a test set and condition.
 
     A cell: WER, its 95 % interval, the change relative to the first row.
     """

@@ -17,6 +17,7 @@ from hybrid.sweep.plan import Job, Key, Sweep, jobs, sources
 from hybrid.sweep.reading import check_settings, read_sweep
 from hybrid.sweep.state import progress, run_of, why_not_shown
 
+
 def sweep(options: argparse.Namespace, load_recipe: Callable[[str], Recipe]) -> int:
     """Returns the exit code: 1 where a run failed. Raises ConfigError before anything is run."""
     return _Command(options, load_recipe).call()

@@ -6,7 +6,6 @@ say too: its error rates show that the chain works, not how good it is on people
 
 from __future__ import annotations
 
-
 from hybrid.corpus import Corpus, Reading
 from hybrid.data.noise import NoiseLibrary
 from hybrid.data.rooms import Rooms

@@ -1,0 +1,98 @@
+"""The recipe that `hybrid init` prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from hybrid.corpus import Reading
+from hybrid.errors import ConfigError
+from hybrid.init.look import Found, find_lexicon, find_parts, look
+from hybrid.lexicon.lexicon import Lexicon
+from hybrid.pipeline.settings import NAME
+
+
+def describe(options: argparse.Namespace) -> str:
+    """Return a recipe for options.corpus as TOML. Raises ConfigError, DataError."""
+    parts = find_parts(options.corpus)
+    dev = options.dev or (parts.dev[0] if parts.dev else "")
+    tests = {**parts.test, **_tests(options.test)}
+    lexicon = options.lexicon or find_lexicon(options.corpus)
+    speaker = options.speaker
+    reading = Reading(
+        data=options.data, speaker=0 if speaker == "folder" else int(speaker) if speaker.isdigit() else speaker
+    )
+    pronunciations = None if not lexicon else Lexicon.from_file(lexicon)
+    found = look(parts.train, reading, pronunciations)
+    lines = [*_head(options, found), "[corpus]", _sources(parts.train)]
+    if dev:
+        lines.append(_line("dev", dev))
+        lines += [f"# also there: {path}" for path in parts.dev[1:]]
+    else:
+        held = max(1, round(0.1 * found.speakers))
+        lines.append(_line("dev_speakers", held, f"of {found.speakers}, held out to choose scales and stop training"))
+    if tests:
+        lines.append(f"test = {{ {', '.join(f'{name} = {json.dumps(path)}' for name, path in tests.items())} }}")
+    else:
+        held = max(1, round(0.1 * found.speakers))
+        lines.append(_line("test_speakers", held, "held out to be the test set; or test = { NAME = \"SOURCE\" }"))
+    if speaker != "folder":
+        lines.append(_line("speaker", speaker))
+    lines += _words(found, lexicon, pronunciations)
+    said = "" if options.lm else "an n-gram of the transcripts; or an ARPA file"
+    lines.append(_line("lm", options.lm or "train", said))
+    for name, what in (("noise", "recordings of noise"), ("rooms", "impulse responses")):
+        value = getattr(options, name)
+        lines.append(_line(name, value) if value else f'# {name} = "DIR"'.ljust(_AT) + f"# {what}, for a robust model")
+    return "\n".join(lines) + "\n"
+
+
+_AT = 30  # column of comments
+
+
+def _line(name: str, value: object, comment: str = "") -> str:
+    text = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    return f"{text.ljust(_AT)}# {comment}" if comment else text
+
+
+def _sources(train: List[str]) -> str:
+    return f"train = {json.dumps(train[0] if len(train) == 1 else train, ensure_ascii=False)}"
+
+
+def _head(options: argparse.Namespace, found: Found) -> List[str]:
+    rates = ", ".join(f"{rate} Hz" for rate, _ in found.rates.most_common())
+    lines = [
+        f"# {options.corpus}: {found.form}",
+        f"# training: {found.utterances} utterances, {found.hours:.2f} hours, {found.speakers} speakers, "
+        f"{found.words} words, {rates}",
+    ]
+    if found.skipped:
+        lines.append(f"# {found.skipped} utterances cannot be used: the stage prepare will name them (problems.jsonl)")
+    lines += [f"# {note}" for note in found.notes[:3]]
+    return [*lines, "# Settings that are not here: recipes/defaults.toml. Sizes follow from the hours of speech.", ""]
+
+
+def _words(found: Found, lexicon: str, pronunciations: Optional[Lexicon]) -> List[str]:
+    if pronunciations is None:
+        return ['units = "graphemes"'.ljust(_AT) + '# no lexicon: words are spelled in letters; or lexicon = "FILE"']
+    lines = [_line("lexicon", lexicon, f"{len(pronunciations)} words")]
+    if found.missing:
+        first = ", ".join(word for word, _ in found.missing.most_common(5))
+        lines.append(
+            _line("oov", "g2p", f"{len(found.missing)} words of the transcripts are not in it: {first} ...")
+        )
+    return lines
+
+
+def _tests(texts: List[str]) -> Dict[str, str]:
+    found = {}
+    for text in texts:
+        name, equals, source = text.partition("=")
+        if not equals:
+            name, source = Path(text).name, text
+        if not NAME.fullmatch(name) or not source:
+            raise ConfigError(f"--test {text}", remedy="write --test NAME=SOURCE, as --test other=data/test_other")
+        found[name] = source
+    return found
