@@ -1,4 +1,7 @@
-"""One run of a recipe: its folder, its settings, its log, its workers. What a stage is handed."""
+"""One run of a recipe: its folder, its settings, its log, its workers. What a stage is handed.
+
+The module can be called: `hybrid.run("an4", data="DIR")` runs a recipe (hybrid/pipeline/front.py).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ from pathlib import Path
 from typing import Any, Callable, FrozenSet, Iterable, Iterator, List, Optional, TypeVar
 
 from hybrid.config import Config, Undeclared
+from hybrid.front_door import callable_module
 from hybrid.io import Problems, disk_errors
 from hybrid.parallel import WorkerPool, cores
 
 Item = TypeVar("Item")
+
+callable_module(__name__, "hybrid.pipeline.front:run")
 
 
 class Run:

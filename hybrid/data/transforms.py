@@ -134,6 +134,27 @@ def apply_cmvn(
     return result
 
 
+def network_input(
+    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], normalise: str, stack: int = 3
+) -> Dict[str, np.ndarray]:
+    """Make what a network reads of log mel [T, D]: less a mean, `stack` frames side by side [ceil(T / stack), stack D].
+
+    normalise: "speaker" or "utterance": whose mean is taken off; with "+variance" the result is also divided by the
+    deviation; or "none". speakers: id -> speaker; None: each utterance is a speaker of its own.
+    Raises ConfigError for another `normalise`, DataError for an utterance without a speaker.
+    """
+    whose, plus, more = normalise.partition("+")
+    if whose not in ("speaker", "utterance", "none") or (plus and (more != "variance" or whose == "none")):
+        raise ConfigError(
+            f"normalise is {normalise!r}",
+            remedy="use speaker, speaker+variance, utterance, utterance+variance or none",
+        )
+    found = dict(features)
+    if whose != "none":
+        found = apply_cmvn(features, speakers if whose == "speaker" else None, variance=more == "variance")
+    return {identifier: stack_frames(x, stack) for identifier, x in found.items()}
+
+
 def _speaker(identifier: str, speakers: Optional[Mapping[str, str]]) -> str:
     if speakers is None:
         return identifier

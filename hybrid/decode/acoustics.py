@@ -1,0 +1,82 @@
+"""An acoustic model of a run as decoding sees it: which features it reads, and their log-likelihoods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Protocol
+
+import numpy as np
+
+from hybrid.data.batches import Utterance
+from hybrid.data.feature_config import FeatureConfig, config_from_json
+from hybrid.data.transforms import apply_cmvn, network_input
+from hybrid.errors import ConfigError, ModelError
+from hybrid.gmm.model import GmmModel
+from hybrid.io import read_json
+from hybrid.nnet.infer import compute_loglikes
+from hybrid.nnet.model_io import load_model
+from hybrid.train.priors import has_priors, load_priors
+
+Arrays = Dict[str, np.ndarray]
+Speakers = Optional[Mapping[str, str]]  # id -> speaker; None: each utterance has one of its own
+
+
+class Acoustics(Protocol):
+    """features: what `loglikes` is given, not normalised; per_speaker: whether it takes a speaker's mean off;
+    scale: of its log-likelihoods, where no development set has chosen one."""
+
+    features: FeatureConfig
+    num_pdfs: int
+    per_speaker: bool
+    scale: float
+
+    def loglikes(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
+        """Return float32 [frames, num_pdfs] of each utterance, natural log."""
+        ...
+
+
+class NetworkAcoustics:
+    """A network's folder: log posteriors less log priors, or the outputs of one trained per sequence as they are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model, about = load_model(folder)
+        self._settings = read_json(folder / "features.json")
+        self.features = _features(self._settings, "logmel", folder / "features.json")
+        self.num_pdfs = int(self.model.config.num_pdfs)  # type: ignore[union-attr,arg-type]
+        outputs = about.get("outputs") or ("posteriors" if has_priors(folder / "senones") else "likelihoods")
+        self._priors = load_priors(folder / "senones") if outputs == "posteriors" else None
+        self.scale = 1.0 if self._priors is None else 0.3
+        self.per_speaker = str(self._settings.get("normalise", "none")).startswith("speaker")
+
+    def loglikes(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
+        normalise, stack = self._settings.get("normalise", "none"), int(self._settings.get("stack", 1))
+        read = network_input(features, speakers, normalise, stack)
+        return compute_loglikes(self.model, [Utterance(name, x) for name, x in read.items()], self._priors)
+
+
+class GmmAcoustics:
+    """A Gaussian system's folder, without speakers' transforms."""
+
+    scale = 0.1
+    per_speaker = True
+
+    def __init__(self, folder: Path) -> None:
+        self.model = GmmModel.load(folder)
+        settings = read_json(folder / "features.json")
+        self.features = _features(settings, "mfcc", folder / "features.json")
+        self.num_pdfs = self.model.gmms.num_pdfs
+        self._variance = bool(settings.get("cmvn", {}).get("variance", False))
+
+    def loglikes(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
+        read = apply_cmvn(features, speakers, variance=self._variance)
+        front, gmms = self.model.front, self.model.first
+        return {name: np.ascontiguousarray(gmms.loglikes(front.apply(x, [len(x)])).T) for name, x in read.items()}
+
+
+def _features(settings: Any, kind: str, file: Path) -> FeatureConfig:
+    if not isinstance(settings, dict) or not isinstance(settings.get(kind), dict):
+        raise ModelError(f"no features of the kind {kind}", file=file, remedy="run the stage that trains the model")
+    try:
+        return config_from_json(settings[kind])
+    except ConfigError as error:
+        raise ModelError(error.what, file=file, remedy="run the stage that trains the model again") from error

@@ -1,0 +1,206 @@
+"""Recognition with what a run has trained: `hybrid.load("exp/an4")("a.wav").text`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from lhotse.cut import Cut
+
+from hybrid.data.audio import load_samples, resample
+from hybrid.data.features import FrontEnd, available_backends
+from hybrid.decode.acoustics import Acoustics, GmmAcoustics, NetworkAcoustics
+from hybrid.decode.decoder import Decoder
+from hybrid.decode.run import spell, word_names
+from hybrid.decode.trained import Search, System, backend_of, find_search, find_system
+from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.io import PathLike, Problems
+from hybrid.lexicon.lang import Lang
+
+Samples = Union[np.ndarray, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Word:
+    word: str
+
+    def __str__(self) -> str:
+        return self.word
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was recognised. seconds: of the audio; complete: False where the best path does not end as the language
+    model lets a sentence end."""
+
+    words: Tuple[Word, ...]
+    seconds: float
+    complete: bool = True
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.word for word in self.words)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the result as JSON holds it: {"text", "words": [{"word"}], "nbest": [{"text"}], "final": true}."""
+        words = [{"word": word.word} for word in self.words]
+        return {"text": self.text, "words": words, "nbest": [{"text": self.text}], "final": True}
+
+
+class Recogniser:
+    """Recognises speech with one system of a run; made by `load`.
+
+        asr("a.wav")                 a file of any container that the project reads, of any sampling rate
+        asr("call.wav", channel=1)   one channel of it (0 where none is named)
+        asr(samples, 16000)          float samples [N] in [-1, 1], or integers of their full range, at a rate
+        asr(cut)                     a cut of Lhotse
+
+    An utterance alone has its own mean taken off where the run took off its speaker's (`per_speaker`): words may then
+    differ from the run's. `many(cuts)` normalises per speaker and gives the words that the run's decoding gave.
+    """
+
+    def __init__(self, system: str, acoustics: Acoustics, graph: PathLike, lang: Lang, search: Search,
+                 backend: str = "auto") -> None:  # fmt: skip
+        self.system, self.lang, self.search = system, lang, search
+        self._acoustics, self._graph = acoustics, graph
+        self._front_end = FrontEnd(acoustics.features, backend)
+        self._names = word_names(lang.words)
+        self._decoder = Decoder(
+            graph, num_pdfs=acoustics.num_pdfs, beam=search.beam, max_active=search.max_active,
+            word_penalty=search.word_penalty,
+        )  # fmt: skip
+        if self._decoder.max_word > max(self._names):
+            raise ModelError(
+                f"the graph has words up to {self._decoder.max_word}, the lexicon {max(self._names)}",
+                file=graph,
+                remedy="run the graph stage again",
+            )
+
+    @property
+    def sampling_rate(self) -> int:
+        """The rate in Hz of the speech that the model was trained on; audio of another is resampled."""
+        return int(self._acoustics.features.sampling_rate)
+
+    @property
+    def per_speaker(self) -> bool:
+        """Whether the model's features are normalised per speaker."""
+        return self._acoustics.per_speaker
+
+    def __repr__(self) -> str:
+        return f"Recogniser({self.system!r}, {self.sampling_rate} Hz, {len(self._names)} words, {self.search})"
+
+    def __call__(
+        self, audio: Union[PathLike, Cut, Samples], rate: Optional[int] = None, *, channel: Optional[int] = None
+    ) -> Result:
+        """Recognise one utterance. Raises DataError, naming the file or cut, for audio that cannot be used."""
+        name, samples = self._read(audio, rate, channel)
+        features = {name: self._features(name, samples)}
+        (result,) = self._decode(features, self._acoustics.loglikes(features), {name: len(samples)}).values()
+        return result
+
+    def many(self, cuts: Iterable[Cut], problems: Optional[Problems] = None) -> Dict[str, Result]:
+        """Recognise many cuts, normalised per speaker as the run does: id -> result, in the order of the cuts.
+
+        Speakers are those of the cuts' supervisions; a cut that names none is a speaker of its own. In memory are the
+        cuts' manifests and the speech of one speaker. problems: takes the cuts that cannot be used, which are left out;
+        without it the first raises its DataError.
+        """
+        speakers: Dict[str, str] = {}
+        spoken: Dict[str, List[Cut]] = {}
+        for cut in cuts:
+            if cut.id in speakers:
+                raise DataError("two cuts of one id", utterance=cut.id, remedy="make the ids of the cuts unique")
+            named = next((s.speaker for s in cut.supervisions if s.speaker), None)
+            speakers[cut.id] = f"cut {cut.id}" if named is None else f"speaker {named}"
+            spoken.setdefault(speakers[cut.id], []).append(cut)
+        found: Dict[str, Result] = {}
+        for members in spoken.values():
+            features: Dict[str, np.ndarray] = {}
+            lengths: Dict[str, int] = {}
+            for cut in members:
+                try:
+                    samples = load_samples(cut, self.sampling_rate)
+                    features[cut.id], lengths[cut.id] = self._features(cut.id, samples), len(samples)
+                except DataError as error:
+                    if problems is None:
+                        raise
+                    problems.add(cut.id, str(error), error.file)
+            found.update(self._decode(features, self._acoustics.loglikes(features, speakers), lengths))
+        return {name: found[name] for name in speakers if name in found}
+
+    def _read(
+        self, audio: Union[PathLike, Cut, Samples], rate: Optional[int], channel: Optional[int]
+    ) -> Tuple[str, np.ndarray]:
+        """A name for errors, and float32 [N] at the model's rate."""
+        if isinstance(audio, (str, os.PathLike)) or isinstance(audio, Cut):
+            if rate is not None:
+                raise ConfigError("a rate beside a file or a cut, which has its own", remedy="leave it out")
+            name = audio.id if isinstance(audio, Cut) else str(audio)
+            return name, load_samples(audio, self.sampling_rate, channel=channel)
+        if rate is None or rate <= 0:
+            raise ConfigError(f"samples at a rate of {rate}", remedy="give it: asr(samples, 16000)")
+        samples = _mono(np.asarray(audio), channel)
+        return "samples", samples if rate == self.sampling_rate else resample(samples, int(rate), self.sampling_rate)
+
+    def _features(self, name: str, samples: np.ndarray) -> np.ndarray:
+        try:
+            return self._front_end.compute(samples, self.sampling_rate)
+        except DataError as error:
+            raise DataError(error.what, utterance=name, remedy=error.remedy) from error
+
+    def _decode(
+        self, features: Dict[str, np.ndarray], loglikes: Dict[str, np.ndarray], lengths: Dict[str, int]
+    ) -> Dict[str, Result]:
+        found = {}
+        for name in features:
+            best = self._decoder.decode(loglikes[name], self.search.acoustic_scale, name)
+            words = spell(best, self._names, self._graph, self.lang.words_of)
+            seconds = lengths[name] / self.sampling_rate
+            found[name] = Result(tuple(Word(word) for word in words), seconds, best.reached_final)
+        return found
+
+
+def _mono(samples: np.ndarray, channel: Optional[int]) -> np.ndarray:
+    """Float32 [N] of [N] or [channels, N]. Raises DataError for what is no speech."""
+    if samples.dtype.kind == "i":
+        samples = samples / -float(np.iinfo(samples.dtype).min)
+    if samples.dtype.kind != "f" or samples.ndim not in (1, 2):
+        what = f"samples of type {samples.dtype} and shape {list(samples.shape)}"
+        raise DataError(what, remedy="give numbers [N] or [channels, N]")
+    if samples.ndim == 2:
+        if channel is None and len(samples) != 1:
+            raise DataError(
+                f"samples of {len(samples)} channels", remedy="name one: asr(samples, rate, channel=0); [channels, N]"
+            )
+        if not 0 <= (channel or 0) < len(samples):
+            raise DataError(f"no channel {channel}: there are {len(samples)}", remedy="give another channel")
+        samples = samples[channel or 0]
+    elif channel:
+        raise DataError(f"no channel {channel}: the samples are of one", remedy="leave it out")
+    if not np.isfinite(samples).all():
+        raise DataError("samples that are NaN or infinite", remedy="look at what made them")
+    return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def load(exp: PathLike, system: Optional[str] = None, *, condition: Optional[str] = None) -> Recogniser:
+    """Load a recogniser from a run's folder.
+
+    system: its name in the run's tables (mono, tri1, tri3_si, ce, lfmmi ...); without one the best on the development
+    set by EXP/results.json. condition: of which the scale and the penalty were chosen; without one clean, or the first
+    that there is.
+    Raises HybridError that names the file which is missing or broken, and the stage that makes it.
+    """
+    exp = Path(exp)
+    chosen = find_system(exp, system, condition)
+    acoustics = _acoustics(chosen)
+    search = find_search(exp, chosen, condition, acoustics.scale)
+    lang = Lang.load(exp / "lang")
+    backend = backend_of(exp, available_backends())
+    return Recogniser(chosen.name, acoustics, chosen.graph, lang, search, backend)
+
+
+def _acoustics(system: System) -> Acoustics:
+    return NetworkAcoustics(system.model) if system.network else GmmAcoustics(system.model)
