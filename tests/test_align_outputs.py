@@ -15,7 +15,8 @@ from hybrid.align.ctm import CtmRow, format_ctm, read_ctm
 from hybrid.align.outputs import check_formats, tiers_of, write_outputs
 from hybrid.align.result import AlignedUtterance, PhoneTime, StateTime, WordTime
 from hybrid.align.suspicious import rank, robust_z, write_suspicious
-from hybrid.align.textgrid import Interval, Tier, format_textgrid, parse_textgrid, read_textgrid, tier
+from hybrid.align.textgrid import format_textgrid, tier
+from hybrid.corpus.textgrid import Interval, Tier, parse_textgrid, read_textgrid
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import read_jsonl
 
@@ -93,9 +94,29 @@ def test_several_speakers_have_tiers_of_their_own():
     tiers = tiers_of(some, 2.0)
     assert [one.name for one in tiers] == ["Bo - words", "Bo - phones", "anna - words", "anna - phones"]
     assert [row[2] for row in strict_read(format_textgrid(tiers))[0][3]] == ["", "say", "", '"so"', ""]
-    alone = [utterance("r-1", recording="r"), utterance("r-2", start=0.7, recording="r")]  # overlap by 0.3 s
-    (words, _) = strict_read(format_textgrid(tiers_of(alone, 2.0)))
-    assert [row[2] for row in words[3]] == ["", "say", "", '"so"', "say", "", '"so"', ""]
+
+
+@pytest.mark.parametrize("speakers", [["anna"], ["anna", "Bo"]])
+def test_words_at_the_same_time_have_further_tiers(speakers):
+    """0.7 and 0.75 s later words overlap; 2.0 s later: the first tier is free again. Nothing is cut."""
+    some = [
+        utterance(f"r-{start}", recording="r", start=start, speaker=speaker)
+        for speaker in speakers
+        for start in (0.7, 0.0, 0.75, 2.0)
+    ]
+    tiers = {name: rows for name, _, _, rows in strict_read(format_textgrid(tiers_of(some, 3.0)))}
+    for speaker in speakers:
+        begin = f"{speaker} - " if len(speakers) > 1 else ""
+        got = [
+            [(row[0], row[2]) for row in tiers[f"{begin}words{number}"] if row[2]] for number in ("", " 2", " 3")
+        ]
+        assert got == [
+            [(0.2, "say"), (0.6, '"so"'), (2.2, "say"), (2.6, '"so"')],
+            [(0.9, "say"), (1.3, '"so"')],
+            [(0.95, "say"), (1.35, '"so"')],
+        ]
+        assert [row[2] for row in tiers[f"{begin}phones 2"] if row[2]] == ["s", "ey", "s", "ow"]
+    assert len(tiers) == 6 * len(speakers)
 
 
 times = st.lists(st.integers(0, 3_000_000), min_size=2, max_size=20, unique=True).map(sorted)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_audio import tone, write_sphere
 
-from hybrid.data.corpus import choose_speakers
+from hybrid.corpus import choose_speakers
 from hybrid.errors import DataError
 from hybrid.io import Problems
 from hybrid.recipes.an4 import download

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from corpus_tools import cuts_of, listing_of
 
+from hybrid.corpus import Reading, at_rate, build_corpus
 from hybrid.data.audio import check, inspect, load_samples, resample
-from hybrid.data.corpus import Entry, build_cuts
 from hybrid.errors import DataError
 
 RATE = 16000
@@ -63,7 +64,7 @@ def test_an4s_own_files(shared_data):
 @pytest.mark.parametrize("name", ["a.sph", "a.wav", "a.flac"])
 def test_a_cut_reads_as_its_file(tmp_path, name):
     path = write(tmp_path / name, tone())
-    (cut,) = build_cuts([Entry("a", path, "GO", "s")])
+    (cut,) = cuts_of(path)
     np.testing.assert_array_equal(load_samples(cut), load_samples(path))
     np.testing.assert_array_equal(cut.load_audio()[0], load_samples(path))  # lhotse alone, SPHERE too
     part = cut.truncate(offset=0.1, duration=0.2)
@@ -79,8 +80,7 @@ def test_other_rates_are_resampled(tmp_path, rate):
     assert abs(len(samples) - 8000) <= 1
     middle = slice(800, 7200)
     np.testing.assert_allclose(samples[middle], tone()[: len(samples)][middle], atol=5e-3)
-    said: list[str] = []
-    (cut,) = build_cuts([Entry("a", path, "GO", "s")], log=said.append)
+    (cut,), said = at_rate(cuts_of(path), RATE)
     assert cut.sampling_rate == RATE and abs(cut.num_samples - 8000) <= 1
     np.testing.assert_allclose(load_samples(cut)[middle], samples[middle], atol=1e-6)
     assert len(said) == 1 and f"at {rate} Hz are resampled to 16000 Hz" in said[0] and "a.wav" in said[0]
@@ -98,10 +98,9 @@ def test_channels(tmp_path):
         np.testing.assert_allclose(load_samples(tmp_path / "a.wav", channel=channel), expected, atol=1e-4)
     with pytest.raises(DataError, match="no channel 2"):
         load_samples(tmp_path / "a.wav", channel=2)
-    said: list[str] = []
-    (cut,) = build_cuts([Entry("a", tmp_path / "a.wav", "GO", "s")], log=said.append)
-    np.testing.assert_allclose(load_samples(cut), tone(), atol=1e-4)
-    assert "several channels" in said[0]
+    corpus = build_corpus(listing_of(tmp_path / "a.wav"), Reading())
+    np.testing.assert_allclose(load_samples(corpus.cuts[0]), tone(), atol=1e-4)
+    assert "several channels" in corpus.notes[0]
 
 
 def missing(path: Path) -> None:
@@ -180,8 +179,8 @@ def test_damage_is_named(tmp_path, suffix, damage, what):
 
 @pytest.mark.parametrize("suffix, damage, what", DAMAGE, ids=[f"{d.__name__}-{s}" for s, d, _ in DAMAGE])
 def test_damage_after_the_cuts_were_made(tmp_path, suffix, damage, what):
-    path = write(tmp_path / f"a.{suffix}", tone())
-    (cut,) = build_cuts([Entry("utt-1", path, "GO", "s")])
+    path = write(tmp_path / f"utt-1.{suffix}", tone())
+    (cut,) = cuts_of(path)
     path.unlink()
     damage(path)
     with pytest.raises(DataError, match=what) as caught:
@@ -192,7 +191,7 @@ def test_damage_after_the_cuts_were_made(tmp_path, suffix, damage, what):
 @pytest.mark.parametrize("name", ["a.sph", "a.wav"])
 def test_a_shorter_file_than_the_manifest_says(tmp_path, name):
     path = write(tmp_path / name, tone(0.5))
-    (cut,) = build_cuts([Entry("utt-1", path, "GO", "s")])
+    (cut,) = cuts_of(path)
     write(path, tone(0.4))
     with pytest.raises(DataError, match="6400 samples where the manifest says 8000"):
         load_samples(cut)
@@ -200,7 +199,7 @@ def test_a_shorter_file_than_the_manifest_says(tmp_path, name):
 
 def test_mixed_cuts_are_checked_track_by_track(tmp_path):
     speech, noise = [
-        build_cuts([Entry(name, write(tmp_path / f"{name}.wav", tone(hertz=hertz)), "GO", "s")])[0]
+        cuts_of(write(tmp_path / f"{name}.wav", tone(hertz=hertz)))[0]
         for name, hertz in (("speech", 440), ("noise", 1000))
     ]
     mixed = speech.mix(noise, snr=10)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corpus_tools import cuts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.data.arrays import read_arrays, read_complete
 from hybrid.data.audio import load_samples
-from hybrid.data.corpus import Entry, build_cuts
 from hybrid.data.features import (
     BACKENDS,
     FrontEnd,
@@ -170,7 +170,7 @@ def test_front_end_travels_to_workers(speech):
 
 def test_extract_in_processes(shared_data, tmp_path):
     files = sorted((shared_data / "an4" / "wav" / "an4test_clstk" / "fcaw").glob("*.sph"))[:5]
-    cuts = list(build_cuts(Entry(file.stem, file, "A", "fcaw") for file in files))
+    cuts = cuts_of(*files)
     gone = Path(tmp_path / "gone.sph")
     gone.write_bytes(files[0].read_bytes())
     cuts[2].recording.sources[0].source = str(gone)

@@ -12,10 +12,11 @@ _ABOUT = """\
 Forced alignment: when is each word, phone and HMM state of a transcript said, and how sure is it?
 
 CORPUS is one of
-  a folder    audio files (WAV, FLAC, SPHERE, Ogg, MP3), each with a transcript beside it: a.wav with a.lab or a.txt, or
-              a.TextGrid with a tier per speaker; folders are speakers
+  a folder    audio files (WAV, FLAC, SPHERE, Ogg, MP3, AU, CAF; with ffmpeg also m4a, WebM ...), each with a transcript
+              beside it: a.wav with a.lab or a.txt, or a.TextGrid with a tier per speaker; folders are speakers
   Kaldi       a data folder: wav.scp with plain paths, text, segments and utt2spk where there are any
-  Lhotse      cuts.jsonl.gz, or recordings.jsonl.gz with supervisions.jsonl.gz beside it
+  Lhotse      cuts.jsonl.gz, recordings.jsonl.gz with supervisions.jsonl.gz beside it, or a Shar folder
+  lhotse:NAME[/part]   one of Lhotse's recipes, on the unpacked corpus in --data DIR
 LEXICON has a line a word: `WORD PH PH` (Kaldi's lexicon.txt or lexiconp.txt, CMUdict, or an MFA dictionary).
 """
 
@@ -38,7 +39,9 @@ def add_align(commands: Any, seed: Callable[[str], int]) -> None:
     parser = add_subcommand(
         commands, "align", "words, phones and states in time: forced alignment of a corpus", _ABOUT, _MORE
     )
-    parser.add_argument("corpus", type=Path, metavar="CORPUS", help="folder, Kaldi data folder, or Lhotse manifest")
+    parser.add_argument(
+        "corpus", type=Path, metavar="CORPUS", help="folder, Kaldi data folder, Lhotse manifest, or lhotse:NAME"
+    )
     parser.add_argument("lexicon", type=Path, metavar="LEXICON", help="pronunciations")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the results; not inside CORPUS")
     parser.add_argument(
@@ -50,9 +53,19 @@ def add_align(commands: Any, seed: Callable[[str], int]) -> None:
         help="some of ctm,textgrid,json,lhotse (all)",
     )
     parser.add_argument(
-        "--speaker-characters", type=int, default=0, metavar="N",
+        "--speaker-characters", dest="speaker", type=int, default=0, metavar="N",
         help="the speaker is the first N characters of the file's name, not its folder",
     )
+    parser.add_argument(
+        "--speaker", metavar="PATTERN", default=argparse.SUPPRESS,
+        help="the speaker is the first group of this regular expression in the file's name",
+    )
+    parser.add_argument(
+        "--channel", type=int, metavar="N",
+        help="of recordings with several, counted from 0 (without: what the manifest says; the tiers of a TextGrid are "
+        "shared out over them; else the first)",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the unpacked corpus of lhotse:NAME")
     parser.add_argument(
         "--g2p", action="store_true", help="give words that the lexicon lacks a pronunciation learnt from it (g2p.txt)"
     )

@@ -92,14 +92,15 @@ def by_recording(utterances: Iterable[AlignedUtterance]) -> Dict[str, List[Align
 
 
 def tiers_of(utterances: Sequence[AlignedUtterance], duration: float) -> List[Tier]:
-    """Two tiers, `words` and `phones`; of several speakers `SPEAKER - words` and `SPEAKER - phones` each, as MFA's.
+    """Return two tiers, `words` and `phones`; of several speakers `SPEAKER - words` and `SPEAKER - phones`, as MFA's.
 
-    Silence between words is empty, in both. The alignment's last frame is cut to the recording's end.
+    Silence between words is empty, in both. The alignment's last frame is cut to the recording's end. Words of a
+    speaker's utterances that overlap in time have further tiers, `words 2` and `phones 2`: no word is lost.
     """
     speakers = sorted({one.speaker for one in utterances})
+    layers = [(who, number, own) for who in speakers for number, own in enumerate(_layers(utterances, who), 1)]
     tiers = []
-    for speaker in speakers:
-        own = [one for one in utterances if one.speaker == speaker]
+    for speaker, number, own in layers:
         words = [Interval(word.start, word.end, word.word) for one in own for word in one.words]
         phones = [
             Interval(phone.start, phone.end, phone.phone)
@@ -108,9 +109,26 @@ def tiers_of(utterances: Sequence[AlignedUtterance], duration: float) -> List[Ti
             if phone.word is not None
         ]
         for name, marked in (("words", words), ("phones", phones)):
-            label = name if len(speakers) == 1 else f"{speaker} - {name}"
+            label = name if number == 1 else f"{name} {number}"
+            label = label if len(speakers) == 1 else f"{speaker} - {label}"
             tiers.append(tier(label, marked, 0.0, round(duration, 6)))
     return tiers
+
+
+def _layers(utterances: Sequence[AlignedUtterance], speaker: str) -> List[List[AlignedUtterance]]:
+    """The speaker's utterances in as few lists as can be in which no two have words at the same time."""
+    layers: List[List[AlignedUtterance]] = []
+    ends: List[float] = []
+    own = [one for one in utterances if one.speaker == speaker]
+    for one in sorted(own, key=lambda each: (each.words[0].start if each.words else each.start, each.id)):
+        start, end = (one.words[0].start, one.words[-1].end) if one.words else (one.start, one.start)
+        place = next((number for number, last in enumerate(ends) if last <= start), len(layers))
+        if place == len(layers):
+            layers.append([])
+            ends.append(end)
+        layers[place].append(one)
+        ends[place] = max(ends[place], end)
+    return layers
 
 
 def supervision(utterance: AlignedUtterance) -> SupervisionSegment:

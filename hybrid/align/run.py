@@ -17,7 +17,6 @@ from lhotse import MonoCut
 from hybrid.align import engine as engines
 from hybrid.align.assemble import Known, assemble_all
 from hybrid.align.dictionary import Vocabulary, make_lang, pronounce_missing, read_lexicon
-from hybrid.align.inputs import Corpus, read_corpus
 from hybrid.align.loop import LoopCounts, PhoneLoop
 from hybrid.align.outputs import write_outputs
 from hybrid.align.result import AlignedUtterance
@@ -26,6 +25,7 @@ from hybrid.align.summary import Options, Result, write_summary
 from hybrid.align.suspicious import rank, write_suspicious
 from hybrid.align.words import Normaliser
 from hybrid.config import Config
+from hybrid.corpus import Corpus, read_corpus
 from hybrid.gmm.align import AlignOptions
 from hybrid.io import Problems, disk_errors, write_jsonl, write_text
 from hybrid.lexicon.lang import Lang
@@ -43,8 +43,7 @@ def run_align(options: Options) -> Result:
         out.mkdir(parents=True, exist_ok=True)
     wait_for_workers(out)
     run.log_file = out / "align.log"
-    problems = Problems(out / "problems.jsonl", "align")
-    corpus = read_corpus(options.corpus, speaker_characters=options.speaker_characters)
+    corpus = read_corpus(options.corpus, options.reading(), progress=run.progress, log=run.log)
     _log_corpus(run, corpus)
     try:
         words, vocabulary = _words(options, run, corpus)
@@ -52,20 +51,20 @@ def run_align(options: Options) -> Result:
             utterances = _align(options, run, corpus, words, vocabulary, executor) if corpus.cuts else []
     finally:
         # Also after an error that ends the run: what has been found out about the corpus stays.
-        for row in corpus.left:
-            problems.add(row.utterance, row.reason, row.file)
-        write_jsonl(problems.path, ({**row, "level": "error"} for row in problems.rows))
-    result = Result(corpus.total, utterances, {row.utterance: row.reason for row in corpus.left})
+        errors = [{"stage": "align", **row._asdict(), "level": "error"} for row in corpus.skipped]
+        write_jsonl(out / "problems.jsonl", errors)
+    result = Result(corpus.total, utterances, {row.utterance: row.reason for row in corpus.skipped})
     result.suspicions = rank(utterances)
     result.written = write_outputs(out, utterances, corpus.durations, options.formats)
     write_suspicious(out / "suspicious.tsv", result.suspicions)
     warnings = [
-        {"stage": "align", "utterance": row.id, "reason": "; ".join(row.reasons), "file": None, "level": "warning"}
+        {"stage": "align", "utterance": row.id, "reason": "; ".join(row.reasons), "file": None, "remedy": None,
+         "level": "warning"}
         for row in result.suspicions
         if row.suspicious
     ]
-    write_jsonl(problems.path, [*({**row, "level": "error"} for row in problems.rows), *warnings])
-    result.too_many = not utterances or len(result.left) > options.max_problems * result.total
+    write_jsonl(out / "problems.jsonl", [*errors, *warnings])
+    result.too_many = not utterances or len(result.skipped) > options.max_problems * result.total
     write_summary(options, run, result, time.monotonic() - began)
     with disk_errors(out):
         shutil.rmtree(out / "work", ignore_errors=True)
@@ -94,12 +93,12 @@ def _words(options: Options, run: Run, corpus: Corpus) -> tuple[Dict[str, List[s
     for cut in corpus.cuts:
         unknown = [word for word in words[cut.id] if word not in vocabulary.lexicon]
         if not words[cut.id]:
-            corpus.leave(cut.id, f"no word in the transcript {cut.supervisions[0].text[:60]!r}")
+            corpus.skip(cut.id, f"no word in the transcript {cut.supervisions[0].text[:60]!r}")
         elif unknown and options.oov == "leave":
             named = ", ".join(dict.fromkeys(unknown))
             why = "; ".join(dict.fromkeys(vocabulary.refused[word] for word in unknown if word in vocabulary.refused))
-            corpus.leave(cut.id, f"not in the lexicon: {named}" + (f" ({why})" if why else ""))
-    _keep(corpus)
+            corpus.skip(cut.id, f"not in the lexicon: {named}" + (f" ({why})" if why else ""))
+    corpus.drop_skipped()
     if vocabulary.missing:
         first = ", ".join(f"{word} ({count})" for word, count in list(vocabulary.missing.items())[:5])
         done = f"{len(vocabulary.made)} pronounced by G2P (g2p.txt)" if vocabulary.made else "see oov.tsv"
@@ -111,11 +110,6 @@ def _words(options: Options, run: Run, corpus: Corpus) -> tuple[Dict[str, List[s
     made = [f"{word}\t{' '.join(item.phones)}\n" for word, items in vocabulary.made.items() for item in items]
     write_text(options.out / "g2p.txt", "".join(made))
     return words, vocabulary
-
-
-def _keep(corpus: Corpus) -> None:
-    left = {row.utterance for row in corpus.left}
-    corpus.cuts = [cut for cut in corpus.cuts if cut.id not in left]
 
 
 # ------------------------------------------------------------------ model, paths, times
@@ -147,8 +141,8 @@ def _align(
     engine, reasons = engines.align(model, lang, store, work, options=settings, **how)
     for cut in corpus.cuts:
         if cut.id in reasons:
-            corpus.leave(cut.id, reasons[cut.id], _file(cut))
-    _keep(corpus)
+            corpus.skip(cut.id, reasons[cut.id], _file(cut))
+    corpus.drop_skipped()
     if not corpus.cuts:
         return []
     base = {number: lang.base_phone(number) for number in lang.phone_ids}
@@ -179,7 +173,7 @@ def _align(
             if isinstance(row, AlignedUtterance):
                 utterances.append(row)
             else:
-                corpus.leave(*row)
+                corpus.skip(*row)
     return utterances
 
 
@@ -199,6 +193,6 @@ def _features(
 
     content = engines.make_features(corpus.cuts, about, folder, executor=executor, progress=progress, problems=found)
     for row in found.rows:
-        corpus.leave(row["utterance"], row["reason"], row["file"])
-    _keep(corpus)
+        corpus.skip(row["utterance"], row["reason"], row["file"])
+    corpus.drop_skipped()
     return content

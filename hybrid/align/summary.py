@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Union
 
 from hybrid.align.outputs import FORMATS, check_formats
 from hybrid.align.result import AlignedUtterance
 from hybrid.align.suspicious import Suspicion
+from hybrid.corpus import Reading
 from hybrid.errors import ConfigError
 from hybrid.io import write_json
 from hybrid.run import Run
 
-_PLACES = ("corpus", "lexicon", "out", "model", "g2p_model")
+_PLACES = ("corpus", "data", "lexicon", "out", "model", "g2p_model")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Options:
     out: Path
     model: Optional[Path] = None
     formats: Sequence[str] = FORMATS
-    speaker_characters: int = 0
+    data: Optional[Path] = None
+    speaker: Union[int, str] = 0
+    channel: Optional[int] = None
     g2p: bool = False
     g2p_model: Optional[Path] = None
     oov: str = "leave"
@@ -36,8 +39,13 @@ class Options:
     seed: int = 0
     jobs: int = 0
 
+    def reading(self) -> Reading:
+        """Return how the corpus is read; what is made of it is kept in OUT until the alignment is done."""
+        return Reading(self.data, self.speaker, self.channel, cache=self.out / "work" / "corpus")
+
     def check(self) -> None:
         """Raises ConfigError for what cannot be meant."""
+        self.reading()
         check_formats(self.formats)
         if not 0 <= self.max_problems <= 1:
             raise ConfigError(f"--max-problems {self.max_problems:g}", remedy="give a share from 0 to 1")
@@ -55,11 +63,11 @@ class Options:
 
 @dataclass
 class Result:
-    """`left` are the utterances that are not aligned, `suspicions` all others, ranked."""
+    """`skipped` are the utterances that are not aligned, `suspicions` all others, ranked."""
 
     total: int
     utterances: List[AlignedUtterance] = field(default_factory=list)
-    left: Dict[str, str] = field(default_factory=dict)
+    skipped: Dict[str, str] = field(default_factory=dict)
     suspicions: List[Suspicion] = field(default_factory=list)
     written: List[str] = field(default_factory=list)
     too_many: bool = False
@@ -68,7 +76,7 @@ class Result:
 def write_summary(options: Options, run: Run, result: Result, seconds: float) -> None:
     words = sum(len(one.words) for one in result.utterances)
     speech = sum(one.end - one.start for one in result.utterances)
-    reasons = Counter(reason.split(":")[0].split(" (")[0] for reason in result.left.values())
+    reasons = Counter(reason.split(":")[0].split(" (")[0] for reason in result.skipped.values())
     suspicious = [row for row in result.suspicions if row.suspicious]
     if suspicious:
         run.log(f"{len(suspicious)} suspicious transcripts; the worst:")
@@ -78,7 +86,7 @@ def write_summary(options: Options, run: Run, result: Result, seconds: float) ->
         run.log(f"  not aligned, {count}: {reason}")
     run.log(
         f"{len(result.utterances)} of {result.total} utterances aligned ({words} words, {speech / 60:.1f} min), "
-        f"{len(result.left)} not (problems.jsonl), {len(suspicious)} suspicious (suspicious.tsv); "
+        f"{len(result.skipped)} not (problems.jsonl), {len(suspicious)} suspicious (suspicious.tsv); "
         f"{', '.join(result.written)} in {options.out}, {seconds:.0f} s"
     )
     write_json(
@@ -86,7 +94,7 @@ def write_summary(options: Options, run: Run, result: Result, seconds: float) ->
         {
             "utterances": result.total,
             "aligned": len(result.utterances),
-            "not_aligned": len(result.left),
+            "not_aligned": len(result.skipped),
             "reasons": dict(reasons.most_common()),
             "suspicious": len(suspicious),
             "words": words,
@@ -97,5 +105,5 @@ def write_summary(options: Options, run: Run, result: Result, seconds: float) ->
         },
     )
     if result.too_many:
-        share = len(result.left) / max(result.total, 1)
+        share = len(result.skipped) / max(result.total, 1)
         run.log(f"{100 * share:.0f} % are not aligned, above --max-problems {options.max_problems:g}: exit code 1")

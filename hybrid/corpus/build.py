@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 from lhotse import MonoCut, Recording, SupervisionSegment
 
-from hybrid.corpus.channels import choose_channel, talkers
+from hybrid.corpus.channels import Channels
+from hybrid.corpus.convert import readable
 from hybrid.corpus.listing import Listing, Skipped, Utterance
 from hybrid.corpus.reading import Reading
 from hybrid.corpus.text import one_line
@@ -82,35 +83,28 @@ def build_corpus(
     """
     corpus = Corpus(listing.form, skipped=list(listing.skipped), notes=list(listing.notes))
     utterances = _once_each(corpus, listing)
-    if not reading.transcripts:
-        utterances = [_untranscribed(one) for one in utterances]
+    untranscribed = {one.id for one in utterances} if not reading.transcripts else listing.untranscribed
+    utterances = [_untranscribed(one) if one.id in untranscribed else one for one in utterances]
     _without_utterance(corpus, listing)
     examined = _examine_all(corpus, listing, reading, executor, progress)
-    sides = talkers(utterances)
-    unsaid: Dict[str, str] = {}
+    channels = Channels(utterances, reading)
     unknown = 0
     for one in utterances:
         found = None if one.recording is None else examined[one.recording]
         try:
-            recording, path = _usable(one, found, reading)
-            channel, guessed = choose_channel(one, recording, reading, sides)
+            recording, path = _usable(one, found, one.id not in untranscribed)
+            channel = channels.of(one, recording, path)
             if isinstance(found, _Examined) and channel in found.faults:
                 raise found.faults[channel]
             cut = _cut(one, recording, channel, reading)
         except DataError as error:
             corpus.skip(one.id, error.what, error.file or one.file or _path(found), error.remedy)
             continue
-        if guessed:
-            unsaid[recording.id] = path
         unknown += one.speaker is None
         corpus.cuts.append(cut)
     if not listing.keep_order:
         corpus.cuts.sort(key=lambda cut: cut.id)
-    if unsaid:
-        corpus.notes.append(
-            f"{len(unsaid)} recordings have several channels: the first is taken (the first: "
-            f"{next(iter(unsaid.values()))})"
-        )
+    corpus.notes += channels.notes
     if unknown:
         corpus.notes.append(
             f"{unknown} of {len(corpus.cuts)} utterances have no speaker: each counts as a speaker of its own"
@@ -119,9 +113,7 @@ def build_corpus(
 
 
 def _untranscribed(one: Utterance) -> Utterance:
-    return Utterance(
-        one.id, one.recording, None, one.speaker, one.start, one.end, one.channel, one.gender, None, one.file
-    )
+    return replace(one, text=None, wrong=None)
 
 
 def _once_each(corpus: Corpus, listing: Listing) -> List[Utterance]:
@@ -157,7 +149,7 @@ def _examine_all(
     progress: Optional[Progress],
 ) -> Dict[str, Union[_Examined, DataError]]:
     todo = list(listing.recordings.items())
-    work = partial(_examine, decode=reading.decode)
+    work = partial(_examine, decode=reading.decode, cache=reading.cache)
     results: Iterable[Union[_Examined, DataError]]
     results = map(work, todo) if executor is None else ordered_map(executor, work, todo)
     if progress is not None:
@@ -179,14 +171,15 @@ def _examine_all(
     return examined
 
 
-def _examine(item: Tuple[str, Source], decode: bool) -> Union[_Examined, DataError]:
+def _examine(item: Tuple[str, Source], decode: bool, cache: Optional[Path]) -> Union[_Examined, DataError]:
     name, source = item
     try:
         if isinstance(source, DataError):
             return source
         if isinstance(source, Recording):
             return _examine_manifest(source, decode)
-        info, faults = scan(source) if decode else (inspect(source), {})
+        path = readable(source, cache)
+        info, faults = scan(path) if decode else (inspect(path), {})
         _check_rate(info.sampling_rate, info.path)
         return _Examined(info.recording(name), info.path, faults)
     except DataError as error:
@@ -246,18 +239,18 @@ def _path(found: Union[_Examined, DataError, None]) -> Optional[str]:
 
 
 def _usable(
-    one: Utterance, found: Union[_Examined, DataError, None], reading: Reading
+    one: Utterance, found: Union[_Examined, DataError, None], transcribed: bool
 ) -> Tuple[Recording, str]:
     """Raise DataError for what is wrong with transcript or audio; else return the recording and its file."""
     if one.wrong is not None:
         raise DataError(one.wrong, remedy="mend the transcript")
     if found is None:
-        what = "no audio" if not reading.transcripts else "neither audio nor transcript"
+        what = "no audio" if not transcribed else "neither audio nor transcript"
         what = what if one.text is None else "transcript without audio"
         raise DataError(what, file=one.file, remedy="restore the audio, or take it out of the corpus")
-    if reading.transcripts and one.text is None:
+    if transcribed and one.text is None:
         raise DataError("audio without transcript", remedy="transcribe it, or take it out of the corpus")
-    if reading.transcripts and not one_line(one.text or ""):
+    if transcribed and not one_line(one.text or ""):
         raise DataError("the transcript is empty", remedy="transcribe it, or take it out of the corpus")
     if isinstance(found, DataError):
         raise found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Dict, Iterable, Mapping, Set, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Set
 
 from lhotse import Recording
 
@@ -11,9 +11,71 @@ from hybrid.corpus.listing import Utterance
 from hybrid.corpus.reading import Reading
 from hybrid.errors import DataError
 
+FIRST = "have several channels: the first is taken"
+TIERS = "have several channels: the tiers of their TextGrids are shared out over them in order, as MFA does"
 
-def talkers(utterances: Iterable[Utterance]) -> Dict[str, Set[int]]:
-    """Return the channels that the utterances of each recording name, of recordings where those are several.
+
+class Channels:
+    """The channel of each utterance, and `notes` of how it was chosen where nobody said it."""
+
+    def __init__(self, utterances: Iterable[Utterance], reading: Reading) -> None:
+        self.chosen = reading.channel
+        self._talkers = _talkers(utterances)
+        self._unsaid: Dict[str, Dict[str, str]] = {FIRST: {}, TIERS: {}}
+
+    def of(self, one: Utterance, recording: Recording, path: str) -> int:
+        """Return the utterance's channel, counted from 0.
+
+        Raises DataError for a channel that the recording lacks, for an utterance of another channel than was chosen,
+        and for tiers that cannot be shared out.
+        """
+        there = sorted(recording.channel_ids or [0])
+        wanted = self._wanted(one, recording, there)
+        if wanted is None:
+            wanted = self._unsaid_channel(one, recording, there, path)
+        if wanted in there:
+            return wanted
+        if wanted == 0 and len(there) == 1:
+            return there[0]  # manifests say 0 where they mean "the one that there is"
+        raise DataError(
+            f"there is no channel {wanted}: the audio has {', '.join(map(str, there))} (counted from 0)",
+            remedy="mend the channel, or choose one that is there",
+        )
+
+    def _wanted(self, one: Utterance, recording: Recording, there: List[int]) -> Optional[int]:
+        if self.chosen is None or len(there) == 1:
+            return one.channel
+        if recording.id in self._talkers and one.channel is not None and one.channel != self.chosen:
+            raise DataError(
+                f"it is on channel {one.channel}, and channel {self.chosen} was chosen",
+                remedy="choose no channel, and each utterance is read from its own",
+            )
+        return self.chosen
+
+    def _unsaid_channel(self, one: Utterance, recording: Recording, there: List[int], path: str) -> int:
+        if len(there) == 1:
+            return there[0]
+        place, tiers = one.tier or (0, 1)
+        if tiers > 1 and tiers % len(there):
+            raise DataError(
+                f"nobody can say which of {len(there)} channels each of the {tiers} tiers of its TextGrid is on",
+                remedy=f"make the tiers {len(there)}, or a multiple, in the order of the channels; or choose a channel "
+                "for all",
+            )
+        self._unsaid[TIERS if tiers > 1 else FIRST].setdefault(recording.id, path)
+        return there[place * len(there) // tiers]
+
+    @property
+    def notes(self) -> List[str]:
+        return [
+            f"{len(files)} recordings {what} (the first: {next(iter(files.values()))})"
+            for what, files in self._unsaid.items()
+            if files
+        ]
+
+
+def _talkers(utterances: Iterable[Utterance]) -> Mapping[str, Set[int]]:
+    """The channels that the utterances of a recording name, of recordings where those are several.
 
     A manifest that names one channel throughout may only mean "the first"; one that names two tells talkers apart.
     """
@@ -22,32 +84,3 @@ def talkers(utterances: Iterable[Utterance]) -> Dict[str, Set[int]]:
         if one.recording is not None and one.channel is not None:
             named[one.recording].add(one.channel)
     return {recording: channels for recording, channels in named.items() if len(channels) > 1}
-
-
-def choose_channel(
-    one: Utterance, recording: Recording, reading: Reading, sides: Mapping[str, Set[int]]
-) -> Tuple[int, bool]:
-    """Return (channel, whether it is a guess).
-
-    Raises DataError for a channel that the recording lacks, and for an utterance of another channel than was chosen.
-    """
-    there = sorted(recording.channel_ids or [0])
-    wanted = one.channel
-    if reading.channel is not None and len(there) > 1:
-        if recording.id in sides and wanted is not None and wanted != reading.channel:
-            raise DataError(
-                f"it is on channel {wanted}, and channel {reading.channel} was chosen",
-                remedy="choose no channel, and each utterance is read from its own",
-            )
-        wanted = reading.channel
-    if wanted is None:
-        return there[0], len(there) > 1
-    if wanted in there:
-        return wanted, False
-    if wanted == 0 and len(there) == 1:
-        return there[0], False  # manifests say 0 where they mean "the one that there is"
-    shown = ", ".join(map(str, there))
-    raise DataError(
-        f"there is no channel {wanted}: the audio has {shown} (counted from 0)",
-        remedy="mend the channel, or choose one that is there",
-    )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from pathlib import Path
 from typing import Dict, List, Optional, Union
 
-from hybrid.corpus.listing import Listing, Utterance
+from hybrid.corpus.listing import Listing, Utterance, find_file, gender_of
 from hybrid.corpus.reading import Reading
 from hybrid.corpus.text import text_lines
 from hybrid.errors import DataError
@@ -17,7 +16,7 @@ _ARCHIVE = re.compile(r":\d+(\[[\d:,]*\])?$")  # PATH:OFFSET, a matrix or a file
 _TWICE = "keep one of the lines"
 
 
-def read_kaldi(folder: Path, reading: Reading) -> Listing:
+def list_kaldi(folder: Path, reading: Reading) -> Listing:
     """List a folder. Without segments an utterance is a whole recording.
 
     Relative paths in wav.scp are from the folder you work in, as Kaldi has it, else from the data folder. Raises
@@ -87,17 +86,6 @@ def _paths(path: Path) -> Dict[str, Union[Path, DataError]]:
     return paths
 
 
-def find_file(name: str, beside: Path) -> Path:
-    """Return the absolute path of a file that a table or manifest in the folder `beside` names.
-
-    A relative path is taken from the folder you work in where there is such a file, else from `beside` where there is.
-    """
-    path = Path(name)
-    if not path.is_absolute() and not path.exists() and (beside / path).exists():
-        path = beside / path
-    return Path(os.path.abspath(path))
-
-
 def _table(listing: Listing, path: Path, needed: bool) -> Dict[str, str]:
     """First column -> the rest of the line; utterances given twice or with bad bytes are skipped by name."""
     if not needed and not path.exists():
@@ -121,9 +109,10 @@ def _genders(listing: Listing, path: Path) -> Dict[str, str]:
     odd: List[str] = []
     for number, line, wrong in text_lines(path) if path.exists() else ():
         fields = line.split()
-        if wrong or len(fields) != 2 or fields[1].lower() not in ("m", "f"):
+        gender = gender_of(fields[1]) if len(fields) == 2 else None
+        if wrong or gender not in ("m", "f"):
             odd.append(f"line {number}")
-        elif genders.setdefault(fields[0], fields[1].lower()) != fields[1].lower():
+        elif genders.setdefault(fields[0], gender) != gender:
             odd.append(f"line {number}")
             genders[fields[0]] = ""
     if odd:

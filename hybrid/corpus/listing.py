@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Set, Union
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 from lhotse import Recording
 
@@ -27,7 +28,7 @@ class Utterance:
 
     recording: an id of Listing.recordings, or None where there is no audio. text: None where there is none. wrong: why
     the transcript could not be read, where that is so. speaker, gender, channel: None where nothing says it. file: what
-    to look at when it is skipped; None: the audio.
+    to look at when it is skipped; None: the audio. tier: the place of its tier in a TextGrid, from 0, and their number.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Utterance:
     gender: Optional[str] = None
     wrong: Optional[str] = None
     file: Optional[Path] = None
+    tier: Optional[Tuple[int, int]] = None
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Listing:
 
     durations: what the corpus says they last, in seconds, where it does: a note is made of those that differ.
     spoken_of: recordings that utterances speak of which are among `skipped`; others without utterance are skipped too.
+    untranscribed: utterances whose transcripts are not looked at, though others' are.
     keep_order: the cuts come in the order of `utterances`; else sorted by id.
     """
 
@@ -58,9 +61,31 @@ class Listing:
     notes: List[str] = field(default_factory=list)
     durations: Dict[str, float] = field(default_factory=dict)
     spoken_of: Set[str] = field(default_factory=set)
+    untranscribed: Set[str] = field(default_factory=set)
     keep_order: bool = False
 
     def skip(
         self, utterance: str, reason: str, file: Optional[PathLike] = None, remedy: Optional[str] = None
     ) -> None:
         self.skipped.append(Skipped(utterance, reason, None if file is None else str(file), remedy))
+
+
+def find_file(name: str, beside: Path) -> Path:
+    """Return the absolute path of a file that a table or manifest in the folder `beside` names.
+
+    A relative path is taken from the folder you work in where there is such a file, else from `beside` where there is.
+    """
+    path = Path(name)
+    if not path.is_absolute() and not path.exists() and (beside / path).exists():
+        path = beside / path
+    return Path(os.path.abspath(path))
+
+
+def gender_of(said: Optional[str]) -> Optional[str]:
+    """Return "m" or "f" for the usual words, other words in small letters, None for none."""
+    word = (said if isinstance(said, str) else "").strip().lower()
+    if word in ("m", "male", "man"):
+        return "m"
+    if word in ("f", "w", "female", "woman"):
+        return "f"
+    return word or None

@@ -6,14 +6,16 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Callable, Optional
 
+from hybrid.corpus import recipes
 from hybrid.corpus.build import Corpus, Progress, build_corpus
-from hybrid.corpus.kaldi import read_kaldi
+from hybrid.corpus.folder import list_folder
+from hybrid.corpus.kaldi import list_kaldi
 from hybrid.corpus.listing import Listing
+from hybrid.corpus.manifests import holds_manifests, list_manifests
 from hybrid.corpus.reading import Reading
+from hybrid.corpus.shar import list_shar, shards
 from hybrid.errors import DataError
 from hybrid.io import PathLike
-
-LHOTSE = "lhotse:"
 
 
 def read_corpus(
@@ -33,8 +35,7 @@ def read_corpus(
     Raises DataError where there is nothing of the kind, or a file that all depends on cannot be read. A corpus of which
     nothing can be used is returned: its `skipped` say why.
     """
-    listing = _list(source, reading, executor, progress, log)
-    corpus = build_corpus(listing, reading, executor=executor, progress=progress)
+    corpus = build_corpus(_list(source, reading, log), reading, executor=executor, progress=progress)
     if not corpus.total:
         raise DataError(
             "no utterance in the corpus",
@@ -44,14 +45,20 @@ def read_corpus(
     return corpus
 
 
-def _list(
-    source: PathLike,
-    reading: Reading,
-    executor: Optional[Executor],
-    progress: Optional[Progress],
-    log: Optional[Callable[[str], None]],
-) -> Listing:
+def _list(source: PathLike, reading: Reading, log: Optional[Callable[[str], None]]) -> Listing:
+    if str(source).startswith(recipes.PREFIX):
+        return recipes.list_recipe(str(source), reading, log)
     path = Path(source)
     if not path.exists():
-        raise DataError("no such corpus", file=path, remedy="give a folder, a Kaldi data folder or a Lhotse manifest")
-    return read_kaldi(path, reading)
+        raise DataError(
+            "no such corpus",
+            file=path,
+            remedy="give a folder of audio, a Kaldi data folder, a Lhotse manifest, or lhotse:NAME",
+        )
+    if path.is_file():
+        return list_manifests(path, reading)
+    if (path / "wav.scp").is_file():
+        return list_kaldi(path, reading)
+    if shards(path):
+        return list_shar(path, reading, log)
+    return list_manifests(path, reading) if holds_manifests(path) else list_folder(path, reading)

@@ -42,7 +42,12 @@ def read_bytes(path: PathLike) -> bytes:
 
 
 def decode(raw: bytes) -> str:
-    """Return the text of a file: UTF-16 where it begins with that mark, else UTF-8. Raises UnicodeDecodeError."""
+    """Return the text of a file: UTF-16 where its mark or its zero bytes tell so, else UTF-8.
+
+    Raises UnicodeDecodeError.
+    """
+    if len(raw) % 2 == 0 and (raw[1:4:2] == b"\0\0" or raw[0:3:2] == b"\0\0"):
+        return raw.decode("utf-16-le" if raw[1:2] == b"\0" else "utf-16-be")
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return raw.decode("utf-16")
     return raw.removeprefix(codecs.BOM_UTF8).decode("utf-8")

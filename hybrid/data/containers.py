@@ -24,7 +24,7 @@ FOREIGN = (
 )  # fmt: skip
 READABLE = (
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".snd",
-    ".sph", ".voc", ".w64", ".wav", ".wave", ".wv1", ".wv2",
+    ".sph", ".voc", ".w64", ".wav", ".wave",
 )  # fmt: skip
 
 
@@ -54,6 +54,21 @@ def foreign_name(head: bytes) -> Optional[str]:
         if head.startswith(start):
             return name
     return None
+
+
+def looks_like_audio(path: PathLike) -> bool:
+    """Return whether the first bytes of a file are those of an audio container, whatever its name."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(HEAD)
+    except OSError:
+        return False
+    known = (b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"NIST_1A", b"ID3", b"Creative Voice File")
+    frames = head[:1] == b"\xff" and head[1:2] in (b"\xfb", b"\xfa", b"\xf3", b"\xf2", b"\xe3", b"\xe2")  # MP3
+    riff = head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE"
+    aiff = head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC")
+    wave64 = head[:4] == b"riff" and head[24:28] == b"wave"
+    return head.startswith(known) or frames or riff or aiff or wave64 or foreign_name(head) is not None
 
 
 def not_audio_because(head: bytes) -> Optional[str]:

@@ -15,8 +15,10 @@ from typing import Callable, Dict, Iterator, List, Optional, Set
 
 from lhotse import CutSet, MonoCut
 
+from hybrid.corpus import Corpus, Listing, Reading, Utterance, at_rate, build_corpus, choose_speakers
+from hybrid.corpus.text import text_lines
 from hybrid.data.arrays import Progress
-from hybrid.data.corpus import Entry, build_cuts, choose_speakers, text_lines, withheld
+from hybrid.data.audio import RATE
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike, Problems
 
@@ -69,18 +71,25 @@ def prepare_an4(
     root = find_an4(data_dir)
     sets: Dict[str, CutSet] = {}
     for name in ("train", "test"):
-        entries = _entries(root, name)
-        if not any(entry.audio for entry in entries):
+        listing = _list(root, name)
+        entries = listing.utterances
+        if not listing.recordings:
             raise DataError("no audio at all", file=root / "wav" / _FOLDERS[name], remedy=GET_IT)
         if name == "train":
             held = _held_out(entries, num_dev_speakers, labelled, seed)
-            entries = [withheld(entry) if entry.speaker in held["unlabelled"] else entry for entry in entries]
-        sets[name] = build_cuts(entries, problems, executor=executor, progress=progress, log=log)
-        if not len(sets[name]):
-            first = f"; the first: {problems.rows[0]['reason']}" if problems and problems.rows else ""
+            listing.untranscribed = {entry.id for entry in entries if entry.speaker in held["unlabelled"]}
+        corpus = build_corpus(listing, Reading(decode=True), executor=executor, progress=progress)
+        cuts, notes = at_rate(corpus.cuts, RATE)
+        _report(corpus, problems)
+        if not cuts:
+            first = f"; the first: {corpus.skipped[0].reason}" if corpus.skipped else ""
             raise DataError(f"not one of the {len(entries)} {name} utterances can be used{first}", file=root)
-        if log is not None and len(entries) != UTTERANCES[name]:
-            log(f"{name}: {len(entries)} utterances where CMU's archive has {UTTERANCES[name]}")
+        if log is not None:
+            for note in [*notes, *corpus.notes]:
+                log(note)
+            if len(entries) != UTTERANCES[name]:
+                log(f"{name}: {len(entries)} utterances where CMU's archive has {UTTERANCES[name]}")
+        sets[name] = CutSet.from_cuts(cuts)
     parts: Dict[str, List[MonoCut]] = {"train": [], "dev": [], "unlabelled": []}
     for cut in sets["train"]:
         parts[next((part for part, its in held.items() if cut.supervisions[0].speaker in its), "train")].append(cut)
@@ -90,11 +99,19 @@ def prepare_an4(
     return {**{name: CutSet.from_cuts(cuts).to_eager() for name, cuts in parts.items() if cuts}, "test": sets["test"]}
 
 
-def _held_out(entries: List[Entry], num_dev: int, labelled: float, seed: int) -> Dict[str, Set[str]]:
+def _report(corpus: Corpus, problems: Optional[Problems]) -> None:
+    """Write what was skipped to `problems`, or raise the first DataError without."""
+    for row in corpus.skipped:
+        if problems is None:
+            raise DataError(row.reason, file=row.file, utterance=row.utterance, remedy=row.remedy)
+        problems.add(row.utterance, row.reason, row.file)
+
+
+def _held_out(entries: List[Utterance], num_dev: int, labelled: float, seed: int) -> Dict[str, Set[str]]:
     """The speakers of "dev" and "unlabelled", women and men by their share. Raises ConfigError for an odd share."""
     if not 0.0 < labelled <= 1.0:
         raise ConfigError(f"prepare.labelled is {labelled}", remedy="a share above 0, up to 1")
-    speakers = {entry.speaker for entry in entries if entry.audio}
+    speakers = {str(entry.speaker) for entry in entries if entry.recording}
     dev = choose_speakers(speakers, num_dev, seed, group=_gender)
     rest = speakers - dev
     known = max(1, round(labelled * len(rest)))
@@ -106,8 +123,8 @@ def _gender(speaker: str) -> str:
     return speaker[:1]
 
 
-def _entries(root: Path, name: str) -> List[Entry]:
-    """Everything that the transcripts, the list of files or the audio folder speak of, in the transcripts' order.
+def _list(root: Path, name: str) -> Listing:
+    """List all that the transcripts, the list of files or the audio folder speak of, in the transcripts' order.
 
     Raises DataError for a line of the transcripts that names no utterance, with its number.
     """
@@ -116,13 +133,17 @@ def _entries(root: Path, name: str) -> List[Entry]:
     for file in sorted(_files(root / "wav" / _FOLDERS[name])):
         if file.suffix.lower() in _AUDIO and not file.name.startswith("."):
             audio.setdefault(file.stem, []).append(file.resolve())
-    entries: List[Entry] = []
+    listing = Listing(f"AN4 {name}", keep_order=True)
 
     def add(identifier: str, text: Optional[str], wrong: Optional[str] = None) -> None:
         # A file found twice gives two entries of one id, and so a problem that names both.
         files: List[Optional[Path]] = [*audio.get(identifier, [])]
         for file in files or [None]:
-            entries.append(Entry(identifier, file, text, _speaker(identifier, file), wrong=wrong))
+            if file is not None:
+                listing.recordings.setdefault(identifier, file)
+            recording = identifier if file is not None else None
+            speaker = _speaker(identifier, file)
+            listing.utterances.append(Utterance(identifier, recording, text, speaker, wrong=wrong, file=file))
 
     for number, line, wrong in text_lines(path):
         match = _LINE.match(line)
@@ -134,13 +155,13 @@ def _entries(root: Path, name: str) -> List[Entry]:
             )
         words = [word for word in match["text"].split() if word not in ("<s>", "</s>")]
         add(match["id"], " ".join(words), wrong)
-    known = {entry.id for entry in entries}
+    known = {entry.id for entry in listing.utterances}
     listed = root / "etc" / f"an4_{name}.fileids"
     ids = [line.rsplit("/", 1)[-1] for _, line, _ in text_lines(listed)] if listed.exists() else []
     for identifier in dict.fromkeys([*ids, *audio]):
         if identifier not in known:
             add(identifier, None)
-    return entries
+    return listing
 
 
 def _files(folder: Path) -> Iterator[Path]:

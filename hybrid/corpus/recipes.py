@@ -1,0 +1,156 @@
+"""Lhotse's own recipes as corpora: `lhotse:NAME[/part]` calls lhotse.recipes.prepare_NAME on the unpacked corpus.
+
+    lhotse:librispeech/train-clean-100    lhotse:yesno/test    lhotse:ljspeech
+
+What a recipe gives is {part: {"recordings": ..., "supervisions": ...}}, or that of one part, or parts within parts
+(`lhotse:mtedx/es/train`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import lhotse.recipes
+
+from hybrid.corpus.items import Items
+from hybrid.corpus.listing import Listing
+from hybrid.corpus.reading import Reading
+from hybrid.corpus.room import room
+from hybrid.errors import ConfigError, DataError, MissingDependency
+
+PREFIX = "lhotse:"
+_PARTS = ("dataset_parts", "parts", "splits")  # what recipes call the parts that they are asked for
+_OUTPUT = ("output_dir", "manifest_dir")
+Leaf = Mapping[str, Any]
+
+
+def names() -> List[str]:
+    """Return the recipes that Lhotse has."""
+    return sorted(name[len("prepare_") :] for name in dir(lhotse.recipes) if name.startswith("prepare_"))
+
+
+def list_recipe(source: str, reading: Reading, log: Optional[Callable[[str], None]] = None) -> Listing:
+    """List what `lhotse:NAME[/part]` has of the corpus in reading.data; what Lhotse's recipe warns of is a note.
+
+    Raises ConfigError for a name or part that there is not, and DataError where the recipe fails.
+    """
+    name, _, part = source[len(PREFIX) :].strip("/").partition("/")
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), 3)
+        shown = ", ".join(near) if near else ", ".join(names())
+        raise ConfigError(f"Lhotse has no recipe {name!r}", remedy=f"{'perhaps' if near else 'one of'} {shown}")
+    if reading.data is None:
+        raise ConfigError(f"{source}: where is the corpus?", remedy="give the unpacked corpus with --data DIR")
+    if not Path(reading.data).is_dir():
+        raise DataError("no such folder", file=reading.data, remedy=f"give the unpacked corpus {name} with --data DIR")
+    recipe = getattr(lhotse.recipes, f"prepare_{name}")
+    if log is not None:
+        log(f"lhotse prepares {name} in {reading.data}")
+    warned: List[str] = []
+    with _warnings(warned):
+        path, leaf = _prepare(recipe, name, part, reading)
+    listing = Listing(f"Lhotse's recipe {name}" + (f", part {path}" if path else ""))
+    if warned:
+        listing.notes.append(f"Lhotse's recipe {name} has {len(warned)} warnings (the first: {warned[0]})")
+    items = Items(listing, Path(reading.data), reading, trusted=True)
+    if "recordings" not in leaf:
+        for cut in leaf["cuts"]:
+            items.add_cut(cut)
+        return listing
+    for recording in leaf["recordings"]:
+        items.add_recording(recording)
+    for supervision in leaf.get("supervisions") or ():
+        items.add_supervision(supervision)
+    items.finish()
+    return listing
+
+
+def _prepare(recipe: Callable[..., Any], name: str, part: str, reading: Reading) -> Tuple[str, Leaf]:
+    """The part that is meant. Recipes that can be asked for it alone are; what they say otherwise is not trusted."""
+    parameters = inspect.signature(recipe).parameters
+    option = next((each for each in _PARTS if each in parameters), None)
+    if part and option is not None and parameters[option].default is not inspect.Parameter.empty:
+        try:
+            parts = _leaves(_call(recipe, name, reading, {option: (part.split("/")[0],)}))
+            if part in parts and not _empty(parts[part]):
+                return part, parts[part]
+        except DataError:
+            pass  # what there is instead is found by the call for all
+    parts = _leaves(_call(recipe, name, reading, {}))
+    if part in parts:
+        return part, parts[part]
+    if not part and len(parts) == 1:
+        return next(iter(parts.items()))
+    there = ", ".join(f"{PREFIX}{name}/{each}" if each else f"{PREFIX}{name}" for each in sorted(parts)) or "none"
+    what = f"the corpus has no part {part!r}" if part else "the corpus has several parts"
+    raise ConfigError(f"{PREFIX}{name}: {what}", file=reading.data, remedy=f"one of {there}")
+
+
+def _call(recipe: Callable[..., Any], name: str, reading: Reading, more: Dict[str, Any]) -> Any:
+    parameters = inspect.signature(recipe).parameters
+    corpus = "corpus_dir" if "corpus_dir" in parameters else next(iter(parameters))
+    out = next((each for each in _OUTPUT if each in parameters), None)
+    given: Dict[str, Any] = {corpus: str(reading.data), **more}
+    if out is not None:
+        given[out] = str(room(reading, "lhotse", f"{name} {reading.data} {more}"))
+    if "absolute_paths" in parameters:
+        given["absolute_paths"] = True
+    lacking = [
+        each.name
+        for each in parameters.values()
+        if each.default is inspect.Parameter.empty and each.name not in given and each.kind is not each.VAR_KEYWORD
+    ]
+    if lacking:
+        raise ConfigError(
+            f"{PREFIX}{name} also wants {', '.join(lacking)}, which cannot be said here",
+            remedy=f"make the manifests with `lhotse prepare {name.replace('_', '-')}` and give their folder",
+        )
+    try:
+        return recipe(**given)
+    except ImportError as error:
+        raise MissingDependency(
+            f"Lhotse's recipe {name} wants the library {error.name}", remedy=f"pip install {error.name}"
+        ) from error
+    except Exception as error:  # recipes say by all sorts of errors, asserts among them, that files are not there
+        raise DataError(
+            f"Lhotse's recipe {name} fails: {type(error).__name__}: {error}",
+            file=reading.data,
+            remedy=f"give the folder that `lhotse prepare {name.replace('_', '-')} --help` asks for",
+        ) from error
+
+
+def _leaves(made: Any, path: str = "") -> Dict[str, Leaf]:
+    """{path of the part: its manifests}."""
+    if not isinstance(made, Mapping):
+        return {}
+    if "recordings" in made or "cuts" in made:
+        return {path: made}
+    found: Dict[str, Leaf] = {}
+    for key, value in made.items():
+        found.update(_leaves(value, f"{path}/{key}" if path else str(key)))
+    return found
+
+
+def _empty(leaf: Leaf) -> bool:
+    return next(iter(leaf.get("recordings") or leaf.get("cuts") or ()), None) is None
+
+
+@contextmanager
+def _warnings(told: List[str]) -> Iterator[None]:
+    """Collects what is said by logging.warning meanwhile."""
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    ear, root = Ear(logging.WARNING), logging.getLogger()
+    root.addHandler(ear)
+    try:
+        yield
+    finally:
+        root.removeHandler(ear)

@@ -1,0 +1,121 @@
+"""Praat's TextGrid, read in its long and its short form.
+
+Praat itself reads either form by one rule (manual page "TextGrid file formats"): of the file only free-standing
+numbers, texts in double quotes (a quote inside is doubled) and flags in angle brackets count, in their order;
+everything else (`xmin =`, `intervals [1]:`) is a comment to the eye, and so is what follows an exclamation mark.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Iterator, List, Tuple, Union
+
+from hybrid.corpus.text import decode, read_bytes
+from hybrid.errors import DataError
+from hybrid.io import PathLike
+
+_TOKEN = re.compile(
+    r'"(?P<text>(?:[^"]|"")*)"|<(?P<flag>\w+)>|(?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?=\s|$)|![^\n]*|[^\s"]+'
+)
+_REMEDY = "open it in Praat and save it again as a text file"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Seconds; `text` is empty where nothing is marked."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass
+class Tier:
+    """A tier of intervals; points are intervals without duration (`points`: the tier is a TextTier)."""
+
+    name: str
+    start: float
+    end: float
+    intervals: List[Interval] = field(default_factory=list)
+    points: bool = False
+
+
+def read_textgrid(path: PathLike) -> List[Tier]:
+    """Return the tiers of a file in UTF-8, or UTF-16 with its mark, as Praat writes. Raises DataError naming it."""
+    raw = read_bytes(path)
+    try:
+        return parse_textgrid(decode(raw))
+    except UnicodeDecodeError as error:
+        raise DataError(f"neither UTF-8 nor UTF-16: {error.reason}", file=path, remedy=_REMEDY) from None
+    except DataError as error:
+        raise DataError(error.what, file=path, remedy=error.remedy) from None
+
+
+def parse_textgrid(text: str) -> List[Tier]:
+    """Return the tiers of a text. Raises DataError for one that is no TextGrid, and where sizes and content differ."""
+    tokens = _tokens(text)
+    if [next(tokens, None), next(tokens, None)] != [("text", "ooTextFile"), ("text", "TextGrid")]:
+        raise DataError("not a TextGrid in text form", remedy=_REMEDY)
+    for _ in range(2):
+        _take(tokens, "number", "the header")
+    tiers: List[Tier] = []
+    if _take(tokens, "flag", "the header") == "exists":
+        for number in range(_count(tokens, "the header")):
+            tiers.append(_parse_tier(tokens, number + 1, tiers))
+    left = sum(1 for _ in tokens)
+    if left:
+        after = f"tier {tiers[-1].name!r} of {len(tiers[-1].intervals)} intervals" if tiers else "the header"
+        raise DataError(
+            f"{left} numbers or texts are left over after {after}: its number of intervals, or that of the tiers, is "
+            "too small",
+            remedy=_REMEDY,
+        )
+    return tiers
+
+
+def _parse_tier(tokens: Iterator[Tuple[str, str]], number: int, before: List[Tier]) -> Tier:
+    where = f"tier {number}"
+    if before:
+        where += f", after tier {before[-1].name!r} of {len(before[-1].intervals)} intervals (are there more?)"
+    kind = str(_take(tokens, "text", where))
+    if kind not in ("IntervalTier", "TextTier"):
+        raise DataError(f"{where}: of the class {kind!r}", remedy=_REMEDY)
+    name = str(_take(tokens, "text", where))
+    where = f"tier {name!r}"
+    out = Tier(name, _time(tokens, where), _time(tokens, where), points=kind == "TextTier")
+    for place in range(_count(tokens, where)):
+        here = f"{where}, interval {place + 1}"
+        begin = _time(tokens, here)
+        end = begin if out.points else _time(tokens, here)
+        if end < begin:
+            raise DataError(f"{where}: an interval from {begin:g} to {end:g}", remedy=_REMEDY)
+        out.intervals.append(Interval(begin, end, str(_take(tokens, "text", here))))
+    return out
+
+
+def _tokens(text: str) -> Iterator[Tuple[str, str]]:
+    for match in _TOKEN.finditer(text):
+        if match.lastgroup is not None:
+            value = match[match.lastgroup]
+            yield match.lastgroup, value.replace('""', '"') if match.lastgroup == "text" else value
+
+
+def _take(tokens: Iterator[Tuple[str, str]], kind: str, where: str) -> Union[str, float]:
+    found = next(tokens, None)
+    if found is None:
+        raise DataError(f"the TextGrid is truncated in {where}", remedy=_REMEDY)
+    if found[0] != kind:
+        raise DataError(f"{where}: a {kind} is wanted where {found[1]!r} stands", remedy=_REMEDY)
+    return found[1]
+
+
+def _time(tokens: Iterator[Tuple[str, str]], where: str) -> float:
+    return float(_take(tokens, "number", where))
+
+
+def _count(tokens: Iterator[Tuple[str, str]], where: str) -> int:
+    value = _time(tokens, where)
+    if not 0 <= value < 1e9 or value != int(value):
+        raise DataError(f"{where}: {value:g} as a number of tiers or intervals", remedy=_REMEDY)
+    return int(value)
