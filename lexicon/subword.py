@@ -24,7 +24,6 @@ those of its characters, as if it had been spelled with them.
 from __future__ import annotations
 
 import io
-import re
 import struct
 import unicodedata
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple, Union
@@ -32,10 +31,10 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tupl
 from hybrid.errors import ConfigError, DataError, MissingDependency, ModelError
 from hybrid.io import PathLike, atomic_write
 from hybrid.lexicon.lexicon import FILLERS, Lexicon, Pronunciation, is_reserved
+from hybrid.lexicon.reader import VARIANT
+from hybrid.lexicon.transcript import is_note
 
 MARK = "\u2581"  # ▁, sentencepiece's blank
-_NOTE = re.compile(r"[<\[({].*[>\])}]$")  # <noise>, [laughter]: no words
-_VARIANT = re.compile(r".+\([0-9]+\)$")
 _NORMAL, _UNKNOWN = 1, 2  # types of pieces in sentencepiece_model.proto
 
 Pronounce = Callable[[str], Iterable[Union[str, Sequence[str], Pronunciation]]]
@@ -56,7 +55,7 @@ def atoms(word: str) -> List[str]:
             found[-1] += character
         else:
             front += character
-    if not found or MARK in word or _NOTE.match(word):
+    if not found or MARK in word or is_note(word):
         what = "has no letter" if not found else f"holds {MARK}" if MARK in word else "is in brackets, as noises are"
         raise DataError(
             f"the word {word} {what}: it cannot be spelled",
@@ -247,7 +246,7 @@ def _usable(piece: str) -> bool:
     except DataError:
         return False
     torn = unicodedata.category(piece[0])[0] == "M"
-    return not (torn or is_reserved(piece) or _VARIANT.match(piece))
+    return not (torn or is_reserved(piece) or VARIANT.match(piece))
 
 
 def _rewrite(model: bytes, needed: Iterable[str]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
@@ -16,19 +17,21 @@ from lhotse import MonoCut
 
 from hybrid.align import engine as engines
 from hybrid.align.assemble import Known, assemble_all
-from hybrid.align.dictionary import Vocabulary, make_lang, pronounce_missing, read_lexicon
+from hybrid.align.dictionary import make_lang
 from hybrid.align.loop import LoopCounts, PhoneLoop
 from hybrid.align.outputs import write_outputs
 from hybrid.align.result import AlignedUtterance
 from hybrid.align.resume import fresh, key_of
 from hybrid.align.summary import Options, Result, write_summary
 from hybrid.align.suspicious import rank, write_suspicious
-from hybrid.align.words import Normaliser
 from hybrid.config import Config
 from hybrid.corpus import Corpus, read_corpus
 from hybrid.gmm.align import AlignOptions
 from hybrid.io import Problems, disk_errors, write_jsonl, write_text
 from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import Lexicon
+from hybrid.lexicon.missing import UNKNOWN_WORD, Vocabulary, cover
+from hybrid.lexicon.transcript import Normaliser
 from hybrid.parallel import wait_for_workers
 from hybrid.run import Run
 
@@ -86,19 +89,22 @@ def _log_corpus(run: Run, corpus: Corpus) -> None:
 
 def _words(options: Options, run: Run, corpus: Corpus) -> tuple[Dict[str, List[str]], Vocabulary]:
     """The words of each utterance in the lexicon's spelling; utterances without any are left out, by name."""
-    lexicon = read_lexicon(options.lexicon)
-    normalise = Normaliser(lexicon)
+    lexicon = Lexicon.from_file(options.lexicon)
+    normalise = Normaliser(lexicon, unknown=UNKNOWN_WORD if options.oov == "spn" else None)
     words = {cut.id: normalise(cut.supervisions[0].text) for cut in corpus.cuts}
-    vocabulary = pronounce_missing(lexicon, words.values(), g2p=options.g2p, model=options.g2p_model)
+    counts = Counter(word for line in words.values() for word in line if word != normalise.unknown)
+    policy = "g2p" if options.g2p or options.g2p_model else "leave"
+    vocabulary = cover(lexicon, counts, policy, g2p_model=options.g2p_model)
     for cut in corpus.cuts:
-        unknown = [word for word in words[cut.id] if word not in vocabulary.lexicon]
         if not words[cut.id]:
             corpus.skip(cut.id, f"no word in the transcript {cut.supervisions[0].text[:60]!r}")
-        elif unknown and options.oov == "leave":
-            named = ", ".join(dict.fromkeys(unknown))
-            why = "; ".join(dict.fromkeys(vocabulary.refused[word] for word in unknown if word in vocabulary.refused))
-            corpus.skip(cut.id, f"not in the lexicon: {named}" + (f" ({why})" if why else ""))
+        elif options.oov == "leave" and (reason := vocabulary.why(words[cut.id])) is not None:
+            corpus.skip(cut.id, reason)
     corpus.drop_skipped()
+    if normalise.notes:
+        first = ", ".join(f"{note} ({count})" for note, count in normalise.notes.most_common(5))
+        done = "left out" if normalise.unknown is None else "taken as the unknown word"
+        run.log(f"{normalise.notes.total()} notes in brackets are no words, {done}: {first}")
     if vocabulary.missing:
         first = ", ".join(f"{word} ({count})" for word, count in list(vocabulary.missing.items())[:5])
         done = f"{len(vocabulary.made)} pronounced by G2P (g2p.txt)" if vocabulary.made else "see oov.tsv"
