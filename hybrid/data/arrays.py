@@ -125,7 +125,7 @@ def write_shards(
         written += mark["cuts"]
         if problems is not None:
             for row in mark["problems"]:
-                problems.add(row["utterance"], row["reason"], row["file"])
+                problems.add(row["utterance"], row["reason"], row["file"], row.get("remedy"))
     return written
 
 

@@ -21,10 +21,14 @@ from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
 from lhotse.augmentation import Resample
 from lhotse.cut import Cut, MixedCut
 
+from hybrid.data.cut_bounds import within_recording
 from hybrid.errors import DataError
 from hybrid.io import PathLike
 
 RATE = 16000
+_LHOTSE_RAISES = (
+    AudioLoadingError, DurationMismatchError, soundfile.SoundFileError, OSError, AssertionError, ValueError
+)  # fmt: skip
 COPY_AGAIN = "copy or download the file again, or take it out of the corpus"
 
 
@@ -199,9 +203,10 @@ def _load_cut(cut: Cut) -> Tuple[np.ndarray, int, Optional[str]]:
                 utterance=cut.id,
                 remedy="it was changed since the prepare stage: run that again",
             )
+    cut = within_recording(cut)
     try:
         return np.atleast_2d(cut.load_audio()), cut.sampling_rate, first
-    except (AudioLoadingError, DurationMismatchError, soundfile.SoundFileError, OSError) as error:
+    except _LHOTSE_RAISES as error:
         raise DataError(
             f"the audio cannot be decoded ({_short(error)})", file=first, utterance=cut.id, remedy=COPY_AGAIN
         ) from error

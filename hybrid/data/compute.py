@@ -62,7 +62,7 @@ def _one_by_one(compute: Callable[[Cut], Arrays], tolerant: bool, cuts: Sequence
         except DataError as error:
             if not tolerant:
                 raise
-            results.append(Failure(cut.id, error.what, error.file))
+            results.append(Failure.of(cut.id, error))
     return results
 
 
@@ -73,7 +73,7 @@ def _together(compute: Callable[[List[Cut]], Mapping[str, Any]], tolerant: bool,
         if not tolerant:
             raise
         if len(cuts) == 1:
-            return [Failure(cuts[0].id, error.what, error.file)]
+            return [Failure.of(cuts[0].id, error)]
         # One of them cannot be used: alone, each tells for itself, and the others are not lost with it.
         return [result for cut in cuts for result in _together(compute, tolerant, [cut])]
     strangers = sorted(set(found) - {cut.id for cut in cuts})
@@ -87,7 +87,7 @@ def _together(compute: Callable[[List[Cut]], Mapping[str, Any]], tolerant: bool,
         if not isinstance(result, DataError):
             results.append(result)
         elif tolerant:
-            results.append(Failure(cut.id, result.what, result.file))
+            results.append(Failure.of(cut.id, result))
         else:
             raise DataError(result.what, file=result.file, utterance=cut.id, remedy=result.remedy)
     return results

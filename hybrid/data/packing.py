@@ -81,7 +81,7 @@ def pack(
         finish_set(folder, marks, list(form.names), frame_shift, form.settings)
     if problems is not None:
         for row in (row for mark in marks for row in mark["problems"]):
-            problems.add(row["utterance"], row["reason"], row["file"])
+            problems.add(row["utterance"], row["reason"], row["file"], row.get("remedy"))
     return sum(mark["cuts"] for mark in marks)
 
 
@@ -144,7 +144,7 @@ def _items(
         except DataError as error:
             if not tolerant:
                 raise
-            failed.append(Failure(utterance.id, error.what, error.file))
+            failed.append(Failure.of(utterance.id, error))
     return items, failed
 
 

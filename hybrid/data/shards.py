@@ -20,7 +20,7 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.serialization import deserialize_item
 from lhotse.utils import fastcopy
 
-from hybrid.errors import DataError
+from hybrid.errors import DataError, HybridError
 from hybrid.io import atomic_write, read_json, read_jsonl, write_json, write_jsonl
 
 AGAIN = "delete the folder and run the stage that writes it again"
@@ -35,6 +35,11 @@ class Failure:
     utterance: str
     reason: str
     file: Optional[str]
+    remedy: Optional[str] = None
+
+    @classmethod
+    def of(cls, utterance: str, error: HybridError) -> Failure:
+        return cls(utterance, error.what, error.file, error.remedy)
 
 
 def write_shard(
