@@ -22,11 +22,15 @@ from lhotse.augmentation import Resample
 from lhotse.cut import Cut, MixedCut, MonoCut
 
 from hybrid.data.containers import COPY_AGAIN, HEAD, foreign_name, not_audio_because, promised_size
+from hybrid.data.cut_bounds import within_recording
 from hybrid.errors import DataError
 from hybrid.io import PathLike
 
 RATE = 16000
 BLOCK = 1 << 20  # samples decoded at a time where a whole file is looked at: an hour of speech need not lie in memory
+_LHOTSE_RAISES = (
+    AudioLoadingError, DurationMismatchError, soundfile.SoundFileError, OSError, AssertionError, ValueError
+)  # fmt: skip
 
 
 def _read_sphere_with_libsndfile() -> None:
@@ -272,9 +276,10 @@ def _load_cut(cut: Cut) -> Tuple[np.ndarray, int, Optional[str]]:
                 utterance=cut.id,
                 remedy="it was changed since the prepare stage: run that again",
             )
+    cut = within_recording(cut)
     try:
         return np.atleast_2d(cut.load_audio()), cut.sampling_rate, first
-    except (AudioLoadingError, DurationMismatchError, soundfile.SoundFileError, OSError) as error:
+    except _LHOTSE_RAISES as error:
         raise DataError(
             f"the audio cannot be decoded ({_short(error)})", file=first, utterance=cut.id, remedy=COPY_AGAIN
         ) from error

@@ -80,21 +80,27 @@ class _Found(NamedTuple):
 
     def say(self, frame_shift: float, what: str) -> None:
         hours = self.total("frames") * frame_shift / 3600
-        print(f"{self.total('cuts')} cuts, {hours:.2f} hours, {what}, in {self.seconds:.1f} s")
+        print(f"{self.total('cuts')} cuts, {hours:.2f} hours, {what}, in {self.seconds:.1f} s", flush=True)
 
     def judged(self, bad: str, options: argparse.Namespace) -> int:
+        """Returns 0, and says what cuts were left out. Raises DataError that says all that failed, where a manifest
+        did or too many cuts."""
         failed, problems = self.counts()["failed"], self.total("problems")
         every = self.total("cuts") + problems
+        cuts = f"{problems} of {every} cuts {bad} (why: *.problems.jsonl)"
         if failed:
+            shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
             raise DataError(
-                f"{len(failed)} of {len(self.done)} manifests {bad}: {', '.join(failed[:5])}", file=options.out,
-                remedy="mend them and run the same command again: what is done stays",
+                f"{len(failed)} of {len(self.done)} manifests {bad}: {shown}" + (f"; {cuts}" if problems else ""),
+                file=options.out, remedy="mend them and run the same command again: what is done stays",
             )  # fmt: skip
         if problems > options.max_problems * every:
             raise DataError(
-                f"{problems} of {every} cuts {bad}", file=options.out,
-                remedy="read the files *.problems.jsonl there, or set --max-problems higher",
+                cuts, file=options.out, remedy="mend them, or set --max-problems higher than "
+                f"{options.max_problems:g}",
             )  # fmt: skip
+        if problems:
+            print(f"{cuts} in {options.out}", flush=True)
         return 0
 
 

@@ -9,7 +9,6 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
-from lhotse import CutSet
 from lhotse.cut import Cut
 
 from hybrid.data.audio import load_samples
@@ -19,6 +18,7 @@ from hybrid.data.target_store import open_targets
 from hybrid.data.targets import TargetsAbout, write_targets
 from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.io import Problems
+from hybrid.label.reading import read_manifest
 from hybrid.parallel import worker_number
 from hybrid.pipeline.sets import normalised
 from hybrid.train.teacher import Teacher
@@ -52,16 +52,23 @@ class Label:
         name = name_of(manifest)
         problems = Problems(self.out / f"{name}.problems.jsonl", "label")
         try:
-            cuts = read_manifest(manifest)
+            cuts = read_manifest(manifest).usable(manifest, problems)
             write_targets(
                 self.out / name, cuts, _Outputs(self, cuts), self.about, shard_size=self.shard_size, problems=problems
             )
-            problems.close(max(len(cuts), 1), 1.0)
+            problems.close(max(len(problems.rows), 1), 1.0)
             store = open_targets(self.out / name, self.about)
             frames = sum(int(shard.get("frames", {}).get("targets", 0)) for shard in store.shards)
             return Done(name, len(store), frames, len(problems.rows))
         except HybridError as error:
-            return Done(name, 0, 0, 0, str(error))
+            return failed(name, problems, error)
+
+
+def failed(name: str, problems: Problems, error: HybridError) -> Done:
+    """Returns what became of a manifest that `error` has stopped; the problems known by then are written."""
+    if problems.rows:
+        problems.close(len(problems.rows), 1.0)
+    return Done(name, 0, 0, len(problems.rows), str(error))
 
 
 def name_of(manifest: Path) -> str:
@@ -70,19 +77,6 @@ def name_of(manifest: Path) -> str:
     for end in (".gz", ".jsonl"):
         name = name.removesuffix(end)
     return name
-
-
-def read_manifest(path: Path) -> List[Cut]:
-    """Raises DataError."""
-    try:
-        cuts = list(CutSet.from_file(path))
-    except Exception as error:  # Lhotse's readers raise whatever the file brings about
-        raise DataError(
-            f"not a manifest of cuts: {type(error).__name__}: {error}", file=path, remedy="give Lhotse cuts, .jsonl.gz"
-        ) from error
-    if not cuts:
-        raise DataError("no cuts in this manifest", file=path)
-    return cuts
 
 
 class _Outputs:

@@ -18,7 +18,8 @@ from hybrid.data.target_store import TargetStore, open_targets
 from hybrid.data.targets import TargetsAbout, hash_file
 from hybrid.errors import DataError, HybridError
 from hybrid.io import Problems, read_jsonl
-from hybrid.label.manifest import Done, features_of, name_of, read_manifest
+from hybrid.label.manifest import Done, failed, features_of, name_of
+from hybrid.label.reading import read_manifest
 from hybrid.pipeline.sets import twin_of
 
 _STAGE = "pack"
@@ -44,12 +45,12 @@ class Pack:
         name = name_of(manifest)
         problems = Problems(self.out / f"{name}.problems.jsonl", _STAGE)
         try:
-            store = open_targets(self.targets / name, self.about)
+            store = self._targets_of(manifest, problems)
             settings = self._settings(manifest, store)
             before = self._done(name, settings, problems.path)
             if before is not None:
                 return before
-            cuts = read_manifest(manifest)
+            cuts = read_manifest(manifest).usable(manifest, problems)
             # A shard is to be a sample of the manifest, whatever order that has.
             order = np.random.default_rng(len(cuts)).permutation(len(cuts))
             pack(
@@ -57,12 +58,19 @@ class Pack:
                 frame_shift=self.about.frame_shift, shard_size=self.shard_size, dtype=self.dtype, settings=settings,
                 problems=problems,
             )  # fmt: skip
-            problems.close(len(cuts), 1.0)
+            problems.close(max(len(problems.rows), 1), 1.0)
             return self._done(name, settings, problems.path) or Done(name, 0, 0, 0, "changed while it was packed")
         except HybridError as error:
-            if problems.rows:  # of all cuts, where none could be used
-                problems.close(len(problems.rows), 1.0)
-            return Done(name, 0, 0, 0, str(error))
+            return failed(name, problems, error)
+
+    def _targets_of(self, manifest: Path, problems: Problems) -> TargetStore:
+        """Opens the targets of a manifest. Raises DataError where there are none, first of all for the manifest's own
+        faults; as open_targets."""
+        folder = self.targets / name_of(manifest)
+        if not folder.is_dir():
+            read_manifest(manifest).usable(manifest, problems)
+            raise DataError("no targets of this manifest", file=folder, remedy="label it first: hybrid label")
+        return open_targets(folder, self.about)
 
     def _settings(self, manifest: Path, store: TargetStore) -> Dict[str, Any]:
         """about and features are what a training asks of the set; made_of, all that its arrays follow from."""
