@@ -156,8 +156,11 @@ class Config:
 
     def _example(self, key: str, old: Any) -> Any:
         """A value of the type that the setting `key` must have: its value now, or of one that is "auto" a size."""
-        sizes = self.get(f"{SIZES}.{key}")
-        return _Sized(sizes[0]) if isinstance(sizes, list) and sizes else _Sized(old) if old == AUTO else old
+        rows = self.under(SIZES) if SIZES in self else {}
+        row = rows.get(f"{SIZES}.{key}")
+        if row is None and old == AUTO:  # of a table that another is like
+            row = next((one for name, one in rows.items() if name.endswith("." + key.rsplit(".", 1)[-1])), None)
+        return old if not row else _Sized(row[0])
 
     def sized(self, hours: Optional[float]) -> Config:
         """A new Config in which what is "auto" has the value that [sizes] gives for so many hours of training speech;
@@ -315,10 +318,8 @@ def _convert(key: str, old: Any, text: str) -> Any:
 
 def _checked(key: str, old: Any, value: Any, text: str, where: str = "--set ") -> Any:
     if isinstance(old, _Sized):
-        if value == AUTO or (old.value == AUTO and type(value) in (int, float)):
+        if value == AUTO:
             return value
-        if old.value == AUTO:
-            raise ConfigError(f'{where}{key}={text}: {key} must be a number or "{AUTO}"')
         old = old.value
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

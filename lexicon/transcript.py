@@ -52,15 +52,16 @@ def fold(word: str) -> str:
 class Normaliser:
     """normalise("Hello, World!") -> ["HELLO", "WORLD"] with a lexicon in capitals.
 
+    lexicon   None: there is none; words stay in their case, without the punctuation around them, notes are left out
     unknown   the word that a note in brackets is taken for; None: it is left out
     notes     how often each note was met
     """
 
-    def __init__(self, lexicon: Lexicon, unknown: Optional[str] = None) -> None:
+    def __init__(self, lexicon: Optional[Lexicon], unknown: Optional[str] = None) -> None:
         self.lexicon = lexicon
         self.unknown = unknown
         self.notes: CounterType[str] = Counter()
-        self._case = case_of(lexicon.words)
+        self._case: Callable[[str], str] = str if lexicon is None else case_of(lexicon.words)
         self._folded: Optional[Dict[str, List[str]]] = None
         self._known: Dict[str, Tuple[List[str], Optional[str]]] = {}  # token -> its words, or the note that it is
 
@@ -84,6 +85,8 @@ class Normaliser:
 
         Where several do, that with the token's apostrophes and dashes, then its case, the lower case, the first.
         """
+        if self.lexicon is None:
+            return None
         if token in self.lexicon:
             return token
         if self._folded is None:  # needed by few corpora; costs a second for a million words

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import ConfigError
-from hybrid.pipeline.settings import PYTHON, UNITS, CorpusSettings, Settings
+from hybrid.pipeline.settings import PYTHON, UNITS, CorpusSettings, Settings, test_sources, units_of
 from hybrid.pipeline.systems import NETWORKS, System, chosen, gmm_steps, is_aligned, is_trained
 
 
@@ -33,7 +33,7 @@ def _check_corpus(corpus: CorpusSettings) -> None:
             "corpus.train is not given", remedy='write train = "FOLDER" under [corpus]: a Kaldi data folder, Lhotse '
             "manifests, or a folder of audio with transcripts beside (hybrid init writes a recipe for one)",
         )  # fmt: skip
-    units = corpus.what_units
+    units = units_of(corpus)
     if units in ("words", "phone_pieces") and not corpus.lexicon:
         raise ConfigError(
             f"corpus.units is {units!r}, and there is no corpus.lexicon",
@@ -51,7 +51,7 @@ def _check_corpus(corpus: CorpusSettings) -> None:
             "corpus.rooms without corpus.noise", remedy="give noises too: speech is re-recorded with noises in the room"
         )
     named = [corpus.lexicon, corpus.lm, corpus.noise, corpus.rooms, corpus.dev, *corpus.train, *corpus.unlabelled]
-    if PYTHON in (*named, *(test.path for test in corpus.test_sets.values())) and not corpus.python:
+    if PYTHON in (*named, *(test.path for test in test_sources(corpus.test).values())) and not corpus.python:
         raise ConfigError(
             f'"{PYTHON}" stands in [corpus], and corpus.python names no file',
             remedy='name the file, as python = "prepare.py"',
@@ -88,7 +88,7 @@ def _check_student(settings: Settings) -> None:
 
 def check_lfmmi(settings: Settings, row: System) -> None:
     """Raises ConfigError for settings of [row.name] that do not go together."""
-    own = settings.of(row.name)
+    own = getattr(settings, row.name)
     known = dict(row.starts)
     starts = ["flat", *(name for name in known if name != "student" or settings.student.soft_ce)]
     if own.init_from not in starts and not (Path(own.init_from) / "config.json").is_file():
@@ -144,5 +144,5 @@ def _check_networks(settings: Settings) -> None:
     of("model.tdnnf", lambda: TdnnfConfig.from_dict({**asdict(settings.model.tdnnf), **sizes}))
     of("teacher_model", lambda: lstm(settings.teacher_model))
     for row in NETWORKS:
-        of(f"{row.name}.trainer", lambda row=row: TrainerConfig.from_dict(settings.of(row.name).trainer))  # type: ignore[misc]
+        of(f"{row.name}.trainer", lambda row=row: TrainerConfig.from_dict(getattr(settings, row.name).trainer))  # type: ignore[misc]
     of("scheduled.chunks", lambda: parse(settings.scheduled.chunks))

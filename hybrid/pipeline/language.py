@@ -13,6 +13,7 @@ from hybrid.io import write_text
 from hybrid.lexicon.g2p import G2P
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import FILLERS, Lexicon, check_text
+from hybrid.lexicon.missing import Vocabulary, cover
 from hybrid.lexicon.piece_phones import phone_pieces
 from hybrid.lexicon.subword import Pieces, Pronounce, atoms, graphemic_lexicon, piece_lexicon, spell
 from hybrid.lm import arpa
@@ -21,11 +22,8 @@ from hybrid.lm.model import NgramModel
 from hybrid.lm.ngram import train as train_ngram
 from hybrid.pipeline.recipe_run import RecipeRun, about
 from hybrid.pipeline.sets import prepared, texts_of
-from hybrid.pipeline.settings import PYTHON
+from hybrid.pipeline.settings import PYTHON, units_of
 from hybrid.pipeline.spelling import read_lexicon
-
-UNKNOWN = "<UNK>"
-NOISE = "SPN"  # the phone of unknown words
 
 
 def lang(run: RecipeRun) -> None:
@@ -33,47 +31,44 @@ def lang(run: RecipeRun) -> None:
     name."""
     settings, corpus = run.settings.lang, run.settings.corpus
     train = texts_of(prepared(run, "train"))
-    lexicon, pieces = _lexicon(run, corpus.what_units, train)
+    lexicon, pieces = _lexicon(run, units_of(corpus), train)
     for notice in lexicon.notices:
         run.log(f"  {notice}")
-    unknown = corpus.oov == "unk" and corpus.what_units == "words"
-    if pieces is None and corpus.what_units == "words":
-        lexicon = _with_missing(run, lexicon, train)
+    vocabulary = Vocabulary(lexicon)
+    if units_of(corpus) == "words":
+        vocabulary = _covering(run, lexicon, train)
     if pieces is not None:
         for name in dict.fromkeys(row["set"] for row in about(run)["sets"]):
             for word in _words(texts_of(prepared(run, name))):
                 if not pieces.covers(word):
                     run.log(f"  {name}: {word} has letters that training never saw: it can only be an error")
     made = Lang.create(
-        lexicon,
+        vocabulary.lexicon,
         silence=settings.silence,
-        spoken_noise=NOISE if unknown else None,
-        oov=UNKNOWN if unknown else None,
+        spoken_noise=vocabulary.spoken_noise,
+        oov=vocabulary.unknown_word,
         position_dependent=settings.position_dependent,
         silence_prob=settings.silence_prob,
         pieces=pieces,
     )
     made.save(run.dir("lang"))
-    run.log(f"  {len(lexicon)} {'words' if pieces is None else 'pieces'}, {len(made.phone_ids)} phones")
+    kind = "words" if pieces is None else "pieces"
+    run.log(f"  {len(vocabulary.lexicon)} {kind}, {len(made.phone_ids)} phones")
 
 
-def _with_missing(run: RecipeRun, lexicon: Lexicon, train: Dict[str, str]) -> Lexicon:
-    """The lexicon with G2P's pronunciations of training words that it lacks, where corpus.oov asks for them.
+def _covering(run: RecipeRun, lexicon: Lexicon, train: Dict[str, str]) -> Vocabulary:
+    """The lexicon with what corpus.oov makes of the training words that it lacks; EXP/lang/g2p.txt.
 
-    Raises DataError for such words where nothing is to be done about them."""
-    missing = [oov.word for oov in check_text(lexicon, train)]
-    if not missing or run.settings.corpus.oov == "unk":
-        return lexicon
-    if run.settings.corpus.oov != "g2p":
-        check_words(lexicon, train)
-    speller = G2P.train(lexicon, silence_phones=[run.settings.lang.silence])
-    made = {word: speller.pronounce(word) for word in missing}
-    write_text(
-        run.dir("lang") / "g2p.txt",
-        "".join(f"{word}\t{' '.join(item.phones)}\n" for word, items in made.items() for item in items),
-    )
-    run.log(f"  {len(made)} words pronounced by G2P: g2p.txt")
-    return Lexicon({**{word: lexicon.pronunciations(word) for word in lexicon.words}, **made})
+    Utterances with words that even G2P cannot read are named by the stages that train on them."""
+    counts = Counter(word for text in train.values() for word in text.split())
+    vocabulary = cover(lexicon, counts, run.settings.corpus.oov)
+    summary = vocabulary.summary()
+    if summary:
+        run.log(f"  {summary}")
+    if vocabulary.made:
+        lines = (f"{word}\t{' '.join(item.phones)}\n" for word, items in vocabulary.made.items() for item in items)
+        write_text(run.dir("lang") / "g2p.txt", "".join(lines))
+    return vocabulary
 
 
 def check_words(lexicon: Lexicon, texts: Dict[str, str]) -> None:

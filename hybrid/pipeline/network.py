@@ -156,7 +156,7 @@ def fit(
 ) -> None:
     """Trains `model` in place by the settings of the stage `system`, in its folder: on `data`, or where these are but a
     sample on stream(frames of a batch)."""
-    settings = run.settings.of(system.name)
+    settings = getattr(run.settings, system.name)
     config = TrainerConfig.from_dict(settings.trainer)
     device = config.find_device()
     # A sample of what is streamed has no copies that take turns.

@@ -15,7 +15,7 @@ from hybrid.errors import DataError
 from hybrid.io import Problems, read_lines, write_json
 from hybrid.pipeline.recipe_run import ABOUT, RecipeRun
 from hybrid.pipeline.sets import CLEAN, DecodeSet, write_cuts
-from hybrid.pipeline.settings import PYTHON, TestSource
+from hybrid.pipeline.settings import PYTHON, TestSource, test_sources
 from hybrid.pipeline.spelling import Spelling
 
 _MIN_DURATION = 0.1  # seconds: two frames of 30 ms fit no word
@@ -31,7 +31,7 @@ def prepare(run: RecipeRun) -> None:
     problems = run.problems("prepare")
     reader = _Reader(run, problems)
     sets = _training_sets(run, reader)
-    for name, test in settings.test_sets.items():
+    for name, test in test_sources(settings.test).items():
         sets[name] = _of_speakers(run, test, reader.read(name, [test.path]))
     reader.report()
     rate = settings.rate or common_rate(sets["train"])
@@ -56,7 +56,7 @@ def prepare(run: RecipeRun) -> None:
     spelling.report()
     _warn_of_shared(run, sets)
     decoded = [DecodeSet("dev", "dev", CLEAN)]
-    decoded += [DecodeSet(name, "test", test.condition) for name, test in settings.test_sets.items()]
+    decoded += [DecodeSet(name, "test", test.condition) for name, test in test_sources(settings.test).items()]
     decoded += [DecodeSet("test", "test", CLEAN)] if settings.test_speakers else []
     write_json(
         run.dir("prepare") / ABOUT,

@@ -35,7 +35,7 @@ from hybrid.marks import Stage
 from hybrid.pipeline.checks import check_settings
 from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.settings import Settings
+from hybrid.pipeline.settings import Settings, test_sources
 from hybrid.pipeline.systems import NETWORKS, TRAINERS, System
 from hybrid.run import Run
 
@@ -183,7 +183,7 @@ def standard_stages(run: Any) -> List[Stage]:
 
     def sources(run: Any) -> List[Path]:
         texts = [*corpus.train, *corpus.unlabelled, corpus.dev]
-        texts += [text for one in corpus.test_sets.values() for text in (one.path, one.by)]
+        texts += [text for one in test_sources(corpus.test).values() for text in (one.path, one.by)]
         return run.find_all(*texts, corpus.lexicon if corpus.fold else "")
 
     made.add("prepare", _lazy("prepare", "prepare"), (), (
@@ -249,7 +249,7 @@ def _network(made: _Builder, row: System) -> None:
         reads.append("teacher_model")
     if row.criterion == "lfmmi":
         needs.append("lang")
-        if settings.of(row.name).lm_words:
+        if getattr(settings, row.name).lm_words:
             needs.append("lm")
         start = row.init_from(settings)
         if start:

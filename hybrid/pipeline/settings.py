@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 from hybrid.config import SIZES, Config
 from hybrid.errors import ConfigError
@@ -95,7 +95,7 @@ class CorpusSettings:
                     f"corpus.test has a set named {name!r}",
                     remedy="name test sets in letters, digits, - and . alone, and not dev, train or unlabelled",
                 )
-        for test in self.test_sets.values():
+        for test in test_sources(self.test).values():
             if not NAME.fullmatch(test.condition):
                 raise ConfigError(f"the condition {test.condition!r} in corpus.test", remedy="one word, such as clean")
         if self.rate and not 4000 <= self.rate <= 192000:
@@ -111,18 +111,18 @@ class CorpusSettings:
                     remedy='folder; how many letters of the file\'s name, as "4"; or a regular expression with a group',
                 )
 
-    @property
-    def test_sets(self) -> Dict[str, TestSource]:
-        """The test sets by name, in the order of the file. Raises ConfigError for one that says not where it is."""
-        found = {}
-        for name, value in self.test.items():
-            found[name] = build(TestSource, {"path": value} if isinstance(value, str) else value, f"corpus.test.{name}")
-        return found
 
-    @property
-    def what_units(self) -> str:
-        """units, with "auto" made out."""
-        return self.units if self.units != "auto" else "words" if self.lexicon else "graphemes"
+def test_sources(test: Mapping[str, Any]) -> Dict[str, TestSource]:
+    """[corpus.test] by name, in the order of the file. Raises ConfigError for one that does not say where it is."""
+    return {
+        name: build(TestSource, {"path": value} if isinstance(value, str) else value, f"corpus.test.{name}")
+        for name, value in test.items()
+    }
+
+
+def units_of(corpus: CorpusSettings) -> str:
+    """corpus.units, with "auto" made out."""
+    return corpus.units if corpus.units != "auto" else "words" if corpus.lexicon else "graphemes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,10 +416,6 @@ class Settings:
     student_lfmmi: StudentLfmmiSettings
     graph: GraphSettings
     decode: DecodeSettings
-
-    def of(self, system: str) -> Any:
-        """The section of a network's training."""
-        return getattr(self, system)
 
 
 # Sizes are checked before the hours of speech are known: by those of so many.

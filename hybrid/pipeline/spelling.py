@@ -13,7 +13,7 @@ from hybrid.io import Problems
 from hybrid.lexicon.lexicon import Lexicon
 from hybrid.lexicon.transcript import Normaliser
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.settings import PYTHON, CorpusSettings
+from hybrid.pipeline.settings import PYTHON, CorpusSettings, units_of
 
 _NAMED = 10  # words in a message
 
@@ -28,7 +28,7 @@ def read_lexicon(run: RecipeRun) -> Lexicon:
 
 
 def uses_lexicon(settings: CorpusSettings) -> bool:
-    return settings.what_units in ("words", "phone_pieces")
+    return units_of(settings) in ("words", "phone_pieces")
 
 
 class Spelling:

@@ -48,7 +48,7 @@ class System:
 
     def init_from(self, settings: Settings) -> str:
         """The system whose network its training begins with; "" for random parameters or the folder of a model."""
-        return dict(self.starts).get(settings.of(self.name).init_from, "") if self.starts else ""
+        return dict(self.starts).get(getattr(settings, self.name).init_from, "") if self.starts else ""
 
 
 _STUDENT = "student.enabled"

@@ -30,7 +30,7 @@ def train_ce(run: RecipeRun, system: System) -> None:
     names, dev_names = data_sets(run, system)
     data, _ = utterances(run, names)
     dev, _ = utterances(run, dev_names)
-    settings = run.settings.of(system.name)
+    settings = getattr(run.settings, system.name)
     model = new_model(run, system, data, senones.num_pdfs)
     fit(run, system, model, CrossEntropy(settings.label_smoothing), data, dev)
     if settings.priors == "counts":

@@ -40,7 +40,7 @@ def train_lfmmi(run: RecipeRun, system: System) -> None:
     """EXP/SYSTEM/model, phone_lm.json, denominator.safetensors."""
     if not is_wanted(run, *system.asked):
         return
-    settings = run.settings.of(system.name)
+    settings = getattr(run.settings, system.name)
     senones = network_senones(run)
     lang = Lang.load(run.dir("lang"))
     names, dev_names = data_sets(run, system)
@@ -101,7 +101,7 @@ def graphs(
 ) -> Tuple[Fsa, Graph]:
     """The denominator, and what makes the numerators of an utterance, as the system's section says; segments: the
     alignments."""
-    settings = run.settings.of(system.name)
+    settings = getattr(run.settings, system.name)
     chunks = Chunks(phone_lm, senones) if settings.chunk_frames else None
     made = Numerators(phone_lm, senones, lang)
 

@@ -99,6 +99,21 @@ def prepare_an4(
     return {**{name: CutSet.from_cuts(cuts).to_eager() for name, cuts in parts.items() if cuts}, "test": sets["test"]}
 
 
+def read_an4(
+    data_dir: PathLike, name: str, reading: Reading, *, executor: Optional[Executor] = None,
+    progress: Optional[Progress] = None,
+) -> Corpus:  # fmt: skip
+    """Return the set "train" (all of CMU's 74 training speakers) or "test". Raises DataError where there is no AN4."""
+    root = find_an4(data_dir)
+    listing = _list(root, name)
+    if not listing.recordings:
+        raise DataError("no audio at all", file=root / "wav" / _FOLDERS[name], remedy=GET_IT)
+    corpus = build_corpus(listing, reading, executor=executor, progress=progress)
+    if len(listing.utterances) != UTTERANCES[name]:
+        corpus.notes.append(f"{len(listing.utterances)} utterances where CMU's archive has {UTTERANCES[name]}")
+    return corpus
+
+
 def _report(corpus: Corpus, problems: Optional[Problems]) -> None:
     """Write what was skipped to `problems`, or raise the first DataError without."""
     for row in corpus.skipped:
@@ -143,7 +158,9 @@ def _list(root: Path, name: str) -> Listing:
                 listing.recordings.setdefault(identifier, file)
             recording = identifier if file is not None else None
             speaker = _speaker(identifier, file)
-            listing.utterances.append(Utterance(identifier, recording, text, speaker, wrong=wrong, file=file))
+            listing.utterances.append(
+                Utterance(identifier, recording, text, speaker, gender=_gender(speaker), wrong=wrong, file=file)
+            )
 
     for number, line, wrong in text_lines(path):
         match = _LINE.match(line)

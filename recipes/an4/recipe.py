@@ -30,7 +30,7 @@ def prepare(run: Run) -> None:
 
 def read(run: Run, name: str, reading: Reading) -> Corpus:
     with run.executor() as executor:
-        return read_an4(_data(run), name, reading, executor=executor, progress=run.progress, log=run.log)
+        return read_an4(_data(run), name, reading, executor=executor, progress=run.bar(f"reading {name}"))
 
 
 def lexicon(run: Run) -> Lexicon:
