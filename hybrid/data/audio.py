@@ -20,6 +20,7 @@ from lhotse.audio import backend as lhotse_backend
 from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
 from lhotse.augmentation import Resample
 from lhotse.cut import Cut, MixedCut, MonoCut
+from lhotse.cut.data import DataCut
 
 from hybrid.data.containers import COPY_AGAIN, HEAD, foreign_name, not_audio_because, promised_size
 from hybrid.data.cut_bounds import within_recording
@@ -27,6 +28,7 @@ from hybrid.errors import DataError
 from hybrid.io import PathLike
 
 RATE = 16000
+EXCESS = 0.001  # s that a cut may end after its recording: times of resampled and faster copies are rounded
 BLOCK = 1 << 20  # samples decoded at a time where a whole file is looked at: an hour of speech need not lie in memory
 _LHOTSE_RAISES = (
     AudioLoadingError, DurationMismatchError, soundfile.SoundFileError, OSError, AssertionError, ValueError
@@ -115,10 +117,10 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
         raise _unreadable(path, head, utterance, error) from None
     if info.frames <= 0 or info.samplerate <= 0 or info.channels <= 0:
         raise DataError(
-            f"the audio file holds no sample ({info.frames} samples at {info.samplerate} Hz)",
+            f"the audio file holds no sample ({info.frames} samples at {info.samplerate} Hz in {size} bytes)",
             file=path,
             utterance=utterance,
-            remedy=COPY_AGAIN,
+            remedy=COPY_AGAIN + " (was it written to a pipe? `sox --ignore-length` mends its header)",
         )
     return AudioInfo(str(path), info.samplerate, info.frames, info.channels, info.format)
 
@@ -263,7 +265,8 @@ def _check_length(info: AudioInfo, frames: int) -> None:
 def _load_cut(cut: Cut) -> Tuple[np.ndarray, int, Optional[str]]:
     """(float32 [channels, N], rate, the first file), after a look at every file that the cut draws on."""
     first: Optional[str] = None
-    for recording, source in _sources(cut):
+    for part, recording, source in _sources(cut):
+        _check_part(cut.id, part, recording)
         if source.type != "file":
             continue
         first = first or str(source.source)
@@ -285,12 +288,25 @@ def _load_cut(cut: Cut) -> Tuple[np.ndarray, int, Optional[str]]:
         ) from error
 
 
-def _sources(cut: Cut) -> Iterator[Tuple[Recording, AudioSource]]:
+def _sources(cut: Cut) -> Iterator[Tuple[DataCut, Recording, AudioSource]]:
     for part in [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]:
-        recording = getattr(part, "recording", None)
-        if recording is not None:
-            for source in recording.sources:
-                yield recording, source
+        if isinstance(part, DataCut) and part.recording is not None:
+            for source in part.recording.sources:
+                yield part, part.recording, source
+
+
+def _check_part(utterance: str, part: DataCut, recording: Recording) -> None:
+    """Raise DataError for a cut that is no part of its recording: lhotse makes up what lacks, or ends in asserts."""
+    channels = part.channel if isinstance(part.channel, list) else [part.channel]
+    lacking = sorted(set(channels) - set(recording.channel_ids or [0]))
+    if part.start < 0 or part.duration <= 0 or part.end > recording.duration + EXCESS:
+        what = f"the cut, {part.start:g} s to {part.end:g} s, lies outside its recording of {recording.duration:g} s"
+    elif lacking:
+        what = f"the cut is on channel {lacking[0]}, which its recording lacks"
+    else:
+        return
+    file = recording.sources[0].source if recording.sources[0].type == "file" else None
+    raise DataError(what, file=file, utterance=utterance, remedy="mend the manifest, or take the cut out of it")
 
 
 def _short(error: BaseException) -> str:

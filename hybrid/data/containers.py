@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Optional
+from typing import Any, BinaryIO, Dict, Optional, Tuple
 
 from hybrid.errors import DataError
 from hybrid.io import PathLike
@@ -148,28 +148,38 @@ def _sphere_size(path: Path, utterance: Optional[str]) -> Optional[int]:
 
 
 def _chunks_size(stream: BinaryIO, form: str, wanted: bytes) -> Optional[int]:
-    """RIFF and AIFF: chunks of (name, size, bytes), each of an even length."""
+    place, size = _find_chunk(stream, form, wanted)
+    return None if place is None or is_placeholder(size) else place + size
+
+
+def _find_chunk(stream: BinaryIO, form: str, wanted: bytes) -> Tuple[Optional[int], int]:
+    """Where the bytes of a chunk begin, None where it is not there, and their number.
+
+    RIFF, RF64 and AIFF are chunks of (name, size, bytes), each of an even length.
+    """
     position = 12
     while True:
         stream.seek(position)
         chunk = stream.read(8)
         if len(chunk) < 8:
-            return None
+            return None, 0
         name, size = struct.unpack(form, chunk)
         position += 8
         if name == wanted:
-            return None if is_placeholder(size) else position + size
+            return position, size
         position += size + size % 2
 
 
 def _rf64_size(stream: BinaryIO) -> Optional[int]:
-    """RF64: the first chunk, ds64, has the sizes of the file and of `data` in 64 bits."""
-    stream.seek(12)
-    chunk = stream.read(28)
-    if len(chunk) < 28 or chunk[:4] != b"ds64":
+    """RF64: `data` says 0xFFFFFFFF, and the chunk ds64 the sizes of the file and of `data` in 64 bits."""
+    sizes, _ = _find_chunk(stream, "<4sI", b"ds64")
+    place, size = _find_chunk(stream, "<4sI", b"data")
+    if sizes is None or place is None:
         return None
-    whole, samples = struct.unpack("<QQ", chunk[8:24])
-    return None if is_placeholder(samples) or samples >= 1 << 63 else min(whole + 8, 28 + samples)
+    if is_placeholder(size):
+        stream.seek(sizes)
+        size = struct.unpack("<QQ", stream.read(16).ljust(16, b"\0"))[1]
+    return None if is_placeholder(size) or size >= 1 << 63 else place + size
 
 
 def _caf_size(stream: BinaryIO) -> Optional[int]:
