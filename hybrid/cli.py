@@ -18,6 +18,8 @@ from hybrid.align.options import add_align
 from hybrid.errors import DataError
 from hybrid.init.options import add_init
 from hybrid.label.options import add_label, add_pack
+from hybrid.lexicon.options import add_lexicon
+from hybrid.lm.options import add_lm
 from hybrid.plan.options import add_plan
 from hybrid.plan.schedule import add_schedule
 from hybrid.subcommand import exit_code
@@ -76,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     add_align(commands, _seed)
     add_label(commands)
     add_pack(commands)
+    add_lexicon(commands)
+    add_lm(commands)
     add_plan(commands)
     add_schedule(commands)
     return parser

@@ -70,11 +70,10 @@ def disk_errors(path: PathLike, remedies: Mapping[int, str] = _DISK) -> Iterator
     try:
         yield
     except OSError as error:
-        if error.errno in remedies:
-            raise DiskError(
-                f"cannot write: {os.strerror(error.errno)}", file=path, remedy=remedies[error.errno]
-            ) from error
-        raise
+        if error.errno is None or error.errno not in remedies:
+            raise
+        what = f"cannot write: {os.strerror(error.errno)}"
+        raise DiskError(what, file=path, remedy=remedies[error.errno]) from error
 
 
 @contextmanager
@@ -105,7 +104,8 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(temporary, target)
+            with disk_errors(path, _PLACE):
+                os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -38,7 +38,7 @@ __all__ = ["G2P"]
 log = logging.getLogger(__name__)
 
 _FORMAT = "hybrid-g2p-1"
-_AGAIN = "train it again: python -m hybrid.lexicon g2p train LEXICON MODEL"
+_AGAIN = "train it again: hybrid lexicon g2p train LEXICON MODEL"
 _CASES = ("upper", "lower", None)
 
 Hypothesis = Tuple[Tuple[str, ...], int]

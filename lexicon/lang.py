@@ -6,20 +6,24 @@ worker processes.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import kaldifst
 
 from hybrid.errors import ConfigError, DataError, ModelError
-from hybrid.io import PathLike, read_json, write_json, write_text
+from hybrid.io import PathLike, read_json, write_json
+from hybrid.lexicon.checks import POSITIONS, check_phones, check_pieces, check_silences, silences_in_words
 from hybrid.lexicon.fst import Entry, add_disambig, make_lexicon_fst
-from hybrid.lexicon.lexicon import FILLERS, Lexicon
+from hybrid.lexicon.lexicon import FILLERS, UNKNOWN_WORD, Lexicon
 from hybrid.lexicon.silence import SilenceProbs, make_silence_fst
 from hybrid.lexicon.subword import MARK, Pieces, join
+from hybrid.lexicon.tables import AGAIN, read_table, write_table
 
-POSITIONS = ("_B", "_E", "_I", "_S")  # first, last, inner phone of a word, and the only one
 _FORMAT = 1
+
+log = logging.getLogger(__name__)
 
 
 class Lang:
@@ -36,6 +40,7 @@ class Lang:
     silence_prob        of silence between two words, where there are no silence_probs
     silence_probs       SilenceProbs, or None
     pieces              Pieces where the words are pieces of words, or None
+    notices             what `create` found odd but usable
     L, L_disambig       kaldifst.StdVectorFst, phones to words, built when first asked for (lexicon/fst.py)
     """
 
@@ -87,6 +92,7 @@ class Lang:
         self.disambig_phones = [self.phones[f"#{number}"] for number in range(largest + 2)]
         self.word_disambig = self.words["#0"]
         self._fsts: Dict[str, kaldifst.StdVectorFst] = {}
+        self.notices: List[str] = []
 
     @classmethod
     def create(
@@ -110,12 +116,14 @@ class Lang:
         Raises ConfigError for settings that contradict each other, DataError for phones whose names would clash,
         ModelError for silence probabilities of another lexicon.
         """
+        silences = [silence] if spoken_noise is None else [silence, spoken_noise]
+        check_silences(silences, position_dependent)
         if not 0.0 <= silence_prob < 1.0:
             raise ConfigError(f"silence_prob is {silence_prob:g}", remedy="give a number from 0 to below 1; usual: 0.5")
         if spoken_noise == silence:
             raise ConfigError(f"silence and spoken_noise are one phone, {silence}", remedy="give them two names")
         if spoken_noise is not None:
-            oov = oov or "<UNK>"
+            oov = oov or UNKNOWN_WORD
             if oov not in lexicon:
                 lexicon = lexicon.with_word(oov, (spoken_noise,))
         elif oov is not None and oov not in lexicon:
@@ -123,19 +131,10 @@ class Lang:
                 f"the word for unknown words, {oov}, has no pronunciation",
                 remedy="add it to the lexicon, or name a phone for it by spoken_noise",
             )
-        if position_dependent:
-            for phone in lexicon.phones:
-                if phone.endswith(POSITIONS):
-                    raise DataError(
-                        f"the phone {phone} ends like a position mark",
-                        remedy="strip _B, _E, _I and _S from the lexicon, or set position_dependent to false",
-                    )
+        check_phones(lexicon, silences, position_dependent)
         if pieces is not None:
             check_pieces(pieces, lexicon)
-        silences = [silence] if spoken_noise is None else [silence, spoken_noise]
-        if all(phone in silences for phone in lexicon.phones):
-            raise DataError("the lexicon has no phone but silences", remedy="give the phones of its words")
-        return cls(
+        made = cls(
             lexicon,
             silence_phones=silences,
             oov=oov,
@@ -144,6 +143,10 @@ class Lang:
             silence_probs=silence_probs,
             pieces=pieces,
         )
+        made.notices = silences_in_words(lexicon, silences, oov)
+        for notice in made.notices:
+            log.warning("%s", notice)
+        return made
 
     def with_probs(self, lexicon: Lexicon, silence_probs: Optional[SilenceProbs] = None) -> Lang:
         """The same words, pronunciations and phones, all with the ids they have, and other probabilities.
@@ -310,8 +313,8 @@ class Lang:
         and, where the words are pieces, pieces.model; L is rebuilt when loaded."""
         folder = Path(folder)
         self.lexicon.save(folder / "lexicon.txt")
-        write_text(folder / "phones.txt", _table(self.phones))
-        write_text(folder / "words.txt", _table(self.words))
+        write_table(folder / "phones.txt", self.phones)
+        write_table(folder / "words.txt", self.words)
         if self.silence_probs is not None:
             self.silence_probs.save(folder / "silprobs.json")
         if self.pieces is not None:
@@ -336,7 +339,7 @@ class Lang:
         folder = Path(folder)
         config = read_json(folder / "config.json")
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
-            raise ModelError("not a lang folder of this version", file=folder / "config.json", remedy=_AGAIN)
+            raise ModelError("not a lang folder of this version", file=folder / "config.json", remedy=AGAIN)
         config = {name: value for name, value in config.items() if name != "format"}
         if "silence_probs" in config:
             config["silence_probs"] = SilenceProbs.load(folder / "silprobs.json")
@@ -345,48 +348,13 @@ class Lang:
         try:
             self = cls(Lexicon.load(folder / "lexicon.txt"), **config)
         except (TypeError, IndexError) as error:
-            raise ModelError(f"settings: {error}", file=folder / "config.json", remedy=_AGAIN) from error
+            raise ModelError(f"settings: {error}", file=folder / "config.json", remedy=AGAIN) from error
         for name, table in (("phones.txt", self.phones), ("words.txt", self.words)):
             if read_table(folder / name) != table:
-                raise ModelError("does not belong to the lexicon beside it", file=folder / name, remedy=_AGAIN)
+                raise ModelError("does not belong to the lexicon beside it", file=folder / name, remedy=AGAIN)
         if self.pieces is not None:
             check_pieces(self.pieces, self.lexicon, folder / "pieces.model")
         return self
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_fsts": {}}  # FSTs cannot be pickled; a worker builds its own
-
-
-def check_pieces(pieces: Pieces, lexicon: Lexicon, file: Optional[PathLike] = None) -> None:
-    """Raises ModelError where the lexicon lacks a piece that transcripts can be written in."""
-    missing = [piece for piece in pieces.names if piece not in lexicon]
-    if missing:
-        raise ModelError(
-            f"{len(missing)} pieces have no pronunciation, as {missing[0]}",
-            file=file,
-            remedy="make the lexicon of the pieces of this model",
-        )
-
-
-_AGAIN = "run the stage that makes the lexicon's folder again"
-
-
-def _table(symbols: Mapping[str, int]) -> str:
-    return "".join(f"{name} {number}\n" for name, number in symbols.items())
-
-
-def read_table(path: PathLike) -> Dict[str, int]:
-    """Reads `NAME ID` lines (phones.txt, words.txt). Raises DataError naming the line that is something else."""
-    table: Dict[str, int] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError("no such file", file=path, remedy=_AGAIN) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: {error}", file=path, remedy=_AGAIN) from None
-    for number, line in enumerate(lines, 1):
-        fields = line.split()
-        if len(fields) != 2 or not fields[1].isdigit() or fields[0] in table:
-            raise DataError(f"line {number}: not a new `NAME ID`: {line!r}", file=path, remedy=_AGAIN)
-        table[fields[0]] = int(fields[1])
-    return table

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 # Sphinx lists these beside real words (an4.filler); in Kaldi's recipe, sentence ends and pauses are L's business.
 FILLERS = frozenset({"<s>", "</s>", "<sil>"})
+UNKNOWN_WORD, SPOKEN_NOISE = "<UNK>", "SPN"  # the word for words without a pronunciation, and its phone
 RESERVED_WORDS = frozenset({"<eps>", "<s>", "</s>"})
 _DISAMBIG = re.compile(r"#[0-9]+$")
 _SAID = 5  # notices that are logged; all are kept

@@ -14,10 +14,9 @@ from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike
 from hybrid.lexicon.g2p import G2P
-from hybrid.lexicon.lexicon import FILLERS, Lexicon, Pronunciation
+from hybrid.lexicon.lexicon import FILLERS, SPOKEN_NOISE, UNKNOWN_WORD, Lexicon, Pronunciation
 
 POLICIES = ("unk", "g2p", "leave", "error")
-UNKNOWN_WORD, SPOKEN_NOISE = "<UNK>", "SPN"
 _UNKNOWN_NAMES = ("<unk>", "<oov>", "[unk]")
 _LARGE = 5000  # words; 7-grams of graphones want as many
 

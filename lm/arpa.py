@@ -1,4 +1,4 @@
-"""ARPA files: the text format of back-off n-gram models, any order, log10, plain or gzipped (.gz).
+"""ARPA files: the text format of back-off n-gram models, any order, log10, plain or gzipped.
 
     comments, until a line that is \\data\\
     ngram 1=COUNT
@@ -13,17 +13,15 @@
 
 from __future__ import annotations
 
-import codecs
-import gzip
 import math
 import re
-import zlib
 from pathlib import Path
 from typing import Dict, Iterator, List, NoReturn, Optional, Set, Tuple
 
 from hybrid.errors import DataError
-from hybrid.io import PathLike, atomic_write
+from hybrid.io import PathLike, read_lines, write_lines
 from hybrid.lm.model import LOG10_ZERO, Ngram, NgramModel
+from hybrid.lm.text import split_words
 
 _COUNT = re.compile(r"ngram\s+([0-9]+)\s*=\s*([0-9]+)$")
 _SECTION = re.compile(r"\\([0-9]+)-grams:$")
@@ -51,22 +49,12 @@ class _Reader:
         raise DataError(f"line {self.number}: {what}", file=self.path, remedy=remedy)
 
     def _lines(self) -> Iterator[str]:
-        """Stripped lines, empty ones left out."""
-        try:
-            with gzip.open(self.path) if self.path.suffix == ".gz" else open(self.path, "rb") as stream:
-                for raw in stream:
-                    self.number += 1
-                    line = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8").strip()
-                    if line:
-                        yield line
-        except FileNotFoundError:
-            raise DataError("no such ARPA file", file=self.path, remedy="give the path of an n-gram model") from None
-        except IsADirectoryError:
-            raise DataError("a folder, not an ARPA file", file=self.path, remedy="give the file in it") from None
-        except UnicodeDecodeError as error:
-            self._fail(f"not UTF-8 ({error.reason})", "convert it: iconv -f ISO-8859-1 -t UTF-8 FILE > NEW")
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            self._fail(f"broken gzip: {error}")
+        """Lines without the blanks around them, empty ones left out."""
+        for number, line in enumerate(read_lines(self.path, "give the path of an n-gram model"), 1):
+            self.number = number
+            line = line.strip(" \t")
+            if line:
+                yield line
 
     def _next(self) -> bool:
         line: Optional[str] = next(self.lines, None)
@@ -119,7 +107,7 @@ class _Reader:
         probs: Dict[Ngram, float] = {}
         backoffs: Dict[Ngram, float] = {}
         while self._next() and not self.line.startswith("\\"):
-            fields = self.line.split()
+            fields = split_words(self.line)
             if not order + 1 <= len(fields) <= order + 2:
                 self._fail(f"{len(fields)} fields; a {order}-gram has {order + 1}, or {order + 2} with its back-off")
             prob = self._float(fields[0])
@@ -154,15 +142,16 @@ def write(path: PathLike, model: NgramModel) -> None:
 
     Raises DiskError where it cannot be written; the file is whole or absent.
     """
-    lines = ["", "\\data\\"]
-    lines += [f"ngram {order}={len(prob)}" for order, prob in enumerate(model.probs, 1)]
+    write_lines(path, _format(model))
+
+
+def _format(model: NgramModel) -> Iterator[str]:
+    yield from ("", "\\data\\")
+    yield from (f"ngram {order}={len(prob)}" for order, prob in enumerate(model.probs, 1))
     for order, prob in enumerate(model.probs, 1):
-        lines += ["", f"\\{order}-grams:"]
+        yield from ("", f"\\{order}-grams:")
         backoff = model.backoffs[order - 1] if order < model.order else {}
         for ngram in sorted(prob):
             tail = f"\t{backoff[ngram]:.7g}" if ngram in backoff else ""
-            lines.append(f"{prob[ngram]:.7g}\t{' '.join(ngram)}{tail}")
-    lines += ["", "\\end\\", ""]
-    data = "\n".join(lines).encode("utf-8")
-    with atomic_write(path) as stream:
-        stream.write(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
+            yield f"{prob[ngram]:.7g}\t{' '.join(ngram)}{tail}"
+    yield from ("", "\\end\\")

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from hybrid.errors import DataError
+from hybrid.lm.text import END, START, Sentence, sentence_words
 
-START, END = "<s>", "</s>"
 UNKNOWN_NAMES = ("<unk>", "<UNK>")
 LOG10_ZERO = -99.0  # how ARPA files write the logarithm of 0
 LN10 = math.log(10.0)
@@ -104,14 +104,15 @@ class NgramModel:
             history.append(word)
         return total
 
-    def perplexity(self, sentences: Iterable[Union[str, Sequence[str]]]) -> Perplexity:
-        """Sentences are strings of words or sequences of them, without `<s>` and `</s>`; empty ones are skipped.
+    def perplexity(self, sentences: Iterable[Sentence]) -> Perplexity:
+        """Sentences are strings of words or sequences of them; `<s>` and `</s>` around them may be there or not, and
+        count alike. Empty ones are skipped.
 
-        Raises DataError where there is none.
+        Raises DataError where there is none, and for `<s>` or `</s>` within one.
         """
         logprob, words, count, oovs, zeros, events = 0.0, 0, 0, 0, 0, 0
-        for sentence in sentences:
-            items = sentence.split() if isinstance(sentence, str) else list(sentence)
+        for number, sentence in enumerate(sentences, 1):
+            items = sentence_words(sentence, f"sentence {number}")
             if not items:
                 continue
             count += 1

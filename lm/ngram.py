@@ -26,10 +26,11 @@ import logging
 import math
 from collections import Counter
 from typing import Counter as CounterType
-from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from hybrid.errors import ConfigError, DataError
 from hybrid.lm.model import END, LOG10_ZERO, START, Ngram, NgramModel, Perplexity
+from hybrid.lm.text import Sentence, sentence_words
 
 __all__ = ["FALLBACK", "NgramModel", "Perplexity", "discounts", "train"]
 
@@ -54,7 +55,7 @@ def discounts(counts: Iterable[int]) -> Optional[Tuple[float, float, float]]:
 
 
 def train(
-    sentences: Iterable[Union[str, Sequence[str]]],
+    sentences: Iterable[Sentence],
     order: int,
     *,
     vocabulary: Optional[Iterable[str]] = None,
@@ -62,7 +63,7 @@ def train(
 ) -> NgramModel:
     """Interpolated modified Kneser-Ney of that order.
 
-    `sentences` are strings of words or sequences of them, without <s> and </s>; empty ones are skipped.
+    `sentences` are strings of words or sequences of them, with or without <s> and </s>; empty ones are skipped.
     `vocabulary` (default: the words of the sentences) is closed: another word in a sentence is replaced by
     `unknown` where that is given, else raises DataError. `unknown` is part of the vocabulary.
     The model's `notices` name the orders whose discounts are FALLBACK for want of counts.
@@ -94,20 +95,18 @@ def train(
 
 
 def _count(
-    sentences: Iterable[Union[str, Sequence[str]]], order: int, known: Optional[Set[str]], unknown: Optional[str]
+    sentences: Iterable[Sentence], order: int, known: Optional[Set[str]], unknown: Optional[str]
 ) -> Tuple[List[CounterType[Ngram]], Set[str]]:
     """Counts of each order, and the words met."""
     counts: List[CounterType[Ngram]] = [Counter() for _ in range(order)]
     words: Set[str] = set()
     some = False
     for number, sentence in enumerate(sentences, 1):
-        items = sentence.split() if isinstance(sentence, str) else list(sentence)
+        items = sentence_words(sentence, f"sentence {number}")
         if not items:
             continue
         some = True
         for index, word in enumerate(items):
-            if word in (START, END):
-                raise DataError(f"sentence {number} holds {word}", remedy="give sentences without their marks")
             if known is not None and word not in known:
                 if unknown is None:
                     raise DataError(

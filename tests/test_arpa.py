@@ -107,11 +107,25 @@ def test_missing_folder_and_broken_gzip(tmp_path):
     packed.write_bytes(gzip.compress(GOOD.encode())[:-20])
     with pytest.raises(DataError, match="broken gzip"):
         arpa.read(packed)
+    # whether it is gzipped is seen by its bytes, not by its name
     packed.write_text(GOOD)
-    with pytest.raises(DataError, match="broken gzip"):
-        arpa.read(packed)
-    packed.write_bytes(gzip.compress(GOOD.encode()))
     assert arpa.read(packed).order == 2
+    packed = tmp_path / "lm.arpa"
+    packed.write_bytes(gzip.compress(("\ufeff" + GOOD).encode()))
+    assert arpa.read(packed).order == 2
+
+
+def test_odd_blanks_are_part_of_words(tmp_path):
+    """As KenLM reads them: 10 000 with a no-break space is one word, and not 10 with the back-off 0."""
+    word, other = "10\u00a0000", "a\u3000b\u2028c\x85d"
+    text = f"\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n-99 <s> -0.3\n-0.5\t</s>\n-0.7 {word}\n"
+    text += f"-0.6\t{other}\t-0.2\n\n\\2-grams:\n-0.1 {other} {word}\n\n\\end\\\n"
+    model = arpa.read(write(tmp_path, text))
+    assert model.vocabulary == ["</s>", word, other] and model.probs[1] == {(other, word): -0.1}
+    assert model.backoffs == [{("<s>",): -0.3, (other,): -0.2}]
+    arpa.write(tmp_path / "again.arpa", model)
+    again = arpa.read(tmp_path / "again.arpa")
+    assert (again.probs, again.backoffs) == (model.probs, model.backoffs)
 
 
 def test_write_reads_back_and_is_whole_or_absent(tmp_path, monkeypatch):

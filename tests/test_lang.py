@@ -198,12 +198,29 @@ def test_word_ids():
         ({"silence_prob": -0.1}, ConfigError),
         ({"oov": "ZZ"}, ConfigError),
         ({"spoken_noise": "SIL"}, ConfigError),
+        ({"silence": "#1"}, ConfigError),
+        ({"silence": "<eps>"}, ConfigError),
+        ({"silence": ""}, ConfigError),
+        ({"silence": "S IL"}, ConfigError),
+        ({"spoken_noise": "#0"}, ConfigError),
+        ({"silence": "SIL_B", "position_dependent": True}, ConfigError),
     ],
 )
 def test_bad_settings(settings_, error):
     with pytest.raises(error) as info:
         Lang.create(Lexicon.from_dict(TOY), **settings_)
     assert info.value.remedy
+
+
+def test_a_phone_of_words_as_silence_is_noticed(caplog):
+    table = {"A": ["AH"], "B": ["B IY", "AH"], "--": ["SIL"], "!SIL": ["SIL"], "<n>": ["SPN"]}
+    lexicon = Lexicon.from_dict(table)
+    lang = Lang.create(lexicon, silence="AH")
+    assert lang.notices == [
+        "AH is the phone of silence or noise, and also in 2 words, as A, B: what is learnt of it is of both"
+    ]
+    assert "AH is the phone of silence" in caplog.text
+    assert Lang.create(lexicon, spoken_noise="SPN").notices == []
 
 
 @pytest.mark.parametrize("table", [{"A": ["a_B"]}, {"A": ["SIL"]}])

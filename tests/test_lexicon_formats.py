@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid import cli
 from hybrid.errors import DataError
 from hybrid.lexicon.__main__ import main
 from hybrid.lexicon.g2p import G2P
@@ -181,5 +182,10 @@ def test_g2p_learns_no_number(tmp_path, capsys):
     path.write_text("".join(f"{word}\t0.99\t0.17\t1.36\t0.95\t{' '.join(word.upper())}\n" for word in words))
     assert main(["g2p", "train", str(path), str(tmp_path / "model"), "--order", "3"]) == 0
     assert G2P.load(tmp_path / "model").phones == sorted(set("".join(words).upper()))
-    assert main(["g2p", "apply", str(tmp_path / "model"), "sixten"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "sixten S I X T E N"
+    capsys.readouterr()
+    for call in (main, lambda arguments: cli.main(["lexicon", *arguments])):
+        assert call(["g2p", "apply", str(tmp_path / "model"), "sixten"]) == 0
+        assert capsys.readouterr().out == "sixten S I X T E N\n"
+        assert call(["g2p", "train", str(tmp_path / "none"), str(tmp_path / "x")]) == 1
+        error = capsys.readouterr().err
+        assert "no such file" in error and error.count("\n") == 1

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from hybrid.errors import ConfigError, DataError
 from hybrid.lm import arpa, ngram
-from hybrid.lm.__main__ import main
 from hybrid.lm.model import NgramModel
 
 SENTENCES = ["a b", "a b", "a c"]
@@ -153,7 +152,13 @@ def test_unseen_words_are_equally_probable():
 
 @pytest.mark.parametrize(
     "sentences, order, error",
-    [([], 2, DataError), (["", "  "], 2, DataError), (["a"], 0, ConfigError), (["a </s>"], 2, DataError)],
+    [
+        ([], 2, DataError),
+        (["", "  "], 2, DataError),
+        (["a"], 0, ConfigError),
+        (["a </s> b"], 2, DataError),
+        (["a <s>"], 2, DataError),
+    ],
 )
 def test_bad_input(sentences, order, error):
     with pytest.raises(error):
@@ -186,14 +191,13 @@ def test_higher_orders_fit_the_training_text_better():
     assert counts[1] > counts[2] >= counts[3]
 
 
-def test_command(tmp_path, capsys):
-    text = tmp_path / "text"
-    text.write_text("a b\na b\na c\n")
-    out = tmp_path / "lm.arpa"
-    assert main(["train", "--order", "2", "--text", str(text), "--arpa", str(out)]) == 0
-    assert arpa.read(out).order == 2
-    assert main(["ppl", "--arpa", str(out), "--text", str(text)]) == 0
-    assert "3 sentences, 6 words, 0 out of vocabulary" in capsys.readouterr().out
-    text.write_bytes(b"a\n\xff\n")
-    assert main(["ppl", "--arpa", str(out), "--text", str(text)]) == 1
-    assert "line 2: not UTF-8" in capsys.readouterr().err
+def test_sentence_marks_are_counted_once():
+    """Whether a text has them or not, it is the same text."""
+    bare = ["a b", "a c", "", "b"]
+    marked = ["<s> a b </s>", "<s> a c", "<s> </s>", "b </s>"]
+    assert ngram.train(marked, 2).probs == ngram.train(bare, 2).probs
+    model = ngram.train(bare, 2)
+    assert model.perplexity(marked) == model.perplexity(bare)
+    assert model.perplexity(bare).words == 5 and model.perplexity(bare).zeros == 0
+    with pytest.raises(DataError, match="sentence 2 holds <s> within it"):
+        model.perplexity(["a", "a <s> b"])

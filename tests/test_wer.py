@@ -126,7 +126,7 @@ def test_text_files_round_trip_and_score(tmp_path):
 @pytest.mark.parametrize(
     "data, says",
     [
-        (None, "No such file"),
+        (None, "no such file"),
         (b"", "no utterance"),
         (b"\n \n", "no utterance"),
         (b"u one\nv two\nu three\n", "line 3: the id stands twice .*utterance: u"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from hybrid.errors import ConfigError, DataError
-from hybrid.lexicon.lang import POSITIONS, Lang
-from hybrid.lexicon.lexicon import Lexicon, Pronunciation
-from hybrid.lexicon.missing import SPOKEN_NOISE, find_unknown, silence_names
+from hybrid.lexicon.checks import POSITIONS
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import SPOKEN_NOISE, Lexicon, Pronunciation
+from hybrid.lexicon.missing import find_unknown, silence_names
 
 _ALL_PHONES = "<all-phones>"  # a word that no transcript has: it keeps phones in the table that no other word has
 

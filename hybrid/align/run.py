@@ -29,8 +29,8 @@ from hybrid.corpus import Corpus, read_corpus
 from hybrid.gmm.align import AlignOptions
 from hybrid.io import Problems, disk_errors, write_jsonl, write_text
 from hybrid.lexicon.lang import Lang
-from hybrid.lexicon.lexicon import Lexicon
-from hybrid.lexicon.missing import UNKNOWN_WORD, Vocabulary, cover
+from hybrid.lexicon.lexicon import UNKNOWN_WORD, Lexicon
+from hybrid.lexicon.missing import Vocabulary, cover
 from hybrid.lexicon.transcript import Normaliser
 from hybrid.parallel import wait_for_workers
 from hybrid.run import Run

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from hybrid.errors import DataError
-from hybrid.io import PathLike
+from hybrid.io import PathLike, read_lines
 
 Pair = Tuple[Optional[str], Optional[str]]
 
@@ -165,20 +164,13 @@ def confusions(pairs: Mapping[str, Sequence[Pair]]) -> Dict[str, List[Tuple[str,
 
 
 def read_text(path: PathLike) -> Dict[str, List[str]]:
-    """Kaldi's text file: a line an utterance, `id word word ...`; an utterance may have no words.
+    """Reads Kaldi's text file, plain or gzipped: a line an utterance, `id word word ...`; it may have no words.
 
     Raises DataError (absent, not UTF-8, an id twice, no line) with the line's number.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read: {error.strerror}", file=path, remedy="give a Kaldi text file") from None
     rows: Dict[str, List[str]] = {}
-    for number, raw in enumerate(data.split(b"\n"), 1):
-        try:
-            fields = raw.decode("utf-8").split()
-        except UnicodeDecodeError as error:
-            raise DataError(f"line {number}: not UTF-8: {error.reason}", file=path, remedy="convert it") from None
+    for number, line in enumerate(read_lines(path, "give a Kaldi text file"), 1):
+        fields = line.split()
         if not fields:
             continue
         name, words = fields[0], fields[1:]

@@ -1,0 +1,140 @@
+"""`hybrid lm`: the text and word files that it takes, where models can go, and how errors end it."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import hybrid
+from hybrid import cli
+from hybrid.lm import arpa
+from hybrid.lm.__main__ import main
+
+ROOT = Path(hybrid.__file__).parent.parent
+TEXT = "the cat\nthe dog\nthe cat sat\n"
+
+
+def put(folder: Path, name: str, data) -> str:
+    (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
+    return str(folder / name)
+
+
+def train(folder: Path, data, *more: str) -> int:
+    text = put(folder, "text", data)
+    return main(["train", "--order", "2", "--text", text, "--arpa", str(folder / "lm.arpa"), *more])
+
+
+def test_train_and_measure(tmp_path, capsys):
+    assert train(tmp_path, TEXT) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'lm.arpa'}: 6 1-grams, 7 2-grams\n"
+    for call in (main, lambda words: cli.main(["lm", *words])):
+        assert call(["ppl", "--arpa", str(tmp_path / "lm.arpa"), "--text", str(tmp_path / "text")]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second and "3 sentences, 7 words, 0 out of vocabulary" in first
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "\ufeff" + TEXT,
+        TEXT.replace("\n", "\r\n"),
+        gzip.compress(TEXT.encode()),
+        gzip.compress(("\ufeff" + TEXT).encode()),
+        "".join(f"<s> {line} </s>\n" for line in TEXT.splitlines()),
+        TEXT.replace("the cat\n", "\u00a0the\u00a0 cat\u3000\n\n\u00a0\n"),
+    ],
+)
+def test_the_same_text_in_many_forms(tmp_path, capsys, data):
+    assert train(tmp_path, TEXT) == 0
+    expected = arpa.read(tmp_path / "lm.arpa")
+    plain = put(tmp_path, "plain", TEXT)
+    capsys.readouterr()
+    for text in (plain, put(tmp_path, "other", data)):
+        assert main(["ppl", "--arpa", str(tmp_path / "lm.arpa"), "--text", text]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert train(tmp_path, data) == 0
+    assert arpa.read(tmp_path / "lm.arpa").probs == expected.probs
+
+
+def test_a_no_break_space_is_part_of_its_word(tmp_path, capsys):
+    assert train(tmp_path, "cout 10\u00a0000\n") == 0
+    assert "10\u00a0000" in arpa.read(tmp_path / "lm.arpa")
+    assert main(["ppl", "--arpa", str(tmp_path / "lm.arpa"), "--text", str(tmp_path / "text")]) == 0
+    assert "2 words, 0 out of vocabulary" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("data", ["\ufeffthe\r\ncat\r\ndog\r\nsat", gzip.compress(b"the cat\ndog sat")])
+def test_vocabularies(tmp_path, data):
+    assert train(tmp_path, TEXT, "--vocabulary", put(tmp_path, "words", data)) == 0
+    assert set(arpa.read(tmp_path / "lm.arpa").vocabulary) == {"the", "cat", "dog", "sat", "</s>"}
+
+
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (b"a\nz\xfcrich\n", "line 2: not UTF-8"),
+        ("a b\n".encode("utf-16"), "UTF-16"),
+        (b"a\na <s> b\n", "line 2 holds <s> within it"),
+        (b"", "no sentence"),
+        (gzip.compress(TEXT.encode() * 20)[:-9], "broken gzip"),
+    ],
+)
+def test_errors_are_one_line(tmp_path, capsys, data, said):
+    assert train(tmp_path, data) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("hybrid.lm: ") and error.count("\n") == 1
+    assert "ISO-8859-1" not in error or "not UTF-8 (byte" in error
+    assert cli.main(["lm", "train", "--text", str(tmp_path / "text"), "--arpa", str(tmp_path / "x")]) == 1
+    assert capsys.readouterr().err.startswith("hybrid: ")
+
+
+@pytest.mark.parametrize("name", ["folder", "text/x.arpa", "none/text/../../folder"])
+def test_where_no_model_can_be_written(tmp_path, capsys, name):
+    (tmp_path / "folder").mkdir()
+    text = put(tmp_path, "text", TEXT)
+    assert main(["train", "--text", text, "--arpa", str(tmp_path / name)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("hybrid.lm: cannot write: ") and name in error
+    assert main(["train", "--order", "0", "--text", text, "--arpa", str(tmp_path / "x")]) == 2
+
+
+def test_a_model_goes_into_a_pipe_and_by_a_link(tmp_path):
+    os.mkfifo(tmp_path / "lm.arpa")
+    got = []
+    reader = threading.Thread(target=lambda: got.append((tmp_path / "lm.arpa").read_text()), daemon=True)
+    reader.start()
+    assert train(tmp_path, TEXT) == 0
+    reader.join(10)
+    assert (tmp_path / "lm.arpa").is_fifo() and got[0].endswith("\\end\\\n")
+    (tmp_path / "lm.arpa").unlink()
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "lm.arpa").symlink_to("real")
+    assert train(tmp_path, TEXT) == 0
+    assert (tmp_path / "lm.arpa").is_symlink() and (tmp_path / "real").read_text() == got[0]
+
+
+def test_a_model_on_standard_output(tmp_path):
+    """And nothing else there, so that it can be piped on."""
+    text = put(tmp_path, "text", TEXT)
+    command = [sys.executable, "-m", "hybrid.lm", "train", "--order", "2", "--text", text, "--arpa"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, "/dev/stdout"], capture_output=True, env=environment, timeout=60, check=True)
+    (tmp_path / "lm").write_bytes(done.stdout)
+    assert done.stdout.endswith(b"\\end\\\n") and arpa.read(tmp_path / "lm").order == 2
+    assert b"/dev/stdout: 6 1-grams, 7 2-grams" in done.stderr
+
+
+def test_scoring_reads_the_same_forms(tmp_path, capsys):
+    ref = put(tmp_path, "ref", "\ufeffu1 a b\r\nu2 c\u2028d\n")
+    for data in (b"u1 a b\nu2 c d\n", gzip.compress(b"\xef\xbb\xbfu1 a b\nu2 c d\n")):
+        assert cli.main(["score", ref, put(tmp_path, "hyp", data)]) == 0
+        assert "%WER 0.00 [ 0 / 4," in capsys.readouterr().out
+    assert cli.main(["score", ref, put(tmp_path, "hyp", "u1 é\n".encode("utf-16"))]) == 1
+    assert "UTF-16" in capsys.readouterr().err
