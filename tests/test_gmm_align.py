@@ -5,6 +5,7 @@ The search itself is tested in test_viterbi.py.
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -21,7 +22,7 @@ from hybrid.gmm.graphs import tid_costs
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import align_all
 from hybrid.hmm.alignment import phone_segments
-from hybrid.io import save_tensors
+from hybrid.io import load_tensors, save_tensors
 from hybrid.parallel import SerialExecutor
 
 LANG = gmm_tools.make_lang()
@@ -143,6 +144,37 @@ def test_a_narrow_beam_fails_and_the_wider_one_is_tried(monkeypatch):
     wide = _align(*setup, AlignOptions(beam=1e4, retry_beam=0.0, acoustic_scale=1.0))
     assert (again.retried, wide.retried) == (2, 0)
     np.testing.assert_array_equal(again.tids, wide.tids)
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ("beam", "searched with a beam, and no path .*--retry-beam"),
+        ("short", "too short for its words"),
+        ("graph", "no training graph"),
+        ("infinite", "no path through its words has a finite likelihood"),
+    ],
+)
+def test_what_kept_an_utterance_from_being_aligned_is_said_and_kept(monkeypatch, tmp_path, wrong, said):
+    features, lengths, graphs, gmms, senones = _setup(texts=("CAB " * 12, "BA"), frames=(125, 25))
+    options = SCALES
+    if wrong == "beam":
+        monkeypatch.setattr(align_module, "LONG", 2000)
+        options = AlignOptions(beam=1e-3, retry_beam=0.0, acoustic_scale=1.0)
+    elif wrong == "short":
+        features, lengths = np.concatenate([features[:3], features[125:]]), np.array([3, 25])
+    elif wrong == "graph":
+        graphs.start[0] = -1
+    else:
+        features[50] = np.nan
+    found = _align(features, lengths, graphs, gmms, senones, options)
+    assert found.lengths.tolist() == [0, 25] and re.search(said, found.reason(0))
+    found.save(tmp_path / "a.safetensors")
+    assert Aligned.load(tmp_path / "a.safetensors").reason(0) == found.reason(0)
+    tensors = load_tensors(tmp_path / "a.safetensors")
+    del tensors["why"]  # as it was written before
+    save_tensors(tmp_path / "a.safetensors", tensors)
+    assert "transcript is probably not what is said" in Aligned.load(tmp_path / "a.safetensors").reason(0)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,6 @@ FRAME_SHIFT = 0.01
 LOOP = "loop.safetensors"  # counts of the phone loop, beside a model that was trained here
 CHUNK_FRAMES = 30_000  # frames of a worker's task
 ENOUGH = 30_000  # frames from which LDA and speakers' transforms are worth it: five minutes
-NO_PATH = "no path through the words: the transcript is probably not what is said"
 Progress = Callable[..., Iterable[Any]]
 Log = Callable[[str], None]
 
@@ -220,8 +219,9 @@ def align(
     )
     data, reasons = align_store(model, store, lang, options, context, keep=True)
     for index in range(store.num_chunks):
-        for identifier, length in zip(store.about(index)["ids"], data.aligned(index).lengths.tolist()):
-            if not length:
-                reasons.setdefault(identifier, NO_PATH)
+        found = data.aligned(index)
+        for number, identifier in enumerate(store.about(index)["ids"]):
+            if not found.lengths[number]:
+                reasons.setdefault(identifier, found.reason(number))
     return Engine(model, lang, data), reasons
 

@@ -7,7 +7,7 @@ aligned alone: no result depends on what else is in the chunk, or on how many wo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
@@ -21,6 +21,16 @@ from hybrid.gmm.viterbi import shared_rows, viterbi
 from hybrid.io import PathLike, load_tensors, save_tensors
 
 LONG = 40_000_000  # states times frames beyond which the beam takes over: 160 MB, some ten minutes of speech
+# Why an utterance is not aligned (Aligned.why).
+NO_GRAPH, TOO_SHORT, OUTSIDE_BEAM, NOT_FINITE = 1, 2, 3, 4
+_REASONS = {
+    0: "no path through its words: the transcript is probably not what is said",  # of files that do not say why
+    NO_GRAPH: "its transcript has no training graph",
+    TOO_SHORT: "too short for its words",
+    OUTSIDE_BEAM: "a recording this long is searched with a beam, and no path through its words lay within: search "
+    "wider (--retry-beam, or gmm.retry_beam of a recipe), cut it at pauses, or compare speech and transcript",
+    NOT_FINITE: "no path through its words has a finite likelihood: the features or the model are damaged",
+}
 
 
 @dataclass(frozen=True)
@@ -51,23 +61,39 @@ class Aligned:
 
     tids: int32, the transition ids of the aligned utterances, one after the other; lengths [n]: frames of each, 0 where
     it is not aligned; loglike [n] float32: score of the best path a frame, the scaled log transition probabilities over
-    the acoustic scale included; retried: how many took the second beam.
+    the acoustic scale included; retried: how many took the second beam; why [n] int8: what kept it from being aligned.
     """
 
     tids: np.ndarray
     lengths: np.ndarray
     loglike: np.ndarray
     retried: int = 0
+    why: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))
+
+    def __post_init__(self) -> None:
+        if len(self.why) != len(self.lengths):
+            self.why = np.zeros(len(self.lengths), np.int8)
 
     @classmethod
-    def of(cls, paths: Sequence[Optional[np.ndarray]], loglike: np.ndarray, retried: int = 0) -> Aligned:
+    def of(
+        cls,
+        paths: Sequence[Optional[np.ndarray]],
+        loglike: np.ndarray,
+        retried: int = 0,
+        why: Sequence[int] = (),
+    ) -> Aligned:
         found = [path for path in paths if path is not None]
         return cls(
             np.concatenate(found).astype(np.int32) if found else np.zeros(0, np.int32),
             np.array([0 if path is None else len(path) for path in paths], np.int64),
             np.asarray(loglike, np.float32),
             retried,
+            np.asarray(why, np.int8),
         )
+
+    def reason(self, number: int) -> str:
+        """Says why an utterance is not aligned, and what to do about it."""
+        return _REASONS[int(self.why[number])]
 
     def each(self) -> List[Optional[np.ndarray]]:
         """tids of each utterance [T], None where it is not aligned."""
@@ -75,14 +101,15 @@ class Aligned:
         return [part if length else None for part, length in zip(parts, self.lengths.tolist(), strict=True)]
 
     def save(self, path: PathLike) -> None:
-        numbers = {"tids": self.tids, "lengths": self.lengths, "loglike": self.loglike}
+        numbers = {"tids": self.tids, "lengths": self.lengths, "loglike": self.loglike, "why": self.why}
         save_tensors(Path(path), {**numbers, "retried": np.array([self.retried])})
 
     @classmethod
     def load(cls, path: PathLike) -> Aligned:
         tensors = load_tensors(Path(path))
         try:
-            return cls(tensors["tids"], tensors["lengths"], tensors["loglike"], int(tensors["retried"][0]))
+            why = tensors.get("why", np.zeros(0, np.int8))
+            return cls(tensors["tids"], tensors["lengths"], tensors["loglike"], int(tensors["retried"][0]), why)
         except KeyError as error:
             raise DataError(
                 f"not the alignments of a chunk: no {error}",
@@ -109,10 +136,12 @@ def align_chunk(
     ends = np.cumsum(lengths)
     paths: List[Optional[np.ndarray]] = [None] * len(lengths)
     loglike = np.zeros(len(lengths))
+    why = np.zeros(len(lengths), np.int8)
     numbers, matrices, columns = [], [], []
     retried = 0
     for number, (end, length) in enumerate(zip(ends.tolist(), lengths.tolist())):
         if graphs.start[number] < 0 or length < max(graphs.shortest[number], 1):
+            why[number] = NO_GRAPH if graphs.start[number] < 0 else TOO_SHORT
             continue
         # Only the pdfs that the transcript can use are evaluated: some hundred of several thousand.
         pdfs, rows = shared_rows(graphs, number, tid2pdf)
@@ -122,6 +151,7 @@ def align_chunk(
         if (graphs.states[number + 1] - graphs.states[number]) * length > LONG:
             paths[number], loglike[number], again = beam_search(graphs, number, matrix, rows, costs, options)
             retried += again
+            why[number] = OUTSIDE_BEAM if paths[number] is None else 0
         else:
             numbers.append(number)
             matrices.append(matrix)
@@ -130,7 +160,9 @@ def align_chunk(
         if found is not None:
             paths[number] = found.tids
             loglike[number] = found.score / options.acoustic_scale / lengths[number]
-    return Aligned.of(paths, loglike, retried)
+        else:
+            why[number] = NOT_FINITE
+    return Aligned.of(paths, loglike, retried, why.tolist())
 
 
 def beam_search(

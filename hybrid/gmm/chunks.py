@@ -172,13 +172,14 @@ class PassJob:
 
 @dataclass
 class PassResult:
-    """stats; counts of transition ids [num_tids + 1]; aligned, failed, retried: utterances; gain of fMLLR, and the
-    frames adapted."""
+    """stats; counts of transition ids [num_tids + 1]; aligned, failed, retried: utterances; reasons: why each has
+    failed; gain of fMLLR, and the frames adapted."""
 
     stats: GmmStats
     counts: np.ndarray
     aligned: int = 0
     failed: List[str] = field(default_factory=list)
+    reasons: List[str] = field(default_factory=list)
     retried: int = 0
     gain: float = 0.0
     adapted: float = 0.0
@@ -204,7 +205,8 @@ def run_chunk(index: int, *, job: PassJob) -> PassResult:
         found.save(chunk_file(job.align_to, index))
     result = PassResult(GmmStats.zeros(job.gmms), np.zeros(job.num_tids + 1))
     result.aligned = int((found.lengths > 0).sum())
-    result.failed = [chunk.ids[n] for n in np.flatnonzero(found.lengths == 0)]
+    failed = np.flatnonzero(found.lengths == 0).tolist()
+    result.failed, result.reasons = [chunk.ids[n] for n in failed], [found.reason(n) for n in failed]
     result.retried = found.retried
     frames = Frames.of(chunk, features, found)
     if job.adapt_to is not None:

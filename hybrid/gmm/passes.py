@@ -118,8 +118,8 @@ def _one_pass(state: _State, number: int, target: int, options: PassOptions, con
     count = result.aligned + len(result.failed)
     if result.aligned < count / 2:
         raise DataError(
-            f"pass {number}: {len(result.failed)} of {count} utterances do not align",
-            utterance=result.failed[0] if result.failed else None,
+            f"pass {number}: {len(result.failed)} of {count} utterances do not align; the first: {result.reasons[0]}",
+            utterance=result.failed[0],
             remedy="listen to that utterance and compare its transcript and the lexicon",
         )
     if aligns:

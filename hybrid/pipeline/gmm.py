@@ -20,8 +20,6 @@ from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import feature_folder, set_list
 from hybrid.pipeline.systems import GMM_STEPS, gmm_steps
 
-NO_PATH = "no path through its training graph: check its transcript"
-
 
 def ladder_options(run: RecipeRun) -> LadderOptions:
     """Of the section gmm."""
@@ -102,10 +100,10 @@ def report_unusable(problems: Problems, reasons: Dict[str, str], data: Data) -> 
     for identifier in sorted(reasons):
         problems.add(identifier, reasons[identifier])
     for index in range(data.store.num_chunks):
-        lengths = data.aligned(index).lengths
-        for identifier, length in zip(data.store.about(index)["ids"], lengths):
-            if not length and identifier not in reasons:
-                problems.add(identifier, NO_PATH)
+        found = data.aligned(index)
+        for number, identifier in enumerate(data.store.about(index)["ids"]):
+            if not found.lengths[number] and identifier not in reasons:
+                problems.add(identifier, found.reason(number))
 
 
 def lang_of(run: RecipeRun, system: str) -> Lang:
