@@ -72,9 +72,9 @@ class Recogniser:
             graph, num_pdfs=acoustics.num_pdfs, beam=search.beam, max_active=search.max_active,
             word_penalty=search.word_penalty,
         )  # fmt: skip
-        if self._decoder.max_word > max(self._names):
+        if self._decoder.max_word >= lang.word_disambig:
             raise ModelError(
-                f"the graph has words up to {self._decoder.max_word}, the lexicon {max(self._names)}",
+                f"the graph has words up to {self._decoder.max_word}, the lexicon {lang.word_disambig - 1}",
                 file=graph,
                 remedy="run the graph stage again",
             )

@@ -1,0 +1,423 @@
+"""Recognition from a run's folder: the words that the run's own decoding gives, and what is said where files lack."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Dict, List
+
+import gmm_tools
+import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+
+import hybrid
+from hybrid.data.arrays import read_arrays
+from hybrid.data.audio import load_samples
+from hybrid.data.batches import Utterance
+from hybrid.data.features import FrontEnd, LogMel, Mfcc, config_to_json, extract
+from hybrid.data.transforms import network_input, stack_frames
+from hybrid.decode.recogniser import Recogniser, load
+from hybrid.decode.run import decode_set
+from hybrid.errors import ConfigError, DataError, GraphError, HybridError, ModelError
+from hybrid.fst import write_fst
+from hybrid.gmm.front import Front
+from hybrid.gmm.model import GmmModel
+from hybrid.hmm.graph import make_hclg, tids_to_pdfs
+from hybrid.io import Problems, read_json, write_json
+from hybrid.lexicon.lang import Lang
+from hybrid.lm import ngram
+from hybrid.lm.grammar import arpa_to_fst
+from hybrid.nnet.infer import compute_loglikes
+from hybrid.nnet.model_io import build_model, load_model, save_model
+from hybrid.score.results import collect, write_decode
+from hybrid.train.priors import load_priors, save_priors
+
+RATE = 8000
+SEARCH = {"acoustic_scale": 0.7, "word_penalty": 0.25, "beam": 12.0, "max_active": 3000}
+NETWORKS = {"ce": "speaker", "lfmmi": "utterance", "student_ce": "speaker+variance"}
+
+
+def make_cuts(folder: Path, rate: int = RATE) -> CutSet:
+    """Four speakers with two utterances each: noise whose colour changes every 80 ms."""
+    rng = np.random.default_rng(1)
+    cuts = []
+    for number in range(8):
+        parts = [np.convolve(rng.standard_normal(640), rng.standard_normal(9))[:640] for _ in range(12 + number)]
+        path = folder / f"u{number}.wav"
+        soundfile.write(path, (1 + number % 4) * 0.02 * np.concatenate(parts), rate)
+        recording = Recording.from_file(path, recording_id=f"u{number}")
+        supervision = SupervisionSegment(f"u{number}", f"u{number}", 0.0, recording.duration, speaker=f"s{number % 4}")
+        cuts.append(MonoCut(f"u{number}", 0.0, recording.duration, 0, [supervision], recording=recording))
+    return CutSet.from_cuts(cuts)
+
+
+def gmm_of(lang: Lang, adapted: bool) -> GmmModel:
+    rng = np.random.default_rng(3)
+    senones = gmm_tools.make_senones(lang)
+    gmms = gmm_tools.random_gmms(rng, senones.num_pdfs, 39)
+    others = gmm_tools.random_gmms(rng, senones.num_pdfs, 39) if adapted else None
+    if others is not None:
+        others.weights, others.offsets = gmms.weights, gmms.offsets
+        others.means = gmms.means + 0.3 * rng.standard_normal(gmms.means.shape)
+        others.variances = gmms.variances
+    return GmmModel(senones, gmms, Front.deltas(13), others)
+
+
+@pytest.fixture(scope="module")
+def cuts(tmp_path_factory: pytest.TempPathFactory) -> CutSet:
+    return make_cuts(tmp_path_factory.mktemp("speech"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with untrained models; tests that change it take a copy."""
+    exp = tmp_path_factory.mktemp("run") / "exp"
+    lang = gmm_tools.make_lang()
+    lang.save(exp / "lang")
+    grammar = arpa_to_fst(ngram.train([["AB", "BA"], ["ACE"], ["CAB", "AB"], ["BA"]], order=2), lang.words)
+
+    def write_graph(name, senones):
+        made = make_hclg(lang, grammar, senones, transition_scale=1.0, self_loop_scale=0.1)
+        write_fst(exp / "graph" / f"{name}.fst", tids_to_pdfs(made, senones))
+
+    mfcc = Mfcc(sampling_rate=RATE)
+    for name, adapted in (("mono", False), ("tri3", True)):
+        model = gmm_of(lang, adapted)
+        about = {"mfcc": config_to_json(mfcc), "cmvn": {"per": "speaker", "variance": True}}
+        model.save(exp / "gmm" / name, about)
+        write_graph(name, model.senones)
+    senones = gmm_tools.make_senones(lang, "network")
+    write_graph("network", senones)
+    logmel = LogMel(sampling_rate=RATE, num_bins=20)
+    priors = np.random.default_rng(0).dirichlet(np.full(senones.num_pdfs, 5.0))
+    for seed, (name, normalise) in enumerate(NETWORKS.items()):
+        network = build_model(
+            "lstm", {"input_dim": 60, "num_pdfs": senones.num_pdfs, "hidden": 16, "layers": 1, "dropout": 0.0}, seed
+        )
+        for parameter in network.parameters():  # else all frames sound alike
+            parameter.data *= 4
+
+        def write_senones(folder, name=name):
+            senones.save(folder)
+            if name.endswith("ce"):
+                save_priors(folder, priors)
+
+        features = {"logmel": config_to_json(logmel), "normalise": normalise, "stack": 3}
+        save_model(
+            exp / name / "model", network, config={"system": name, "seed": seed}, features=features,
+            writers={"senones": write_senones},
+        )  # fmt: skip
+    write_json(exp / "features" / "features.json", {"backend": "kaldi_native_fbank"})
+    errors = {"mono": 3, "tri3_si": 2, "tri3": 0, "ce": 2, "lfmmi": 1}
+    for system, count in errors.items():
+        for condition, more in (("clean", 0), ("noisy", 1 if system == "lfmmi" else -2)):
+            words = ["AB"] * 10
+            said = {"u": ["BA"] * max(count + 2 * more, 0) + words[max(count + 2 * more, 0) :]}
+            settings = {**SEARCH, "acoustic_scale": 0.7 + more / 10}
+            for split in ("dev", "test"):
+                write_decode(
+                    exp, {"u": words}, said, system=system, condition=condition, name=split, tuned_on="dev", seed=0,
+                    settings=settings,
+                )  # fmt: skip
+    collect(exp)
+    return exp
+
+
+@pytest.fixture
+def exp(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "moved"))
+
+
+def by_hand(exp: Path, system: str, cuts: CutSet, folder: Path) -> Dict[str, List[str]]:
+    """As the stages features and decode do it: features on disk, a speaker's mean over all of their speech."""
+    lang = Lang.load(exp / "lang")
+    speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
+    network = system in NETWORKS
+    config = LogMel(sampling_rate=RATE, num_bins=20) if network else Mfcc(sampling_rate=RATE)
+    extract(cuts, FrontEnd(config, "kaldi_native_fbank"), folder)
+    _, features = read_arrays(folder, "logmel" if network else "mfcc")
+    normalise = NETWORKS.get(system, "speaker+variance")
+    read = {}
+    for name, x in features.items():
+        mine = [y for other, y in features.items() if speakers[other] == speakers[name]]
+        if normalise == "utterance":
+            mine = [x]
+        together = np.concatenate(mine).astype(np.float64)
+        read[name] = x - together.mean(0).astype(np.float32)
+        if normalise.endswith("variance"):
+            read[name] = read[name] / np.sqrt(together.var(0)).astype(np.float32)
+    if network:
+        model, _ = load_model(exp / system / "model")
+        priors = load_priors(exp / system / "model" / "senones") if system.endswith("ce") else None
+        loglikes = compute_loglikes(model, [Utterance(name, stack_frames(x, 3)) for name, x in read.items()], priors)
+        graph = "network"
+    else:
+        graph = system.replace("_si", "")
+        gmm = GmmModel.load(exp / "gmm" / graph)
+        gmms = gmm.gmms if gmm.independent is None else gmm.independent
+        loglikes = {n: np.ascontiguousarray(gmms.loglikes(gmm.front.apply(x, [len(x)])).T) for n, x in read.items()}
+    return decode_set(
+        loglikes, exp / "graph" / f"{graph}.fst", lang.words, join=lang.words_of,
+        **(SEARCH if system != "student_ce" else {"acoustic_scale": 0.3}),
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------ the run's words
+
+
+@pytest.mark.parametrize("system", ["mono", "tri3_si", "ce", "lfmmi"])
+def test_many_gives_the_words_of_the_run(whole: Path, cuts: CutSet, tmp_path: Path, system: str) -> None:
+    asr = load(whole, system)
+    found = asr.many(cuts)
+    assert list(found) == [cut.id for cut in cuts]
+    wanted = by_hand(whole, system, cuts, tmp_path)
+    assert {name: result.text.split() for name, result in found.items()} == wanted
+    assert len({tuple(words) for words in wanted.values()}) > 3  # else anything would be right
+    backwards = asr.many(reversed(list(cuts)))
+    assert list(backwards) == [cut.id for cut in cuts][::-1] and backwards == found
+    assert asr.per_speaker == (system != "lfmmi")
+
+
+def test_a_run_that_was_moved_gives_the_same(whole: Path, exp: Path, cuts: CutSet, monkeypatch) -> None:
+    before = load(whole, "ce").many(cuts)
+    monkeypatch.chdir(exp)
+    assert load(".", "ce").many(cuts) == before
+    assert hybrid.load(str(exp), system="ce").many(cuts) == before
+
+
+def test_the_same_speech_in_any_form(whole: Path, cuts: CutSet, tmp_path: Path) -> None:
+    """A file, samples of any kind, a channel and a part of a longer one: the words are those of the cut."""
+    asr = load(whole, "lfmmi")
+    assert asr.sampling_rate == RATE
+    for cut in cuts:
+        wanted = asr(cut)
+        assert wanted == asr.many([cut])[cut.id] and wanted.seconds == pytest.approx(cut.duration)
+        file = Path(cut.recording.sources[0].source)
+        samples, _ = soundfile.read(file, dtype="float32")
+        integers, _ = soundfile.read(file, dtype="int16")
+        assert wanted == asr(file) == asr(str(file)) == asr(samples, RATE) == asr(integers, RATE)
+        assert wanted == asr(samples[None], RATE) == asr(samples.tolist(), RATE)
+        both = np.stack([np.roll(samples, 100), samples])
+        assert wanted == asr(both, RATE, channel=1)
+        soundfile.write(tmp_path / "stereo.flac", both.T, RATE, subtype="PCM_16")
+        assert wanted == asr(tmp_path / "stereo.flac", channel=1)
+        soundfile.write(tmp_path / "long.wav", np.pad(samples, (4000, 4000)), RATE)
+        long = Recording.from_file(tmp_path / "long.wav")
+        assert wanted == asr(MonoCut("part", 0.5, cut.duration, 0, recording=long))
+
+
+def test_audio_of_another_rate_is_resampled(whole: Path, cuts: CutSet, tmp_path: Path) -> None:
+    asr = load(whole, "lfmmi")
+    cut = next(iter(cuts))
+    for rate in (16000, 44100):
+        samples = load_samples(cut, rate)
+        soundfile.write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
+        assert asr(tmp_path / "a.wav") == asr(samples, rate)
+        assert asr(samples, rate).seconds == pytest.approx(cut.duration, abs=2 / RATE)
+
+
+def test_alone_means_its_own_mean(whole: Path, cuts: CutSet) -> None:
+    """What normalises per speaker sees one utterance as one speaker: in a set of one cut each, that is the same."""
+    asr = load(whole, "ce")
+    for cut in cuts:
+        bare = cut.drop_supervisions()
+        assert asr(cut) == asr.many([cut])[cut.id] == asr.many([bare])[cut.id]
+    alone = {cut.id: asr(cut) for cut in cuts}
+    assert asr.many(cut.drop_supervisions() for cut in cuts) == alone != asr.many(cuts)
+
+
+def test_the_result_as_json(whole: Path, cuts: CutSet) -> None:
+    result = load(whole, "lfmmi")(next(iter(cuts)))
+    words = result.text.split()
+    assert words and [str(word) for word in result.words] == words
+    expected = {"text": result.text, "words": [{"word": w} for w in words], "nbest": [{"text": result.text}]}
+    assert json.loads(json.dumps(result.to_dict())) == {**expected, "final": True}
+
+
+# ------------------------------------------------------------------ which system, which scale
+
+
+def test_the_best_on_the_development_set_is_taken(whole: Path) -> None:
+    """tri3 is better, but takes more than one pass; in noise Gaussians win, the later of two equal ones."""
+    assert load(whole).system == "lfmmi"
+    assert load(whole, condition="noisy").system == "ce"
+    assert repr(load(whole)).startswith("Recogniser('lfmmi', 8000 Hz, ")
+
+
+def test_scale_and_penalty_are_what_dev_chose(whole: Path) -> None:
+    assert vars(load(whole, "ce").search) == SEARCH
+    assert load(whole, "ce", condition="noisy").search.acoustic_scale == pytest.approx(0.5)
+    with pytest.raises(DataError, match="'outdoors'.*use one of clean, noisy"):
+        load(whole, "ce", condition="outdoors")
+
+
+@pytest.mark.parametrize("system, scale", [("student_ce", 0.3), ("lfmmi", 1.0), ("mono", 0.1)])
+def test_without_a_decode_a_usual_scale_is_taken_and_said(exp: Path, system: str, scale: float) -> None:
+    shutil.rmtree(exp / "decode")
+    with pytest.warns(UserWarning, match=f"{system} .*was not decoded.*{scale:g} is taken") as noted:
+        asr = load(exp, system)
+    assert noted[0].filename == __file__
+    assert (asr.search.acoustic_scale, asr.search.word_penalty) == (scale, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning):
+            load(exp, system)
+
+
+def test_config_says_whether_outputs_are_posteriors(exp: Path, cuts: CutSet) -> None:
+    """Where it does, that counts, and not which files lie there."""
+    before = load(exp, "ce").many(cuts)
+    path = exp / "ce" / "model" / "config.json"
+    write_json(path, {**read_json(path), "outputs": "likelihoods"})
+    assert load(exp, "ce").many(cuts) != before
+    write_json(path, {**read_json(path), "outputs": "posteriors"})
+    assert load(exp, "ce").many(cuts) == before
+    (exp / "ce" / "model" / "senones" / "priors.safetensors").unlink()
+    with pytest.raises(ModelError, match="priors.safetensors"):
+        load(exp, "ce")
+
+
+@pytest.mark.parametrize(
+    "system, words",
+    [
+        ("tri3", "adapts to each speaker.*tri3_si"),
+        ("tri9", "no system 'tri9'.*use one of mono, tri3_si, ce, lfmmi, student_ce"),
+        ("teacher", "no system 'teacher'"),
+    ],
+)
+def test_systems_that_cannot_be_loaded(whole: Path, system: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(whole, system)
+
+
+# ------------------------------------------------------------------ what lacks or is broken
+
+
+def _remove(path: str):
+    def remove(exp: Path) -> None:
+        target = exp / path
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+    return remove
+
+
+def _text(path: str, text: str):
+    return lambda exp: (exp / path).write_text(text)
+
+
+@pytest.mark.parametrize(
+    "break_it, system, kind, file",
+    [
+        (_remove("lang"), "ce", DataError, "lang"),
+        (_remove("graph/network.fst"), "ce", GraphError, "graph/network.fst"),
+        (_text("graph/network.fst", "no graph"), "ce", GraphError, "graph/network.fst"),
+        (_remove("ce/model/model.safetensors"), "ce", ModelError, "ce/model/model.safetensors"),
+        (_remove("ce/model/features.json"), "ce", DataError, "ce/model/features.json"),
+        (_text("ce/model/features.json", "{}"), "ce", ModelError, "ce/model/features.json"),
+        (_text("ce/model/features.json", '{"logmel": {"kind": "x"}}'), "ce", ModelError, "ce/model/features.json"),
+        (_text("ce/model/config.json", "{"), "lfmmi", DataError, "ce/model/config.json"),
+        (_text("decode/ce/clean/dev/wer.json", "{}"), "ce", ModelError, "decode/ce/clean/dev/wer.json"),
+        (_text("decode/ce/clean/dev/wer.json", "["), "ce", DataError, "decode/ce/clean/dev/wer.json"),
+        (_remove("gmm/mono/senones"), "mono", DataError, "gmm/mono/senones"),
+        (_remove("gmm/mono/features.json"), "mono", DataError, "gmm/mono/features.json"),
+        (_remove("results.json"), None, DataError, "results.json"),
+        (_text("results.json", "[]"), None, DataError, "results.json"),
+        (_text("results.json", "{}"), None, DataError, "results.json"),
+    ],
+)
+def test_what_lacks_is_named_with_a_remedy(exp: Path, break_it, system, kind, file: str) -> None:
+    break_it(exp)
+    with pytest.raises(kind) as error:
+        load(exp, system)
+    assert str(error.value.file).startswith(str(exp / file)) and error.value.remedy
+
+
+def test_folders_that_are_no_runs(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError) as error:
+            load(path)
+        assert error.value.file == str(path) and "--exp" in str(error.value.remedy)
+
+
+def test_graph_and_model_of_two_runs(exp: Path) -> None:
+    shutil.copy(exp / "graph" / "mono.fst", exp / "graph" / "network.fst")
+    with pytest.raises(GraphError, match="network.fst"):
+        load(exp, "ce")
+
+
+def test_a_graph_with_words_that_the_lexicon_lacks(exp: Path) -> None:
+    Lang.create(gmm_tools.Lexicon.from_dict({"A": ["a"]})).save(exp / "lang")
+    with pytest.raises(ModelError, match="the graph has words up to.*graph stage"):
+        load(exp, "ce")
+
+
+@pytest.fixture(scope="module")
+def asr(whole: Path) -> Recogniser:
+    return load(whole, "lfmmi")
+
+
+@pytest.mark.parametrize(
+    "call, kind, words",
+    [
+        (lambda asr: asr("nowhere.wav"), DataError, "nowhere.wav"),
+        (lambda asr: asr(np.zeros(8000)), ConfigError, "rate of None.*16000"),
+        (lambda asr: asr(np.zeros(8000), 0), ConfigError, "rate of 0"),
+        (lambda asr: asr(np.zeros((2, 8000)), 8000), DataError, "2 channels.*channel=0"),
+        (lambda asr: asr(np.ones((2, 8000)), 8000, channel=2), DataError, "no channel 2: there are 2"),
+        (lambda asr: asr(np.ones(8000), 8000, channel=1), DataError, "no channel 1"),
+        (lambda asr: asr(np.ones((1, 2, 3)), 8000), DataError, r"shape \[1, 2, 3\]"),
+        (lambda asr: asr(np.array(["a"]), 8000), DataError, "type <U1"),
+        (lambda asr: asr(np.full(8000, np.nan), 8000), DataError, "NaN"),
+        (lambda asr: asr(np.ones(10), 8000), DataError, "shorter than one window.*samples"),
+        (lambda asr: asr("a.wav", 8000), ConfigError, "leave it out"),
+    ],
+)
+def test_audio_that_cannot_be(asr: Recogniser, call, kind, words: str) -> None:
+    with pytest.raises(kind, match=words) as error:
+        call(asr)
+    assert error.value.remedy
+
+
+def test_cuts_that_cannot_be_used_are_named(asr: Recogniser, cuts: CutSet, tmp_path: Path) -> None:
+    first, second, *_ = cuts
+    shutil.copy(second.recording.sources[0].source, tmp_path / "gone.wav")
+    gone = MonoCut("gone", 0.0, 0.5, 0, recording=Recording.from_file(tmp_path / "gone.wav"))
+    (tmp_path / "gone.wav").unlink()
+    problems = Problems(tmp_path / "problems.jsonl", "recognise")
+    found = asr.many([first, gone, second.truncate(duration=0.01).with_id("short")], problems)
+    assert list(found) == [first.id] and found[first.id] == asr(first)
+    assert [row["utterance"] for row in problems.rows] == ["gone", "short"]
+    with pytest.raises(HybridError, match="gone"):
+        asr.many([gone])
+    with pytest.raises(DataError, match="two cuts of one id"):
+        asr.many([first, first])
+    assert asr.many([]) == {}
+
+
+# ------------------------------------------------------------------ what a network reads
+
+
+@pytest.mark.parametrize("normalise", ["speaker", "utterance", "speaker+variance", "utterance+variance", "none"])
+def test_network_input(normalise: str) -> None:
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(3, 2, (length, 4)).astype("f") for name, length in (("a", 7), ("b", 9), ("c", 6))}
+    found = network_input(features, {"a": "s", "b": "s", "c": "t"}, normalise)
+    assert {name: x.shape for name, x in found.items()} == {"a": (3, 12), "b": (3, 12), "c": (2, 12)}
+    groups = {"speaker": ["ab", "c"], "utterance": ["a", "b", "c"], "none": []}[normalise.partition("+")[0]]
+    for group in groups:
+        frames = np.concatenate([found[name].reshape(-1, 4)[: len(features[name])] for name in group])
+        assert frames.mean(0) == pytest.approx(np.zeros(4), abs=1e-5)
+        if normalise.endswith("variance"):
+            assert frames.std(0) == pytest.approx(np.ones(4), abs=1e-4)
+    if not groups:
+        np.testing.assert_array_equal(found["c"].reshape(-1, 4), features["c"])
+
+
+@pytest.mark.parametrize("normalise", ["", "speakers", "none+variance", "speaker+mean"])
+def test_normalisations_that_are_none(normalise: str) -> None:
+    with pytest.raises(ConfigError, match="normalise is"):
+        network_input({"a": np.ones((3, 2))}, None, normalise)
