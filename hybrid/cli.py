@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, ContextManager, List, Optional, Sequence
+from typing import Any, ContextManager, Optional, Sequence
 
 from hybrid.align.options import add_align
 from hybrid.errors import DataError
@@ -20,6 +20,7 @@ from hybrid.init.options import add_init
 from hybrid.label.options import add_label, add_pack
 from hybrid.lexicon.options import add_lexicon
 from hybrid.lm.options import add_lm
+from hybrid.pipeline.names import recipe_names
 from hybrid.plan.options import add_plan
 from hybrid.plan.schedule import add_schedule
 from hybrid.subcommand import exit_code
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     run = commands.add_parser("run", help="run the stages of a recipe that are not up to date")
-    run.add_argument("recipe", help="a TOML file, or the name of one of our recipes: " + ", ".join(_recipe_names()))
+    run.add_argument("recipe", help="a TOML file, or the name of one of our recipes: " + ", ".join(recipe_names()))
     run.add_argument("--data", type=Path, metavar="DIR", help="folder of the corpus, where the recipe's file needs one")
     run.add_argument("--exp", type=Path, metavar="DIR", help="folder of the run (exp/RECIPE)")
     run.add_argument("--stage", metavar="STAGE", help="begin at this stage (number or name); those before must be done")
@@ -98,12 +99,6 @@ def _seed(text: str) -> int:
     if not 0 <= value < 2**31:
         raise argparse.ArgumentTypeError("a seed is a number from 0 to 2147483647")
     return value
-
-
-def _recipe_names() -> List[str]:
-    from hybrid.pipeline.recipe import recipe_names
-
-    return recipe_names()
 
 
 def _find_recipe(name: str) -> Any:

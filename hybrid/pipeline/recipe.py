@@ -34,13 +34,12 @@ from hybrid.errors import ConfigError, DataError
 from hybrid.marks import Stage
 from hybrid.pipeline.checks import check_settings
 from hybrid.pipeline.hook import Hook
+from hybrid.pipeline.names import FOLDER, recipe_names
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.settings import Settings, test_sources
 from hybrid.pipeline.systems import NETWORKS, TRAINERS, System
 from hybrid.run import Run
 
-# The folder of our recipes: NAME/NAME.toml, and defaults.toml.
-FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 # Recipes whose stages are their own, by name: for tests, and for whoever builds another pipeline on the same stages.
 REGISTERED: Dict[str, Recipe] = {}
 
@@ -90,16 +89,11 @@ def defaults() -> Dict[str, Any]:
     return read_toml(FOLDER / "defaults.toml")
 
 
-def recipe_names() -> List[str]:
-    """Our recipes, and those registered."""
-    return sorted({path.stem for path in FOLDER.glob("*/*.toml") if path.stem == path.parent.name} | set(REGISTERED))
-
-
 def find_recipe(text: str) -> Recipe:
     """The recipe of a name, or of the path of a TOML file. Raises ConfigError that lists those there are."""
     if text in REGISTERED:
         return REGISTERED[text]
-    names = recipe_names()
+    names = sorted({*recipe_names(), *REGISTERED})
     if text in names:
         return Recipe(text, FOLDER / text / f"{text}.toml")
     if text.endswith(".toml") or Path(text).is_file():
