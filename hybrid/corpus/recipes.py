@@ -73,13 +73,13 @@ def list_recipe(source: str, reading: Reading, log: Optional[Callable[[str], Non
 
 def _find(recipe: Callable[..., Any], name: str, part: str, reading: Reading) -> Tuple[str, Leaf]:
     """What the recipe makes of the folder, or of the one that its archive makes there (DIR/LibriSpeech)."""
-    first: Optional[DataError] = None
+    errors: List[DataError] = []
     for folder in _places(Path(str(reading.data)), name):
         try:
             return _prepare(recipe, name, part, replace(reading, data=folder))
         except DataError as error:
-            first = first or error
-    raise first or AssertionError("no folder was tried")
+            errors.append(error)
+    raise errors[0]
 
 
 def _places(data: Path, name: str) -> List[Path]:
