@@ -77,10 +77,9 @@ class Items:
             self._append(identifier, name, None, cut.start, cut.duration, cut.channel)
 
     def _add(self, identifier: str, recording: str, one: SupervisionSegment, offset: float, channel: Any) -> None:
-        try:
-            start = round(offset + one.start, 8)
-        except TypeError:
-            start = math.nan
+        start: Any = one.start
+        if _is_number(start) and _is_number(offset):
+            start = round(offset + start, 8)
         self._append(identifier, recording, one, start, one.duration, channel)
 
     def _append(
@@ -93,8 +92,7 @@ class Items:
         channel: Any,
     ) -> None:
         channels = channel if isinstance(channel, (list, tuple)) else [channel]
-        numbers = (start, duration, *channels)
-        if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in numbers) or not channels:
+        if not channels or not all(map(_is_number, (start, duration, *channels))):
             what = f"start {start!r}, duration {duration!r}, channel {channel!r}: these are no numbers"
             self.listing.skip(identifier, what, None, "mend the manifest")
             return
@@ -135,5 +133,9 @@ class Items:
         return replace(recording, id=str(recording.id), sources=sources)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return _is_number(value) and math.isfinite(value) and value > 0

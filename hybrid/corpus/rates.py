@@ -30,20 +30,23 @@ def at_rate(cuts: Sequence[MonoCut], rate: int) -> Tuple[List[MonoCut], List[str
     Audio of another rate is resampled when it is read. A cut of a whole recording stays that of the whole.
     """
     out: List[MonoCut] = []
-    resampled: Dict[str, Recording] = {}
+    resampled: Dict[Tuple[str, ...], Recording] = {}
     rates: Dict[int, Dict[str, None]] = defaultdict(dict)
     for cut in cuts:
         if cut.sampling_rate == rate:
             out.append(cut)
             continue
-        recording = resampled.get(cut.recording.id)
+        # Two corpora may have recordings of the same id.
+        key = (cut.recording.id, *(str(source.source) for source in cut.recording.sources))
+        recording = resampled.get(key)
         if recording is None:
-            recording = resampled[cut.recording.id] = cut.recording.resample(rate)
-            sources = recording.sources or []
-            rates[cut.sampling_rate][str(sources[0].source) if sources else recording.id] = None
+            recording = resampled[key] = cut.recording.resample(rate)
+            rates[cut.sampling_rate][key[1]] = None
         whole = cut.start == 0.0 and cut.duration == cut.recording.duration
         duration = recording.duration if whole else min(cut.duration, round(recording.duration - cut.start, 8))
-        supervisions = [replace(one, duration=duration) for one in cut.supervisions]
+        supervisions = [
+            replace(one, duration=duration) if one.duration == cut.duration else one for one in cut.supervisions
+        ]
         out.append(replace(cut, recording=recording, duration=duration, supervisions=supervisions))
     notes = [
         f"{len(names)} recordings at {other} Hz are resampled to {rate} Hz (the first: {next(iter(names))})"

@@ -12,6 +12,7 @@ import difflib
 import inspect
 import logging
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
@@ -53,7 +54,7 @@ def list_recipe(source: str, reading: Reading, log: Optional[Callable[[str], Non
         log(f"lhotse prepares {name} in {reading.data}")
     warned: List[str] = []
     with _warnings(warned):
-        path, leaf = _prepare(recipe, name, part, reading)
+        path, leaf = _find(recipe, name, part, reading)
     listing = Listing(f"Lhotse's recipe {name}" + (f", part {path}" if path else ""))
     if warned:
         listing.notes.append(f"Lhotse's recipe {name} has {len(warned)} warnings (the first: {warned[0]})")
@@ -70,6 +71,25 @@ def list_recipe(source: str, reading: Reading, log: Optional[Callable[[str], Non
     return listing
 
 
+def _find(recipe: Callable[..., Any], name: str, part: str, reading: Reading) -> Tuple[str, Leaf]:
+    """What the recipe makes of the folder, or of the one that its archive makes there (DIR/LibriSpeech)."""
+    errors: List[DataError] = []
+    for folder in _places(Path(str(reading.data)), name):
+        try:
+            return _prepare(recipe, name, part, replace(reading, data=folder))
+        except DataError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _places(data: Path, name: str) -> List[Path]:
+    """The folder, then those in it that are called as the recipe, and one that is alone."""
+    below = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+    letters = "".join(filter(str.isalnum, name))
+    called = [path for path in below if letters in "".join(filter(str.isalnum, path.name.lower()))]
+    return [data, *(called or (below if len(below) == 1 else []))]
+
+
 def _prepare(recipe: Callable[..., Any], name: str, part: str, reading: Reading) -> Tuple[str, Leaf]:
     """The part that is meant. Recipes that can be asked for it alone are; what they say otherwise is not trusted."""
     parameters = inspect.signature(recipe).parameters
@@ -82,6 +102,8 @@ def _prepare(recipe: Callable[..., Any], name: str, part: str, reading: Reading)
         except DataError:
             pass  # what there is instead is found by the call for all
     parts = _leaves(_call(recipe, name, reading, {}))
+    if all(map(_empty, parts.values())):
+        raise DataError(f"Lhotse's recipe {name} finds nothing", file=reading.data, remedy=_folder_wanted(name))
     if part in parts:
         return part, parts[part]
     if not part and len(parts) == 1:
@@ -120,8 +142,12 @@ def _call(recipe: Callable[..., Any], name: str, reading: Reading, more: Dict[st
         raise DataError(
             f"Lhotse's recipe {name} fails: {type(error).__name__}: {error}",
             file=reading.data,
-            remedy=f"give the folder that `lhotse prepare {name.replace('_', '-')} --help` asks for",
+            remedy=_folder_wanted(name),
         ) from error
+
+
+def _folder_wanted(name: str) -> str:
+    return f"give the folder that `lhotse prepare {name.replace('_', '-')} --help` asks for with --data DIR"
 
 
 def _leaves(made: Any, path: str = "") -> Dict[str, Leaf]:
