@@ -67,19 +67,12 @@ class Vocabulary:
 
 
 def cover(
-    lexicon: Lexicon,
-    counts: Mapping[str, int],
-    policy: str,
-    *,
-    g2p_model: Optional[PathLike] = None,
-    unknown_word: Optional[str] = None,
-    spoken_noise: Optional[str] = None,
+    lexicon: Lexicon, counts: Mapping[str, int], policy: str, *, g2p_model: Optional[PathLike] = None
 ) -> Vocabulary:
     """Returns the lexicon to use for words met so often as `counts` says (as lexicon/transcript.py spells them).
 
     g2p: learnt from the lexicon, or the G2P model in the folder `g2p_model`; what the lexicon has is not touched.
-    unk: the lexicon's own unknown word is taken where it has one, else it is `unknown_word` with the phone
-    `spoken_noise`; also where nothing is missing, so that the model is of use for other text.
+    unk: with the word of unknown_of, also where nothing is missing, so that the model is of use for other text.
 
     Raises ConfigError for another policy and for a G2P model of other phones, DataError for "error" with missing words.
     """
@@ -94,8 +87,7 @@ def cover(
             remedy="add them to the lexicon, or let G2P pronounce them, or take them as the unknown word",
         )
     if policy == "unk":
-        noise = spoken_noise or silence_names(lexicon)[1] or SPOKEN_NOISE
-        word = find_unknown(lexicon, noise) or unknown_word or UNKNOWN_WORD
+        word, noise = unknown_of(lexicon)
         used = lexicon if word in lexicon else lexicon.with_word(word, (noise,))
         missing.pop(word, None)
         return Vocabulary(used, missing, unknown_word=word, spoken_noise=noise)
@@ -134,7 +126,12 @@ def silence_names(lexicon: Lexicon) -> Tuple[str, Optional[str]]:
     return by_name.get("sil", "SIL"), by_name.get("spn")
 
 
-def find_unknown(lexicon: Lexicon, spoken_noise: str) -> Optional[str]:
-    """Returns the lexicon's own word for unknown ones: <unk>, <oov> or [unk] in any case, pronounced `spoken_noise`."""
+def unknown_of(lexicon: Lexicon) -> Tuple[str, str]:
+    """Returns the word for unknown words and its phone: the lexicon's own where it has them, else <UNK> and SPN.
+
+    Its own is <unk>, <oov> or [unk] in any case, pronounced as spn in any case.
+    """
+    noise = silence_names(lexicon)[1] or SPOKEN_NOISE
     names = (word for word in lexicon.words if word.lower() in _UNKNOWN_NAMES)
-    return next((name for name in names if lexicon.pronunciations(name)[0].phones == (spoken_noise,)), None)
+    own = (name for name in names if lexicon.pronunciations(name)[0].phones == (noise,))
+    return next(own, UNKNOWN_WORD), noise

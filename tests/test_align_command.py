@@ -151,16 +151,24 @@ def test_unknown_words(corpus, aligned):
             shutil.copy(corpus[0] / f"s0/u{2 * number:02d}{suffix}", some)
     speak(some / "new.wav", "CAB BACH", 5)
     (some / "new.lab").write_text("cab bac")
+    speak(some / "note.wav", "BACH CAB", 6)
+    (some / "note.lab").write_text("[bach] cab")
     out = some.parent / "out-g2p"
     assert main(["align", str(some), str(lexicon), str(out), "--jobs", "1", "--g2p", "--model", str(aligned)]) == 0
     (row,) = [row for row in read_jsonl(out / "alignment.jsonl") if row["id"] == "new"]
     assert [(word["word"], word["source"]) for word in row["words"]] == [("CAB", "lexicon"), ("BAC", "g2p")]
     assert (out / "g2p.txt").read_text() == "BAC\tb a c\n"
+    (row,) = [row for row in read_jsonl(out / "alignment.jsonl") if row["id"] == "note"]
+    assert [word["word"] for word in row["words"]] == ["CAB"]
+    assert "1 notes in brackets are no words, left out: [bach] (1)" in (out / "align.log").read_text()
     out = some.parent / "out-spn"
     assert main(["align", str(some), str(lexicon), str(out), "--jobs", "1", "--oov", "spn"]) == 0
     (row,) = [row for row in read_jsonl(out / "alignment.jsonl") if row["id"] == "new"]
     assert [(word["word"], word["source"]) for word in row["words"]] == [("CAB", "lexicon"), ("BAC", "unknown")]
     assert [phone["phone"] for phone in row["words"][1]["phones"]] == ["SPN"]
+    (row,) = [row for row in read_jsonl(out / "alignment.jsonl") if row["id"] == "note"]
+    assert [(word["word"], word["source"]) for word in row["words"]] == [("<UNK>", "unknown"), ("CAB", "lexicon")]
+    assert (out / "oov.tsv").read_text() == "BAC\t1\n"
 
 
 def test_a_wrong_transcript_is_found(corpus, aligned):

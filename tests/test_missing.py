@@ -8,7 +8,7 @@ from hybrid.errors import ConfigError, DataError
 from hybrid.lexicon.g2p import G2P
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import Lexicon
-from hybrid.lexicon.missing import cover, find_unknown, silence_names
+from hybrid.lexicon.missing import cover, silence_names, unknown_of
 
 SMALL = {"cat": ["k ae t"], "tack": ["t ae k"], "act": ["ae k t"], "at": ["ae t"], "tact": ["t ae k t"]}
 COUNTS = {"cat": 5, "dog": 2, "catt": 1, "<s>": 9}
@@ -67,6 +67,7 @@ def test_unknown_word():
 def test_the_lexicons_own_unknown_word():
     lexicon = Lexicon.from_dict({**SMALL, "[UNK]": ["spn"], "<oov>": ["t"], "<sp>": ["sil"]})
     assert silence_names(lexicon) == ("sil", "spn")
-    assert find_unknown(lexicon, "spn") == "[UNK]" and find_unknown(lexicon, "SPN") is None
+    assert unknown_of(lexicon) == ("[UNK]", "spn")
+    assert unknown_of(Lexicon.from_dict({"<unk>": ["t"]})) == ("<UNK>", "SPN")
     found = cover(lexicon, {"[UNK]": 1, "dog": 1}, "unk")
     assert found.lexicon is lexicon and found.unknown_word == "[UNK]" and found.missing == {"dog": 1}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional
 
 from hybrid.errors import DataError
-from hybrid.io import PathLike, write_text
+from hybrid.io import PathLike, read_lines, write_text
 
 
 class CtmRow(NamedTuple):
@@ -37,14 +36,8 @@ def write_ctm(path: PathLike, rows: Iterable[CtmRow]) -> None:
 
 def read_ctm(path: PathLike) -> List[CtmRow]:
     """Comments (`;;`) and empty lines are left out. Raises DataError naming file and line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise DataError("no such file", file=path, remedy="give the path of a CTM") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: {error.reason}", file=path, remedy="convert it to UTF-8") from None
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, "give the path of a CTM"), 1):
         fields = line.split()
         if not fields or line.startswith(";;"):
             continue

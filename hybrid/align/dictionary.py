@@ -8,7 +8,7 @@ from hybrid.errors import ConfigError, DataError
 from hybrid.lexicon.checks import POSITIONS
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import SPOKEN_NOISE, Lexicon, Pronunciation
-from hybrid.lexicon.missing import find_unknown, silence_names
+from hybrid.lexicon.missing import silence_names, unknown_of
 
 _ALL_PHONES = "<all-phones>"  # a word that no transcript has: it keeps phones in the table that no other word has
 
@@ -26,7 +26,7 @@ def make_lang(lexicon: Lexicon, words: Iterable[str], *, unknown: bool, like: Op
         silences = [silence] if noise is None and not unknown else [silence, noise or SPOKEN_NOISE]
         phones = set(lexicon.phones)
         position = not any(phone.endswith(POSITIONS) for phone in phones)
-        oov, prob = (find_unknown(lexicon, silences[1]) or "<unk>") if len(silences) > 1 else None, 0.5
+        oov, prob = unknown_of(lexicon)[0] if len(silences) > 1 else None, 0.5
     else:
         if like.pieces is not None:
             raise ConfigError("the model is of pieces of words", remedy="leave out --model, or give one of whole words")

@@ -29,8 +29,8 @@ from hybrid.corpus import Corpus, read_corpus
 from hybrid.gmm.align import AlignOptions
 from hybrid.io import Problems, disk_errors, write_jsonl, write_text
 from hybrid.lexicon.lang import Lang
-from hybrid.lexicon.lexicon import UNKNOWN_WORD, Lexicon
-from hybrid.lexicon.missing import Vocabulary, cover
+from hybrid.lexicon.lexicon import Lexicon
+from hybrid.lexicon.missing import Vocabulary, cover, unknown_of
 from hybrid.lexicon.transcript import Normaliser
 from hybrid.parallel import wait_for_workers
 from hybrid.run import Run
@@ -90,7 +90,7 @@ def _log_corpus(run: Run, corpus: Corpus) -> None:
 def _words(options: Options, run: Run, corpus: Corpus) -> tuple[Dict[str, List[str]], Vocabulary]:
     """The words of each utterance in the lexicon's spelling; utterances without any are left out, by name."""
     lexicon = Lexicon.from_file(options.lexicon)
-    normalise = Normaliser(lexicon, unknown=UNKNOWN_WORD if options.oov == "spn" else None)
+    normalise = Normaliser(lexicon, unknown=unknown_of(lexicon)[0] if options.oov == "spn" else None)
     words = {cut.id: normalise(cut.supervisions[0].text) for cut in corpus.cuts}
     counts = Counter(word for line in words.values() for word in line if word != normalise.unknown)
     policy = "g2p" if options.g2p or options.g2p_model else "leave"
@@ -163,7 +163,7 @@ def _align(
     made = set(vocabulary.made)
 
     def source(word: str) -> str:
-        return "g2p" if word in made else "lexicon" if word in lang.lexicon else "unknown"
+        return "g2p" if word in made else "lexicon" if word in lang.lexicon and word != lang.oov else "unknown"
 
     known = {
         cut.id: Known(
