@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 import torch
+from hybrid.pipeline.sequence import graphs, with_numerators
 
 from benchmarks.runs import open_run
 from hybrid.cpu import prefer_fast_kernels
@@ -22,7 +23,6 @@ from hybrid.lexicon.lang import Lang
 from hybrid.nnet.base import AcousticModel
 from hybrid.pipeline.network import new_model, training_sets, utterances
 from hybrid.pipeline.senones import network_senones
-from hybrid.pipeline.sequence import graphs, with_numerators
 from hybrid.run import Run
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm

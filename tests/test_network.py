@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT
+from hybrid.pipeline.sequence import start_from_frames, start_from_model
 
 from hybrid.config import Config, load_config
 from hybrid.data.batches import Utterance
@@ -14,7 +15,6 @@ from hybrid.io import save_tensors
 from hybrid.nnet.batch_norm import BatchNorm
 from hybrid.nnet.model_io import build_model, save_model, state_arrays
 from hybrid.pipeline.network import network_settings, new_model
-from hybrid.pipeline.sequence import start_from_frames, start_from_model
 from hybrid.run import Run
 from hybrid.train.scheduled import parse
 from hybrid.train.trainer import epoch_file

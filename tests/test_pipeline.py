@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT
+from hybrid.pipeline.sequence import graphs, with_numerators
 from little_an4 import little_an4
 from little_runs import command, contents, demo, done, error_rates, finish
 
@@ -33,7 +34,6 @@ from hybrid.nnet.priors import load_priors
 from hybrid.pipeline.network import batches, training_sets, utterances
 from hybrid.pipeline.phones import drawn, spoken
 from hybrid.pipeline.senones import network_senones
-from hybrid.pipeline.sequence import graphs, with_numerators
 from hybrid.pipeline.sets import read_cuts
 from hybrid.run import Run
 from hybrid.train.denominator import make_denominator

@@ -12,6 +12,7 @@ import gmm_tools
 import numpy as np
 import pytest
 import soundfile
+from hybrid.train.priors import load_priors, save_priors
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
 import hybrid
@@ -34,7 +35,6 @@ from hybrid.lm.grammar import arpa_to_fst
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import build_model, load_model, save_model
 from hybrid.score.results import collect, write_decode
-from hybrid.train.priors import load_priors, save_priors
 
 RATE = 8000
 SEARCH = {"acoustic_scale": 0.7, "word_penalty": 0.25, "beam": 12.0, "max_active": 3000}

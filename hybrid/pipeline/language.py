@@ -16,6 +16,7 @@ from hybrid.lexicon.lexicon import FILLERS, Lexicon, check_text
 from hybrid.lexicon.missing import Vocabulary, cover
 from hybrid.lexicon.piece_phones import phone_pieces
 from hybrid.lexicon.subword import Pieces, Pronounce, atoms, graphemic_lexicon, piece_lexicon, spell
+from hybrid.lexicon.unheard import phones_unheard, unheard_notices, words_unheard
 from hybrid.lm import arpa
 from hybrid.lm.grammar import arpa_to_fst
 from hybrid.lm.model import NgramModel
@@ -52,6 +53,9 @@ def lang(run: RecipeRun) -> None:
         pieces=pieces,
     )
     made.save(run.dir("lang"))
+    if pieces is None:
+        for notice in unheard_notices(vocabulary.lexicon, _words(train), made.silence_phones):
+            run.log(f"  {notice}")
     kind = "words" if pieces is None else "pieces"
     run.log(f"  {len(vocabulary.lexicon)} {kind}, {len(made.phone_ids)} phones")
 
@@ -154,6 +158,15 @@ def lm(run: RecipeRun) -> None:
     model: NgramModel = ours if corpus.lm == "train" else _given(run, corpus.lm)
     arpa.write(run.dir("lm") / "lm.arpa", model)
     write_fst(run.dir("lm") / "G.fst", arpa_to_fst(model, words.words))
+    if words.pieces is None and model is not ours:
+        heard = _words(texts_of(prepared(run, "train")))
+        unheard = phones_unheard(words.lexicon, heard, words.silence_phones)
+        silent = words_unheard(words.lexicon, unheard, model.vocabulary)
+        if silent:
+            run.log(
+                f"  {len(silent)} words of the language model have phones that training never hears and can hardly be "
+                f"recognised: {', '.join(silent[:5])}{', ...' if len(silent) > 5 else ''}"
+            )
     texts = texts_of(prepared(run, "dev"))
     dev = [_units(words, text) for text in texts.values()]
     for name, one in {"corpus.lm": model, "train": ours}.items():
