@@ -22,7 +22,7 @@ def check_settings(settings: Settings) -> None:
     chosen(settings)
     _check_student(settings)
     for row in NETWORKS:
-        if row.criterion == "lfmmi" and (is_trained(settings, row) or row.name == "lfmmi"):
+        if row.criterion == "lfmmi" and is_trained(settings, row):
             check_lfmmi(settings, row)
     _check_networks(settings)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from hybrid.data.arrays import read_cuts
 from hybrid.decode.run import decode_set, tune
@@ -18,18 +18,20 @@ from hybrid.pipeline.loglikes import Loglikes, set_loglikes
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.sets import DecodeSet, feature_folder, set_list, speakers_of, texts_of
-from hybrid.pipeline.systems import System, chosen, gmm_steps
+from hybrid.pipeline.systems import System
 from hybrid.score.results import ORDER, write_decode
 
 
-def graph(run: RecipeRun) -> None:
-    """EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that there are."""
+def graph(run: RecipeRun, systems: Sequence[System]) -> None:
+    """EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that are decoded."""
     grammar = read_fst(run.dir("lm") / "G.fst")
     settings = run.settings.graph
     jobs: List[Tuple[str, Any, float]] = [
-        (name, gmm_stage.load(run, name).senones, settings.self_loop_scale) for name in gmm_steps(run.settings)
+        (name, gmm_stage.load(run, name).senones, settings.self_loop_scale)
+        for name in dict.fromkeys(system.graph for system in systems if not system.network)
     ]
-    jobs.append(("network", network_senones(run), settings.network_self_loop_scale))
+    if any(system.network for system in systems):
+        jobs.append(("network", network_senones(run), settings.network_self_loop_scale))
     for name, senones, self_loop_scale in run.progress(jobs, desc="HCLG"):
         lang = gmm_stage.lang_of(run, name)
         made = make_hclg(lang, grammar, senones, transition_scale=1.0, self_loop_scale=self_loop_scale)
@@ -39,7 +41,7 @@ def graph(run: RecipeRun) -> None:
         run.log(f"  {name}: {arrays.num_states} states, {len(arrays.arcs)} arcs")
 
 
-def decode(run: RecipeRun) -> None:
+def decode(run: RecipeRun, systems: Sequence[System]) -> None:
     """EXP/decode/SYSTEM/CONDITION/SET: hyp.txt, wer.json; a decode that is there already is kept.
 
     The acoustic scale and the word insertion penalty are chosen on the development set of the same condition, or the
@@ -48,7 +50,6 @@ def decode(run: RecipeRun) -> None:
     """
     lang = Lang.load(run.dir("lang"))
     sets = set_list(run)
-    systems = chosen(run.settings)
     write_json(run.dir("decode") / ORDER, [system.name for system in systems])
     groups = list(_groups(sets.decode, sets.dev_for))
     jobs = [(system, dev, tests) for system in systems for dev, tests in groups]

@@ -59,9 +59,6 @@ def gmm(run: RecipeRun) -> None:
     EXP/gmm/lang where probabilities are learnt; EXP/gmm/alignments.jsonl.gz of the last system."""
     settings = run.settings.gmm
     systems = gmm_steps(run.settings)
-    if not systems:
-        run.log("  gmm.last is none: no Gaussians are trained")
-        return
     lang = Lang.load(run.dir("lang"))
     options = ladder_options(run)
     store = open_store(run, "gmm", set_list(run).clean if settings.speeds else ["train"])

@@ -37,7 +37,7 @@ from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.names import FOLDER, recipe_names
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.settings import Settings, test_sources
-from hybrid.pipeline.systems import NETWORKS, TRAINERS, System
+from hybrid.pipeline.systems import NETWORKS, TRAINERS, System, chosen, gmm_steps, wanted_networks
 from hybrid.run import Run
 
 # Recipes whose stages are their own, by name: for tests, and for whoever builds another pipeline on the same stages.
@@ -147,6 +147,11 @@ class _Builder:
     hook: Hook
     stages: List[Stage] = field(default_factory=list)
 
+    def there(self, *names: str) -> Tuple[str, ...]:
+        """Those of the stages that there are."""
+        known = [stage.name for stage in self.stages]
+        return tuple(name for name in names if name in known)
+
     def add(self, name: str, call: Callable[[Run], None], needs: Sequence[str], settings: Sequence[str],
             files: Optional[Callable[[Any], List[Path]]] = None, **more: Any) -> None:  # fmt: skip
         """files(run): those from outside of EXP, besides what the recipe's Python names."""
@@ -165,13 +170,15 @@ _SOURCES = (
     *("python", "train", "unlabelled", "dev", "dev_speakers", "test", "test_speakers", "labelled"),
     *("rate", "channel", "speaker", "check_audio", "fold"),
 )
-_STORED = ("enabled", "teacher", "head", "targets", "k", "online", "soft_ce")  # what stored targets depend on
-_LEARNS = (*_STORED, "temperature", "hard_weight", "confident")
+# What stored targets depend on, and what a student learns from them.
+_STORED = ("student.teacher", "student.head", "student.targets", "student.k")
+_LEARNS = (*_STORED, "student.online", "student.temperature", "student.hard_weight", "student.confident")
 _WORDS = ("corpus.lexicon", "corpus.units", "corpus.oov")
 
 
 def standard_stages(run: Any) -> List[Stage]:
-    """The stages of this module for the settings of a run."""
+    """The stages of this module that the settings of a run ask for: no network that is neither decoded nor started from,
+    no senones where there is no network, no Gaussians where networks start flat."""
     corpus, settings = run.settings.corpus, run.settings
     made = _Builder(settings, run.hook)
 
@@ -180,9 +187,10 @@ def standard_stages(run: Any) -> List[Stage]:
         texts += [text for one in test_sources(corpus.test).values() for text in (one.path, one.by)]
         return run.find_all(*texts, corpus.lexicon if corpus.fold else "")
 
-    made.add("prepare", _lazy("prepare", "prepare"), (), (
-        "prepare", "limits", *(f"corpus.{name}" for name in _SOURCES), *_WORDS,
-    ), sources)  # fmt: skip
+    made.add(
+        "prepare", _lazy("prepare", "prepare"), (),
+        ("prepare", "limits", *(f"corpus.{name}" for name in _SOURCES), *_WORDS), sources,
+    )  # fmt: skip
     made.add(
         "augment", _lazy("augment", "augment"), ("prepare",), ("augment", "limits", "corpus.noise", "corpus.rooms"),
         lambda run: run.find_all(corpus.noise, corpus.rooms),
@@ -192,23 +200,25 @@ def standard_stages(run: Any) -> List[Stage]:
         lambda run: run.find_all(corpus.lexicon), seeded=False,
     )  # fmt: skip
     made.add(
-        "lm", _lazy("language", "lm"), ("prepare", "lang"), ("lm", "corpus.lm", "corpus.units", "corpus.lexicon"),
+        "lm", _lazy("language", "lm"), ("prepare", "lang"), ("lm", "corpus.lm"),
         lambda run: run.find_all(corpus.lm), seeded=False,
     )  # fmt: skip
     made.add("features", _lazy("features", "features"), ("prepare", "augment"), ("features", "limits"), seeded=False)
-    made.add("gmm", _lazy("gmm", "gmm"), ("lang", "augment", "features"), ("gmm", "features.mfcc", "limits"))
-    made.add(
-        "senones", _lazy("senones", "senones"), ("lang", "augment", "features", "gmm"),
-        ("senones", "gmm", "limits"), seeded=False,
-    )  # fmt: skip
-    for row in NETWORKS:
+    if gmm_steps(settings):
+        made.add("gmm", _lazy("gmm", "gmm"), ("lang", "augment", "features"), ("gmm", "limits"))
+    networks = wanted_networks(settings)
+    if networks:
+        made.add(
+            "senones", _lazy("senones", "senones"), ("lang", "augment", "features", *made.there("gmm")),
+            ("senones", "gmm", "limits"), seeded=False,
+        )  # fmt: skip
+    for row in networks:
         if row.criterion == "soft_ce":
-            _targets(made)
-        if row.name == "student_lfmmi":
-            teachers = _teachers(settings)
+            _soft_targets(made)
+        if row.name == "student_lfmmi" and settings.student_lfmmi.soft:
             made.add(
-                "occupancies", _lazy("soft_targets", "occupancies"), ("augment", "features", "senones", *teachers),
-                ("student_lfmmi.soft", *(f"student.{name}" for name in _STORED), "limits"), seeded=False,
+                "occupancies", _lazy("soft_targets", "occupancies"),
+                ("augment", "features", "senones", *_teachers(settings)), (*_STORED, "limits"), seeded=False,
             )  # fmt: skip
         _network(made, row)
     _decoding(made)
@@ -220,16 +230,15 @@ def _teachers(settings: Settings) -> Tuple[str, ...]:
     return (teacher,) if teacher in [row.name for row in NETWORKS] else ()
 
 
-def _targets(made: _Builder) -> None:
+def _soft_targets(made: _Builder) -> None:
+    """What a student of soft targets learns from."""
     needs = ("augment", "features", "senones", *_teachers(made.settings))
-    made.add(
-        "targets", _lazy("soft_targets", "targets"), needs,
-        (*(f"student.{name}" for name in _STORED), "student_lfmmi.soft", "limits"), seeded=False,
-    )  # fmt: skip
-    made.add("shards", _lazy("shards", "shards"), (*needs, "targets"), (
-        *("scheduled.enabled", "scheduled.shard_size", "scheduled.dtype", "model.cmvn", "student_lfmmi.soft"),
-        *(f"student.{name}" for name in (*_STORED, "hard_weight", "confident")), "senones.align_with",
-    ))  # fmt: skip
+    if not made.settings.student.online:
+        made.add("targets", _lazy("soft_targets", "targets"), needs, (*_STORED, "limits"), seeded=False)
+    if made.settings.scheduled.enabled:
+        made.add("shards", _lazy("shards", "shards"), (*needs, *made.there("targets")), (
+            *("scheduled.shard_size", "scheduled.dtype", "model.cmvn", "senones.align_with"), *_LEARNS,
+        ))  # fmt: skip
 
 
 def _network(made: _Builder, row: System) -> None:
@@ -237,26 +246,27 @@ def _network(made: _Builder, row: System) -> None:
     module, function = TRAINERS[row.criterion]
     settings = made.settings
     needs = ["augment", "features", "senones"]
-    reads = ["model", row.name, *row.asked, "features.logmel", "senones.align_with", "limits"]
-    files: Optional[Callable[[Any], List[Path]]] = None
+    reads = ["model", row.name, "senones.align_with", "limits"]
+    folders: List[str] = []  # of models from outside of EXP
     if row.name.startswith("teacher"):
         reads.append("teacher_model")
     if row.criterion == "lfmmi":
-        needs.append("lang")
-        if getattr(settings, row.name).lm_words:
-            needs.append("lm")
+        own = getattr(settings, row.name)
         start = row.init_from(settings)
-        if start:
-            needs.append(start)
-        reads += [f"{row.name}", "student.soft_ce"]
-    if row.criterion == "soft_ce":
-        needs += [*_teachers(settings), "targets", "shards"]
-        reads += ["scheduled", "student_lfmmi.soft", *(f"student.{name}" for name in _LEARNS)]
-        files = _marks_of_sets
-    if row.name == "student_lfmmi":
-        needs += [*_teachers(settings), "occupancies"]
-        reads += [f"student.{name}" for name in (*_LEARNS, "sequence_training")]
-    made.add(row.name, _lazy(module, function, row), _once(needs), _once(reads), files)
+        needs += ["lang", *(["lm"] if own.lm_words else []), *([start] if start else [])]
+        folders += [] if start or own.init_from == "flat" else [own.init_from]
+    soft = row.name == "student_lfmmi" and settings.student_lfmmi.soft
+    if row.criterion == "soft_ce" or soft:
+        needs += [*_teachers(settings), *made.there("targets", "shards"), *(made.there("occupancies") if soft else ())]
+        reads += ["scheduled", *_LEARNS]
+        folders += [] if _teachers(settings) else [settings.student.teacher]
+
+    def files(run: Any) -> List[Path]:
+        sets = _marks_of_sets(run) if row.criterion == "soft_ce" else []
+        return [*(Path(folder) for folder in folders), *sets]
+
+    more = files if folders or row.criterion == "soft_ce" else None
+    made.add(row.name, _lazy(module, function, row), _once(needs), _once(reads), more)
 
 
 def _once(names: Sequence[str]) -> Tuple[str, ...]:
@@ -270,13 +280,14 @@ def _marks_of_sets(run: Any) -> List[Path]:
 
 
 def _decoding(made: _Builder) -> None:
-    networks = tuple(row.name for row in NETWORKS)
-    asked = tuple(dict.fromkeys(name for row in NETWORKS for name in row.asked))
-    systems = ("gmm.last", "senones.align_with", *asked)
-    made.add("graph", _lazy("decoding", "graph"), ("lang", "lm", "gmm", "senones"), ("graph", "gmm.last"), seeded=False)
+    systems = chosen(made.settings)
+    networks = [row.name for row in systems if row.network]
+    trained = made.there("gmm", *(["senones"] if networks else []))
+    graph = ("lang", "lm", *trained)
+    made.add("graph", _lazy("decoding", "graph", systems), graph, ("graph",), seeded=False)
     made.add(
-        "decode", _lazy("decoding", "decode"), ("lang", "augment", "features", "gmm", "senones", *networks, "graph"),
-        ("decode", "gmm.variance_normalisation", "limits", *systems),
+        "decode", _lazy("decoding", "decode", systems), ("lang", "augment", "features", *trained, *networks, "graph"),
+        ("decode", "gmm.variance_normalisation", "limits"),
     )  # fmt: skip
     made.add("score", _lazy("scoring", "score"), ("decode",), ("recipe",), outside=("results.json",))
     every = tuple(stage.name for stage in made.stages)

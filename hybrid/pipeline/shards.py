@@ -14,7 +14,6 @@ import numpy as np
 from hybrid.data.batches import Utterance
 from hybrid.data.packing import pack
 from hybrid.data.stream import ShardSource, ShardStream, open_source
-from hybrid.pipeline.asked import is_wanted
 from hybrid.pipeline.network import features_about, network_seed, perturbations
 from hybrid.pipeline.packed import open_packed, packed_sets
 from hybrid.pipeline.recipe_run import RecipeRun
@@ -30,8 +29,6 @@ _SAMPLE = 2000  # utterances, for the statistics of the input and the trial of t
 
 def shards(run: RecipeRun) -> None:
     """EXP/shards/labelled, EXP/shards/unlabelled: features and soft targets."""
-    if not is_wanted(run, "student.enabled", "scheduled.enabled", "student.soft_ce"):
-        return
     settings = run.settings.scheduled
     for place, (source, data) in enumerate(taught(run, "shards").items()):
         if not data:

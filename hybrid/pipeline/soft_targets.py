@@ -15,7 +15,6 @@ from hybrid.data.target_store import SoftTargets, open_targets
 from hybrid.data.targets import TargetsAbout, hash_senones, write_targets
 from hybrid.errors import ModelError
 from hybrid.io import Problems
-from hybrid.pipeline.asked import is_wanted
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import feature_folder, network_features, set_list
 from hybrid.pipeline.systems import NETWORKS
@@ -26,18 +25,12 @@ Soft = Dict[str, SoftTargets]
 
 def targets(run: RecipeRun) -> None:
     """EXP/targets/SET, for student_ce: the teacher's k highest outputs, or log occupancies, as student.targets says."""
-    if not is_wanted(run, "student.enabled", "student.soft_ce"):
-        return
-    if run.settings.student.online:
-        run.log("  student.online is true: nothing is stored")
-    else:
-        store(run, "targets", soft_sets(run))
+    store(run, "targets", soft_sets(run))
 
 
 def occupancies(run: RecipeRun) -> None:
     """EXP/occupancies/SET, for student_lfmmi: the teacher's k highest log occupancies on untranscribed speech."""
-    if is_wanted(run, "student.enabled", "student_lfmmi.soft"):
-        store(run, "occupancies", set_list(run).unlabelled)
+    store(run, "occupancies", set_list(run).unlabelled)
 
 
 def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:

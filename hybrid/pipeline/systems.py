@@ -126,6 +126,18 @@ def chosen(settings: Settings) -> List[System]:
     return [row for row in SYSTEMS if row.name in names]
 
 
+def wanted_networks(settings: Settings) -> List[System]:
+    """The networks that a run trains: those that are decoded, those that they are initialised from, their teachers."""
+    names = [row.name for row in chosen(settings) if row.network]
+    for name in names:  # grows
+        row = system(name)
+        more = [row.init_from(settings)]
+        if row.criterion == "soft_ce" or (row.name == "student_lfmmi" and settings.student_lfmmi.soft):
+            more.append(settings.student.teacher)
+        names += [one for one in more if one in NAMES and one not in names]
+    return [row for row in NETWORKS if row.name in names]
+
+
 TRAINERS: Dict[str, Tuple[str, str]] = {  # criterion -> module of hybrid.pipeline, function (run, system)
     "ce": ("train_ce", "train_ce"),
     "lfmmi": ("train_lfmmi", "train_lfmmi"),

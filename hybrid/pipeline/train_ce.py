@@ -11,21 +11,15 @@ from hybrid.data.batches import Batches, Utterance
 from hybrid.io import write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.priors import average_posterior, count_priors
-from hybrid.pipeline.asked import is_wanted
 from hybrid.pipeline.network import batches, data_sets, fit, new_model, save, utterances
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import network_senones
-from hybrid.pipeline.systems import System, is_aligned
+from hybrid.pipeline.systems import System
 from hybrid.train.ce import CrossEntropy
 
 
 def train_ce(run: RecipeRun, system: System) -> None:
     """EXP/SYSTEM/model (with senones/priors.safetensors), log.jsonl, phone_confusion.json."""
-    if not is_wanted(run, *system.asked):
-        return
-    if not is_aligned(run.settings):
-        run.log("  senones.align_with is none: no alignments to train on")
-        return
     senones = network_senones(run)
     names, dev_names = data_sets(run, system)
     data, _ = utterances(run, names)

@@ -15,7 +15,6 @@ from hybrid.lexicon.lang import Lang
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model, load_state
 from hybrid.nnet.priors import priors_of_model
-from hybrid.pipeline.asked import is_wanted
 from hybrid.pipeline.network import data_sets, fit, network_seed, new_model, save, utterances
 from hybrid.pipeline.phones import drawn, phones_of_pdfs, spoken
 from hybrid.pipeline.recipe_run import RecipeRun
@@ -38,8 +37,6 @@ Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an ut
 
 def train_lfmmi(run: RecipeRun, system: System) -> None:
     """EXP/SYSTEM/model, phone_lm.json, denominator.safetensors."""
-    if not is_wanted(run, *system.asked):
-        return
     settings = getattr(run.settings, system.name)
     senones = network_senones(run)
     lang = Lang.load(run.dir("lang"))

@@ -14,7 +14,6 @@ from hybrid.data.targets import TargetsAbout
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import average_posterior, count_priors, priors_of_model
-from hybrid.pipeline.asked import is_wanted
 from hybrid.pipeline.network import batches, dev_sets, fit, new_model, save
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import network_senones, read_targets
@@ -28,8 +27,6 @@ from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, store
 
 def train_student(run: RecipeRun, system: System) -> None:
     """EXP/student_ce/model, selection.json."""
-    if not is_wanted(run, *system.asked):
-        return
     settings = run.settings.student
     senones = network_senones(run)
     folder, about = teacher_of(run, settings.targets)
