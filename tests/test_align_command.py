@@ -16,7 +16,9 @@ from hybrid.align import engine
 from hybrid.align.ctm import read_ctm
 from hybrid.align.run import run_align
 from hybrid.align.summary import Options
+from hybrid.align.textgrid import tier, write_textgrid
 from hybrid.cli import main
+from hybrid.corpus.textgrid import Interval, read_textgrid
 from hybrid.gmm import chunks
 from hybrid.io import read_json, read_jsonl
 from hybrid.parallel import SerialExecutor
@@ -221,6 +223,71 @@ def test_too_many_problems_is_exit_code_1_with_all_output(corpus, aligned):
     assert len(read_jsonl(out / "alignment.jsonl")) == 32
 
 
+@pytest.mark.parametrize("form", ["textgrid", "lhotse", "kaldi"])
+def test_each_talker_of_a_call_is_aligned_on_their_own_channel(corpus, aligned, tmp_path, form):
+    """Anna is on the left, Bo on the right, at the same time."""
+    folder = tmp_path / "c"
+    times = {"anna": speak(tmp_path / "anna.wav", "CAB ABBA CC", 7), "bo": speak(tmp_path / "bo.wav", "BACH CAB", 8)}
+    sides = [soundfile.read(tmp_path / f"{name}.wav")[0] for name in times]
+    length = max(map(len, sides))
+    both = np.stack([np.pad(side, (0, length - len(side))) for side in sides], axis=1)
+    folder.mkdir()
+    soundfile.write(folder / "call.wav", both, RATE, subtype="PCM_16")
+    ends = {name: len(side) / RATE for name, side in zip(times, sides)}
+    text = {name: " ".join(row[0] for row in rows) for name, rows in times.items()}
+    if form == "textgrid":
+        tiers = [tier(name, [Interval(0, ends[name], text[name])], 0, length / RATE) for name in times]
+        write_textgrid(folder / "call.TextGrid", tiers)
+    elif form == "lhotse":
+        recording = lhotse.Recording.from_file(folder / "call.wav")
+        lhotse.RecordingSet.from_recordings([recording]).to_file(folder / "recordings.jsonl.gz")
+        said = [
+            lhotse.SupervisionSegment(name, "call", 0.0, ends[name], channel, text[name], speaker=name)
+            for channel, name in enumerate(times)
+        ]
+        lhotse.SupervisionSet.from_segments(said).to_file(folder / "supervisions.jsonl.gz")
+    else:
+        rows = {
+            "wav.scp": ["call call.wav"],
+            "segments": [f"{name} call 0 {ends[name]} {channel}" for channel, name in enumerate(times)],
+            "text": [f"{name} {text[name]}" for name in times],
+            "utt2spk": [f"{name} {name}" for name in times],
+        }
+        for name, lines in rows.items():
+            (folder / name).write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    lexicon = corpus[0].parent / "lexicon.txt"
+    assert main(["align", str(folder), str(lexicon), str(out), "--jobs", "1", "--model", str(aligned)]) == 0
+    found = read_ctm(out / "words.ctm")
+    for channel, (name, expected) in enumerate(times.items()):
+        rows_of = [row for row in found if row.channel == str(channel + 1)]
+        assert [row.label for row in rows_of] == [word for word, _, _ in expected]
+        assert np.mean([abs(row.start - start) for row, (_, start, _) in zip(rows_of, expected)]) < 0.05, name
+    assert {(row["speaker"], row["channel"]) for row in read_jsonl(out / "alignment.jsonl")} == {("anna", 0), ("bo", 1)}
+    assert {one.speaker: one.channel for one in lhotse.load_manifest(out / "supervisions.jsonl.gz")} == {
+        "anna": 0, "bo": 1
+    }
+
+
+def test_words_of_overlapping_segments_and_remedies_are_kept(corpus, aligned, tmp_path):
+    """Three segments of one speaker, all at the same time in part; one more beyond the recording."""
+    folder = tmp_path / "c"
+    speak(folder / "rec.wav", "CAB ABBA BACH", 3)
+    end = soundfile.info(folder / "rec.wav").duration
+    (folder / "wav.scp").write_text("rec rec.wav\n")
+    (folder / "segments").write_text(f"u1 rec 0 {end}\nu2 rec 0.05 {end}\nu3 rec 0 {end - 0.05}\nu4 rec 9 10\n")
+    (folder / "text").write_text("".join(f"u{k} CAB ABBA BACH\n" for k in range(1, 5)))
+    (folder / "utt2spk").write_text("".join(f"u{k} anna\n" for k in range(1, 5)))
+    out = tmp_path / "out"
+    lexicon = corpus[0].parent / "lexicon.txt"
+    assert main(["align", str(folder), str(lexicon), str(out), "--jobs", "1", "--model", str(aligned)]) == 0
+    tiers = {one.name: one for one in read_textgrid(out / "textgrid" / "rec.TextGrid")}
+    said = [item.text for name, one in tiers.items() if name.startswith("words") for item in one.intervals if item.text]
+    assert len(read_ctm(out / "words.ctm")) == len(said) == 9 and set(tiers) >= {"words", "words 2", "words 3"}
+    (row,) = [row for row in read_jsonl(out / "problems.jsonl") if row["level"] == "error"]
+    assert row["utterance"] == "u4" and "outside the audio" in row["reason"] and row["remedy"] == "mend its times"
+
+
 def test_nothing_to_align(tmp_path):
     (tmp_path / "c").mkdir()
     (tmp_path / "c/a.wav").write_bytes(b"")
@@ -237,6 +304,8 @@ def test_nothing_to_align(tmp_path):
     [
         (["--format", "emu"], 2, "no output format 'emu'"),
         (["--max-problems", "7"], 2, "--max-problems 7"),
+        (["--channel", "-1"], 2, "channel is -1"),
+        (["--speaker", "an"], 2, "has no group"),
         (["--model", "lexicon.txt"], 1, "no GMM here"),
     ],
 )

@@ -96,6 +96,7 @@ class Items:
             what = f"start {start!r}, duration {duration!r}, channel {channel!r}: these are no numbers"
             self.listing.skip(identifier, what, None, "mend the manifest")
             return
+        chosen = self.reading.channel
         text = None if one is None else one.text
         wrong = None if text is None or isinstance(text, str) else f"the transcript is no text: {text!r}"
         self.listing.utterances.append(
@@ -107,7 +108,7 @@ class Items:
                 (str(one.speaker).strip() or None) if one is not None and one.speaker is not None else None,
                 float(start),
                 round(float(start) + float(duration), 8),
-                int(self.reading.channel if self.reading.channel in channels else min(channels)),
+                int(chosen if chosen is not None and chosen in channels else min(channels)),
                 None if one is None else gender_of(one.gender),
                 wrong,
             )

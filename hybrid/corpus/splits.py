@@ -53,7 +53,7 @@ def hold_out(
     """
     names, genders = _speakers(cuts)
     if len(names) > 1 and not _unnamed(cuts):
-        held = choose_speakers(names, speakers, seed, group=lambda name: genders[name])
+        held = choose_speakers(names, speakers, seed, group=genders.__getitem__)
         return _part(cuts, lambda cut: _speaker(cut) not in held)
     if speakers < 1:
         raise DataError(f"{speakers} speakers cannot be held out", remedy="hold out one at least")
@@ -79,7 +79,7 @@ def withhold(cuts: Sequence[MonoCut], share: float, seed: int = 0) -> Tuple[List
     known = max(1, round(share * len(everyone)))
     if known >= len(everyone):
         return list(cuts), []
-    chosen = choose_speakers(everyone, known, seed, group=None if unnamed else lambda name: genders[name])
+    chosen = choose_speakers(everyone, known, seed, group=None if unnamed else genders.__getitem__)
     labelled, rest = _part(cuts, lambda cut: (cut.id if unnamed else _speaker(cut)) in chosen)
     return labelled, [_without_text(cut) for cut in rest]
 
