@@ -140,10 +140,12 @@ def write_jsonl(path: PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 @contextmanager
-def open_bytes(path: PathLike, remedy: str = "give the path of a file that can be read") -> Iterator[BinaryIO]:
+def open_bytes(
+    path: PathLike, remedy: str = "give the path of a file that can be read", what: str = "file"
+) -> Iterator[BinaryIO]:
     """Opens a file for reading; gzipped ones, known by their first bytes and not by their name, are unpacked.
 
-    Raises DataError (absent, a folder, not readable, a gzip file that is cut off) with `remedy`.
+    Raises DataError (absent, a folder, not readable, a gzip file that is cut off) with `remedy`; `what` it calls it.
     """
     try:
         with open(path, "rb") as raw:
@@ -151,9 +153,9 @@ def open_bytes(path: PathLike, remedy: str = "give the path of a file that can b
             with gzip.GzipFile(fileobj=raw) if packed else raw as stream:
                 yield cast(BinaryIO, stream)
     except FileNotFoundError:
-        raise DataError("no such file", file=path, remedy=remedy) from None
+        raise DataError(f"no such {what}", file=path, remedy=remedy) from None
     except IsADirectoryError:
-        raise DataError("a folder, not a file", file=path, remedy=remedy) from None
+        raise DataError(f"this is a folder, no {what}", file=path, remedy=remedy) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"a broken gzip file: {error}", file=path, remedy="copy or make it again") from None
     except OSError as error:
@@ -164,21 +166,22 @@ def read_lines(
     path: PathLike,
     remedy: str = "give the path of a text file",
     on_bad_line: Optional[Callable[[int, str, str], None]] = None,
+    what: str = "file",
 ) -> Iterator[str]:
     """Yields the lines of a text in UTF-8, plain or gzipped, without their ends: \\n or \\r\\n and nothing else, for
     U+2028, U+0085 and form feeds stand inside of lines. Byte-order marks are taken off, also those of files that were
     put together, and the Ctrl-Z that ends files of DOS.
 
     A line that is not UTF-8 raises DataError naming it; with `on_bad_line` it is left out, and told as (number of the
-    line, the line with marks for its bad bytes, what is wrong). Raises DataError as open_bytes (there `remedy` is
-    used), and for what is compressed otherwise, UTF-16, or holds NUL bytes.
+    line, the line with marks for its bad bytes, what is wrong). Raises DataError as open_bytes (which is given
+    `remedy` and `what`), and for what is compressed otherwise, UTF-16, or holds NUL bytes.
     """
-    with open_bytes(path, remedy) as stream:
+    with open_bytes(path, remedy, what) as stream:
         for number, raw in enumerate(stream, 1):
             if number == 1:
-                for magic, (what, do) in _PACKED.items():
+                for magic, (kind, do) in _PACKED.items():
                     if raw.startswith(magic):
-                        raise DataError(what, file=path, remedy=do)
+                        raise DataError(kind, file=path, remedy=do)
             raw = raw.removesuffix(b"\n").removesuffix(b"\r").removeprefix(_BOM)
             if b"\0" in raw:
                 raise DataError(
@@ -189,10 +192,10 @@ def read_lines(
             try:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:
-                what = f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x})"
+                reason = f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x})"
                 if on_bad_line is None:
-                    raise DataError(f"line {number}: {what}", file=path, remedy=_NOT_UTF8) from None
-                on_bad_line(number, raw.decode("utf-8", "replace"), what)
+                    raise DataError(f"line {number}: {reason}", file=path, remedy=_NOT_UTF8) from None
+                on_bad_line(number, raw.decode("utf-8", "replace"), reason)
                 continue
             yield "" if line == "\x1a" else line
 

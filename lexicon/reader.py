@@ -72,7 +72,8 @@ class _Reader:
         self.joined: List[Tuple[int, str, List[str]]] = []  # number, first column, what would be phones in it
 
     def read(self) -> Tuple[List[Row], List[str]]:
-        for number, line in enumerate(read_lines(self.path, "give the file with the pronunciations"), 1):
+        lines = read_lines(self.path, "give the path of the pronunciations", what="lexicon")
+        for number, line in enumerate(lines, 1):
             self.number = number
             if not line.startswith(";;;"):
                 self._line(line)

@@ -50,7 +50,7 @@ class _Reader:
 
     def _lines(self) -> Iterator[str]:
         """Lines without the blanks around them, empty ones left out."""
-        for number, line in enumerate(read_lines(self.path, "give the path of an n-gram model"), 1):
+        for number, line in enumerate(read_lines(self.path, "give the path of an n-gram model", what="ARPA file"), 1):
             self.number = number
             line = line.strip(" \t")
             if line:

@@ -46,7 +46,7 @@ def read_sentences(path: PathLike) -> Iterator[List[str]]:
 
     Raises DataError naming file and line.
     """
-    for number, line in enumerate(read_lines(path, "give a file with one sentence a line"), 1):
+    for number, line in enumerate(read_lines(path, "give a file with one sentence a line", what="text"), 1):
         try:
             yield sentence_words(line, f"line {number}")
         except DataError as error:

@@ -75,7 +75,7 @@ def test_bad_files(tmp_path, text, message):
 
 
 def test_missing_files(tmp_path):
-    for path, what in ((tmp_path / "none", "no such file"), (tmp_path, "a folder")):
+    for path, what in ((tmp_path / "none", "no such lexicon"), (tmp_path, "this is a folder, no lexicon")):
         with pytest.raises(DataError, match=what) as info:
             Lexicon.from_file(path)
         assert info.value.file == str(path) and "pronunciations" in info.value.remedy

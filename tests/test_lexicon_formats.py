@@ -188,4 +188,4 @@ def test_g2p_learns_no_number(tmp_path, capsys):
         assert capsys.readouterr().out == "sixten S I X T E N\n"
         assert call(["g2p", "train", str(tmp_path / "none"), str(tmp_path / "x")]) == 1
         error = capsys.readouterr().err
-        assert "no such file" in error and error.count("\n") == 1
+        assert "no such lexicon" in error and error.count("\n") == 1
