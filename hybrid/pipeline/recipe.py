@@ -177,8 +177,8 @@ _WORDS = ("corpus.lexicon", "corpus.units", "corpus.oov")
 
 
 def standard_stages(run: Any) -> List[Stage]:
-    """The stages of this module that the settings of a run ask for: no network that is neither decoded nor started from,
-    no senones where there is no network, no Gaussians where networks start flat."""
+    """The stages of this module that the settings of a run ask for: no network that is neither decoded nor started
+    from, no senones where there is no network, no Gaussians where networks start flat."""
     corpus, settings = run.settings.corpus, run.settings
     made = _Builder(settings, run.hook)
 
