@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from hybrid.errors import DataError, DiskError, ModelError
+from hybrid.errors import DataError, DiskError, HybridError, ModelError
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -139,7 +139,7 @@ def load_tensors(path: PathLike) -> Dict[str, np.ndarray]:
 class Problems:
     """What could not be used, and why: `problems.jsonl`, one row an utterance, and a share above which a stage stops.
 
-    Rows: {"stage", "utterance", "reason", "file"}.
+    Rows: {"stage", "utterance", "reason", "file"}, and "remedy" where there is one.
     """
 
     def __init__(self, path: PathLike, stage: str) -> None:
@@ -147,10 +147,17 @@ class Problems:
         self.stage = stage
         self.rows: List[Dict[str, Any]] = []
 
-    def add(self, utterance: str, reason: str, file: Optional[PathLike] = None) -> None:
-        self.rows.append(
-            {"stage": self.stage, "utterance": utterance, "reason": reason, "file": None if file is None else str(file)}
-        )
+    def add(
+        self, utterance: str, reason: str, file: Optional[PathLike] = None, remedy: Optional[str] = None
+    ) -> None:
+        """Notes an utterance that cannot be used; `remedy` says what to do about it, as an error's does."""
+        where = None if file is None else str(file)
+        row = {"stage": self.stage, "utterance": utterance, "reason": reason, "file": where}
+        self.rows.append({**row, "remedy": remedy} if remedy else row)
+
+    def add_error(self, utterance: str, error: HybridError) -> None:
+        """Notes an utterance that `error` is about, with its file and remedy."""
+        self.add(utterance, error.what, error.file, error.remedy)
 
     def close(self, total: int, limit: float) -> Tuple[int, int]:
         """Writes the rows; returns (problems, total).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional
 
@@ -38,7 +37,7 @@ def write_ctm(path: PathLike, rows: Iterable[CtmRow]) -> None:
 def read_ctm(path: PathLike) -> List[CtmRow]:
     """Comments (`;;`) and empty lines are left out. Raises DataError naming file and line."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise DataError("no such file", file=path, remedy="give the path of a CTM") from None
     except UnicodeDecodeError as error:
@@ -52,10 +51,7 @@ def read_ctm(path: PathLike) -> List[CtmRow]:
             if len(fields) not in (5, 6):
                 raise ValueError(f"{len(fields)} columns")
             sure = float(fields[5]) if len(fields) == 6 else None
-            start, duration = float(fields[2]), float(fields[3])
-            if not (math.isfinite(start) and math.isfinite(duration)):
-                raise ValueError(f"{fields[2]} {fields[3]} are no times")
-            rows.append(CtmRow(fields[0], fields[1], start, duration, fields[4], sure))
+            rows.append(CtmRow(fields[0], fields[1], float(fields[2]), float(fields[3]), fields[4], sure))
         except ValueError as error:
             raise DataError(
                 f"line {number} is not `recording channel start duration label [confidence]`: {error}",
