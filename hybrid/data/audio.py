@@ -8,6 +8,7 @@ word, and lhotse fills up to half a second that is missing with a mirror image; 
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,14 +78,16 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
     """Reads the header. Raises DataError: missing, empty, not audio, truncated, or without a sample."""
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if path.is_dir():
+        about = path.stat()
+        size = about.st_size
+        if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for, and cannot be read twice
+            kind = "a folder stands" if stat.S_ISDIR(about.st_mode) else "what is no plain file stands"
             raise DataError(
-                "a folder stands where an audio file should", file=path, utterance=utterance, remedy=COPY_AGAIN
+                f"{kind} where an audio file should", file=path, utterance=utterance, remedy=COPY_AGAIN
             )
         with open(path, "rb") as stream:
             head = stream.read(HEAD)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # a NUL in the name
         raise DataError(
             "no such audio file", file=path, utterance=utterance, remedy="restore it, or take it out of the corpus"
         ) from None
