@@ -162,9 +162,8 @@ def test_rounding_leaves_neighbours_neighbours():
     assert text == "r 1 0.010 0.011 a\nr 1 0.021 0.010 b\n"
 
 
-@pytest.mark.parametrize("row", ["r 1 zero 0.1 a", "r 1 nan 0.1 a", "r 1 0.1 inf a", "r 1 0.1 a"])
-def test_broken_ctm(tmp_path, row):
-    (tmp_path / "a.ctm").write_text(f";; note\nr 1 0.0 0.1 a\n{row}\n")
+def test_broken_ctm(tmp_path):
+    (tmp_path / "a.ctm").write_text(";; note\nr 1 0.0 0.1 a\nr 1 zero 0.1 a\n")
     with pytest.raises(DataError, match="line 3"):
         read_ctm(tmp_path / "a.ctm")
 

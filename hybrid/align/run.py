@@ -199,6 +199,6 @@ def _features(
 
     content = engines.make_features(corpus.cuts, about, folder, executor=executor, progress=progress, problems=found)
     for row in found.rows:
-        corpus.skip(row["utterance"], row["reason"], row["file"])
+        corpus.skip(row["utterance"], row["reason"], row["file"], row.get("remedy"))
     corpus.drop_skipped()
     return content

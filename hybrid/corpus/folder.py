@@ -33,7 +33,7 @@ def list_folder(folder: Path, reading: Reading) -> Listing:
     audio: Dict[str, List[Path]] = {}
     texts: Dict[str, Dict[str, Path]] = {}
     others: Dict[str, List[Path]] = {}
-    for file in _files(folder):
+    for file in _files(folder, listing):
         name = plain_id(file.relative_to(folder).with_suffix("").as_posix())
         suffix = file.suffix.lower()
         if suffix in READABLE or suffix in FOREIGN:
@@ -141,16 +141,36 @@ def _text(whole: Utterance, transcript: Path) -> Utterance:
     return replace(whole, wrong=wrong, file=transcript)
 
 
-def _files(folder: Path) -> List[Path]:
-    """All files below, sorted; each folder once, though links lead to it again."""
+def _files(folder: Path, listing: Listing) -> List[Path]:
+    """All files below, sorted; each folder once, though links lead to it again. What cannot be read is skipped."""
     found: List[Path] = []
     seen: Set[Path] = set()
-    for top, folders, names in os.walk(folder, followlinks=True):
+
+    def unreadable(error: OSError) -> None:
+        place = Path(str(error.filename))
+        name = plain_id(place.relative_to(folder).as_posix())
+        listing.skip(name, f"the folder cannot be read: {error.strerror}", place, "check its permissions")
+
+    for top, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         real = Path(top).resolve()
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(top) / name for name in names if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and _plain(file := Path(top) / name, listing):
+                found.append(file)
     return sorted(found)
+
+
+def _plain(file: Path, listing: Listing) -> bool:
+    """Whether it is a file with a name that can be written down; what is not is skipped, where it is of a corpus."""
+    shown = str(file).encode("utf-8", "backslashreplace").decode("utf-8")
+    if shown != str(file):
+        listing.skip(plain_id(Path(shown).stem), "the name of the file is not UTF-8", shown, "give it another name")
+        return False
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        listing.skip(plain_id(file.stem), "it is no plain file", file, "take it out of the corpus")
+        return False
+    return True

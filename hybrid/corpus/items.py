@@ -11,11 +11,14 @@ from lhotse import MonoCut, MultiCut, Recording, SupervisionSegment
 
 from hybrid.corpus.listing import Listing, Utterance, find_file, gender_of
 from hybrid.corpus.reading import Reading
+from hybrid.corpus.text import plain_id
 from hybrid.errors import DataError
 
 
 class Items:
-    """Adds items to a listing. `beside`: the folder that relative paths may start from.
+    """Adds items to a listing; blanks in ids, which part the columns of tables, become underscores.
+
+    beside: the folder that relative paths may start from.
 
     trusted: the items were made here and not read from a file, and may name commands.
     """
@@ -26,7 +29,7 @@ class Items:
         self._located: Dict[str, Recording] = {}  # as it was given
 
     def add_recording(self, recording: Recording) -> None:
-        name = str(recording.id)
+        name = plain_id(str(recording.id))
         if name in self.listing.recordings:
             error = DataError("the id of the recording is given twice", remedy="give each an id of its own")
             self.listing.recordings[name] = error
@@ -34,13 +37,13 @@ class Items:
         self.listing.recordings[name] = self._locate(recording)
 
     def add_supervision(self, one: SupervisionSegment) -> None:
-        name = str(one.recording_id)
+        name = plain_id(str(one.recording_id))
         self._supervised.add(name)
         if name not in self.listing.recordings:
             what = f"no recording {name} among the recordings"
-            self.listing.skip(str(one.id), what, None, "add it to the recordings")
+            self.listing.skip(plain_id(str(one.id)), what, None, "add it to the recordings")
             return
-        self._add(str(one.id), name, one, 0.0, one.channel)
+        self._add(plain_id(str(one.id)), name, one, 0.0, one.channel)
 
     def finish(self) -> None:
         """Without transcripts a recording that no supervision speaks of is an utterance."""
@@ -52,13 +55,13 @@ class Items:
 
     def add_cut(self, cut: Any) -> None:
         """Add an utterance for each supervision of a cut; without transcripts also a cut that has none."""
-        identifier = str(cut.id)
+        identifier = plain_id(str(cut.id))
         if not isinstance(cut, (MonoCut, MultiCut)) or cut.recording is None:
             kind = "no audio" if isinstance(cut, (MonoCut, MultiCut)) else f"a {type(cut).__name__}"
             remedy = "give cuts of one recording each, with their recordings"
             self.listing.skip(identifier, f"{kind}: only cuts of one recording are read", None, remedy)
             return
-        name = str(cut.recording.id)
+        name = plain_id(str(cut.recording.id))
         if name not in self._located:
             self._located[name] = cut.recording
             self.listing.recordings[name] = self._locate(cut.recording)
@@ -70,7 +73,8 @@ class Items:
         for one in cut.supervisions:
             # A MonoCut says which channel is read; of several the supervision does.
             channel = one.channel if isinstance(cut, MultiCut) else cut.channel
-            self._add(str(one.id) if len(cut.supervisions) > 1 else identifier, name, one, cut.start, channel)
+            own = plain_id(str(one.id)) if len(cut.supervisions) > 1 else identifier
+            self._add(own, name, one, cut.start, channel)
         if not cut.supervisions and self.reading.transcripts:
             self.listing.skip(identifier, "a cut without transcript", None, "give it a supervision")
         elif not cut.supervisions:
@@ -131,7 +135,7 @@ class Items:
         if not sources or not all(_positive(value) for value in numbers):
             what = "the manifest gives no source" if not sources else "the manifest gives {} Hz, {} samples, {} s"
             return DataError(what.format(*numbers), remedy="write the manifest again with lhotse")
-        return replace(recording, id=str(recording.id), sources=sources)
+        return replace(recording, id=plain_id(str(recording.id)), sources=sources)
 
 
 def _is_number(value: Any) -> bool:

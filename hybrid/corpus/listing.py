@@ -76,7 +76,8 @@ def find_file(name: str, beside: Path) -> Path:
     A relative path is taken from the folder you work in where there is such a file, else from `beside` where there is.
     """
     path = Path(name)
-    if not path.is_absolute() and not path.exists() and (beside / path).exists():
+    # os.path.exists: what can be no name of a file (too long, a NUL in it) does not exist.
+    if not path.is_absolute() and not os.path.exists(path) and os.path.exists(beside / path):
         path = beside / path
     return Path(os.path.abspath(path))
 

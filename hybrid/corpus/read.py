@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Callable, Optional
@@ -49,7 +50,7 @@ def _list(source: PathLike, reading: Reading, log: Optional[Callable[[str], None
     if str(source).startswith(recipes.PREFIX):
         return recipes.list_recipe(str(source), reading, log)
     path = Path(source)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(
             "no such corpus",
             file=path,
@@ -57,6 +58,11 @@ def _list(source: PathLike, reading: Reading, log: Optional[Callable[[str], None
         )
     if path.is_file():
         return list_manifests(path, reading)
+    try:
+        os.listdir(path)
+    except OSError as error:
+        what = f"the corpus cannot be read: {error.strerror}"
+        raise DataError(what, file=path, remedy="give a folder, or check its permissions") from error
     if (path / "wav.scp").is_file():
         return list_kaldi(path, reading)
     if shards(path):

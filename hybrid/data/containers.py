@@ -31,14 +31,14 @@ READABLE = (
 def foreign_name(head: bytes) -> Optional[str]:
     """Return the name of a container that libsndfile does not read by the first bytes of a file; None for others."""
     if head[4:8] == b"ftyp":
-        return "MPEG-4 (m4a, mp4, 3gp)"
+        return "MPEG-4"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "AVI"
     if head[:1] == b"\xff" and head[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
         return "AAC"
     for start, name in (
         (b"\x1aE\xdf\xa3", "WebM or Matroska"),
-        (b"0&\xb2u\x8ef\xcf\x11", "Windows Media (wma, wmv)"),
+        (b"0&\xb2u\x8ef\xcf\x11", "Windows Media"),
         (b"#!AMR", "AMR"),
         (b"wvpk", "WavPack"),
         (b"MAC ", "Monkey's Audio"),

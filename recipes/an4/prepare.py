@@ -119,7 +119,7 @@ def _report(corpus: Corpus, problems: Optional[Problems]) -> None:
     for row in corpus.skipped:
         if problems is None:
             raise DataError(row.reason, file=row.file, utterance=row.utterance, remedy=row.remedy)
-        problems.add(row.utterance, row.reason, row.file)
+        problems.add(row.utterance, row.reason, row.file, row.remedy)
 
 
 def _held_out(entries: List[Utterance], num_dev: int, labelled: float, seed: int) -> Dict[str, Set[str]]:
