@@ -31,6 +31,38 @@ def test_each_copy_of_a_pool_is_heard_as_often_as_the_others(sizes, count, begin
         assert heard[place] == period * min(count, size) // size
 
 
+def test_which_copies_an_epoch_hears():
+    """By the formula, (rank + e m + j) mod n, in numbers: pools of 5 and 4 copies between one heard whole."""
+    sizes = {("noisy", "a"): 5, ("clean", "b"): 2, ("noisy", "c"): 4}
+    pools = [pool for pool, size in sizes.items() for _ in range(size)]
+    turns = Turns(pools, range(len(pools)), {"noisy": 2})  # nothing said of clean: all
+    heard = {epoch: turns(epoch) for epoch in range(4)}
+    assert heard == {
+        0: [0, 1, 5, 6, 9, 10],  # a: 0 + 0 + {0, 1}; c, of rank 2: 2 + 0 + {0, 1}, counted from place 7
+        1: [2, 3, 5, 6, 7, 8],  # a: 2, 3; c: 4, 5 mod 4
+        2: [0, 4, 5, 6, 9, 10],  # a: 4, 5 mod 5; c: 6, 7 mod 4
+        3: [1, 2, 5, 6, 7, 8],  # a: 6, 7 mod 5; c: 8, 9 mod 4
+    }
+
+
+def test_what_is_heard_whole_is_heard_with_all_its_pieces():
+    pools, units = [("noisy", "a")] * 4, ["one", "two", "one", "two"]
+    for per_epoch in ({}, {"noisy": 0}, {"noisy": 2}, {"noisy": 7}, {"clean": 1}):
+        assert Turns(pools, units, per_epoch)(3) == [0, 1, 2, 3]
+
+
+def test_pools_and_copies_of_different_numbers_are_an_error():
+    with pytest.raises(ValueError):
+        Turns([("noisy", "a")], ["one", "two"], {})
+
+
+def test_numbers_are_those_that_it_was_made_with():
+    per_epoch = {"noisy": 1}
+    turns = Turns([("noisy", "a")] * 3, range(3), per_epoch)
+    per_epoch["noisy"] = 3
+    assert turns(0) == [0]
+
+
 def test_neighbours_are_at_other_copies_and_kinds_are_apart():
     pools = [(kind, name) for name in "abc" for kind in ("clean", "noisy") for _ in range(3)]
     turns = Turns(pools, range(len(pools)), {"clean": 0, "noisy": 1})
