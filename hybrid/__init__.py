@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hybrid.data.features import FrontEnd as FrontEnd
     from hybrid.data.measured import MeasuredRooms as MeasuredRooms
     from hybrid.data.noise import NoiseLibrary as NoiseLibrary
+    from hybrid.data.noise_sources import open_noises as open_noises
+    from hybrid.data.noise_sources import open_rooms as open_rooms
     from hybrid.data.rooms import SimulatedRooms as SimulatedRooms
     from hybrid.decode.decoder import Decoder as Decoder
     from hybrid.decode.recogniser import Recogniser as Recogniser

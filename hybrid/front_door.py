@@ -31,6 +31,8 @@ NAMES: Dict[str, str] = {
     "LogMel": "hybrid.data.feature_config:LogMel",
     "Mfcc": "hybrid.data.feature_config:Mfcc",
     "NoiseLibrary": "hybrid.data.noise:NoiseLibrary",
+    "open_noises": "hybrid.data.noise_sources:open_noises",
+    "open_rooms": "hybrid.data.noise_sources:open_rooms",
     "MeasuredRooms": "hybrid.data.measured:MeasuredRooms",
     "SimulatedRooms": "hybrid.data.rooms:SimulatedRooms",
     "HybridError": "hybrid.errors:HybridError",

@@ -18,6 +18,7 @@ from hybrid.data.noise import NoiseLibrary, active_power, snr
 from hybrid.data.rooms import RATE, SimulatedRooms
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import Problems, read_jsonl
+from hybrid.parallel import WorkerPool
 
 ROOMS = SimulatedRooms(1, number=3, rt60=(0.2, 0.3), talkers=1, noise_places=3)
 
@@ -113,6 +114,15 @@ def test_order_and_workers_do_not_matter(cuts, noises, noisy, tmp_path):
     for cut in again:
         np.testing.assert_array_equal(cut.load_audio(), before[cut.id].load_audio())
         assert cut.custom == before[cut.id].custom
+
+
+def test_processes_make_the_same(cuts, noises, noisy, tmp_path):
+    """The job is sent to each of them whole, with libraries and rooms."""
+    with WorkerPool(2, tmp_path) as executor:
+        again = make_noisy(cuts, noises, seed=1, out_dir=tmp_path / "out", rooms=ROOMS, executor=executor)
+    for cut, before in zip(again, noisy, strict=True):
+        assert cut.custom == before.custom
+        np.testing.assert_array_equal(cut.load_audio(), before.load_audio())
 
 
 def test_seed_and_copy_matter(cuts, noises, noisy, tmp_path):

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -158,6 +160,7 @@ def _run(job: Job, cuts: Sequence[MonoCut], executor: Optional[Executor]) -> Ite
         for batch in batches:
             yield _process(job, batch)
         return
+    packed = pickle.dumps(job)  # once: the simulated rooms of RIRS_NOISES are 60,000 names
     # A window: all at once would hold every cut of a large corpus in the queue.
     pending: set[Future] = set()
     try:
@@ -166,7 +169,7 @@ def _run(job: Job, cuts: Sequence[MonoCut], executor: Optional[Executor]) -> Ite
                 finished, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield future.result()
-            pending.add(executor.submit(_process, job, batch))
+            pending.add(executor.submit(_process_packed, packed, batch))
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -174,6 +177,16 @@ def _run(job: Job, cuts: Sequence[MonoCut], executor: Optional[Executor]) -> Ite
     finally:
         for future in pending:
             future.cancel()
+
+
+def _process_packed(packed: bytes, cuts: Sequence[MonoCut]) -> Results:
+    return _process(_unpacked(packed), cuts)
+
+
+@lru_cache(maxsize=2)
+def _unpacked(packed: bytes) -> Job:
+    job: Job = pickle.loads(packed)
+    return job
 
 
 def _process(job: Job, cuts: Sequence[MonoCut]) -> Results:

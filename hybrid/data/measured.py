@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import soundfile
 from scipy import signal
 
+from hybrid.data.noise import audio_files
 from hybrid.data.rooms import LEAD, RATE, Placement, direct_path, from_direct, reverberation_time
 from hybrid.errors import DataError
 
+DIRHA = "dirha living room"
+
 
 @dataclass(frozen=True)
-class _Measured:
+class Response:
+    """A measured response: its file, the room, where the source stood, and the microphone."""
+
     path: str
+    room: str
     source: str
     microphone: str
 
@@ -32,6 +40,7 @@ class MeasuredRooms:
     | dirha_T1_O6_LA3 (DIRHA, a flat)   | dirha living room | T1_O6      | LA3        |
     | tamulionis_S2R14 (a lecture room) | tamulionis        | S2         | R14        |
     | any other: HALL_SOURCE_MICROPHONE | HALL              | SOURCE     | MICROPHONE |
+    | in a folder: KITCHEN/any          | KITCHEN           | any        |            |
 
     DIRHA's talkers stood in the living room; its microphones K* hung in the kitchen next door, where the strongest
     path is no direct one, so they are left out. Left out too are rooms with a single response (the concert halls):
@@ -43,27 +52,24 @@ class MeasuredRooms:
     talker's own as two places in that room are.
     """
 
-    def __init__(self, folder: Union[str, Path]) -> None:
+    def __init__(self, folder: Union[str, Path], responses: Optional[Iterable[Response]] = None) -> None:
+        """responses: those to take, in this order, where they are not all of the folder."""
         self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise DataError("no such folder of impulse responses", file=folder, remedy="give the folder that has them")
-        rooms: Dict[str, List[_Measured]] = {}
+        rooms: Dict[str, List[Response]] = {}
         self.left_out: List[Tuple[str, str]] = []
-        for path in sorted(self.folder.rglob("*")):
-            if path.suffix.lower() not in (".flac", ".wav"):
+        for response in scan_responses(self.folder) if responses is None else responses:
+            if response.room == DIRHA and response.microphone.startswith("K"):
+                name = Path(response.path).name
+                self.left_out.append((name, "its microphone is in another room than its source"))
                 continue
-            room, source, microphone = parse_name(path.stem)
-            if room == "dirha living room" and microphone.startswith("K"):
-                self.left_out.append((path.name, "its microphone is in another room than its source"))
-                continue
-            rooms.setdefault(room, []).append(_Measured(str(path), source, microphone))
-        for room in [room for room, responses in rooms.items() if len(responses) < 2]:
+            rooms.setdefault(response.room, []).append(response)
+        for room in [room for room, members in rooms.items() if len(members) < 2]:
             self.left_out.extend((Path(r.path).name, "the only position of its room") for r in rooms.pop(room))
         if not rooms:
             raise DataError(
                 "no room with two measured positions or more", file=folder, remedy="put its .flac or .wav files there"
             )
-        self.rooms = {room: tuple(responses) for room, responses in rooms.items()}
+        self.rooms = {room: tuple(members) for room, members in rooms.items()}
 
     def choose(self, rng: np.random.Generator) -> str:
         """A room, with a chance in proportion to its positions."""
@@ -74,7 +80,27 @@ class MeasuredRooms:
         return MeasuredRoom(key, self.rooms[key], rate)
 
     def describe(self) -> Dict[str, Any]:
-        return {"measured": {room: [Path(r.path).name for r in files] for room, files in self.rooms.items()}}
+        """The rooms and their files; of more than a thousand files a digest."""
+        names = {room: [Path(r.path).name for r in files] for room, files in self.rooms.items()}
+        if sum(map(len, names.values())) <= 1000:
+            return {"measured": names}
+        return {"measured": hashlib.blake2b(json.dumps(names).encode("utf-8"), digest_size=16).hexdigest()}
+
+
+def scan_responses(folder: Union[str, Path]) -> List[Response]:
+    """List the responses of a folder by name; nothing is read yet. Raises DataError where there is no such folder."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError("no such folder of impulse responses", file=folder, remedy="give the folder that has them")
+    responses = []
+    for path in audio_files(root):
+        room, source, microphone = parse_name(path.stem)
+        home = path.relative_to(root).parent.as_posix()
+        if home != "." and room != DIRHA:
+            # What is a room is said by the folder; two of them may have files of the same names.
+            room, source = (f"{home}/{room}", source) if source else (home, path.stem)
+        responses.append(Response(str(path), room, source, microphone))
+    return responses
 
 
 def parse_name(stem: str) -> Tuple[str, str, str]:
@@ -84,7 +110,7 @@ def parse_name(stem: str) -> Tuple[str, str, str]:
     (('dirha living room', 'T1_O6', 'LA3'), ('tamulionis', 'S2', 'R14'), ('cellar', 's1', 'm2'))
     """
     if match := re.fullmatch(r"dirha_(T\d+_O\d+)_(\w+)", stem):
-        return "dirha living room", match[1], match[2]
+        return DIRHA, match[1], match[2]
     if match := re.fullmatch(r"(\w+?)_(S\d+)(R\d+)", stem):
         return match[1], match[2], match[3]
     parts = stem.rsplit("_", 2)
@@ -94,12 +120,12 @@ def parse_name(stem: str) -> Tuple[str, str, str]:
 class MeasuredRoom:
     """A room and its responses, resampled to `rate` when they are read."""
 
-    def __init__(self, name: str, responses: Sequence[_Measured], rate: int = RATE) -> None:
+    def __init__(self, name: str, responses: Sequence[Response], rate: int = RATE) -> None:
         self.name, self.responses, self.rate = name, responses, rate
 
     def place(self, rng: np.random.Generator, noises: int) -> Placement:
         talker = self.responses[int(rng.integers(len(self.responses)))]
-        chosen: List[_Measured] = []
+        chosen: List[Response] = []
         for _ in range(noises):
             taken = {(r.source, r.microphone) for r in (talker, *chosen)}
             free = [r for r in self.responses if (r.source, r.microphone) not in taken] or [

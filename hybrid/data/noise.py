@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
@@ -17,6 +18,10 @@ from hybrid.errors import DataError
 
 ACTIVE_RANGE = 30.0  # dB below the strongest frame
 OUTSIDE = 0.25  # a noise is at most 6 dB stronger over all of a cut than its ratio to the speech says
+FOLDERS = "give a folder with one subfolder a kind (music, dialogue, babble, household), each with recordings"
+# endings of what libsndfile reads; raw samples have no header to go by, and the others are no audio
+AUDIO = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw", ".txt"}
+AUDIO |= {".sph", ".aif", ".aifc", ".oga", ".opus", ".wave", ".snd"}
 SILENCE = 1e-4  # rms, -80 dB of full scale: nothing that a gain should bring up to the level of speech
 
 
@@ -173,6 +178,47 @@ def repeat(audio: np.ndarray, samples: int, fade: int = RATE // 20) -> np.ndarra
     return out
 
 
+def scan_noises(folder: Union[str, Path]) -> List[Noise]:
+    """List the recordings of a folder by name: a subfolder a kind, those beside the subfolders of the kind "noise".
+
+    Anything that libsndfile reads; only headers are read here. Raises DataError where the folder is missing, or
+    without a recording, and for a file that is no audio.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError("no such folder of noises", file=root, remedy=FOLDERS)
+    noises = []
+    for path in audio_files(root):
+        name = path.relative_to(root)
+        try:
+            info = soundfile.info(str(path))
+        except soundfile.LibsndfileError as error:
+            raise DataError(f"a noise that cannot be read: {error}", file=path, remedy="delete the file") from None
+        if info.frames == 0:
+            raise DataError("a noise without a sample", file=path, remedy="delete the file")
+        kind = name.parts[0] if len(name.parts) > 1 else "noise"
+        noises.append(Noise(str(name), kind, info.frames, info.samplerate, str(path)))
+    if not noises:
+        raise DataError("no noise in this folder", file=root, remedy=FOLDERS)
+    return noises
+
+
+def audio_files(folder: Path) -> List[Path]:
+    """List the files of a folder and those below that have a name which libsndfile reads, sorted.
+
+    Links to folders are followed; what is hidden is left out.
+    """
+    found: List[Path] = []
+    seen = set()
+    for home, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(home)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real not in seen:
+            found += [Path(home, name) for name in files if not name.startswith(".")]
+        seen.add(real)
+    return sorted(path for path in found if path.suffix.lower() in AUDIO and path.is_file())
+
+
 class NoiseLibrary:
     """Noises by kind (music, dialogue, babble, household, ...)."""
 
@@ -188,34 +234,15 @@ class NoiseLibrary:
 
     @classmethod
     def from_folder(cls, folder: Union[str, Path], kinds: Optional[Sequence[str]] = None) -> NoiseLibrary:
-        """One subfolder a kind, with anything that libsndfile reads; `kinds`: only these.
+        """Open a folder as `scan_noises` does; `kinds`: only these.
 
-        Only headers are read here. Raises DataError where the folder or a kind is missing, empty or no audio.
+        Raises DataError where the folder or a kind is missing, empty or no audio.
         """
-        root = Path(folder)
-        remedy = "give a folder with one subfolder a kind (music, dialogue, babble, household), each with recordings"
-        if not root.is_dir():
-            raise DataError("no such folder of noises", file=root, remedy=remedy)
-        noises = []
-        for path in sorted(root.glob("*/**/*")):
-            kind = path.relative_to(root).parts[0]
-            if not path.is_file() or path.name.startswith(".") or (kinds is not None and kind not in kinds):
-                continue
-            if path.suffix.lower().lstrip(".") not in _EXTENSIONS:
-                continue
-            try:
-                info = soundfile.info(str(path))
-            except soundfile.LibsndfileError as error:
-                raise DataError(f"a noise that cannot be read: {error}", file=path, remedy="delete the file") from None
-            if info.frames == 0:
-                raise DataError("a noise without a sample", file=path, remedy="delete the file")
-            noises.append(Noise(str(path.relative_to(root)), kind, info.frames, info.samplerate, str(path)))
+        noises = [noise for noise in scan_noises(folder) if kinds is None or noise.kind in kinds]
         found = {noise.kind for noise in noises}
         for kind in kinds or ():
             if kind not in found:
-                raise DataError(f"no noise of the kind {kind!r}", file=root, remedy=remedy)
-        if not noises:
-            raise DataError("no noise in this folder", file=root, remedy=remedy)
+                raise DataError(f"no noise of the kind {kind!r}", file=folder, remedy=FOLDERS)
         return cls(noises)
 
     @classmethod
@@ -249,6 +276,3 @@ class NoiseLibrary:
         """A digest of names and lengths: plain, and different for another library."""
         text = "\n".join(f"{n.name} {n.frames} {n.rate}" for members in self.kinds.values() for n in members)
         return {"noises": hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()}
-
-
-_EXTENSIONS = {name.lower() for name in soundfile.available_formats()} | {"sph", "aif", "oga", "opus"}
