@@ -8,6 +8,7 @@ from lhotse import CutSet
 
 from hybrid.data.augment import NOISY, RERECORDED, Prescription, make_noisy, make_rerecorded
 from hybrid.data.noise import NoiseLibrary
+from hybrid.data.noise_sources import open_noises, open_rooms
 from hybrid.data.rooms import Rooms, SimulatedRooms
 from hybrid.io import Problems
 from hybrid.pipeline.recipe_run import RecipeRun, about
@@ -128,8 +129,6 @@ class _Augment:
         if source == PYTHON:
             found: NoiseLibrary = self.run.hook.call("noises", self.run, split)
             return found
-        from hybrid.data.noise_sources import open_noises
-
         return open_noises(self.where(source), split, data=self.run.data)
 
     def rooms(self, split: str) -> Rooms:
@@ -138,8 +137,6 @@ class _Augment:
         if source == PYTHON:
             found: Rooms = self.run.hook.call("rooms", self.run, split)
             return found
-        from hybrid.data.noise_sources import open_rooms
-
         return open_rooms(self.where(source), split, data=self.run.data)
 
     def where(self, source: str) -> Any:
