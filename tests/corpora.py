@@ -45,7 +45,8 @@ def write_kaldi(folder: Path, spoken: Sequence[Spoken]) -> Path:
         lines["wav.scp"].append(f"{one.id} {one.audio}\n")
         lines["text"].append(f"{one.id} {one.text}\n")
         lines["utt2spk"].append(f"{one.id} {one.speaker}\n")
-    lines["spk2gender"] = [f"{speaker} {gender}\n" for speaker, gender in sorted({(o.speaker, o.gender) for o in spoken})]
+    genders = sorted({(one.speaker, one.gender) for one in spoken})
+    lines["spk2gender"] = [f"{speaker} {gender}\n" for speaker, gender in genders]
     for name, rows in lines.items():
         (folder / name).write_text("".join(rows))
     return folder

@@ -1,5 +1,5 @@
-"""Any corpus in: AN4's speech as a Kaldi folder, as Lhotse's manifests, as audio with labels, laid out as LibriSpeech and
-as yesno, each from `hybrid init` or a recipe of ours to its word error rates, without a line of Python."""
+"""Any corpus in: AN4's speech as a Kaldi folder, as Lhotse's manifests, as audio with labels, laid out as LibriSpeech
+and as yesno, each from `hybrid init` or a recipe of ours to its word error rates, without a line of Python."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ QUICK = [
 
 
 def hybrid(*words: str, cwd: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "hybrid.cli", *words], cwd=cwd, env=ENVIRONMENT, text=True, capture_output=True, timeout=500
-    )
+    command = [sys.executable, "-m", "hybrid.cli", *words]
+    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, text=True, capture_output=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -64,7 +63,7 @@ def test_three_forms_of_one_corpus_give_the_same_cuts_and_the_same_numbers(sets,
         recipe = hybrid("init", "data", "--lexicon", lexicon, *more[form], cwd=root)
         assert len(recipe.splitlines()) <= 40
         corpus = tomllib.loads(recipe)["corpus"]
-        assert corpus["train"] == "data/train" and corpus["dev"] == "data/dev" and corpus["test"] == {"test": "data/test"}
+        assert (corpus["train"], corpus["dev"], corpus["test"]) == ("data/train", "data/dev", {"test": "data/test"})
         (root / "my.toml").write_text(recipe)
         hybrid("run", "my.toml", "--set", *QUICK, cwd=root)
         exp = root / "exp" / "my"
