@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import Dict, List, NamedTuple, NoReturn, Optional, Set, Tuple
 
 from hybrid.errors import DataError
 from hybrid.io import PathLike, read_lines
@@ -69,6 +69,7 @@ class _Reader:
         self.number = 0
         self.comments: List[str] = []
         self.rows: List[Row] = []
+        self.sound: Set[str] = set()  # phones that have been looked at
         self.joined: List[Tuple[int, str, List[str]]] = []  # number, first column, what would be phones in it
 
     def read(self) -> Tuple[List[Row], List[str]]:
@@ -139,6 +140,8 @@ class _Reader:
                 "give none, a probability, or four or five numbers as Kaldi's lexiconp_silprob.txt and MFA have",
             )
         for index, phone in enumerate(phones):
+            if phone in self.sound:
+                continue
             if _STRANGE_NUMBER.match(phone):
                 where = "where a probability or the first phone" if index == 0 else "among the phones"
                 self._fail(
@@ -151,6 +154,7 @@ class _Reader:
                     f"{phone!r} among the phones of {word!r} is no phone",
                     "comments stand behind a # with blanks around it, or in lines that begin with ;;;",
                 )
+            self.sound.add(phone)
 
     def _check_probabilities(self) -> None:
         """In lexiconp.txt all lines have a probability: a number that only some have may be something else."""
@@ -177,6 +181,8 @@ class _Reader:
                 self._doubt(" ".join((row.word, *row.phones)), row.word, row.number)
 
     def _check_joined(self) -> None:
+        if not self.joined:
+            return
         within = {number: set(parts) for number, _, parts in self.joined}
         known = {phone for row in self.rows for phone in set(row.phones) - within.get(row.number, set())}
         for number, column, parts in self.joined:

@@ -126,4 +126,4 @@ def test_speed():
     for _ in range(10):
         normalise(text)
     again = time.process_time() - began
-    assert first < 10 and again < 2  # seconds; 0.4 and 0.1 on one old core
+    assert first < 10 and again < 4  # seconds; measured: 0.5, and 0.3 for half a million tokens
