@@ -12,7 +12,7 @@ import gmm_tools
 import numpy as np
 import pytest
 import soundfile
-from hybrid.train.priors import load_priors, save_priors
+from hybrid.nnet.priors import load_priors, save_priors
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
 import hybrid

@@ -15,7 +15,7 @@ from hybrid.gmm.model import GmmModel
 from hybrid.io import read_json
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model
-from hybrid.train.priors import has_priors, load_priors
+from hybrid.nnet.priors import has_priors, load_priors
 
 Arrays = Dict[str, np.ndarray]
 Speakers = Optional[Mapping[str, str]]  # id -> speaker; None: each utterance has one of its own

@@ -52,6 +52,8 @@ def lang(run: RecipeRun) -> None:
         silence_prob=settings.silence_prob,
         pieces=pieces,
     )
+    for notice in made.notices:
+        run.log(f"  {notice}")
     made.save(run.dir("lang"))
     if pieces is None:
         for notice in unheard_notices(vocabulary.lexicon, _words(train), made.silence_phones):

@@ -179,4 +179,4 @@ class _Reader:
     def report(self) -> None:
         """Hands what was skipped to the stage's problems."""
         for row in self._skipped.values():
-            self.problems.add(row.utterance, row.reason, row.file)
+            self.problems.add(row.utterance, row.reason, row.file, row.remedy)
