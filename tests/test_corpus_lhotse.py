@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import socket
 import tarfile
 from pathlib import Path
 from typing import Any, Dict, List
@@ -392,7 +393,8 @@ def test_signatures_and_shapes_of_recipes(tmp_path, call, monkeypatch):
         return {"all": {"cuts": CutSet.from_cuts([MonoCut("c", 0.0, 1.0, 0, [said("u", 0)], recording=call)])}}
 
     fake(monkeypatch, flat)
-    assert [cut.id for cut in read_corpus("lhotse:fake", Reading(data)).cuts] == ["u"]
+    monkeypatch.chdir(tmp_path)
+    assert [cut.id for cut in read_corpus("lhotse:fake", Reading(Path("data"))).cuts] == ["u"]
     assert called.pop() == (str(data), None, True, True)
     fake(monkeypatch, nested)
     assert [cut.id for cut in read_corpus("lhotse:fake/es/dev", Reading(data)).cuts] == ["u"]
@@ -439,8 +441,17 @@ def test_recipes_that_warn_or_want_a_library(tmp_path, call, monkeypatch):
         read_corpus("lhotse:fake", Reading(tmp_path))
 
 
-def test_every_recipe_of_lhotse_can_be_called_or_says_what_it_wants(tmp_path):
-    """On an empty folder: never anything but one of our errors, or an empty corpus."""
+def test_every_recipe_of_lhotse_can_be_called_or_says_what_it_wants(tmp_path, monkeypatch):
+    """On an empty folder, without a network: never anything but one of our errors, and nothing is written there."""
+
+    def offline(*arguments, **named):
+        raise OSError("no network in tests")
+
+    for name in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(socket, name, offline)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     assert len(recipes.names()) > 90
     for name in recipes.names():
         folder = tmp_path / name
@@ -448,4 +459,4 @@ def test_every_recipe_of_lhotse_can_be_called_or_says_what_it_wants(tmp_path):
         with pytest.raises((ConfigError, DataError, MissingDependency)) as caught:
             read_corpus(f"lhotse:{name}", Reading(folder))
         assert caught.value.remedy, name
-        assert tree(folder) == [], name
+        assert tree(folder) == [] and tree(here) == [] and Path.cwd() == here, name

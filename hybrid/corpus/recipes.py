@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -117,9 +118,10 @@ def _call(recipe: Callable[..., Any], name: str, reading: Reading, more: Dict[st
     parameters = inspect.signature(recipe).parameters
     corpus = "corpus_dir" if "corpus_dir" in parameters else next(iter(parameters))
     out = next((each for each in _OUTPUT if each in parameters), None)
-    given: Dict[str, Any] = {corpus: str(reading.data), **more}
+    given: Dict[str, Any] = {corpus: os.path.abspath(str(reading.data)), **more}
+    place = room(reading, "lhotse", f"{name} {given[corpus]} {more}")
     if out is not None:
-        given[out] = str(room(reading, "lhotse", f"{name} {reading.data} {more}"))
+        given[out] = str(place)
     if "absolute_paths" in parameters:
         given["absolute_paths"] = True
     lacking = [
@@ -133,7 +135,8 @@ def _call(recipe: Callable[..., Any], name: str, reading: Reading, more: Dict[st
             remedy=f"make the manifests with `lhotse prepare {name.replace('_', '-')}` and give their folder",
         )
     try:
-        return recipe(**given)
+        with _working_in(place):
+            return recipe(**given)
     except ImportError as error:
         raise MissingDependency(
             f"Lhotse's recipe {name} wants the library {error.name}", remedy=f"pip install {error.name}"
@@ -144,6 +147,17 @@ def _call(recipe: Callable[..., Any], name: str, reading: Reading, more: Dict[st
             file=reading.data,
             remedy=_folder_wanted(name),
         ) from error
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    """Some recipes write into the folder you work in (switchboard: what they fetch)."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def _folder_wanted(name: str) -> str:
