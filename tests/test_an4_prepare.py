@@ -206,6 +206,9 @@ def test_killed_between_transfer_and_rename(tmp_path, little):
     (tmp_path / "an4_sphere.tar.gz.part").write_bytes(body)
     with Server(body) as server:
         download_an4(tmp_path, server.url, expected=expected, log=quiet)
+        assert server.asked[0] == f"bytes={len(body)}-"  # it looks whether more is there
+    assert fingerprint(find_an4(tmp_path)) == expected
+    assert (tmp_path / "an4_sphere.tar.gz").read_bytes() == body and not list(tmp_path.glob("*.part"))
 
 
 def test_from_a_file_and_by_hand(tmp_path, little):
@@ -215,6 +218,8 @@ def test_from_a_file_and_by_hand(tmp_path, little):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "an4_sphere.tar.gz").write_bytes(body)
     download_an4(tmp_path / "two", "http://127.0.0.1:1/none", expected=expected, log=quiet)
+    for name in ("one", "two"):
+        assert fingerprint(find_an4(tmp_path / name)) == expected
 
 
 def test_other_contents(tmp_path, little):

@@ -211,9 +211,11 @@ def test_another_rate_and_a_part_of_a_recording(noises, tmp_path):
 
 def test_training_prescription_changes_levels(cuts, noises, tmp_path):
     wide = Prescription("noisy", snr=(-5, 20), noises=(1, 3), gain=(-10, -5), kinds=("music",))
-    for cut in make_noisy(cuts, noises, seed=1, out_dir=tmp_path, rooms=ROOMS, prescription=wide):
+    made = list(make_noisy(cuts, noises, seed=1, out_dir=tmp_path, rooms=ROOMS, prescription=wide))
+    assert len(made) == len(cuts) > 0
+    for cut in made:
         assert cut.custom["gain"] <= -5 + 1e-6
-        assert all(name.startswith("music/") for name in cut.custom["noises"])
+        assert cut.custom["noises"] and all(name.startswith("music/") for name in cut.custom["noises"])
 
 
 @pytest.mark.parametrize("wrong", [{"snr": (5, 0)}, {"noises": (3, 1)}, {"noises": (-1, 1)}, {"gain": (1, 0)}])

@@ -107,7 +107,7 @@ def test_word_is_the_sum_over_its_pronunciations():
         Spoken(2, 1, ((0, 0),), (0.0,)),  # two phones in one frame: impossible
     ]
     found = word_loglikes(loop, x, words)
-    for word, value in zip(words, found):
+    for word, value in zip(words, found, strict=True):
         rows = x[word.start : word.start + word.frames]
         parts = [log + slow_word(loop, rows, phones) for phones, log in zip(word.pronunciations, word.log_probs)]
         expected = np.logaddexp.reduce(parts)

@@ -131,7 +131,8 @@ def test_corpus(corpus, espeak):
             assert cut.id == supervision.id == cut.recording.id
             assert set(supervision.text.split()) <= words
             assert [item.symbol for item in supervision.alignment["word"]] == supervision.text.split()
-            assert all(0 <= item.start and item.end <= cut.duration for item in supervision.alignment["phone"])
+            phones = supervision.alignment["phone"]
+            assert phones and all(0 <= item.start and item.end <= cut.duration for item in phones)
             audio = cut.load_audio()[0]
             assert len(audio) == cut.num_samples and 0.01 < np.abs(audio).max() < 1
             first, last = supervision.alignment["phone"][0], supervision.alignment["phone"][-1]

@@ -50,6 +50,7 @@ MEAN = 2e-4
 @pytest.fixture(scope="module")
 def speech(shared_data) -> list[np.ndarray]:
     files = sorted((shared_data / "an4" / "wav").rglob("*.sph"))[::150]
+    assert len(files) >= 5
     return [load_samples(file) for file in files]
 
 

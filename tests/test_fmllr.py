@@ -180,7 +180,7 @@ def test_speakers_are_solved_as_if_each_were_alone():
     together = estimate_fmllr(every, min_count=300.0)
     np.testing.assert_array_equal(together[0][0], identity(3))
     assert together[0][1] == 0.0
-    for stats, (transform, gain) in zip(every[1:], together[1:]):
+    for stats, (transform, gain) in zip(every[1:], together[1:], strict=True):
         alone = estimate_fmllr([stats], min_count=300.0)[0]
         np.testing.assert_allclose(transform, alone[0], rtol=1e-12, atol=1e-12)
         assert gain == pytest.approx(alone[1])

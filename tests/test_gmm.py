@@ -456,7 +456,7 @@ def test_targets_are_those_of_a_naive_search(occupancy, target, power, min_count
     else:
         assert got.tolist() == _slow_targets(occupancy, target, power, min_count)
     assert got.sum() <= max(target, len(occupancy))
-    assert all(c == 1 or c * min_count < o for c, o in zip(got, occupancy))
+    assert all(c == 1 or c * min_count < o for c, o in zip(got, occupancy, strict=True))
 
 
 @pytest.mark.parametrize("seed", range(5))

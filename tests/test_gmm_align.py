@@ -292,7 +292,7 @@ def test_the_flat_start_shares_out_the_frames():
     _, _, graphs, _, senones = _setup(texts=("AB CAB", "BA", "ACE ACE"))
     got = equal_alignments(graphs, np.array([100, 57, 200]), seed=0)
     spelled = [{"abcab", "abcb"}, {"ba"}, {"acac"}]
-    for tids, frames, words in zip(got.each(), (100, 57, 200), spelled):
+    for tids, frames, words in zip(got.each(), (100, 57, 200), spelled, strict=True):
         assert (len(tids), tids.dtype) == (frames, np.int32)
         visits = np.flatnonzero(~senones.is_self_loop[tids])
         lengths = np.diff(np.r_[visits, frames])

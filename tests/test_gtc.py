@@ -138,6 +138,7 @@ def test_a_flush_sends_all_but_a_rounding_and_loses_nothing(options):
 
 def test_threshold_0_is_a_dense_sum():
     found = everywhere(exchanged, 2, 2, {})
+    assert len(found) == 2
     for its, residual, sent, _ in found:
         assert its[1].equal(gradients_of(1, 0) + gradients_of(1, 1)) and residual is None and sent == 2 * 4 * 600
 
@@ -158,7 +159,9 @@ def not_finite(rank):
 
 
 def test_a_gradient_that_is_not_finite_is_known_to_all_and_kept_by_none():
-    for first, second in everywhere(not_finite, 2):
+    found = everywhere(not_finite, 2)
+    assert len(found) == 2
+    for first, second in found:
         assert first.isnan().all()
         assert second.tolist() == [0.5, 0.0, 0.0, 0.0]  # the rest of rank 0's 1.0
 

@@ -298,7 +298,7 @@ def test_one_chunk_and_several_agree_to_rounding(store, trained, tmp_path):
         made.append(model)
         model, data = sat.train_sat(model, data, LANG, tree, sat.options(passes=4, gaussians=40), contexts[2])
         ends.append([*made, model])
-    for a, b in zip(*ends):
+    for a, b in zip(*ends, strict=True):
         assert a.senones.tree == b.senones.tree
         np.testing.assert_array_equal(a.gmms.offsets, b.gmms.offsets)
         np.testing.assert_allclose(a.front.matrix, b.front.matrix, atol=1e-3)

@@ -57,7 +57,8 @@ def test_direction_equals_torch():
     wanted, found = layer(x)[0], lstm_direction(layer, x)
     torch.testing.assert_close(found, wanted)
     of = [x, *layer.parameters()]
-    for a, b in zip(torch.autograd.grad((found * weight).sum(), of), torch.autograd.grad((wanted * weight).sum(), of)):
+    ours, theirs = (torch.autograd.grad((output * weight).sum(), of) for output in (found, wanted))
+    for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -220,7 +221,7 @@ def test_seed_fixes_the_parameters_and_nothing_else():
     torch.manual_seed(5)
     one, two = model_of(), model_of()
     assert torch.rand(3).equal(wanted)
-    assert all(a.equal(b) for a, b in zip(one.parameters(), two.parameters()))
+    assert all(a.equal(b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
 def test_locked_dropout_is_one_mask_for_all_frames():

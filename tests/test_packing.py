@@ -44,7 +44,9 @@ def test_what_a_set_holds(packed):
 
 
 def test_lhotse_reads_it(packed):
-    for number, cut in enumerate(CutSet.from_shar(in_dir=str(packed / "shards"))):
+    cuts = list(CutSet.from_shar(in_dir=str(packed / "shards")))
+    assert len(cuts) == COUNT
+    for number, cut in enumerate(cuts):
         one = utterance(number)
         np.testing.assert_array_equal(cut.features.load(), one.features)  # load_features is for Lhotse's own
         np.testing.assert_array_equal(cut.load_targets(), one.extra["soft"].packed)
@@ -70,6 +72,7 @@ def test_a_second_run_writes_nothing(packed, monkeypatch):
 
 def test_kill_before_any_rename(tmp_path, packed, monkeypatch):
     expected = snapshot(packed)
+    assert len(expected) == 3 * 5 + 1  # of each shard three arrays, cuts and a mark
     for moment in range(len(expected)):
         folder = tmp_path / str(moment)
         with killed_before_rename(monkeypatch, moment):

@@ -249,7 +249,7 @@ def test_a_phone_lm_that_knows_what_decoding_may_say(exp: Path) -> None:
     said = spoken({u.id: u.extra["text"] for u in utterances(run, ["train"])[0]}, lang, 0)
     more = drawn(run, lang, 3000)
     assert more == drawn(run, lang, 3000) and not set(said) & set(more)
-    assert all(set(phones) <= set(lang.phone_ids) for phones in more.values())
+    assert more and all(set(phones) <= set(lang.phone_ids) for phones in more.values())
     how = {"order": 3, "no_prune_order": 2, "smoothing": "bigrams"}
     alone, both = (train_phone_lm(text, **how) for text in (said, {**said, **more}))
     senones = network_senones(run)

@@ -41,6 +41,7 @@ def test_a_teachers_outputs_in_another_precision():
     model = MODELS["lstm"]()
     data = [Utterance(str(n), np.random.default_rng(n).standard_normal((20 + n, DIM), np.float32)) for n in range(3)]
     wanted, found = (compute_loglikes(model, data, precision=kind) for kind in ("float32", "bf16"))
+    assert found.keys() == wanted.keys() == {"0", "1", "2"}
     for name, x in wanted.items():
         assert found[name].dtype == np.float32
         off = np.linalg.norm(found[name] - x) / np.linalg.norm(x)

@@ -109,7 +109,9 @@ def test_numbers_of_the_table_are_those_of_the_results(exp, text):
 
 
 def test_figures_take_their_colours_from_the_page(text):
-    for figure in re.findall(r"<svg.*?</svg>", text, flags=re.S):
+    figures = re.findall(r"<svg.*?</svg>", text, flags=re.S)
+    assert len(figures) > 3
+    for figure in figures:
         assert "var(--ink)" in figure
         assert not re.findall(r"(?:fill|stroke): #(?!fff)[0-9a-f]{6}", figure)
 

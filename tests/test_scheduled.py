@@ -74,7 +74,7 @@ def test_after_each_chunk_a_source_has_given_what_was_asked_for_within_one_shard
     schedule = [(Chunk("a", amount),) for amount in amounts]
     asked = given_ = 0.0
     order = []
-    for amount, (piece,) in zip(amounts, Scheduled(schedule, {"a": hours}, seed).pieces):
+    for amount, (piece,) in zip(amounts, Scheduled(schedule, {"a": hours}, seed).pieces, strict=True):
         asked, given_ = asked + amount, given_ + piece.hours
         assert asked - 1e-6 <= given_ < asked + max(hours) + 1e-6
         assert piece.hours == pytest.approx(sum(hours[shard] for shard in piece.shards))

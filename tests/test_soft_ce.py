@@ -153,7 +153,8 @@ def test_targets_computed_as_they_are_needed_are_those_stored(k):
         loss.value.backward(retain_graph=True)
         found[name] = float(loss.value), [p.grad.clone() for p in student.parameters() if p.grad is not None]
     assert found["online"][0] == pytest.approx(found["stored"][0], rel=2e-3)
-    for online, stored in zip(found["online"][1], found["stored"][1]):
+    assert found["online"][1]
+    for online, stored in zip(found["online"][1], found["stored"][1], strict=True):
         torch.testing.assert_close(online, stored, rtol=0.02, atol=0.02)
     # The same k, in the same order: of storing only the rounding is seen.
     ids = [targets(batch)[0] for targets in (stored_targets, OnlineTargets(teacher, k))]

@@ -72,17 +72,21 @@ def test_features_are_normalised_as_elsewhere(tmp_path, variance):
     expected = apply_cmvn(
         {item.id: item.features for item in items}, {item.id: item.speaker for item in items}, variance=variance
     )
+    seen = []
     for chunk in store:
         assert chunk.base.dtype == np.float32
-        for name, begin, end in zip(chunk.ids, chunk.offsets[:-1], chunk.offsets[1:]):
+        for name, begin, end in zip(chunk.ids, chunk.offsets[:-1], chunk.offsets[1:], strict=True):
             np.testing.assert_array_equal(chunk.base[begin:end], expected[name])
+            seen.append(name)
+    assert sorted(seen) == sorted(expected) and len(seen) == 6
 
 
 def test_the_order_of_the_utterances_does_not_matter(tmp_path):
     items = _items([[5, 9], [2, 3, 4]])
     one, two = _create(tmp_path / "a", items, 10), _create(tmp_path / "b", items[::-1], 10)
     assert one.num_chunks == two.num_chunks
-    for a, b in zip(one, two):
+    assert sum(len(chunk.ids) for chunk in one) == 5
+    for a, b in zip(one, two, strict=True):
         assert a.ids == b.ids
         np.testing.assert_allclose(a.base, b.base, atol=1e-6)
 

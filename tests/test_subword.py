@@ -313,7 +313,9 @@ def test_training_graphs_of_pieces(position_dependent):
     senones = make_senones(lang)
     rng = np.random.default_rng(1)
     graph = const(TrainingGraphs(lang, senones).compile(lang.word_ids("DON'T LIT")))
-    for phones, _cost in spellings(lang, "DON'T LIT"):
+    spelled = list(spellings(lang, "DON'T LIT"))
+    assert len(spelled) > 1
+    for phones, _cost in spelled:
         tids, _durations, _pdfs = hmm_tools.random_walk(senones, phones, rng, lang.silence_ids)
         path = kaldifst.compose(kaldifst.make_linear_acceptor(tids.tolist()), kaldifst.StdVectorFst(graph))
         assert path.num_states > 0

@@ -117,6 +117,7 @@ def test_kill_in_any_batch(tmp_path, written, moment):
 
 def test_kill_before_any_rename(tmp_path, written, monkeypatch):
     expected = snapshot(written)
+    assert len(expected) > 5
     for moment in range(len(expected)):
         folder = tmp_path / str(moment)
         with killed_before_rename(monkeypatch, moment):
@@ -305,7 +306,7 @@ def test_soft_targets():
     logits = logits_of(CUTS[0])
     soft = SoftTargets(packed_of(CUTS[0]), CODEC)
     assert len(soft) == soft.num_frames == len(logits)
-    for part, whole in zip(soft[5:9].decode(), soft.decode()):
+    for part, whole in zip(soft[5:9].decode(), soft.decode(), strict=True):
         np.testing.assert_array_equal(part, whole[5:9])
     few = soft.truncate(3)
     assert few[2:].decode()[1].shape == (len(logits) - 2, 3)

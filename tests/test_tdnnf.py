@@ -224,7 +224,7 @@ def test_a_forward_pass_alone_leaves_the_running_statistics():
     batch = collate(utterances_of(5))
     model(batch.features, batch.lengths)
     model.eval()(batch.features, batch.lengths)
-    assert all(value.equal(before[name]) for name, value in model.named_buffers())
+    assert before and all(value.equal(before[name]) for name, value in model.named_buffers())
 
 
 # --- dropout
@@ -302,7 +302,7 @@ def test_seed_fixes_the_parameters_and_nothing_else():
     torch.manual_seed(5)
     one, two = (TdnnfModel(TdnnfConfig(DIM, PDFS), seed=1) for _ in range(2))
     assert torch.rand(3).equal(wanted)
-    assert all(a.equal(b) for a, b in zip(one.parameters(), two.parameters()))
+    assert all(a.equal(b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     for name, matrix in one.semi_orthogonal().items():
         assert deviation(matrix) < 1e-5, name
 

@@ -135,7 +135,7 @@ def test_ties_go_to_the_lower_id(num_pdfs):
 def test_frames_do_not_depend_on_their_company():
     logits = logits_of(3000, 200)
     whole = top_k(logits, 20)
-    for part, one in zip(top_k(logits[60:90], 20), whole):
+    for part, one in zip(top_k(logits[60:90], 20), whole, strict=True):
         np.testing.assert_array_equal(part, one[60:90])
     codec = Codec(3000, 20)
     np.testing.assert_array_equal(codec.encode(*whole)[60:90], codec.encode(*(one[60:90] for one in whole)))
@@ -211,7 +211,7 @@ def test_fewer_than_are_stored(num_pdfs, k, fewer):
 
 def test_half_precision_logits():
     logits = logits_of(500, 20).astype(np.float16)
-    for one, two in zip(top_k(logits, 5), top_k(logits.astype(np.float32), 5)):
+    for one, two in zip(top_k(logits, 5), top_k(logits.astype(np.float32), 5), strict=True):
         np.testing.assert_array_equal(one, two)
 
 

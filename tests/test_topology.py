@@ -73,7 +73,8 @@ def test_the_library_takes_every_size(states, silence_states):
         for state in entry.states
     ]
     got = [np.exp(senones.log_probs[senones.tid2state == n]) for n in range(1, len(expected) + 1)]
-    for one, other in zip(got, expected):
+    assert expected
+    for one, other in zip(got, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
 
 

@@ -113,7 +113,7 @@ def test_one_update_is_the_mean_gradient_per_frame(tmp_path):
         frames += len(utterance.pdfs)
     (total / frames).backward()
     trainer.fit()
-    for (name, parameter), trained in zip(oracle.named_parameters(), model.parameters()):
+    for (name, parameter), trained in zip(oracle.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(trained, parameter - 0.1 * parameter.grad, msg=name, atol=1e-6, rtol=1e-4)
     norm = float(torch.cat([p.grad.flatten() for p in oracle.parameters()]).norm())
     assert trainer.state.grad_norm == pytest.approx(norm, rel=1e-4)
@@ -289,7 +289,8 @@ def test_a_bad_batch_is_left_out_and_named(tmp_path, of):
     assert len(rows) == 3 and all("s1-7" in row["utterances"] for row in rows)
     assert trainer.state.skipped >= 3
     assert any("not finite" in line for line in said)
-    assert all(row["loss"] is not None for row in read_jsonl(tmp_path / "log.jsonl") if row["split"] != "skipped")
+    others = [row for row in read_jsonl(tmp_path / "log.jsonl") if row["split"] != "skipped"]
+    assert others and all(row["loss"] is not None for row in others)
 
 
 def test_too_many_bad_batches(tmp_path):
@@ -400,7 +401,8 @@ def test_restart_goes_back_to_the_best_epoch(tmp_path):
     trainer.on_update = on_update
     trainer.fit()
     back = [number for number, line in enumerate(said) if "back to epoch" in line]
-    assert back and all(seen[epoch + 1] == seen[epoch] / 2 for epoch in back if epoch + 1 in seen)
+    halved = [epoch for epoch in back if epoch + 1 in seen]
+    assert halved and all(seen[epoch + 1] == seen[epoch] / 2 for epoch in halved)
 
 
 # --- dropout over the training

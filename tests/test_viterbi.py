@@ -80,7 +80,7 @@ def test_paths_and_scores_are_those_of_a_dense_search(seed, count, cells):
     loglikes = [rng.normal(-50, 3, (4, rng.integers(1, 8))).astype(np.float32) for _ in usable]
     with mock.patch.object(viterbi_module, "CELLS", cells):
         found = search(graphs, usable, loglikes, tid2pdf, costs)
-    for number, matrix, path in zip(usable, loglikes, found):
+    for number, matrix, path in zip(usable, loglikes, found, strict=True):
         best = slow_search(arrays[number], matrix, tid2pdf, costs)
         if path is None:
             assert best == -np.inf
@@ -123,7 +123,7 @@ def test_many_arcs_into_the_states_of_utterances_that_have_ended():
     rng = np.random.default_rng(0)
     loglikes = [rng.normal(size=(6, length)).astype(np.float32) for length in (3, 9, 1, 6)]
     found = viterbi(graphs, range(4), loglikes, [graphs.tid[:6] - 1] * 4, np.zeros(7, np.float32))
-    for path, matrix in zip(found, loglikes):
+    for path, matrix in zip(found, loglikes, strict=True):
         assert (path.tids - 1).tolist() == matrix.argmax(0).tolist()
 
 
@@ -160,6 +160,7 @@ def test_the_search_agrees_with_kaldis_where_its_beam_is_wide(kind, seed):
     loglikes = [rng.normal(-9, 1, (senones.num_pdfs, length)).astype(np.float32) for length in lengths]
     found = search(graphs, range(6), loglikes, senones.tid2pdf, costs)
     wide = AlignOptions(acoustic_scale=1.0, beam=1e4, retry_beam=0.0)
+    assert len(found) == 6
     for number, path in enumerate(found):
         pdfs, rows = shared_rows(graphs, number, senones.tid2pdf)
         tids, score, _ = beam_search(graphs, number, loglikes[number][pdfs], rows, costs, wide)
