@@ -3,9 +3,9 @@
     python -m benchmarks.objective_wer EXP [--system lfmmi] [--plot FILE.png]
 
 EXP is a run of a recipe to its stage decode, its trainings with keep_every=1. The network of every epoch decodes the
-development set in the three conditions, with the acoustic scale and word penalty that were chosen for the finished
-network. Beside the errors stands the loss on the development set of that epoch (log.jsonl); at the end the rank
-correlation of the two (Spearman).
+development sets, each with the acoustic scale and word penalty that were chosen on it for the finished network. Beside
+the errors stands the loss on the development sets of that epoch (log.jsonl); at the end the rank correlation of the two
+(Spearman).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from hybrid.lexicon.lang import Lang
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model, load_state
 from hybrid.nnet.priors import priors_of_model
-from hybrid.pipeline.sets import CONDITIONS, feature_folder, network_features, set_name, texts_of
-from hybrid.run import Run
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.sets import feature_folder, network_features, set_list, texts_of
 from hybrid.score.results import decode_folder
 from hybrid.score.wer import align, count
 from hybrid.train.trainer import epoch_file
@@ -47,15 +47,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     options = parser.parse_args(arguments)
     prefer_fast_kernels()
     torch.set_num_threads(1)
-    lines = follow(open_run(options.exp), options.system)
+    run = open_run(options.exp)
+    lines = follow(run, options.system)
     losses, errors = [line[1] for line in lines], [float(np.mean(line[3])) for line in lines]
     print(f"rank correlation of loss and word error rate: {spearmanr(losses, errors)[0]:.2f} over {len(lines)} epochs")
     if options.plot is not None:
-        plot(lines, options.system, options.plot)
+        conditions = [one.condition for one in set_list(run).dev]
+        plot(lines, options.system, conditions, options.plot)
     return 0
 
 
-def follow(run: Run, system: str) -> List[Line]:
+def follow(run: RecipeRun, system: str) -> List[Line]:
     """One line an epoch, printed as it is known. Raises DataError where the networks of the epochs were not kept."""
     folder = run.dir(system)
     rows = {row["epoch"]: row for row in read_jsonl(folder / "log.jsonl") if row["split"] == "dev"}
@@ -71,13 +73,13 @@ def follow(run: Run, system: str) -> List[Line]:
     lang = Lang.load(run.dir("lang"))
     normalise = read_json(folder / "model" / "features.json")["normalise"]
     sets: Dict[str, Tuple[List[Utterance], Dict[str, List[str]], Dict[str, Any]]] = {}
-    for condition in CONDITIONS:
-        name = set_name("dev", condition)
+    for dev in set_list(run).dev:
+        name, condition = dev.name, dev.condition
         data = [Utterance(i, x) for i, x in network_features(run, name, normalise)[1].items()]
         texts = {i: text.split() for i, text in texts_of(read_cuts(feature_folder(run, name, "mfcc"))).items()}
         chosen = read_json(decode_folder(run.exp, system, condition, "dev") / "wer.json")["settings"]
         sets[condition] = data, texts, {name: chosen[name] for name in SEARCH}
-    print(f"{'epoch':>5}{'loss':>9}{'objective':>11}" + "".join(f"{condition:>12}" for condition in CONDITIONS))
+    print(f"{'epoch':>5}{'loss':>9}{'objective':>11}" + "".join(f"{condition:>12}" for condition in sets))
     lines: List[Line] = []
     with run.executor() as executor:
         for epoch in kept:
@@ -103,7 +105,7 @@ def _errors(texts: Dict[str, List[str]], found: Dict[str, List[str]]) -> float:
     return sum(c.errors for c in counts) / sum(map(len, texts.values()))
 
 
-def plot(lines: List[Line], system: str, path: Path) -> None:
+def plot(lines: List[Line], system: str, conditions: Sequence[str], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -113,7 +115,7 @@ def plot(lines: List[Line], system: str, path: Path) -> None:
     epochs = [line[0] + 1 for line in lines]
     left.plot(epochs, [line[1] for line in lines], "o-", color="black")
     left.set(xlabel="epoch", ylabel=f"loss of {system} on dev")
-    for place, condition in enumerate(CONDITIONS):
+    for place, condition in enumerate(conditions):
         right.plot([line[1] for line in lines], [line[3][place] for line in lines], "o-", label=condition)
     right.set(xlabel=f"loss of {system} on dev", ylabel="word error rate on dev, %", yscale="log")
     rates = [rate for line in lines for rate in line[3]]

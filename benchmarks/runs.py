@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict
 
-from hybrid.config import Config
+from hybrid.config import Config, merged
 from hybrid.errors import DataError
 from hybrid.io import read_json
-from hybrid.run import Run
+from hybrid.pipeline.hook import Hook
+from hybrid.pipeline.recipe import defaults
+from hybrid.pipeline.recipe_run import RecipeRun
 
 
-def open_run(exp: Path) -> Run:
-    """With the settings that the run was made with. Raises DataError where the folder holds no run."""
+def open_run(exp: Path) -> RecipeRun:
+    """Return the run with the settings that it was made with. Raises DataError where the folder holds no run."""
     path = exp / "config.json"
     if not path.exists():
         raise DataError("no run in this folder", file=path, remedy="give the --exp of a run of a recipe")
@@ -24,4 +26,5 @@ def open_run(exp: Path) -> Run:
             inside = inside.setdefault(section, {})
         inside[last] = value
     about = read_json(exp / "run.json")
-    return Run(exp, Config(values, str(path)), seed=int(about["seed"]), recipe=str(about["recipe"]))
+    config = Config(merged(defaults(), values), str(path))
+    return RecipeRun(exp, config, file=path, hook=Hook(), seed=int(about["seed"]), recipe=str(about["recipe"]))

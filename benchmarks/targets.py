@@ -41,11 +41,12 @@ from hybrid.data.batches import Utterance, collate  # noqa: E402
 from hybrid.data.target_store import open_targets  # noqa: E402
 from hybrid.data.targets import LEVEL, NAME, TargetsAbout, write_targets  # noqa: E402
 from hybrid.data.topk_codec import Codec, top_k  # noqa: E402
+from hybrid.data.transforms import network_input  # noqa: E402
 from hybrid.io import read_json  # noqa: E402
 from hybrid.nnet.infer import compute_loglikes  # noqa: E402
 from hybrid.nnet.lstm import LstmConfig, LstmModel  # noqa: E402
 from hybrid.nnet.model_io import load_model  # noqa: E402
-from hybrid.pipeline.sets import normalised, speakers_of  # noqa: E402
+from hybrid.pipeline.sets import speakers_of  # noqa: E402
 from hybrid.train.ce import CrossEntropy  # noqa: E402
 
 SHIFT = 0.03
@@ -85,7 +86,7 @@ def make_cut(number: int, frames: int) -> MonoCut:
 
 def of_model(folder: Path, features: Path, frames: int) -> Tuple[List[MonoCut], Logits]:
     cuts, logmel = read_arrays(features, "logmel")
-    matrices = normalised(logmel, speakers_of(cuts), read_json(folder / "features.json")["normalise"])
+    matrices = network_input(logmel, speakers_of(cuts), read_json(folder / "features.json")["normalise"])
     chosen, total = [], 0
     for cut in cuts:
         if total < frames:

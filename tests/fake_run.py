@@ -20,6 +20,7 @@ STAGES = "prepare augment lang lm features gmm senones ce lfmmi graph decode sco
 def make_run(exp: Path, seed: int = 0) -> Path:
     generator = np.random.default_rng(seed)
     _decodes(exp, generator)
+    write_json(exp / "decode" / results.ORDER, list(SYSTEMS))
     results.collect(exp)
     _training(exp, generator)
     counts = np.sort(generator.pareto(0.9, 420) * 120).astype(int)

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from hybrid import recipes
 from hybrid.cli import command_of, main
+from hybrid.pipeline.recipe import REGISTERED
 
+# A module that registers a recipe with stages of its own, here and in processes started from here.
 RECIPE = """
 from pathlib import Path
 from hybrid.errors import DataError
-from hybrid.io import write_json, write_text
-from hybrid.stages import Stage
-
-CONFIG = Path(__file__).parent / "toy.toml"
+from hybrid.io import write_text
+from hybrid.marks import Stage
+from hybrid.pipeline.recipe import REGISTERED, Recipe
 
 def one(run):
     run.log(f"n is {run.config['one.n']}")
@@ -36,29 +36,21 @@ def two(run):
     write_text(run.dir("two") / "text", run.dir("one").joinpath("n").read_text())
 
 STAGES = [Stage("one", one, settings=("one",)), Stage("two", two, needs=("one",), settings=("two",))]
-"""
-MAIN = """
-import sys
-from hybrid.cli import main
-if __name__ == "__main__":
-    sys.exit(main(["run", "toy", *sys.argv[1:]]))
+REGISTERED["toy"] = Recipe("toy", Path(__file__).parent / "toy.toml", STAGES)
 """
 
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch) -> Path:
     """A recipe `toy` that is found beside the real ones; the work is done in an empty folder."""
-    folder = tmp_path / "more" / "toy"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text(RECIPE)
-    (folder / "__main__.py").write_text(MAIN)
-    (folder / "toy.toml").write_text("[one]\nn = 1\n[two]\nsleep = 0.0\n")
-    monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, str(tmp_path / "more")])
-    monkeypatch.delitem(sys.modules, "hybrid.recipes.toy", raising=False)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "toy.py").write_text(RECIPE)
+    (tmp_path / "more" / "toy.toml").write_text("[one]\nn = 1\n[two]\nsleep = 0.0\n")
+    monkeypatch.setitem(REGISTERED, "toy", None)  # what stands there now, is put back at the end
+    runpy.run_path(str(tmp_path / "more" / "toy.py"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    yield tmp_path / "work"
-    sys.modules.pop("hybrid.recipes.toy", None)
+    return tmp_path / "work"
 
 
 def test_run_again_and_list(toy: Path, capsys) -> None:
@@ -152,7 +144,7 @@ def test_recipes_run_as_modules(name: str, monkeypatch) -> None:
 
 def test_ctrl_c_is_clean_and_the_run_goes_on(toy: Path) -> None:
     code = (
-        f"import sys\nfrom hybrid import recipes\nrecipes.__path__.append({str(toy.parent / 'more')!r})\n"
+        f"import sys\nsys.path.append({str(toy.parent / 'more')!r})\nimport toy\n"
         "from hybrid.cli import main\nsys.exit(main(['run', 'toy', *sys.argv[1:]]))"
     )
     command = [sys.executable, "-u", "-c", code, "--set", "two.sleep=30.0"]

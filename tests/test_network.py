@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT
-from hybrid.pipeline.sequence import start_from_frames, start_from_model
+from recipe_tools import recipe_run
 
-from hybrid.config import Config, load_config
 from hybrid.data.batches import Utterance
 from hybrid.errors import ConfigError, ModelError
 from hybrid.io import save_tensors
 from hybrid.nnet.batch_norm import BatchNorm
 from hybrid.nnet.model_io import build_model, save_model, state_arrays
 from hybrid.pipeline.network import network_settings, new_model
-from hybrid.run import Run
+from hybrid.pipeline.recipe import find_recipe
+from hybrid.pipeline.systems import system
+from hybrid.pipeline.train_lfmmi import start_from_frames, start_from_model
 from hybrid.train.scheduled import parse
 from hybrid.train.trainer import epoch_file
 
@@ -37,7 +38,7 @@ def test_lfmmi_starts_from_the_likelihoods_of_ce(tmp_path, kind, xent_head):
     priors = np.arange(1.0, PDFS + 1) / sum(range(1, PDFS + 1))
 
     save_model(tmp_path / "ce" / "model", trained, priors=priors)
-    model = start_from_frames(Run(tmp_path, Config({"model": {"seed": 0}})), "ce", xent_head, 0.4, scale=0.25)
+    model = start_from_frames(tmp_path / "ce", xent_head, 0.4, scale=0.25)
     assert model.kind == kind and model.config.dropout == model.dropout == 0.4
     x, lengths = torch.randn(2, 7, DIM), torch.tensor([7, 4])
     posteriors, found = trained.eval()(x, lengths)["logits"], model.eval()(x, lengths)
@@ -60,22 +61,22 @@ def test_lfmmi_starts_from_an_earlier_epoch_of_ce_where_it_was_kept(tmp_path):
     priors = np.full(PDFS, 1 / PDFS)
 
     save_model(tmp_path / "ce" / "model", finished, priors=priors)
-    run = Run(tmp_path, Config({"model": {"seed": 0}}))
-    with pytest.raises(ConfigError, match="start_epoch is 3.*not kept") as caught:
-        start_from_frames(run, "ce", False, 0.0, epoch=3)
+    with pytest.raises(ConfigError, match="init_epoch is 3.*not kept") as caught:
+        start_from_frames(tmp_path / "ce", False, 0.0, epoch=3)
     assert "ce.trainer.keep_every=1" in str(caught.value)
     save_tensors(epoch_file(tmp_path / "ce", 2), state_arrays(early))
     x, lengths = torch.randn(1, 4, DIM), torch.tensor([4])
     for epoch, begun in ((0, finished), (3, early)):
-        found = start_from_frames(run, "ce", False, 0.0, epoch=epoch).eval()(x, lengths)["logits"]
+        found = start_from_frames(tmp_path / "ce", False, 0.0, epoch=epoch).eval()(x, lengths)["logits"]
         torch.testing.assert_close(found, begun.eval()(x, lengths)["logits"] - float(np.log(1 / PDFS)))
 
 
 def test_the_input_is_normalised_by_all_frames():
     rng = np.random.default_rng(0)
     data = [Utterance(f"u{n}", (5 + 3 * rng.normal(size=(n, DIM))).astype(np.float32)) for n in (4, 9, 30)]
-    run = Run(PROJECT, Config({"model": {"kind": "lstm", "seed": 0, **SMALL["lstm"]}}), seed=0)
-    model = new_model(run, "ce", data, PDFS)
+    run = recipe_run(PROJECT, *(f"model.{name}={str(value).lower()}" for name, value in SMALL["lstm"].items()))
+    model = new_model(run, system("ce"), data, PDFS)
+    assert model.config.hidden == SMALL["lstm"]["hidden"]
     x = torch.from_numpy(np.concatenate([u.features for u in data]))
     normal = (x - model.input_mean) * model.input_scale
     torch.testing.assert_close(normal.mean(0), torch.zeros(DIM), atol=1e-5, rtol=0)
@@ -103,10 +104,9 @@ def test_training_goes_on_from_a_model(tmp_path, kind, before, after):
 @pytest.mark.parametrize("recipe", ["an4", "demo"])
 @pytest.mark.parametrize("kind", SMALL)
 def test_recipes_build_either_kind(recipe, kind):
-    path = PROJECT / "recipes" / recipe / f"{recipe}.toml"
-    run = Run(PROJECT, load_config(path, [f"model.kind={kind}", "model.tdnnf.hidden=96", "model.hidden=40"]))
-    for system in ("ce", "teacher_lfmmi", "student_ce"):
-        found, values = network_settings(run, system)
+    run = recipe_run(PROJECT, f"model.kind={kind}", "model.tdnnf.hidden=96", "model.hidden=40", recipe=recipe)
+    for name in ("ce", "teacher_lfmmi", "student_ce"):
+        found, values = network_settings(run, system(name))
         model = build_model(found, {**values, "input_dim": 192, "num_pdfs": 9}, seed=0)
         assert model.kind == found == kind and model.config.hidden == {"lstm": 40, "tdnnf": 96}[kind]
 
@@ -114,21 +114,21 @@ def test_recipes_build_either_kind(recipe, kind):
 @pytest.mark.parametrize("recipe", ["an4", "demo"])
 @pytest.mark.parametrize("path", sorted((PROJECT / "recipes" / "models").glob("*.toml")), ids=lambda path: path.stem)
 def test_models_of_a_paper_are_settings_of_every_recipe(recipe, path):
-    config = load_config(PROJECT / "recipes" / recipe / f"{recipe}.toml", files=[path])
-    run = Run(PROJECT, config)
+    chosen = find_recipe(recipe)
+    run = chosen.run(PROJECT, chosen.config(files=[path]))
     built = {}
-    for system in ("teacher_ce", "student_ce"):
-        kind, values = network_settings(run, system)
-        built[system] = build_model(kind, {**values, "input_dim": 192, "num_pdfs": 50}).config
+    for name in ("teacher_ce", "student_ce"):
+        kind, values = network_settings(run, system(name))
+        built[name] = build_model(kind, {**values, "input_dim": 192, "num_pdfs": 50}).config
     teacher, student = built["teacher_ce"], built["student_ce"]
     assert teacher.bidirectional and not student.bidirectional and teacher.hidden == student.hidden
-    parse(config["scheduled.chunks"])
+    parse(run.config["scheduled.chunks"])
 
 
 @pytest.mark.parametrize("kind", ["tdnn", "vtlp", "seed"])
 def test_unknown_kinds(kind):
-    config = load_config(PROJECT / "recipes" / "an4" / "an4.toml", [f"model.kind={kind}"])
-    found, values = network_settings(Run(PROJECT, config), "ce")
+    with pytest.raises(ConfigError, match=f"model.kind is '{kind}'.*use one of 'lstm', 'tdnnf'"):
+        recipe_run(PROJECT, f"model.kind={kind}", recipe="an4")
     with pytest.raises(ConfigError, match=f"unknown kind of model '{kind}'") as caught:
-        build_model(found, {**values, "input_dim": 192, "num_pdfs": 9})
+        build_model(kind, {"input_dim": 192, "num_pdfs": 9})
     assert "lstm, tdnnf" in str(caught.value)

@@ -12,7 +12,6 @@ import gmm_tools
 import numpy as np
 import pytest
 import soundfile
-from hybrid.nnet.priors import load_priors, save_priors
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
 import hybrid
@@ -34,7 +33,8 @@ from hybrid.lm import ngram
 from hybrid.lm.grammar import arpa_to_fst
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import build_model, load_model, save_model
-from hybrid.score.results import collect, write_decode
+from hybrid.nnet.priors import load_priors
+from hybrid.score.results import ORDER, collect, write_decode
 
 RATE = 8000
 SEARCH = {"acoustic_scale": 0.7, "word_penalty": 0.25, "beam": 12.0, "max_active": 3000}
@@ -100,19 +100,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for parameter in network.parameters():  # else all frames sound alike
             parameter.data *= 4
-
-        def write_senones(folder, name=name):
-            senones.save(folder)
-            if name.endswith("ce"):
-                save_priors(folder, priors)
-
         features = {"logmel": config_to_json(logmel), "normalise": normalise, "stack": 3}
         save_model(
             exp / name / "model", network, config={"system": name, "seed": seed}, features=features,
-            writers={"senones": write_senones},
+            writers={"senones": senones.save}, priors=priors if name.endswith("ce") else None,
         )  # fmt: skip
     write_json(exp / "features" / "features.json", {"backend": "kaldi_native_fbank"})
     errors = {"mono": 3, "tri3_si": 2, "tri3": 0, "ce": 2, "lfmmi": 1}
+    write_json(exp / "decode" / ORDER, list(errors))
     for system, count in errors.items():
         for condition, more in (("clean", 0), ("noisy", 1 if system == "lfmmi" else -2)):
             words = ["AB"] * 10
@@ -419,5 +414,5 @@ def test_network_input(normalise: str) -> None:
 
 @pytest.mark.parametrize("normalise", ["", "speakers", "none+variance", "speaker+mean"])
 def test_normalisations_that_are_none(normalise: str) -> None:
-    with pytest.raises(ConfigError, match="normalise is"):
+    with pytest.raises(ConfigError, match="cmvn is"):
         network_input({"a": np.ones((3, 2))}, None, normalise)

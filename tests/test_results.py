@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hybrid.errors import DataError
-from hybrid.io import Problems
+from hybrid.io import Problems, write_json
 from hybrid.score import results
 
 REFS = {"a-1": ["one", "two"], "a-2": ["three"], "b-1": ["four", "five", "six"]}
@@ -89,6 +89,7 @@ def test_no_row_outlives_its_decode(tmp_path):
 
 
 def test_rows_stand_in_the_order_of_the_systems(tmp_path):
+    write_json(tmp_path / "decode" / results.ORDER, ["mono", "tri1", "ce", "lfmmi"])
     for system in ("zebra", "lfmmi", "ce", "mono", "tri1"):
         for condition in ("rerecorded", "clean", "noisy"):
             _decode(tmp_path, system, condition)
@@ -126,8 +127,8 @@ def _row(system, condition, wer, seed=0, low=None, high=None, name="test", tuned
 
 def test_table():
     rows = [
-        _row("ce", "clean", 9.0, low=8, high=10.5),
         _row("mono", "clean", 12.0, low=10, high=14),
+        _row("ce", "clean", 9.0, low=8, high=10.5),
         _row("ce", "noisy", 30.0),
         _row("ce", "clean", 1.0, tuned_on="test"),
         _row("ce", "clean", 2.0, name="dev"),
@@ -145,17 +146,30 @@ def test_table():
 
 
 def test_several_seeds_are_averaged():
-    rows = [_row("ce", "clean", wer, seed) for seed, wer in enumerate((9.0, 10.0, 14.0))]
-    rows.append(_row("mono", "clean", 20.0))
-    cell = results.cells(rows)["ce", "clean"]
+    rows = [_row("mono", "clean", 20.0)]
+    rows += [_row("ce", "clean", wer, seed) for seed, wer in enumerate((9.0, 10.0, 14.0))]
+    cell = results.cells(rows, "test")["ce", "clean"]
     assert (cell["wer"], cell["low"], cell["high"], cell["seeds"]) == (11.0, 9.0, 14.0, 3)
     assert cell["relative"] == pytest.approx(-45.0)
     assert "Seeds a cell: 1, 3" in results.table(rows)
 
 
 def test_no_errors_in_the_first_row_gives_no_relative_change():
-    cells = results.cells([_row("mono", "clean", 0.0), _row("ce", "clean", 1.0)])
+    cells = results.cells([_row("mono", "clean", 0.0), _row("ce", "clean", 1.0)], "test")
     assert cells["ce", "clean"]["relative"] is None
+
+
+def test_several_test_sets_have_a_column_each():
+    rows = [
+        _row("mono", "clean", 12.0, name="test"), _row("mono", "clean", 20.0, name="other"),
+        _row("mono", "noisy", 40.0, name="test"), _row("ce", "clean", 9.0, name="test"),
+        _row("ce", "clean", 22.0, name="other"), _row("ce", "noisy", 30.0, name="test"), _row("ce", "clean", 1.0, name="dev"),
+    ]  # fmt: skip
+    assert results.test_sets(rows) == ["test", "other"]
+    lines = results.table(rows).splitlines()
+    assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == ["system", "test", "test noisy", "other"]
+    assert "22.00 +10.0 %" in lines[3] and "9.00 -25.0 %" in lines[3] and "30.00 -25.0 %" in lines[3]
+    assert "20.00" in results.table(rows, "other") and "12.00" not in results.table(rows, "other")
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[1]", '[{"system": "ce"}]'])

@@ -41,7 +41,7 @@ def runs(tmp_path):
 
 
 def test_a_cell_is_the_mean_of_its_seeds_and_what_all_share_counts_once(runs):
-    found = results.cells(seeds.merge_runs(runs))
+    found = results.cells(seeds.merge_runs(runs), "test")
     assert found["ce", "clean"]["wer"] == pytest.approx(100 * (2 + 3 + 1) / 3 / 18, rel=1e-4)  # a row is rounded
     assert found["ce", "clean"]["seeds"] == 3
     assert found["mono", "noisy"]["seeds"] == 1 and found["mono", "noisy"]["errors"] == 4
@@ -58,7 +58,7 @@ def test_the_comparison_is_the_paired_test_of_the_sums(runs):
     ce, lfmmi = (seeds.pooled(runs, system, "clean", "test", "dev") for system in ("ce", "lfmmi"))
     p = paired_test(ce, lfmmi).p
     twice = [{f"{c}{u}": v for c in "xy" for u, v in its.items()} for its in (ce, lfmmi)]
-    line = seeds.comparison(runs, seeds.merge_runs(runs))
+    line = seeds.comparison(runs, seeds.merge_runs(runs), "test")
     both = paired_test(*twice).p
     # mono has one seed, ce three: no pair
     assert line == f"lfmmi to ce: clean -66.7 % (p {p:.3f}); noisy -66.7 % (p {p:.3f}); all -66.7 % (p {both:.3f})"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hybrid.data.transforms import network_input
 from hybrid.errors import ConfigError
-from hybrid.pipeline.sets import normalised
 
 RNG = np.random.default_rng(0)
 FEATURES = {f"u{k}": (RNG.normal(k, k + 1, size=(30 + 3 * k, 4))).astype(np.float32) for k in range(4)}
@@ -21,7 +21,7 @@ def _fine(found, names):
 @pytest.mark.parametrize("whose, groups", [("speaker", ["u0 u1", "u2 u3"]), ("utterance", ["u0", "u1", "u2", "u3"])])
 @pytest.mark.parametrize("variance", [False, True])
 def test_each_group_has_mean_zero_and_perhaps_variance_one(whose, groups, variance):
-    found = normalised(FEATURES, SPEAKERS, whose + ("+variance" if variance else ""))
+    found = network_input(FEATURES, SPEAKERS, whose + ("+variance" if variance else ""))
     assert {name: x.shape for name, x in found.items()} == {name: (len(x) // 3, 12) for name, x in FEATURES.items()}
     assert all(x.dtype == np.float32 for x in found.values())
     for group in groups:
@@ -31,11 +31,11 @@ def test_each_group_has_mean_zero_and_perhaps_variance_one(whose, groups, varian
 
 
 def test_none_only_stacks():
-    found = normalised(FEATURES, SPEAKERS, "none")
+    found = network_input(FEATURES, SPEAKERS, "none")
     assert all(np.array_equal(found[name].reshape(-1, 4), x) for name, x in FEATURES.items())
 
 
 @pytest.mark.parametrize("name", ["", "speakers", "speaker+", "speaker+mean", "none+variance", "+variance"])
 def test_other_names_are_refused(name):
-    with pytest.raises(ConfigError, match="normalise is .*speaker.variance"):
-        normalised(FEATURES, SPEAKERS, name)
+    with pytest.raises(ConfigError, match="cmvn is .*speaker.variance"):
+        network_input(FEATURES, SPEAKERS, name)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -28,11 +29,12 @@ def marks(exp: Path) -> Dict[str, dict]:
 
 
 def spy(calls: List[str], name: str, **named) -> Stage:
-    """A stage that notes that it ran, and writes what the setting a.n says."""
+    """A stage that notes that it ran, and writes what the setting a.n says, where it declares that."""
 
     def work(run: Run) -> None:
         calls.append(name)
-        hybrid.io.write_text(run.dir(name) / "out.txt", f"{name} {run.config.get('a.n')}")
+        said = run.config["a.n"] if "a" in named.get("settings", ()) else None
+        hybrid.io.write_text(run.dir(name) / "out.txt", f"{name} {said}")
 
     return Stage(name, work, **named)
 
@@ -403,11 +405,12 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
         run_stages([stage], a_run(tmp_path / "exp", data=tmp_path))
 
 
-def test_a_section_over_another_changes_with_what_counts(tmp_path: Path, calls) -> None:
-    stages = [spy(calls, "one", settings=("base<own",))]
+def test_a_section_like_another_changes_with_what_counts(tmp_path: Path, calls) -> None:
+    stages = [spy(calls, "one", settings=("own",))]
 
-    def run(**base: int) -> None:
-        values = {"base": {"x": 1, "deep": {"y": 2, "z": 3}, **base}, "own": {"x": 9, "deep": {"y": 8}}}
+    def run(**base: object) -> None:
+        own = {"like": "base", "x": 9, "deep": {"y": 8}}
+        values = {"base": {"x": 1, "deep": {"y": 2, "z": 3}, **base}, "own": own}
         run_stages(stages, Run(tmp_path / "exp", Config(values)))
 
     run()
@@ -418,6 +421,37 @@ def test_a_section_over_another_changes_with_what_counts(tmp_path: Path, calls) 
     assert calls == ["one"]
     run(deep={"y": 7, "z": 4})
     assert calls == ["one", "one"]
+
+
+@pytest.mark.parametrize(
+    ("read", "says"),
+    [
+        (lambda run: run.config["a.n"], "a.n is read by a stage that declares run, b.x"),
+        (lambda run: run.config["b"], "b is read by a stage that declares run, b.x"),
+        (lambda run: run.config["b.y"], "b.y is read by"),
+        (lambda run: run.config.get("b.y", 3), "b.y is read by"),
+        (lambda run: "a.n" in run.config, "a.n is read by"),
+        (lambda run: run.config.under("a"), "a is read by"),
+        (lambda run: run.dir("three"), "EXP/three is read by a stage that declares one, two"),
+        (lambda run: run.problems("zero"), "EXP/zero is read by"),
+    ],
+)
+def test_what_a_stage_does_not_declare_it_cannot_read(tmp_path: Path, chain, calls, read, says) -> None:
+    stages = [spy(calls, "zero"), chain[0], Stage("two", read, needs=("one",), settings=("b.x",)), chain[2]]
+    with pytest.raises(StageFailed, match=f"stage 2 two failed by a defect: Undeclared: {re.escape(says)}"):
+        run_stages(stages, a_run(tmp_path / "exp"))
+
+
+def test_what_a_stage_declares_it_reads(tmp_path: Path, chain) -> None:
+    def work(run: Run) -> None:
+        assert run.config["b.x"] == 7 and run.config["run.jobs"] == 2 and run.jobs == 2
+        assert (run.dir("one") / "out.txt").read_text() == "one 1"
+        hybrid.io.write_text(run.dir("two") / "out.txt", "")
+
+    values = {"a": {"n": 1}, "b": {"x": 7, "y": 0}, "run": {"jobs": 2}}
+    run = Run(tmp_path / "exp", Config(values))
+    run_stages([chain[0], Stage("two", work, needs=("one",), settings=("b.x",))], run)
+    assert run.config["a.n"] == 1 and run.dir("anything") == tmp_path / "exp" / "anything"  # the run itself sees all
 
 
 def test_unknown_settings_of_a_stage_are_named(tmp_path: Path, calls) -> None:

@@ -14,6 +14,8 @@ from typing import Dict, List
 import numpy as np
 import pytest
 from conftest import PROJECT
+from hybrid.pipeline.sequence import check_settings
+from hybrid.pipeline.student import soft_utterances, surest, untranscribed
 from little_an4 import little_an4
 from little_runs import command, contents, demo, done, finish
 
@@ -23,12 +25,10 @@ from hybrid.data.batches import IGNORE
 from hybrid.errors import ConfigError, ModelError
 from hybrid.io import read_json, read_jsonl
 from hybrid.pipeline.network import dev_sets
-from hybrid.pipeline.sequence import check_settings
 from hybrid.pipeline.sets import read_cuts, set_list
 from hybrid.pipeline.shards import SOURCES
 from hybrid.pipeline.soft_targets import check_settings as check_students
 from hybrid.pipeline.soft_targets import kind_of, read_soft, soft_sets, teacher_of
-from hybrid.pipeline.student import soft_utterances, surest, untranscribed
 from hybrid.run import Run
 
 pytestmark = pytest.mark.slow

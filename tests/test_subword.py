@@ -17,14 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lang import best
 
-from hybrid.config import Config
 from hybrid.decode.run import decode_set, tune
 from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.fst import const, write_fst
 from hybrid.hmm.graph import TrainingGraphs, make_hclg, tids_to_pdfs
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import bootstrap_topology
-from hybrid.io import write_jsonl
+from hybrid.io import write_json, write_jsonl
 from hybrid.lexicon.graphones import Graphone
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import Lexicon, Pronunciation
@@ -34,7 +33,7 @@ from hybrid.lexicon.subword import MARK, Pieces, atoms, graphemic_lexicon, join,
 from hybrid.lm.grammar import arpa_to_fst
 from hybrid.lm.ngram import train as train_ngram
 from hybrid.pipeline import language
-from hybrid.run import Run
+from hybrid.pipeline.recipe import find_recipe
 
 TEXTS = [
     "DON'T TURN THE RADIO ON",
@@ -395,34 +394,47 @@ def cut(name, text):
     }
 
 
-def make_run(folder: Path, units: str, texts=TEXTS, size: int = 45, source: str = "train", dev=("A ZOO RADIO",)):
-    lang = {"units": units, "pieces": size, "silence": "SIL", "silence_prob": 0.5, "position_dependent": False}
-    run = Run(folder, Config({"lang": lang, "lm": {"source": source, "order": 2}}))
-    for split, its in (("train", texts), ("dev", dev), ("test", ["LIGHT"])):
+HOOK = """
+from hybrid.lexicon.lexicon import Lexicon
+
+def lexicon(run):
+    return Lexicon.from_dict(WORDS)
+"""
+
+
+def make_run(folder: Path, units: str, texts=TEXTS, size: int = 45, lm: str = "train", words=None):
+    """A run of a recipe of its own after its stage prepare; words: its dictionary, where it has one."""
+    folder.mkdir(exist_ok=True)
+    lines = ['train = "nowhere"', f'lm = "{lm}"', f'units = "{units}"']
+    if words is not None:
+        (folder / "hook.py").write_text(HOOK.replace("WORDS", repr(words)))
+        lines += ['python = "hook.py"', 'lexicon = "python"']
+    about = f"[lang]\npieces = {size}\nposition_dependent = false\n[lm]\norder = 2\n"
+    (folder / "own.toml").write_text("[corpus]\n" + "\n".join(lines) + "\n" + about)
+    recipe = find_recipe(str(folder / "own.toml"))
+    run = recipe.run(folder / "exp", recipe.config())
+    for split, its in (("train", texts), ("dev", ["A ZOO RADIO"]), ("test", ["LIGHT"])):
         rows = (cut(f"{split}-{number}", text) for number, text in enumerate(its))
         write_jsonl(run.dir("prepare") / f"{split}.jsonl.gz", rows)
+    sets = [{"set": name, "role": name, "condition": "clean"} for name in ("dev", "test")]
+    write_json(run.dir("prepare") / "about.json", {"hours": 0.1, "rate": 16000, "sets": sets})
     return run
 
 
-class NoDictionary:
-    """A recipe that has nothing but transcripts."""
-
-
-class WithDictionary:
-    @staticmethod
-    def lexicon(run):
-        words = [*WORDS, *(letter for word in WORDS for letter in word if letter.isalpha())]
-        return Lexicon.from_dict({word: [" ".join(spell(word)).upper()] for word in words})
+DICTIONARY_OF_TEXTS = {
+    word: [" ".join(spell(word)).upper()]
+    for word in [*WORDS, *(letter for word in WORDS for letter in word if letter.isalpha())]
+}
 
 
 @pytest.mark.parametrize("units", ["graphemes", "pieces"])
 def test_stages_without_a_dictionary(tmp_path, capsys, units):
     run = make_run(tmp_path, units)
-    language.lang(run, NoDictionary)
-    language.lm(run, NoDictionary)
+    language.lang(run)
+    language.lm(run)
     lang = Lang.load(run.dir("lang"))
     said = capsys.readouterr().out
-    assert "dev: ZOO" in said
+    assert "dev: ZOO" in said and "it can only be an error" in said and "dev: RADIO" not in said
     assert lang.text(lang.word_ids("TURN THE RADIO ON")) == "TURN THE RADIO ON"
     assert (lang.pieces is None) == (units == "graphemes")
     vocabulary = {line.split("\t")[1] for line in (run.dir("lm") / "lm.arpa").read_text().splitlines()
@@ -432,38 +444,38 @@ def test_stages_without_a_dictionary(tmp_path, capsys, units):
 
 
 def test_the_stage_of_pieces_with_the_phones_of_a_dictionary(tmp_path, capsys):
-    run = make_run(tmp_path, "phone_pieces")
-    language.lang(run, WithDictionary)
+    run = make_run(tmp_path / "a", "phone_pieces", words=DICTIONARY_OF_TEXTS)
+    language.lang(run)
     lang = Lang.load(run.dir("lang"))
     assert lang.nonsilence_base == sorted({phone.upper() for word in WORDS for phone in spell(word)})
     assert lang.text(lang.word_ids("TURN THE RADIO ON")) == "TURN THE RADIO ON"
-    language.lm(run, WithDictionary)
+    language.lm(run)
     assert "unknown to it" in capsys.readouterr().out
+    more = make_run(
+        tmp_path / "more", "phone_pieces", texts=[*TEXTS, "ZOO"], size=60, words=DICTIONARY_OF_TEXTS
+    )
     with pytest.raises(DataError, match="have no pronunciation: ZOO"):
-        language.lang(make_run(tmp_path / "more", "phone_pieces", texts=[*TEXTS, "ZOO"], size=60), WithDictionary)
+        language.lang(more)
 
 
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"units": "letters"}, "lang.units is 'letters'"),
-        ({"units": "pieces", "source": "corpus"}, "a grammar of words"),
+        ({"units": "letters"}, "corpus.units is 'letters'"),
+        ({"units": "pieces", "lm": "some.arpa"}, "a grammar of words"),
+        ({"units": "phone_pieces", "lm": "some.arpa", "words": DICTIONARY_OF_TEXTS}, "a grammar of words"),
+        ({"units": "phone_pieces"}, "there is no corpus.lexicon"),
+        ({"units": "words"}, "there is no corpus.lexicon"),
         ({"units": "pieces", "size": 5}, "5 pieces for a text of"),
         ({"units": "pieces", "texts": ["A B", "A -"]}, "the word - has no letter.*train-1"),
         ({"units": "graphemes", "texts": ["A B", "A [noise]"]}, "brackets.*train-1"),
     ],
 )
-def test_what_the_stages_refuse(tmp_path, options, says):
+def test_what_is_refused_before_and_in_the_stages(tmp_path, options, says):
     with pytest.raises(HybridError, match=says) as info:
-        language.lang(make_run(tmp_path, **options), NoDictionary)
+        language.lang(make_run(tmp_path, **options))
     assert info.value.remedy
-    assert not (tmp_path / "lang" / "config.json").exists()
-
-
-def test_a_grammar_of_words_is_refused_later_too(tmp_path):
-    language.lang(make_run(tmp_path, "pieces"), NoDictionary)
-    with pytest.raises(ConfigError, match="a grammar of words"):
-        language.lm(make_run(tmp_path, "pieces", source="corpus"), NoDictionary)
+    assert not (tmp_path / "exp" / "lang" / "config.json").exists()
 
 
 def test_an4(shared_data):

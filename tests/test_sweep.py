@@ -17,9 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 import toy_sweep
+from conftest import PROJECT
 
-from hybrid import recipes
-from hybrid.cli import load_recipe, main
+from hybrid.cli import main
+from hybrid.pipeline.recipe import REGISTERED, find_recipe
 from hybrid.sweep import sharing
 
 FILE = """
@@ -45,20 +46,19 @@ show = ["ce"]
 def toy(tmp_path: Path, monkeypatch) -> Path:
     """The recipe `toy`, found here and in processes started from here; the work is done in an empty folder."""
     more = tmp_path / "more"
-    (more / "toy").mkdir(parents=True)
-    shutil.copy(toy_sweep.__file__, more / "toy" / "__init__.py")
-    (more / "toy" / "toy.toml").write_text(toy_sweep.TOML)
-    (more / "sitecustomize.py").write_text(f"from hybrid import recipes\nrecipes.__path__.append({str(more)!r})\n")
-    project = str(Path(recipes.__file__).resolve().parents[1])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(more), project]))
+    more.mkdir()
+    shutil.copy(toy_sweep.__file__, more)
+    (more / "sitecustomize.py").write_text(
+        f"from pathlib import Path\nimport toy_sweep\ntoy_sweep.register(Path({str(more)!r}))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(more), str(PROJECT)]))
     monkeypatch.setenv("TOY_CALLS", str(tmp_path / "calls"))
-    monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, str(more)])
-    monkeypatch.delitem(sys.modules, "hybrid.recipes.toy", raising=False)
+    monkeypatch.setitem(REGISTERED, "toy", None)  # what stands there now, is put back at the end
+    toy_sweep.register(more)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     (tmp_path / "work" / "s.toml").write_text(FILE)
-    yield tmp_path / "work"
-    sys.modules.pop("hybrid.recipes.toy", None)
+    return tmp_path / "work"
 
 
 def calls(toy: Path) -> list:
@@ -347,7 +347,7 @@ def test_a_run_that_fails_stops_only_those_that_start_from_it(toy: Path, capsys)
     assert "k6/seed0: not run: it starts from base/seed0, which failed" in said
     # numbers of other settings are not shown as if they were of these
     found = json.loads((toy / "exp/s/table.json").read_text())
-    assert [row["conditions"] for row in found["sets"]["test"]["rows"]] == [{}] * 4
+    assert [row["conditions"] for row in found["sets"]["dev"]["rows"]] == [{}] * 4 and list(found["sets"]) == ["dev"]
     assert found["left_out"]["base/seed1"] == "its stage net was made with model.fail False, and not True"
 
 
@@ -365,8 +365,11 @@ def test_side_by_side(toy: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize("name", ["an4", "demo"])
-def test_no_stage_of_a_recipe_depends_on_how_many_workers_there_are(name: str) -> None:
-    assert not [stage.name for stage in load_recipe(name).STAGES for key in stage.settings if key.startswith("run")]
+def test_no_stage_of_a_recipe_depends_on_how_many_workers_there_are(tmp_path: Path, name: str) -> None:
+    recipe = find_recipe(name)
+    stages = recipe.stages(recipe.run(tmp_path, recipe.config()))
+    assert len(stages) > 15
+    assert not [stage.name for stage in stages for key in stage.settings if key.startswith("run")]
 
 
 def test_the_seed_of_the_whole_run(toy: Path) -> None:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from hybrid.errors import DataError
 from hybrid.io import read_json, write_json, write_text
-from hybrid.score.results import collect, write_decode
-from hybrid.stages import Stage
+from hybrid.marks import Stage
+from hybrid.pipeline.recipe import REGISTERED, Recipe
 
-CONFIG = Path(__file__).with_name("toy.toml")
 TOML = """
 [data]
 n = 10
@@ -57,6 +56,8 @@ def net(run):
 
 
 def decode(run):
+    from hybrid.score.results import write_decode
+
     _called(run, "decode")
     refs = {f"u{k}": list("abcdefghij") for k in range(run.config["data.n"])}
     seed = read_json(run.dir("net") / "seed.json")
@@ -75,13 +76,23 @@ def decode(run):
 
 
 def score(run):
+    from hybrid.score.results import collect
+
     _called(run, "score")
     write_text(run.dir("score") / "rows", str(len(collect(run.exp))))
 
 
 STAGES = [
     Stage("data", data, settings=("data",), seeded=False),
-    Stage("net", net, needs=("data",), settings=("model", "model<net")),
-    Stage("decode", decode, needs=("net",), settings=("decode",)),
+    Stage("net", net, needs=("data",), settings=("model",)),
+    Stage("decode", decode, needs=("net",), settings=("decode", "data.n", "model.k")),
     Stage("score", score, needs=("decode",), outside=("results.json",)),
 ]
+
+
+def register(folder: Path) -> None:
+    """Make it known to `hybrid run toy` in this process. folder: gets its file of settings."""
+    file = folder / "toy.toml"
+    if not file.exists():
+        write_text(file, TOML)
+    REGISTERED["toy"] = Recipe("toy", file, STAGES)

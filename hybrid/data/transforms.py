@@ -135,18 +135,18 @@ def apply_cmvn(
 
 
 def network_input(
-    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], normalise: str, stack: int = 3
+    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], cmvn: str, stack: int = 3
 ) -> Dict[str, np.ndarray]:
     """Make what a network reads of log mel [T, D]: less a mean, `stack` frames side by side [ceil(T / stack), stack D].
 
-    normalise: "speaker" or "utterance": whose mean is taken off; with "+variance" the result is also divided by the
+    cmvn: "speaker" or "utterance": whose mean is taken off; with "+variance" the result is also divided by the
     deviation; or "none". speakers: id -> speaker; None: each utterance is a speaker of its own.
-    Raises ConfigError for another `normalise`, DataError for an utterance without a speaker.
+    Raises ConfigError for another `cmvn`, DataError for an utterance without a speaker.
     """
-    whose, plus, more = normalise.partition("+")
+    whose, plus, more = cmvn.partition("+")
     if whose not in ("speaker", "utterance", "none") or (plus and (more != "variance" or whose == "none")):
         raise ConfigError(
-            f"normalise is {normalise!r}",
+            f"cmvn is {cmvn!r}",
             remedy="use speaker, speaker+variance, utterance, utterance+variance or none",
         )
     found = dict(features)

@@ -15,7 +15,7 @@ from hybrid.gmm.model import GmmModel
 from hybrid.io import read_json
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model
-from hybrid.nnet.priors import has_priors, load_priors
+from hybrid.nnet.priors import priors_of_model
 
 Arrays = Dict[str, np.ndarray]
 Speakers = Optional[Mapping[str, str]]  # id -> speaker; None: each utterance has one of its own
@@ -39,12 +39,11 @@ class NetworkAcoustics:
     """A network's folder: log posteriors less log priors, or the outputs of one trained per sequence as they are."""
 
     def __init__(self, folder: Path) -> None:
-        self.model, about = load_model(folder)
+        self.model, _ = load_model(folder)
         self._settings = read_json(folder / "features.json")
         self.features = _features(self._settings, "logmel", folder / "features.json")
         self.num_pdfs = int(self.model.config.num_pdfs)  # type: ignore[union-attr,arg-type]
-        outputs = about.get("outputs") or ("posteriors" if has_priors(folder / "senones") else "likelihoods")
-        self._priors = load_priors(folder / "senones") if outputs == "posteriors" else None
+        self._priors = priors_of_model(folder)
         self.scale = 1.0 if self._priors is None else 0.3
         self.per_speaker = str(self._settings.get("normalise", "none")).startswith("speaker")
 

@@ -16,11 +16,11 @@ from hybrid.data.batches import Utterance
 from hybrid.data.features import FrontEnd, config_from_json
 from hybrid.data.target_store import open_targets
 from hybrid.data.targets import TargetsAbout, write_targets
+from hybrid.data.transforms import network_input
 from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.io import Problems
 from hybrid.label.reading import read_manifest
 from hybrid.parallel import worker_number
-from hybrid.pipeline.sets import normalised
 from hybrid.train.teacher import Teacher
 
 
@@ -118,7 +118,7 @@ def features_of(cuts: List[Cut], about: Mapping[str, Any]) -> Dict[str, Union[np
             found[cut.id] = error
     if raw:
         speakers = {cut.id: cut.supervisions[0].speaker or cut.id if cut.supervisions else cut.id for cut in cuts}
-        found.update(normalised(raw, speakers, about["normalise"]))
+        found.update(network_input(raw, speakers, about["normalise"]))
     return found
 
 

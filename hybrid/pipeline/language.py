@@ -38,11 +38,12 @@ def lang(run: RecipeRun) -> None:
     vocabulary = Vocabulary(lexicon)
     if units_of(corpus) == "words":
         vocabulary = _covering(run, lexicon, train)
-    if pieces is not None:
+    if units_of(corpus) != "words":  # the stage prepare has said which words are not among those
         for name in dict.fromkeys(row["set"] for row in about(run)["sets"]):
             for word in _words(texts_of(prepared(run, name))):
-                if not pieces.covers(word):
-                    run.log(f"  {name}: {word} has letters that training never saw: it can only be an error")
+                if word not in lexicon if pieces is None else not pieces.covers(word):
+                    what = "is no word of training" if pieces is None else "has letters that training never saw"
+                    run.log(f"  {name}: {word} {what}: it can only be an error")
     made = Lang.create(
         vocabulary.lexicon,
         silence=settings.silence,

@@ -67,11 +67,11 @@ class Recipe:
     def run(self, exp: Path, config: Config, *, data: Optional[Path] = None, seed: int = 0, command: str = "") -> Run:
         """A run of it in the folder `exp`; all settings are checked. Raises ConfigError, DataError."""
         about: Dict[str, Any] = {"data": data, "seed": seed, "command": command, "recipe": self.name}
-        if self.own_stages is not None:
-            return Run(exp, config, **about)
-        hook = self.hook(config)
-        run = RecipeRun(exp, config, file=self.file, hook=hook, **about)
-        check_settings(run.settings)
+        hook, run = Hook(), Run(exp, config, **about)
+        if self.own_stages is None:
+            hook = self.hook(config)
+            run = RecipeRun(exp, config, file=self.file, hook=hook, **about)
+            check_settings(run.settings)
         if data is not None:
             _check_data(data, hook.get_it or "give the folder of the corpus with --data")
         return run

@@ -17,8 +17,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_arrays
-from hybrid.data.transforms import apply_cmvn, stack_frames
-from hybrid.errors import ConfigError
+from hybrid.data.transforms import apply_cmvn, network_input
 from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
 
@@ -161,21 +160,7 @@ def gmm_features(run: Run, name: str, *, variance: bool) -> Tuple[CutSet, Dict[s
 def network_features(run: Run, name: str, cmvn: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
     """Log mel less a mean, three frames stacked: [ceil(T / 3), 192]."""
     cuts, features = read_arrays(feature_folder(run, name, "logmel"), "logmel")
-    return cuts, normalised(features, speakers_of(cuts), cmvn)
-
-
-def normalised(features: Mapping[str, np.ndarray], speakers: Mapping[str, str], cmvn: str) -> Dict[str, np.ndarray]:
-    """cmvn: "speaker" or "utterance": whose mean is taken off; with "+variance" the result is also divided by the
-    deviation; or "none". Raises ConfigError."""
-    whose, plus, more = cmvn.partition("+")
-    if whose not in ("speaker", "utterance", "none") or (plus and (more != "variance" or whose == "none")):
-        raise ConfigError(
-            f"cmvn is {cmvn!r}", remedy="use speaker, speaker+variance, utterance, utterance+variance or none"
-        )
-    found = dict(features)
-    if whose != "none":
-        found = apply_cmvn(features, speakers if whose == "speaker" else None, variance=more == "variance")
-    return {identifier: stack_frames(x, NETWORK_RATE) for identifier, x in found.items()}
+    return cuts, network_input(features, speakers_of(cuts), cmvn, NETWORK_RATE)
 
 
 def twin_of(cut_id: str, custom: Mapping[str, str]) -> str:
