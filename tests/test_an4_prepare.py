@@ -88,8 +88,8 @@ def test_little_corpus(tmp_path):
     assert {name: len(cuts) for name, cuts in sets.items()} == {"train": 4, "dev": 2, "test": 2}
     assert sorted(cut.supervisions[0].text for cut in sets["test"]) == ["ENTER NINE", "STOP"]
     assert said == [
-        "train: 6 utterances where CMU's archive has 948",
-        "test: 2 utterances where CMU's archive has 130",
+        "6 utterances where CMU's archive has 948",
+        "2 utterances where CMU's archive has 130",
     ]
 
 

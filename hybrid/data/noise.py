@@ -13,15 +13,13 @@ import numpy as np
 import soundfile
 from scipy import signal
 
+from hybrid.data.containers import READABLE
 from hybrid.data.rooms import RATE
 from hybrid.errors import DataError
 
 ACTIVE_RANGE = 30.0  # dB below the strongest frame
 OUTSIDE = 0.25  # a noise is at most 6 dB stronger over all of a cut than its ratio to the speech says
 FOLDERS = "give a folder with one subfolder a kind (music, dialogue, babble, household), each with recordings"
-# endings of what libsndfile reads; raw samples have no header to go by, and the others are no audio
-AUDIO = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw", ".txt"}
-AUDIO |= {".sph", ".aif", ".aifc", ".oga", ".opus", ".wave", ".snd"}
 SILENCE = 1e-4  # rms, -80 dB of full scale: nothing that a gain should bring up to the level of speech
 
 
@@ -216,7 +214,7 @@ def audio_files(folder: Path) -> List[Path]:
         if real not in seen:
             found += [Path(home, name) for name in files if not name.startswith(".")]
         seen.add(real)
-    return sorted(path for path in found if path.suffix.lower() in AUDIO and path.is_file())
+    return sorted(path for path in found if path.suffix.lower() in READABLE and path.is_file())
 
 
 class NoiseLibrary:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Union
 
 from hybrid.data import lhotse_noise
+from hybrid.data.containers import READABLE
 from hybrid.data.measured import MeasuredRooms, Response, scan_responses
-from hybrid.data.noise import AUDIO, FOLDERS, Noise, NoiseLibrary, audio_files, scan_noises
+from hybrid.data.noise import FOLDERS, Noise, NoiseLibrary, audio_files, scan_noises
 from hybrid.data.parting import LEAST, SPLITS, held_for_test, part_rooms, recording_of
 from hybrid.data.rirs_noises import (
     find_rirs_noises,
@@ -180,7 +181,7 @@ def _parted(root: Path) -> bool:
     if not any(path.name in ("train", "test") for path in folders):
         return False
     others = [path.name for path in folders if path.name not in SPLITS and audio_files(path)]
-    others += [path.name for path in root.iterdir() if path.suffix.lower() in AUDIO and path.is_file()]
+    others += [path.name for path in root.iterdir() if path.suffix.lower() in READABLE and path.is_file()]
     if others:
         raise DataError(
             f"beside train/ and test/ there is audio that belongs to neither ({', '.join(sorted(others)[:3])})",

@@ -12,7 +12,7 @@ from hybrid.fst import write_fst
 from hybrid.io import write_text
 from hybrid.lexicon.g2p import G2P
 from hybrid.lexicon.lang import Lang
-from hybrid.lexicon.lexicon import FILLERS, Lexicon, check_text
+from hybrid.lexicon.lexicon import FILLERS, Lexicon
 from hybrid.lexicon.missing import Vocabulary, cover
 from hybrid.lexicon.piece_phones import phone_pieces
 from hybrid.lexicon.subword import Pieces, Pronounce, atoms, graphemic_lexicon, piece_lexicon, spell
@@ -78,17 +78,6 @@ def _covering(run: RecipeRun, lexicon: Lexicon, train: Dict[str, str]) -> Vocabu
     return vocabulary
 
 
-def check_words(lexicon: Lexicon, texts: Dict[str, str]) -> None:
-    missing = check_text(lexicon, texts)
-    if missing:
-        names = ", ".join(f"{oov.word} ({oov.count})" for oov in missing[:10])
-        raise DataError(
-            f"{len(missing)} words of the training transcripts have no pronunciation: {names}",
-            utterance=missing[0].utterances[0],
-            remedy="add them to the lexicon",
-        )
-
-
 def _lexicon(run: RecipeRun, units: str, train: Dict[str, str]) -> Tuple[Lexicon, Optional[Pieces]]:
     if units == "words":
         return read_lexicon(run), None
@@ -102,7 +91,7 @@ def _lexicon(run: RecipeRun, units: str, train: Dict[str, str]) -> Tuple[Lexicon
     if units == "pieces":
         return piece_lexicon(pieces.names, lambda letters: [spell(letters)]), pieces
     dictionary = read_lexicon(run)
-    check_words(dictionary, train)
+    cover(dictionary, counts, "error")
     return phone_pieces(pieces, dictionary, _pronounce(dictionary), counts=counts), pieces
 
 

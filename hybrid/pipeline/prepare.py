@@ -19,6 +19,7 @@ from hybrid.pipeline.settings import PYTHON, TestSource, test_sources
 from hybrid.pipeline.spelling import Spelling
 
 _MIN_DURATION = 0.1  # seconds: two frames of 30 ms fit no word
+_USUAL_RATES = (8000, 16000, 24000, 32000, 44100, 48000)  # Hz
 _DEV_SHARE = 0.1  # of the speakers, where corpus.dev_speakers does not say
 
 
@@ -34,7 +35,7 @@ def prepare(run: RecipeRun) -> None:
     for name, test in test_sources(settings.test).items():
         sets[name] = _of_speakers(run, test, reader.read(name, [test.path]))
     reader.report()
-    rate = settings.rate or common_rate(sets["train"])
+    rate = settings.rate or _usable_rate(run, common_rate(sets["train"]))
     spelling = Spelling.of(run)
     for name, cuts in sets.items():
         at, notes = at_rate(cuts, rate)
@@ -82,6 +83,16 @@ def _of_speakers(run: RecipeRun, test: TestSource, cuts: List[MonoCut]) -> List[
                 remedy="write a line `SPEAKER VALUE` for each speaker of the set",
             ) from None  # fmt: skip
     return [cut for cut in cuts if taken[cut.supervisions[0].speaker]]
+
+
+def _usable_rate(run: RecipeRun, rate: int) -> int:
+    """The rate, or where a frame shift of 10 ms is no whole number of its samples (22050, 11025 Hz) the next usual one
+    below."""
+    if rate % 100 == 0:
+        return rate
+    lower = max((one for one in _USUAL_RATES if one < rate), default=_USUAL_RATES[0])
+    run.log(f"  10 ms are no whole number of samples at {rate} Hz: {lower} Hz is taken (corpus.rate sets another)")
+    return lower
 
 
 def _warn_of_shared(run: RecipeRun, sets: Dict[str, List[MonoCut]]) -> None:

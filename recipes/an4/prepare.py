@@ -11,15 +11,15 @@ import os
 import re
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Set
+from typing import Callable, Dict, Iterator, List, Optional
 
 from lhotse import CutSet, MonoCut
 
-from hybrid.corpus import Corpus, Listing, Reading, Utterance, at_rate, build_corpus, choose_speakers
+from hybrid.corpus import Corpus, Listing, Reading, Utterance, at_rate, build_corpus, hold_out
 from hybrid.corpus.text import text_lines
 from hybrid.data.arrays import Progress
 from hybrid.data.audio import RATE
-from hybrid.errors import ConfigError, DataError
+from hybrid.errors import DataError
 from hybrid.io import PathLike, Problems
 
 PAGE = "http://www.speech.cs.cmu.edu/databases/an4/"
@@ -55,48 +55,30 @@ def prepare_an4(
     problems: Optional[Problems] = None,
     *,
     num_dev_speakers: int = 8,
-    labelled: float = 1.0,
     seed: int = 0,
     executor: Optional[Executor] = None,
     progress: Optional[Progress] = None,
     log: Optional[Callable[[str], None]] = None,
 ) -> Dict[str, CutSet]:
-    """{"train", "dev", "test"}; dev is `num_dev_speakers` of CMU's 74 training speakers, women and men by their share.
+    """Return {"train", "dev", "test"}, as the recipe's stage prepare has them; dev is `num_dev_speakers` of CMU's 74
+    training speakers, women and men by their share.
 
-    labelled: the share of the other training speakers whose transcripts are read; below 1 there is a set "unlabelled"
-    of the rest, which nobody here looks up the transcripts of.
-    Entries that cannot be used go to `problems` (their total with the cuts is the number to close it with);
-    without it the first raises. Raises DataError where the folder holds no AN4 or a set no cut at all.
+    What cannot be used goes to `problems` (its total with the cuts is the number to close it with); without it the
+    first raises. Raises DataError where the folder holds no AN4 or a set no cut at all.
     """
-    root = find_an4(data_dir)
-    sets: Dict[str, CutSet] = {}
+    sets: Dict[str, List[MonoCut]] = {}
     for name in ("train", "test"):
-        listing = _list(root, name)
-        entries = listing.utterances
-        if not listing.recordings:
-            raise DataError("no audio at all", file=root / "wav" / _FOLDERS[name], remedy=GET_IT)
-        if name == "train":
-            held = _held_out(entries, num_dev_speakers, labelled, seed)
-            listing.untranscribed = {entry.id for entry in entries if entry.speaker in held["unlabelled"]}
-        corpus = build_corpus(listing, Reading(decode=True), executor=executor, progress=progress)
-        cuts, notes = at_rate(corpus.cuts, RATE)
+        corpus = read_an4(data_dir, name, Reading(decode=True), executor=executor, progress=progress)
         _report(corpus, problems)
-        if not cuts:
-            first = f"; the first: {corpus.skipped[0].reason}" if corpus.skipped else ""
-            raise DataError(f"not one of the {len(entries)} {name} utterances can be used{first}", file=root)
+        sets[name], notes = at_rate(corpus.cuts, RATE)
         if log is not None:
             for note in [*notes, *corpus.notes]:
                 log(note)
-            if len(entries) != UTTERANCES[name]:
-                log(f"{name}: {len(entries)} utterances where CMU's archive has {UTTERANCES[name]}")
-        sets[name] = CutSet.from_cuts(cuts)
-    parts: Dict[str, List[MonoCut]] = {"train": [], "dev": [], "unlabelled": []}
-    for cut in sets["train"]:
-        parts[next((part for part, its in held.items() if cut.supervisions[0].speaker in its), "train")].append(cut)
-    for part in ("train", "dev"):
-        if not parts[part]:
-            raise DataError(f"not one utterance of the {part} speakers can be used", file=root)
-    return {**{name: CutSet.from_cuts(cuts).to_eager() for name, cuts in parts.items() if cuts}, "test": sets["test"]}
+    sets["train"], sets["dev"] = hold_out(sets["train"], num_dev_speakers, seed)
+    for name, cuts in sets.items():
+        if not cuts:
+            raise DataError(f"not one utterance of the set {name} can be used", file=find_an4(data_dir))
+    return {name: CutSet.from_cuts(sets[name]).to_eager() for name in ("train", "dev", "test")}
 
 
 def read_an4(
@@ -109,6 +91,9 @@ def read_an4(
     if not listing.recordings:
         raise DataError("no audio at all", file=root / "wav" / _FOLDERS[name], remedy=GET_IT)
     corpus = build_corpus(listing, reading, executor=executor, progress=progress)
+    if not corpus.cuts:
+        first = f"; the first: {corpus.skipped[0].reason}" if corpus.skipped else ""
+        raise DataError(f"not one of the {corpus.total} {name} utterances can be used{first}", file=root)
     if len(listing.utterances) != UTTERANCES[name]:
         corpus.notes.append(f"{len(listing.utterances)} utterances where CMU's archive has {UTTERANCES[name]}")
     return corpus
@@ -120,18 +105,6 @@ def _report(corpus: Corpus, problems: Optional[Problems]) -> None:
         if problems is None:
             raise DataError(row.reason, file=row.file, utterance=row.utterance, remedy=row.remedy)
         problems.add(row.utterance, row.reason, row.file, row.remedy)
-
-
-def _held_out(entries: List[Utterance], num_dev: int, labelled: float, seed: int) -> Dict[str, Set[str]]:
-    """The speakers of "dev" and "unlabelled", women and men by their share. Raises ConfigError for an odd share."""
-    if not 0.0 < labelled <= 1.0:
-        raise ConfigError(f"prepare.labelled is {labelled}", remedy="a share above 0, up to 1")
-    speakers = {str(entry.speaker) for entry in entries if entry.recording}
-    dev = choose_speakers(speakers, num_dev, seed, group=_gender)
-    rest = speakers - dev
-    known = max(1, round(labelled * len(rest)))
-    trained = rest if known >= len(rest) else choose_speakers(rest, known, seed, group=_gender)
-    return {"dev": dev, "unlabelled": rest - trained}
 
 
 def _gender(speaker: str) -> str:
