@@ -33,8 +33,8 @@ from hybrid.lm import ngram
 from hybrid.lm.grammar import arpa_to_fst
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import build_model, load_model, save_model
-from hybrid.score.results import ORDER, collect, write_decode
 from hybrid.nnet.priors import load_priors
+from hybrid.score.results import ORDER, collect, write_decode
 
 RATE = 8000
 SEARCH = {"acoustic_scale": 0.7, "word_penalty": 0.25, "beam": 12.0, "max_active": 3000}

@@ -163,7 +163,8 @@ def test_several_test_sets_have_a_column_each():
     rows = [
         _row("mono", "clean", 12.0, name="test"), _row("mono", "clean", 20.0, name="other"),
         _row("mono", "noisy", 40.0, name="test"), _row("ce", "clean", 9.0, name="test"),
-        _row("ce", "clean", 22.0, name="other"), _row("ce", "noisy", 30.0, name="test"), _row("ce", "clean", 1.0, name="dev"),
+        _row("ce", "clean", 22.0, name="other"), _row("ce", "noisy", 30.0, name="test"),
+        _row("ce", "clean", 1.0, name="dev"),
     ]  # fmt: skip
     assert results.test_sets(rows) == ["test", "other"]
     lines = results.table(rows).splitlines()

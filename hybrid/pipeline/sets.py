@@ -18,7 +18,6 @@ from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_arrays
 from hybrid.data.transforms import apply_cmvn, network_input
-from hybrid.errors import ConfigError
 from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
 

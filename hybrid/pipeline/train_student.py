@@ -55,6 +55,7 @@ def priors_of(
     if about.kind == "logits" and about.head == "logits":
         return priors_of_model(teacher)
     if not is_aligned(run.settings):
-        return average_posterior(model, batches(run, data, getattr(run.settings, system.name).batch_frames, train=False))
+        frames = getattr(run.settings, system.name).batch_frames
+        return average_posterior(model, batches(run, data, frames, train=False))
     counted = [pdfs for name in set_list(run).clean for pdfs in read_targets(run, name).values()]
     return count_priors(counted, about.num_pdfs)
