@@ -15,22 +15,22 @@ import torch
 from conftest import PROJECT
 from little_runs import ENVIRONMENT, demo, done, finish
 from mini_demo import SETTINGS
+from recipe_tools import recipe_run
 
-from hybrid.config import load_config
 from hybrid.data.batches import IGNORE, Utterance
 from hybrid.data.stream import open_source
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json, read_jsonl, write_jsonl
 from hybrid.label.manifest import device_of
 from hybrid.pipeline.packed import marks_of_sets
+from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import read_cuts
 from hybrid.pipeline.shards import scheduled
-from hybrid.run import Run
 
 pytestmark = pytest.mark.slow
 
 STUDENT = (
-    "prepare.unlabelled_minutes=0.5", "student.enabled=true", "student.control=false", "student_lfmmi.soft=1.0",
+    "prepare.unlabelled_minutes=0.5", "student.enabled=true", "student.baseline=false", "student_lfmmi.soft=1.0",
     "scheduled.enabled=true", "scheduled.shard_size=5", "scheduled.chunks=unlabelled 100%",
 )  # fmt: skip
 
@@ -174,13 +174,13 @@ def test_a_student_is_trained_on_packed_speech(exp: Path, packed: Path, tmp_path
     clean = shutil.copytree(packed / "clean", tmp_path / "clean")
     more = [
         *STUDENT, f'scheduled.sources=["more={clean}","more={packed / "noisy"}"]',
-        "scheduled.chunks=2*(more 50%, labelled 100% @2)", 'decode.systems=["student_ce"]', "student.sequence=false",
-        "student.hard=0.5",
+        "scheduled.chunks=2*(more 50%, labelled 100% @2)", 'decode.systems=["student_ce"]',
+        "student.sequence_training=false", "student.hard_weight=0.5",
     ]  # fmt: skip
     said = finish(demo(tmp_path / "exp", *more))
     asked = {name for name, ran in done(said).items() if ran}
     assert asked == {"shards", "student_ce", "student_lfmmi", "graph", "decode", "score", "report"}
-    assert not any((exp / name / "model").exists() for name in ("ce", "lfmmi"))  # student.control
+    assert not any((exp / name / "model").exists() for name in ("ce", "lfmmi"))  # student.baseline
     assert {row["system"] for row in read_json(tmp_path / "exp" / "results.json")} == {"student_ce"}
     assert "1-2        more 50%, labelled 100% @2" in said
     frames = {name: held_frames(tmp_path / "exp" / "shards" / name) for name in ("labelled", "unlabelled")}
@@ -225,9 +225,8 @@ def test_cuts_without_a_fitting_twin_are_named(exp: Path, packed: Path, tmp_path
     assert [row["utterance"] for row in read_jsonl(tmp_path / "none" / "some.problems.jsonl")] == [cuts[1].id]
 
 
-def opened(exp: Path, *settings: str) -> Run:
-    config = load_config(PROJECT / "recipes" / "demo" / "demo.toml", [*SETTINGS, *STUDENT, *settings])
-    return Run(exp, config, recipe="demo")
+def opened(exp: Path, *settings: str) -> RecipeRun:
+    return recipe_run(exp, *SETTINGS, *STUDENT, *settings)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +238,7 @@ def opened(exp: Path, *settings: str) -> Run:
         ("more=FOLDER/killed", [], DataError, "is not finished"),
         ("more=FOLDER/clean", ["student.teacher=teacher_ce"], ModelError, "of another teacher"),
         ("more=FOLDER/clean", ["student.k=25"], ModelError, "the 20 highest of a frame, wanted 25"),
-        ("more=FOLDER/clean", ["model.normalise=none"], DataError, "normalise 'speaker', wanted 'none'"),
+        ("more=FOLDER/clean", ["model.cmvn=none"], DataError, "normalise 'speaker', wanted 'none'"),
         ("more=FOLDER/clean", ["scheduled.chunks=less 100%"], ConfigError, "the source 'less'"),
     ],
 )

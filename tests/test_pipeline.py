@@ -19,35 +19,30 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT
-from hybrid.pipeline.sequence import graphs, with_numerators
 from little_an4 import little_an4
 from little_runs import command, contents, demo, done, error_rates, finish
+from recipe_tools import recipe_run
 
 from benchmarks.overfit import overfit
 from benchmarks.runs import open_run
-from hybrid.config import load_config
 from hybrid.data.batches import collate
 from hybrid.io import read_json, read_jsonl
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import load_priors
-from hybrid.pipeline.network import batches, training_sets, utterances
+from hybrid.pipeline.network import batches, utterances
 from hybrid.pipeline.phones import drawn, spoken
 from hybrid.pipeline.senones import network_senones
-from hybrid.pipeline.sets import read_cuts
-from hybrid.run import Run
+from hybrid.pipeline.sets import read_cuts, set_list
+from hybrid.pipeline.systems import system as system_of_name
+from hybrid.pipeline.train_lfmmi import graphs, with_numerators
 from hybrid.train.denominator import make_denominator
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
 
 pytestmark = pytest.mark.slow
 
-STAGES = (
-    "prepare augment lang lm features gmm senones ce lfmmi teacher_ce teacher_lfmmi targets shards student_ce "
-    "occupancies student_lfmmi graph decode score report"
-).split()
-# Nothing to do: they say so.
-IDLE = "teacher_ce teacher_lfmmi targets shards student_ce occupancies student_lfmmi".split()
+STAGES = "prepare augment lang lm features gmm senones ce lfmmi graph decode score report".split()
 SYSTEMS = "mono tri1 tri2 tri3_si tri3 ce lfmmi".split()
 CONDITIONS = "clean noisy rerecorded".split()
 # DESIGN.md, Contracts: spelled out here, so that a change of the contract is seen.
@@ -201,7 +196,7 @@ def test_a_tdnnf_in_the_place_of_the_lstm(exp: Path, tmp_path: Path) -> None:
     settings = ["model.kind=tdnnf", *(f"model.tdnnf.{setting}" for setting in small)]
     schedule = ["lfmmi.trainer.dropout_schedule=0,0.1@0.5,0"]
     printed = finish(demo(changed, *settings, *schedule, 'decode.systems=["ce","lfmmi"]', stop="decode"))
-    assert done(printed) == {name: name in ("ce", "lfmmi", "decode", *IDLE) for name in upto("decode")}
+    assert done(printed) == {name: name in ("ce", "lfmmi", "graph", "decode") for name in upto("decode")}
 
     from hybrid.io import load_tensors
     from hybrid.nnet.model_io import load_model
@@ -224,16 +219,16 @@ def test_a_network_from_transcripts_alone(exp: Path, tmp_path: Path) -> None:
     """Flat start: no Gaussians, no alignments, no cross-entropy."""
     changed = shutil.copytree(exp, tmp_path / "exp")
     settings = [
-        "gmm.last=none", "senones.align_with=none", "lfmmi.start=flat", "lfmmi.numerators=words",
+        "gmm.last=none", "senones.align_with=none", "lfmmi.init_from=flat", "lfmmi.numerators=words",
         "lfmmi.criterion.xent_targets=numerator", "lfmmi.trainer.epochs=3",
         # and its students: a teacher from transcripts alone, priors from the student's own posteriors
         "student.enabled=true", "teacher_lfmmi.trainer.epochs=1", "student_ce.trainer.epochs=1",
         "student_lfmmi.trainer.epochs=1",
     ]  # fmt: skip
     printed = finish(demo(changed, *settings, stop="decode"))
-    again = ("gmm", "senones", "ce", "lfmmi", "graph", "decode", *IDLE)
-    assert done(printed) == {name: name in again for name in upto("decode")}
-    assert not any((changed / "gmm").glob("*/model.safetensors")) and not (changed / "ce" / "model").exists()
+    prepared = dict.fromkeys(upto("features"), False)
+    trained = ("senones", "teacher_lfmmi", "lfmmi", "targets", "student_ce", "student_lfmmi", "graph", "decode")
+    assert done(printed) == {**prepared, **dict.fromkeys(trained, True)}  # no Gaussians, no cross-entropy
     assert {path.name for path in (changed / "graph").iterdir()} == {"network.fst"}
     losses = [row["loss"] for row in read_jsonl(changed / "lfmmi" / "log.jsonl") if row["split"] == "dev"]
     assert len(losses) == 3 and losses[-1] < losses[0]
@@ -244,11 +239,11 @@ def test_a_network_from_transcripts_alone(exp: Path, tmp_path: Path) -> None:
 
 def test_a_phone_lm_that_knows_what_decoding_may_say(exp: Path) -> None:
     """Sentences drawn from the decoding LM bring pairs of words, and so of phones, that the training set lacks."""
-    run = Run(exp, load_config(PROJECT / "recipes" / "demo" / "demo.toml", []))
+    run = recipe_run(exp)
     lang = Lang.load(exp / "lang")
     said = spoken({u.id: u.extra["text"] for u in utterances(run, ["train"])[0]}, lang, 0)
-    more = drawn(run, lang, 3000)
-    assert more == drawn(run, lang, 3000) and not set(said) & set(more)
+    more = drawn(run, lang, 3000, 0)
+    assert more == drawn(run, lang, 3000, 0) != drawn(run, lang, 3000, 1) and not set(said) & set(more)
     assert more and all(set(phones) <= set(lang.phone_ids) for phones in more.values())
     how = {"order": 3, "no_prune_order": 2, "smoothing": "bigrams"}
     alone, both = (train_phone_lm(text, **how) for text in (said, {**said, **more}))
@@ -262,9 +257,9 @@ def test_engines_and_finite_differences_agree_on_a_recipes_graphs(exp: Path) -> 
     """Its denominator and numerators, its trained network's outputs; values and gradients to 1e-4."""
     run = open_run(exp)
     senones = network_senones(run)
-    data, segments = utterances(run, training_sets(run))
+    data, segments = utterances(run, set_list(run).training)
     phone_lm = load_phone_lm(exp / "lfmmi" / "phone_lm.json")
-    denominator, graph = graphs(run, Lang.load(exp / "lang"), phone_lm, senones, segments)
+    denominator, graph = graphs(run, Lang.load(exp / "lang"), phone_lm, senones, segments, system_of_name("lfmmi"))
     chosen = with_numerators(data[::9], graph, run.problems("lfmmi"))
     batch = collate(chosen)
     model, _ = load_model(exp / "lfmmi" / "model")
@@ -307,10 +302,10 @@ def test_pieces_of_utterances_and_expected_accuracy(exp: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     "settings, words",
     [
-        (["senones.align_with=none"], "set lfmmi.start=flat lfmmi.numerators=words"),
-        (["lfmmi.numerators=words", "lfmmi.chunk_frames=50"], "pieces need the alignment"),
-        (["lfmmi.start=cold"], "use ce, flat, or the folder of a model"),
-        (["gmm.last=tri7"], "use one of mono, tri1, tri2, tri3, or none"),
+        (["senones.align_with=none"], "set lfmmi.init_from=flat lfmmi.numerators=words"),
+        (["lfmmi.numerators=words", "lfmmi.chunk_frames=50"], "chunks need the alignment"),
+        (["lfmmi.init_from=cold"], "use flat, ce, or the folder of a model"),
+        (["gmm.last=tri7"], "use one of 'mono', 'tri1', 'tri2', 'tri3', 'none'"),
         (["gmm.last=tri1"], "use one of mono, tri1, none"),
     ],
 )
@@ -323,8 +318,8 @@ def test_settings_of_sequence_training_that_do_not_go_together(exp: Path, tmp_pa
 
 def test_noisy_copies_take_turns(exp: Path) -> None:
     """The pools of copies that the network's training draws from are those of the utterances."""
-    run = Run(exp, load_config(PROJECT / "recipes" / "demo" / "demo.toml", ["model.noisy_per_epoch=1"]))
-    data, _ = utterances(run, training_sets(run))
+    run = recipe_run(exp, "model.noisy_per_epoch=1")
+    data, _ = utterances(run, set_list(run).training)
     pools: Dict[Tuple[str, str], List[str]] = {}
     for utterance in data:
         pools.setdefault(utterance.extra["pool"], []).append(utterance.id)
@@ -391,7 +386,7 @@ def test_kills_of_the_whole_group_change_no_error_rate(exp: Path, tmp_path: Path
     second = kill_at(demo(again, stop="score"), line, draw.uniform(0, 0.5))
     assert done(second)["decode"] and "score" not in done(second)
     last = finish(demo(again, stop="score"))
-    assert "stage 17 decode: goes on where it was stopped" in last
+    assert "stage 10 decode: goes on where it was stopped" in last
     assert done(last) == {name: name in ("decode", "score") for name in upto("score")}
     assert len(error_rates(exp)) == 63
     assert error_rates(again) == error_rates(exp)
@@ -413,7 +408,7 @@ def some_an4(shared_data: Path, tmp_path: Path) -> Path:
 def test_a_little_of_an4_to_its_gmms(some_an4: Path, tmp_path: Path) -> None:
     exp = tmp_path / "exp"
     settings = [
-        "run.jobs=1", "prepare.dev_speakers=1", "augment.speeds=[1.1]", "augment.noisy_copies=0", "gmm.mono.passes=8",
+        "run.jobs=1", "corpus.dev_speakers=1", "augment.speeds=[1.1]", "augment.noisy_copies=0", "gmm.mono.passes=8",
         "gmm.mono.gaussians=150",
         *(f"gmm.{system}.{setting}" for system in ("tri1", "tri2", "tri3")
           for setting in ("passes=5", "leaves=150", "gaussians=250")),

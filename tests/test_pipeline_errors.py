@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import PROJECT
+from recipe_tools import recipe_run
 from test_an4_prepare import make_an4
 from test_audio import write_sphere
 from test_stages import FullDisk
@@ -27,11 +28,12 @@ from hybrid.cli import main
 from hybrid.errors import ConfigError
 from hybrid.io import read_json, read_jsonl
 from hybrid.parallel import SerialExecutor
+from hybrid.pipeline.systems import chosen
 from hybrid.run import Run
 
 VICTIM = "an1-fash-b"
 SETTINGS = [
-    "run.jobs=1", "prepare.dev_speakers=1", "augment.speeds=[]", "augment.noisy_copies=0", "gmm.mono.passes=3",
+    "run.jobs=1", "corpus.dev_speakers=1", "augment.speeds=[]", "augment.noisy_copies=0", "gmm.mono.passes=3",
     "gmm.mono.gaussians=30", "gmm.splice=1", "gmm.lda_dim=8",  # LDA needs more frames than dimensions
     *(f"gmm.{system}.{setting}" for system in ("tri1", "tri2", "tri3")
       for setting in ("passes=2", "leaves=30", "gaussians=30")),
@@ -237,30 +239,33 @@ def broken_room(data: Path) -> None:
         path.write_bytes(b"fLaC" + bytes(300))
 
 
+BEFORE: Dict[str, List[str]] = {"prepare": [], "lm": ["prepare", "lang"], "augment": ["prepare"]}
+
+
 @pytest.mark.parametrize(
     "damage, stage, parts",
     [
-        (word_unknown, "lang", ["XYLOPHONE (1)", VICTIM, "add them to the lexicon"]),
+        (word_unknown, "prepare", ["XYLOPHONE (1)", VICTIM, "add them to the lexicon"]),
         (no_lexicon, "prepare", ["an4.dic", "no such lexicon"]),
         (empty_lexicon, "prepare", ["an4.dic"]),
         (word_without_phones, "prepare", ["an4.dic", "line 2", "GO"]),
-        (no_header, "prepare", ["an4.ug.lm", "\\data\\"]),
-        (header_of_letters, "prepare", ["an4.ug.lm", "line 2", "ngram 1=many"]),
-        (other_count, "prepare", ["an4.ug.lm", "13", "12"]),
-        (cut_off, "prepare", ["an4.ug.lm", "\\end\\"]),
-        (no_grammar, "prepare", ["an4.ug.lm", "no such ARPA file"]),
-        (no_noises, "augment", ["noise/test", "no noises beside an4/"]),
+        (no_header, "lm", ["an4.ug.lm", "\\data\\"]),
+        (header_of_letters, "lm", ["an4.ug.lm", "line 2", "ngram 1=many"]),
+        (other_count, "lm", ["an4.ug.lm", "13", "12"]),
+        (cut_off, "lm", ["an4.ug.lm", "\\end\\"]),
+        (no_grammar, "lm", ["an4.ug.lm", "no such file"]),
+        (no_noises, "augment", ["noise/test", "no noises for test"]),
         (empty_noises, "augment", ["noise/test"]),
         (broken_noise, "augment", ["noise/test/music/test0.flac"]),
         (cut_noise, "augment", ["noise/test/music/test0.flac"]),
-        (no_rooms, "augment", ["rir/", "no impulse responses beside an4/"]),
+        (no_rooms, "augment", ["no rir; looked for as ", "/data/rir"]),
         (broken_room, "augment", ["rir/test/HALL_"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
 def test_bad_files_stop_their_stage(whole, data, tmp_path, go, damage, stage, parts) -> None:
     damage(data)
-    for one in {"prepare": [], "lang": ["prepare"], "augment": ["prepare"]}[stage]:
+    for one in BEFORE[stage]:
         assert go(data, one, first=one)[0] == 0
     code, _, message = go(data, stage, first=stage)
     assert code == 1
@@ -271,7 +276,7 @@ def test_bad_files_stop_their_stage(whole, data, tmp_path, go, damage, stage, pa
     # Once the file is mended, the same command ends well.
     shutil.rmtree(data)
     shutil.copytree(whole, data)
-    for one in {"prepare": [], "lang": ["prepare"], "augment": ["prepare"]}[stage]:
+    for one in BEFORE[stage]:
         assert go(data, one, first=one)[0] == 0
     code, printed, _ = go(data, stage, first=stage)
     assert code == 0 and f" {stage}: " in printed
@@ -279,10 +284,10 @@ def test_bad_files_stop_their_stage(whole, data, tmp_path, go, damage, stage, pa
 
 def test_unknown_words_of_the_test_set_are_said_and_counted(data: Path, go: Go) -> None:
     edit(etc(data, "an4_test.transcription"), "STOP", "HALT")
-    assert go(data, "prepare")[0] == 0
-    code, printed, _ = go(data, "lang", first="lang")
+    code, printed, _ = go(data, "prepare")
     assert code == 0
-    assert "test: HALT (1) is not in the lexicon" in printed
+    said = "test: 1 words (1 times) are not in the lexicon, each of them can only be an error: HALT (1)"
+    assert said in printed and "train: 1 words" not in printed and "dev: 1 words" not in printed
 
 
 # ------------------------------------------------------------------ single utterances
@@ -345,33 +350,37 @@ def test_an_utterance_too_short_for_its_words_is_named(data: Path, tmp_path: Pat
 # ------------------------------------------------------------------ settings
 
 
-@pytest.mark.parametrize("names", [[], ["test"], ["test", "dev"], ["dev", "train"], "dev"])
-def test_sets_that_scales_cannot_be_chosen_on(names) -> None:
-    from hybrid.pipeline.decoding import tuning_sets
+@pytest.mark.parametrize("names", ["[]", '["test"]', '["test","dev"]', '["dev","train"]', "dev", "[1]"])
+def test_sets_that_scales_cannot_be_chosen_on(tmp_path: Path, names: str) -> None:
+    run = recipe_run(tmp_path, 'decode.tune_on=["dev","test"]', recipe="an4")
+    assert run.settings.decode.tune_on == ["dev", "test"]
+    said = {"dev": "decode.tune_on must be a list", "[1]": r"tune_on\[0\] must be a text"}
+    with pytest.raises(ConfigError, match=said.get(names, r'decode.tune_on is .*Remedy: use \["dev"\]')):
+        recipe_run(tmp_path, f"decode.tune_on={names}", recipe="an4")
 
-    assert tuning_sets({"tune_on": ["dev", "test"]}) == ["dev", "test"]
-    with pytest.raises(ConfigError, match=r'decode.tune_on is .*Remedy: use \["dev"\]'):
-        tuning_sets({"tune_on": names})
+
+FLAT = (
+    "senones.align_with=none", "lfmmi.init_from=flat", "lfmmi.numerators=words",
+    "lfmmi.criterion.xent_targets=numerator",
+)  # fmt: skip
+NO_GMM = (*FLAT, "gmm.last=none")
 
 
-@pytest.mark.parametrize("names", [["tri9"], ["ce", "tri9"]])
-def test_systems_that_cannot_be_decoded(names) -> None:
-    from hybrid.pipeline.decoding import chosen_systems
+@pytest.mark.parametrize("names", ['["tri9"]', '["ce","tri9"]'])
+def test_systems_that_cannot_be_decoded(tmp_path: Path, names: str) -> None:
+    def of(systems: str, *more: str) -> List[str]:
+        run = recipe_run(tmp_path, f"decode.systems={systems}", *more, recipe="an4")
+        return [system.name for system in chosen(run.settings)]
 
-    models = ("mono", "tri1", "tri2", "tri3", "ce", "lfmmi")
-
-    def chosen(*some: str, models=models) -> list:
-        return [system.name for system in chosen_systems({"systems": list(some)}, models)]
-
-    assert chosen("lfmmi", "mono") == ["mono", "lfmmi"]
-    assert chosen(models=["mono", "lfmmi"]) == ["mono", "lfmmi"]  # [] is all there are
-    assert chosen("tri3") == ["tri3_si", "tri3"]  # the second pass starts from the first
+    assert of('["lfmmi","mono"]') == ["mono", "lfmmi"]
+    assert of("[]", *FLAT, "gmm.last=mono") == ["mono", "lfmmi"]  # [] is all there are
+    assert of('["tri3"]') == ["tri3_si", "tri3"]  # the second pass starts from the first
     known = "mono, tri1, tri2, tri3_si, tri3, teacher_ce, teacher_lfmmi, ce, lfmmi, student_ce, student_lfmmi"
     with pytest.raises(ConfigError, match=f"decode.systems is .*Remedy: some or all of {known}"):
-        chosen_systems({"systems": names}, models)
-    assert chosen("lfmmi", models=["lfmmi"]) == ["lfmmi"]
+        of(names)
+    assert of('["lfmmi"]', *NO_GMM) == ["lfmmi"]
     with pytest.raises(ConfigError, match="names tri3_si, tri3: left out by gmm.last.*Remedy: some of mono, lfmmi"):
-        chosen("mono", "tri3", "tri3_si", models=["mono", "lfmmi"])
+        of('["mono","tri3","tri3_si"]', *FLAT, "gmm.last=mono")
 
 
 # ------------------------------------------------------------------ the disk

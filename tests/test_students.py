@@ -13,34 +13,31 @@ from typing import Dict, List
 
 import numpy as np
 import pytest
-from conftest import PROJECT
-from hybrid.pipeline.sequence import check_settings
-from hybrid.pipeline.student import soft_utterances, surest, untranscribed
 from little_an4 import little_an4
 from little_runs import command, contents, demo, done, finish
+from recipe_tools import recipe_run
 
 from benchmarks.runs import open_run
-from hybrid.config import load_config
 from hybrid.data.batches import IGNORE
 from hybrid.errors import ConfigError, ModelError
 from hybrid.io import read_json, read_jsonl
 from hybrid.pipeline.network import dev_sets
+from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import read_cuts, set_list
 from hybrid.pipeline.shards import SOURCES
-from hybrid.pipeline.soft_targets import check_settings as check_students
+from hybrid.pipeline.soft_data import soft_utterances, surest, untranscribed
 from hybrid.pipeline.soft_targets import kind_of, read_soft, soft_sets, teacher_of
-from hybrid.run import Run
 
 pytestmark = pytest.mark.slow
 
 SETTINGS = [
-    "run.jobs=1", "student.enabled=true", "prepare.dev_speakers=2", "prepare.labelled=0.34", "augment.speeds=[1.1]",
+    "run.jobs=1", "student.enabled=true", "corpus.dev_speakers=2", "corpus.labelled=0.34", "augment.speeds=[1.1]",
     "augment.noisy_copies=1", "augment.train_rooms=2", "gmm.last=mono", "gmm.mono.passes=6", "gmm.mono.gaussians=150",
     "senones.align_with=mono", "senones.leaves=40", "senones.min_count=5", "model.hidden=16", "model.layers=1",
     "model.dropout=0.0", "ce.trainer.epochs=1", "lfmmi.trainer.epochs=1", "lfmmi.lm_words=500",
     "teacher_ce.trainer.epochs=2", "teacher_lfmmi.trainer.epochs=2", "student_ce.trainer.epochs=1",
     *(f"{system}.trainer.warmup=2" for system in ("ce", "lfmmi")), "student_lfmmi.trainer.warmup=2",
-    "student_lfmmi.trainer.epochs=1", "student_lfmmi.soft=1.0", "student.keep=0.7", "limits.problems=0.5",
+    "student_lfmmi.trainer.epochs=1", "student_lfmmi.soft=1.0", "student.confident=0.7", "limits.problems=0.5",
     *(f"{system}.trainer.{setting}" for system in ("ce", "lfmmi") for setting in ("average=0", "keep_every=0")),
     "decode.beam=8", "decode.max_active=300", 'decode.tune_on=["dev"]', "decode.ce.scales=[0.5]",
     "decode.ce.penalties=[0.0]", "decode.lfmmi.scales=[1.0]", "decode.lfmmi.penalties=[0.0]",
@@ -162,8 +159,8 @@ def test_the_demo_keeps_what_its_unlabelled_voices_say_to_itself(tmp_path: Path)
 
 def test_stages_that_learn_from_transcripts_have_none_of_the_unlabelled(exp: Path) -> None:
     names = set_list(open_run(exp))
-    assert names["unlabelled"] == ["unlabelled", "unlabelled_sp1.1"]
-    assert names["unlabelled_noisy"] == ["unlabelled_noisy1", "unlabelled_sp1.1_noisy1"]
+    assert names.unlabelled == ["unlabelled", "unlabelled_sp1.1"]
+    assert names.unlabelled_noisy == ["unlabelled_noisy1", "unlabelled_sp1.1_noisy1"]
     assert [path.name for path in (exp / "features" / "unlabelled").iterdir()] == ["logmel"]
     assert sorted(path.name for path in (exp / "senones" / "ali").iterdir() if path.is_dir()) == [
         "dev_clean", "train", "train_sp1.1",
@@ -217,20 +214,19 @@ def test_the_surest_utterances_are_kept(exp: Path) -> None:
 def test_a_sequence_level_student_alone(exp: Path, data: Path, tmp_path: Path) -> None:
     """From random parameters, on transcripts and occupancies, without the student of frames."""
     changed = shutil.copytree(exp, tmp_path / "exp")
-    flat = ["student.frames=false", "student_lfmmi.start=flat", "student.keep=1.0"]
+    flat = ["student.soft_ce=false", "student_lfmmi.init_from=flat", "student.confident=1.0"]
     printed = run_an4(data, changed, *flat, stop="student_lfmmi")
     assert {name for name, ran in done(printed).items() if ran} == {"targets", "shards", "student_ce", "student_lfmmi"}
     assert not (changed / "student_ce" / "model").exists() and not any((changed / "targets").iterdir())
     rows = read_jsonl(changed / "student_lfmmi" / "log.jsonl")
     (dev,), (train,) = ([row for row in rows if row["split"] == split] for split in ("dev", "train"))
     assert train["soft"] and dev["objective"] < 0 and "soft" not in dev  # dev has transcripts
-    with pytest.raises(ConfigError, match="student_lfmmi.start is 'student'"):
-        check_settings(opened(changed, "student.frames=false", "student_lfmmi.start=student"), "student_lfmmi")
+    with pytest.raises(ConfigError, match="student_lfmmi.init_from is 'student'"):
+        opened(changed, "student.soft_ce=false", "student_lfmmi.init_from=student")
 
 
-def opened(exp: Path, *settings: str) -> Run:
-    config = load_config(PROJECT / "recipes" / "an4" / "an4.toml", [*SETTINGS, *settings])
-    return Run(exp, config, recipe="an4")
+def opened(exp: Path, *settings: str) -> RecipeRun:
+    return recipe_run(exp, *SETTINGS, *settings, recipe="an4")
 
 
 @pytest.mark.parametrize(
@@ -242,14 +238,13 @@ def opened(exp: Path, *settings: str) -> Run:
         (["student.k=-1"], ConfigError, "student.k is -1"),
         (["student.targets=labels"], ConfigError, "student.targets is .labels"),
         (["student_lfmmi.soft=-1.0"], ConfigError, "student_lfmmi.soft is -1"),
-        (["student.keep=0.0"], ConfigError, "student.keep is 0"),
+        (["student.confident=0.0"], ConfigError, "student.confident is 0"),
         (["student.targets=occupancies", "student.teacher=teacher_ce"], ConfigError, "not trained with LF-MMI"),
     ],
 )
 def test_settings_that_make_no_sense(exp: Path, settings: List[str], error: type, said: str) -> None:
-    run = opened(exp, *settings)
     with pytest.raises(error, match=said):
-        check_students(run)
+        run = opened(exp, *settings)
         for stage in ("occupancies", "targets"):
             folder, _ = teacher_of(run, kind_of(run, stage))
         untranscribed(run, "student_ce", read_soft(run, "targets", soft_sets(run)), folder)
@@ -305,4 +300,4 @@ def test_a_student_streamed_by_a_schedule(exp: Path, data: Path, tmp_path: Path)
     dev = [row["loss"] for row in rows if row["split"] == "dev"]
     assert dev[-1] < dev[0]
     assert (run.dir("student_ce") / "model" / "model.safetensors").exists()
-    assert (run.dir("shards") / "selection.json").exists()  # student.keep
+    assert (run.dir("shards") / "selection.json").exists()  # student.confident
