@@ -14,11 +14,11 @@ import hybrid.gmm.align as align_module
 from hybrid.gmm import deltas, mono
 from hybrid.gmm.align import AlignOptions
 from hybrid.gmm.apply import align_store
+from hybrid.gmm.bootstrap import monophone_senones
 from hybrid.gmm.chunks import Data
 from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import GmmStats, lean, update, within_variance
 from hybrid.gmm.front import Front
-from hybrid.gmm.ladder import monophone_senones
 from hybrid.gmm.passes import Context, align_all
 from hybrid.gmm.store import Item, Store
 from hybrid.gmm.trees import TreeOptions, compile_all
