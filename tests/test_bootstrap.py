@@ -140,7 +140,7 @@ def test_adapting_new_speakers_on_some_utterances_makes_others_likelier(trained,
         for n, item in enumerate(clean)
     ]
     store = gmm_tools.make_store(tmp_path / "store", items)
-    plain = replace(model, independent=None, gmms=model.first)  # the first pass: no transforms
+    plain = replace(model, speaker_independent=None, gmms=model.first_pass)  # the first pass: no transforms
     data, reasons = align_store(plain, store, LANG, AlignOptions(), gmm_tools.quiet(tmp_path / "first"))
     assert not reasons
     (chunk, features), found = data.load(0), data.aligned(0)
@@ -164,7 +164,7 @@ def test_adapting_new_speakers_on_some_utterances_makes_others_likelier(trained,
 
     nothing = dict.fromkeys(first, np.eye(gmm_tools.DIM, gmm_tools.DIM + 1))
     assert not any(np.allclose(one, nothing[name]) for name, one in first.items())
-    values = [judged(model.first, nothing), judged(model.gmms, first), judged(model.gmms, second)]
+    values = [judged(model.first_pass, nothing), judged(model.gmms, first), judged(model.gmms, second)]
     assert values[1] > values[0] + 0.2
     assert values[2] > values[1] - 0.1
 
@@ -244,7 +244,7 @@ def test_a_finished_training_reads_no_features(small, tmp_path):
     for one in (again.data, steps.data):
         assert one.alignments == folder / "tri3" / "alignments.final" and one.alignments.is_dir()
         assert one.transforms.parent == folder / "tri3" and one.transforms.is_dir()
-    np.testing.assert_array_equal(again.models["tri3"].first.means, steps.models["tri3"].first.means)
+    np.testing.assert_array_equal(again.models["tri3"].first_pass.means, steps.models["tri3"].first_pass.means)
 
 
 def test_a_broken_mark_of_the_end_is_refused_with_its_name_and_a_remedy(store, tmp_path):
