@@ -56,7 +56,7 @@ def test_a_system_that_knows_no_speakers_aligns_once(store, tmp_path):
 def test_an_adapted_system_undoes_what_the_speakers_do(store, tmp_path):
     model = _model(True)
     data, _ = _align(model, store, tmp_path / "adapted")
-    plain, _ = _align(replace(model, independent=None, gmms=model.first), store, tmp_path / "plain")
+    plain, _ = _align(replace(model, speaker_independent=None, gmms=model.first_pass), store, tmp_path / "plain")
     likes = []
     for one in (plain, data):
         parts = [one.aligned(index) for index in range(store.num_chunks)]

@@ -53,9 +53,9 @@ def test_a_folder_brings_back_the_same_model(saved):
     assert got.flags["C_CONTIGUOUS"]
     assert (again.front.left, again.front.right, again.adapted) == (2, 1, model.adapted)
     np.testing.assert_array_equal(again.front.matrix, model.front.matrix)
-    np.testing.assert_array_equal(again.first.means, model.first.means)
+    np.testing.assert_array_equal(again.first_pass.means, model.first_pass.means)
     np.testing.assert_array_equal(again.senones.log_probs, model.senones.log_probs)
-    assert (again.first is again.gmms) == (not model.adapted)
+    assert (again.first_pass is again.gmms) == (not model.adapted)
     assert json.loads((folder / "features.json").read_text()) == {"mfcc": {"num_ceps": 13}}
     assert {path.name for path in folder.iterdir()} == {
         "senones", "model.safetensors", "features.json", "config.json"
@@ -128,7 +128,7 @@ def test_second_mixtures_of_other_sizes_are_refused(tmp_path):
     """Posteriors of the one are taken for the Gaussians of the other."""
     model = _model()
     other = gmm_tools.random_gmms(np.random.default_rng(7), model.gmms.num_pdfs, gmm_tools.DIM)
-    replace(model, independent=other).save(tmp_path)
+    replace(model, speaker_independent=other).save(tmp_path)
     with pytest.raises(ModelError, match="numbers of Gaussians") as caught:
         GmmModel.load(tmp_path)
     assert str(tmp_path) in str(caught.value) and caught.value.remedy

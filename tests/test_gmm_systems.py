@@ -13,9 +13,9 @@ from hybrid.data.features import FrontEnd, Mfcc
 from hybrid.errors import DataError
 from hybrid.gmm import deltas, lda_mllt, mono, sat
 from hybrid.gmm.align import Aligned, AlignOptions
+from hybrid.gmm.bootstrap import monophone_senones
 from hybrid.gmm.chunks import Data, chunk_file
 from hybrid.gmm.front import Front
-from hybrid.gmm.ladder import monophone_senones
 from hybrid.gmm.passes import align_all
 from hybrid.gmm.store import Item, Store
 from hybrid.gmm.trees import TreeOptions, compile_all, position_questions, tree_stats

@@ -258,7 +258,7 @@ def test_sources_that_do_not_fit(
 
 def test_fewer_targets_a_frame_than_are_stored(exp: Path, packed: Path) -> None:
     run = opened(exp, f'scheduled.sources=["more={packed}/clean"]', "scheduled.chunks=more 100%", "student.k=5")
-    (item, *_) = scheduled(run, 1000).feed(0, 0, None, 1, 0, 1).take()
+    (item, *_) = scheduled(run, 1000).loader(0, 0, None, 1, 0, 1).take()
     assert {u.extra["soft"].decode()[0].shape[1] for u in item.load().utterances} == {5}
 
 

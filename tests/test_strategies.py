@@ -32,7 +32,7 @@ from hybrid.errors import ConfigError, HybridError, ModelError
 from hybrid.io import read_jsonl
 from hybrid.nnet.lstm import LstmConfig, LstmModel
 from hybrid.train.bmuf import BmufConfig, flat
-from hybrid.train.feeds import Item
+from hybrid.train.loaders import PendingBatch
 from hybrid.train.schedule import ScheduleConfig
 from hybrid.train.trainer import TrainerConfig
 
@@ -103,7 +103,7 @@ def test_steps_of_workers_that_meet_after_every_update_of_sgd_are_the_mean_gradi
         steps = []
         for index in range(start, min(start + 2, len(epoch))):
             model.zero_grad()
-            record = other.record(Item(index, list, partial(epoch.__getitem__, index)))
+            record = other.record(PendingBatch(index, list, partial(epoch.__getitem__, index)))
             steps.append([p.grad / record.frames for p in model.parameters()])
         with torch.no_grad():
             for p, *each in zip(model.parameters(), *steps):
@@ -144,7 +144,7 @@ def test_a_worker_of_adam_takes_its_gradients_where_it_would_be_alone_until_chan
     alone.model.train()
     for update in range(3):
         optimizer.zero_grad()
-        record = alone.record(Item(2 * update, list, partial(epoch.__getitem__, 2 * update)))
+        record = alone.record(PendingBatch(2 * update, list, partial(epoch.__getitem__, 2 * update)))
         for p in alone.parameters:
             p.grad /= record.frames
         optimizer.step()

@@ -55,8 +55,8 @@ def adapt_speakers(
         x = np.concatenate(mine["x"]) if mine["x"] else np.zeros((0, dim), np.float32)
         path = np.concatenate(mine["pdfs"]).astype(np.int64) if mine["pdfs"] else np.zeros(0, np.int64)
         source = None
-        if before is None and model.independent is not None:
-            source = (model.independent, x)
+        if before is None and model.speaker_independent is not None:
+            source = (model.speaker_independent, x)
         elif before is not None:
             x = adapt(x, before[speaker])
         a, b = frame_terms(model.gmms, x, path, source)

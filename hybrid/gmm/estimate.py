@@ -9,6 +9,17 @@ It depends on the data through three sums for each Gaussian,
 and is maximised by w_m = n_m / sum n, mu_m = f_m / n_m, v_m = s_m / n_m - mu_m^2. Little data make the last
 one collapse: variances are floored and Gaussians with too few frames are removed (Kaldi's gmm-est,
 MleDiagGmmUpdate).
+
+A floor alone does not make a Gaussian of a phone that was heard once: one frame has no variance, and a few neighbouring
+ones next to none. With the floor of 0.001 on cepstra of variance 1, another speaker's frame, 1 away in each of 39
+dimensions, costs 39 / 0.002 = 19,500 nats; Kaldi's floor for new leaves, 0.01 (gmm-init-model), was made for cepstra
+that are not normalised, and leaves 1,950. No beam forgives that: every long recording with the phone fails. So a pdf
+with n frames, fewer than the N = 20 that a half of a split Gaussian must have, gets
+
+    v = n / N (s / n - mu^2) + (1 - n / N) W,        W = sum_j sum_t (x_t - mu_j)^2 / sum_j n_j,
+
+the variance within pdfs W (of all pdfs j, the one that LDA takes) counting for the frames that are missing. From N
+frames on nothing changes.
 """
 
 from __future__ import annotations
@@ -20,6 +31,8 @@ from typing import List, Optional, Tuple
 import numpy as np
 
 from hybrid.gmm.diag import DiagGmms, with_squares
+
+ENOUGH = 20.0  # frames that tell variances: of each half of a Gaussian that is split, too (Kaldi's gmm-mixup)
 
 
 @dataclass
@@ -103,13 +116,15 @@ def update(
 
     A Gaussian with fewer than `min_count` frames or a weight under `min_weight` is removed, except the
     heaviest of its pdf, which stays as it is where it has no data. `remove` false: all stay, those with too little as
-    they are (Kaldi's --remove-low-count-gaussians=false).
+    they are (Kaldi's --remove-low-count-gaussians=false). Variances of pdfs with few frames lean on those of all.
     """
+    frames = stats.occupancy(gmms)
+    within = within_variance(frames, *(np.add.reduceat(x, gmms.offsets[:-1]) for x in (stats.first, stats.second)))
     weights: List[np.ndarray] = []
     means: List[np.ndarray] = []
     variances: List[np.ndarray] = []
     sizes = [0]
-    for begin, end in zip(gmms.offsets[:-1], gmms.offsets[1:]):
+    for pdf, (begin, end) in enumerate(zip(gmms.offsets[:-1], gmms.offsets[1:])):
         count = stats.counts[begin:end]
         total = count.sum()
         prob = count / total if total > 0 else gmms.weights[begin:end]
@@ -123,7 +138,8 @@ def update(
         if good.any():
             n = stats.counts[rows[good], None]
             mean[good] = stats.first[rows[good]] / n
-            variance[good] = np.maximum(stats.second[rows[good]] / n - mean[good] ** 2, variance_floor)
+            own = lean(stats.second[rows[good]] / n - mean[good] ** 2, frames[pdf], within)
+            variance[good] = np.maximum(own, variance_floor)
         kept = prob[keep] if remove else np.maximum(prob, min_weight)
         weights.append(kept / kept.sum())
         means.append(mean)
@@ -132,8 +148,20 @@ def update(
     return DiagGmms(np.concatenate(weights), np.concatenate(means), np.concatenate(variances), np.cumsum(sizes))
 
 
+def within_variance(counts: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns W [D] of pdfs with these counts [J] and sums [J, D] of frames and their squares."""
+    means = first / np.maximum(counts, 1e-10)[:, None]
+    return np.maximum((second - means * first).sum(0) / max(counts.sum(), 1e-10), 0.0)
+
+
+def lean(variance: np.ndarray, frames: float, within: np.ndarray) -> np.ndarray:
+    """Returns the variance [..., D] of a pdf with so many frames, which leans on W where they are too few."""
+    share = frames / ENOUGH
+    return variance if share >= 1 else share * variance + (1 - share) * within
+
+
 def split_targets(
-    occupancy: np.ndarray, target: int, *, power: float = 0.25, min_count: float = 20.0
+    occupancy: np.ndarray, target: int, *, power: float = 0.25, min_count: float = ENOUGH
 ) -> np.ndarray:
     """How many Gaussians each pdf gets when all share `target` (Kaldi's GetSplitTargets).
 
@@ -162,7 +190,7 @@ def mix_up(
     *,
     rng: np.random.Generator,
     power: float = 0.25,
-    min_count: float = 20.0,
+    min_count: float = ENOUGH,
     perturb: float = 0.01,
 ) -> DiagGmms:
     """Splits the heaviest Gaussian of a pdf, again and again, until it has its target (Kaldi's gmm-mixup).

@@ -19,23 +19,23 @@ from hybrid.io import PathLike, load_tensors, read_json, save_tensors, write_jso
 class GmmModel:
     """loglikes(features [T, D]) -> [T, num_pdfs] float32, natural log; features are those that `front` makes.
 
-    independent: for a speaker-adapted system, mixtures of the same sizes for features without a speaker's transform:
-    they find the first hypothesis (Kaldi's final.alimdl). None: the system knows no speakers.
+    speaker_independent: for a speaker-adapted system, mixtures of the same sizes for features without a speaker's
+    transform: they find the first hypothesis (Kaldi's final.alimdl). None: the system knows no speakers.
     """
 
     senones: Senones
     gmms: DiagGmms
     front: Front
-    independent: Optional[DiagGmms] = None
+    speaker_independent: Optional[DiagGmms] = None
 
     @property
     def adapted(self) -> bool:
-        return self.independent is not None
+        return self.speaker_independent is not None
 
     @property
-    def first(self) -> DiagGmms:
-        """The mixtures for features without a speaker's transform."""
-        return self.gmms if self.independent is None else self.independent
+    def first_pass(self) -> DiagGmms:
+        """The mixtures for features without a speaker's transform: what a speaker is first recognised with."""
+        return self.gmms if self.speaker_independent is None else self.speaker_independent
 
     def loglikes(self, features: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(self.gmms.loglikes(features).T)
@@ -45,8 +45,8 @@ class GmmModel:
         folder = Path(folder)
         self.senones.save(folder / "senones")
         tensors = {**self.gmms.tensors(), **self.front.tensors()}
-        if self.independent is not None:
-            tensors.update({f"independent.{name}": value for name, value in self.independent.tensors().items()})
+        if self.speaker_independent is not None:
+            tensors.update({f"independent.{name}": value for name, value in self.speaker_independent.tensors().items()})
         save_tensors(folder / "model.safetensors", tensors)
         if features is not None:
             write_json(folder / "features.json", features)
@@ -77,9 +77,9 @@ class GmmModel:
         what = None
         if model.gmms.num_pdfs != senones.num_pdfs:
             what = f"{model.gmms.num_pdfs} mixtures for {senones.num_pdfs} pdfs"
-        elif {model.gmms.dim, model.first.dim} != {model.front.dim}:
+        elif {model.gmms.dim, model.first_pass.dim} != {model.front.dim}:
             what = f"mixtures of {model.gmms.dim} dimensions for features of {model.front.dim}"
-        elif not np.array_equal(model.gmms.offsets, model.first.offsets):
+        elif not np.array_equal(model.gmms.offsets, model.first_pass.offsets):
             what = "mixtures with and without transforms that differ in their numbers of Gaussians"
         if what is not None:
             raise ModelError(

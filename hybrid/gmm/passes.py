@@ -208,7 +208,7 @@ def align_all(
     transforms where it is adapted: without them the model's mixtures for features without transforms are taken. keep:
     chunks that an earlier, killed run of the same settings has aligned stay."""
     senones = model.senones
-    gmms = model.gmms if data.transforms is not None else model.first
+    gmms = model.gmms if data.transforms is not None else model.first_pass
     job = PassJob(
         data=data,
         gmms=gmms,

@@ -16,6 +16,7 @@ import numpy as np
 from hybrid.errors import DataError
 from hybrid.gmm.chunks import Data, compile_graphs, convert_alignments, map_chunks, tree_chunk
 from hybrid.gmm.diag import DiagGmms
+from hybrid.gmm.estimate import lean, within_variance
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context, PassOptions
 from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
@@ -87,8 +88,11 @@ def new_tree(
         unsplit=context.silence_phones,
     )
     senones = Senones(simpler.topology, grown, simpler.phones)
-    means = sums[:, 1 : 1 + stats.dim] / sums[:, :1]
-    variances = np.maximum(sums[:, 1 + stats.dim :] / sums[:, :1] - means**2, opts.variance_floor)
+    counts, first, second = sums[:, 0], sums[:, 1 : 1 + stats.dim], sums[:, 1 + stats.dim :]
+    means = first / counts[:, None]
+    own, within = second / counts[:, None] - means**2, within_variance(counts, first, second)
+    variances = np.stack([lean(v, n, within) for v, n in zip(own, counts)])
+    variances = np.maximum(variances, opts.variance_floor)
     context.log(f"tree: {grown.num_pdfs} pdfs from {len(stats.classes)} events, {len(questions)} questions")
     converted = context.folder / "alignments.0"
     work = partial(

@@ -15,7 +15,7 @@ import torch
 
 from hybrid.errors import ConfigError
 from hybrid.train.checkpoint import load_checkpoint, load_own, save_checkpoint, save_own, strategy_tensors
-from hybrid.train.feeds import about_batches
+from hybrid.train.loaders import about_batches
 from hybrid.train.state import State
 from hybrid.train.strategies import Strategy
 from hybrid.train.training import Training
@@ -82,7 +82,7 @@ class Checkpoints:
         self.saved, self.due = time.monotonic(), False
         update = training.state.update
         if training.data.streamed and training.state.batch:
-            training.state.positions = training.group.gather(training.feed.position)
+            training.state.positions = training.group.gather(training.loader.position)
         if self.strategy.private:
             tensors, optimizer = self.strategy.private_state()
             save_own(self._own(update), tensors, training.optimizer if optimizer else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Dict, List, Sequence
 
 from hybrid.errors import HybridError
-from hybrid.train.feeds import Feed, Item
+from hybrid.train.loaders import DataLoader, PendingBatch
 from hybrid.train.state import Record, Sums
 from hybrid.train.training import Training
 
@@ -17,7 +17,7 @@ class Skipped:
         self.training = training
         self._ids: Dict[int, List[str]] = {}  # utterances of the batches that are not counted yet, by number
 
-    def begun(self, items: Sequence[Item]) -> None:
+    def begun(self, items: Sequence[PendingBatch]) -> None:
         self._ids.update({item.number: item.ids() for item in items})
 
     def counted(self, known: Sequence[Record]) -> None:
@@ -49,10 +49,10 @@ class Skipped:
         training.log(f"a worker's parameters were not finite, a block of {len(records)} batches left out")
         self._check("a block of BMUF")
 
-    def shards(self, feed: Feed) -> None:
+    def shards(self, loader: DataLoader) -> None:
         """Names the shards and utterances of a streamed piece that could not be read, of all workers."""
         training = self.training
-        for problem in sorted({problem for part in training.group.gather(feed.problems) for problem in part}):
+        for problem in sorted({problem for part in training.group.gather(loader.problems) for problem in part}):
             training.row("problem", Sums(), problem=problem)
             training.log(f"left out: {problem}")
 

@@ -46,9 +46,9 @@ class State:
     """Where a training stands; JSON in the checkpoint."""
 
     epoch: int = 0
-    piece: int = 0  # of the epoch (feeds.py)
+    piece: int = 0  # of the epoch (loaders.py)
     batch: int = 0  # the next of the piece
-    positions: List[Any] = field(default_factory=list)  # in the piece, of each rank's feed, where data are streamed
+    positions: List[Any] = field(default_factory=list)  # in the piece, of each rank's loader, where data are streamed
     update: int = 0
     skipped: int = 0
     seconds: float = 0.0

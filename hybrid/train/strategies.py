@@ -22,8 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from hybrid.errors import ConfigError
 from hybrid.nnet.precision import outputs_in
 from hybrid.train.bmuf import Bmuf, flat, put
-from hybrid.train.feeds import Item
 from hybrid.train.gtc import Gtc, gtc_hook
+from hybrid.train.loaders import PendingBatch
 from hybrid.train.skipped import Skipped
 from hybrid.train.state import Record
 from hybrid.train.training import Training
@@ -47,7 +47,7 @@ class Strategy:
         """Batches of an update."""
         return self.training.config.accumulate
 
-    def compute(self, items: List[Item], ended: bool) -> List[Record]:
+    def compute(self, items: List[PendingBatch], ended: bool) -> List[Record]:
         """Records of all workers, in the order of the batches; parameters have the gradient of the mean loss a frame
         of those that are not bad. ended: this worker has nothing left."""
         mine = [self.training.record(item) for item in items]
@@ -104,7 +104,7 @@ class Ddp(Strategy):
             training.model, process_group=self.group.tensors, broadcast_buffers=False
         )
 
-    def compute(self, items: List[Item], ended: bool) -> List[Record]:
+    def compute(self, items: List[PendingBatch], ended: bool) -> List[Record]:
         training = self.training
         mine: List[Record] = []
         for item in items[:-1]:
@@ -227,7 +227,7 @@ class GtcUpdates(Unsent):
         self.decay = weight if config.optimizer == "adamw" else 1.0
         self.shared = self.ahead = torch.zeros(0)
 
-    def compute(self, items: List[Item], ended: bool) -> List[Record]:
+    def compute(self, items: List[PendingBatch], ended: bool) -> List[Record]:
         parameters = self.training.parameters
         self.shared = flat(parameters)
         self.ahead = self.shared + self.group.world_size**0.5 * self.gtc.unsent(list(parameters))
@@ -272,7 +272,7 @@ class BlockMuf(Strategy):
     def stride(self) -> int:
         return self.training.config.accumulate * self.group.world_size
 
-    def compute(self, items: List[Item], ended: bool) -> List[Record]:
+    def compute(self, items: List[PendingBatch], ended: bool) -> List[Record]:
         records = [self.training.record(item) for item in items]
         self.divide(_frames(records))
         return records

@@ -28,7 +28,7 @@ from hybrid.nnet.precision import products_in
 from hybrid.nnet.recurrence import directions_in_parallel
 from hybrid.train.config import TrainerConfig
 from hybrid.train.epochs import EpochFiles, epoch_file
-from hybrid.train.feeds import Feed, Streamed
+from hybrid.train.loaders import DataLoader, Streamed
 from hybrid.train.loss import Loss
 from hybrid.train.process_group import SingleProcess, check_same_model
 from hybrid.train.resume import Checkpoints
@@ -111,10 +111,10 @@ class Trainer(Training):
         self.model.train()
         while state.piece < self.data.pieces(state.epoch):
             for done in self._updates():
-                self.lr = self.schedule.rate(state.update, done) * self.feed.rate
+                self.lr = self.schedule.rate(state.update, done) * self.loader.rate
                 if self.dropout is not None:
                     self.call("set_dropout", self.dropout.dropout(done))
-                for record in self._update(self.feed):
+                for record in self._update(self.loader):
                     totals.add(record)
                     recent.add(record)
                 state.update += 1
@@ -128,28 +128,29 @@ class Trainer(Training):
                 if self.on_update is not None:
                     self.on_update(self)
             if self.data.streamed:
-                self.skipped.shards(self.feed)
+                self.skipped.shards(self.loader)
             state.piece, state.batch, state.positions = state.piece + 1, 0, []
         self.row("train", totals, lr=self.lr, grad_norm=state.grad_norm)
         self._end_epoch(totals, begin)
 
     def _updates(self) -> Iterable[float]:
-        """Makes self.feed of the piece that the state stands in; yields what is done before each update of it."""
+        """Makes self.loader of the piece that the state stands in; yields what is done before each update of it."""
         state, group, data = self.state, self.group, self.data
         position = state.positions[group.rank] if state.positions else state.batch
-        self.feed = data.feed(state.epoch, state.piece, position, self.strategy.stride, group.rank, group.world_size)
+        stride = self.strategy.stride
+        self.loader = data.loader(state.epoch, state.piece, position, stride, group.rank, group.world_size)
 
         def until_all_have_ended() -> Iterator[float]:
-            over = all(group.gather(self.feed.ended))
+            over = all(group.gather(self.loader.ended))
             while not over:
-                yield self.feed.done()
+                yield self.loader.done()
                 over = self.strategy.over
 
         if not group.is_main:
             return until_all_have_ended()
         pieces = data.pieces(state.epoch)
         name = f"epoch {state.epoch + 1}/{self.config.epochs}" + (f", {state.piece + 1}/{pieces}" if pieces > 1 else "")
-        return self.progress(until_all_have_ended(), self.feed.total, name)
+        return self.progress(until_all_have_ended(), self.loader.total, name)
 
     def _end_epoch(self, totals: Sums, begin: float) -> None:
         state, config = self.state, self.config
@@ -195,12 +196,12 @@ class Trainer(Training):
         sent, gradients = self.strategy.sent / updates, 4 * sum(p.numel() for p in self.parameters)
         return f", sent {sent / 1e3:.1f} kB an update ({100 * sent / gradients:.2f} % of the gradients)"
 
-    def _update(self, feed: Feed) -> List[Record]:
+    def _update(self, loader: DataLoader) -> List[Record]:
         """One optimiser step; returns the records to count now, in order."""
         self.optimizer.zero_grad(set_to_none=True)
-        items = feed.take()
+        items = loader.take()
         self.skipped.begun(items)
-        records = self.strategy.compute(items, feed.ended)
+        records = self.strategy.compute(items, loader.ended)
         norm = 0.0
         if any(record.frames for record in records if not record.bad):
             norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf))
@@ -217,7 +218,7 @@ class Trainer(Training):
             if record.statistics is not None and not record.bad:
                 self.call("add_statistics", record.statistics)
         self.state.grad_norm = norm
-        known = self.strategy.after_update(records, feed.ended)
+        known = self.strategy.after_update(records, loader.ended)
         self.skipped.counted(known)
         return [record for record in known if not record.bad]
 

@@ -19,7 +19,7 @@ from hybrid.errors import ConfigError
 from hybrid.nnet.precision import outputs_in
 from hybrid.train.checkpoint import Curve
 from hybrid.train.config import TrainerConfig
-from hybrid.train.feeds import Data, Feed, InMemory, Item, Streamed
+from hybrid.train.loaders import DataLoader, InMemory, PendingBatch, Streamed, TrainingData
 from hybrid.train.loss import Loss
 from hybrid.train.process_group import SingleProcess
 from hybrid.train.schedule import Schedule
@@ -34,16 +34,16 @@ class Criterion(Protocol):
 
 class Training:
     """Holds one training. `prepare` makes what depends on the processes that share it: `group`, `data`, `device`,
-    `parameters`, `optimizer`; `feed` is the part of the epoch that is being read, `lr` the last rate used.
+    `parameters`, `optimizer`; `loader` reads the part of the epoch that is next, `lr` the last rate used.
 
     Raises ConfigError for a seed out of range.
     """
 
     group: SingleProcess
-    data: Data
+    data: TrainingData
     device: torch.device
     optimizer: torch.optim.Optimizer
-    feed: Feed
+    loader: DataLoader
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Training:
 
     def record(
         self,
-        item: Item,
+        item: PendingBatch,
         forward: Optional[Callable[..., Mapping[str, Tensor]]] = None,
         backward: Optional[Callable[[Tensor, Mapping[str, Tensor], Record], None]] = None,
     ) -> Record:

@@ -21,7 +21,7 @@ from hybrid.io import read_jsonl
 from hybrid.nnet.lstm import LstmConfig, LstmModel
 from hybrid.train.bmuf import BmufConfig
 from hybrid.train.ce import CrossEntropy
-from hybrid.train.feeds import Streamed
+from hybrid.train.loaders import Streamed
 from hybrid.train.schedule import ScheduleConfig
 from hybrid.train.scheduled import Scheduled, parse
 from hybrid.train.trainer import Trainer, TrainerConfig
@@ -70,14 +70,14 @@ def test_how_many_updates_are_left_follows_from_how_full_batches_were(packed):
     data = data_of(packed, "5*(unlabelled 100%, labelled 100%)")
     told, counted = [], []
     for piece in range(data.pieces(0)):
-        feed = data.feed(0, piece, None, 2, 0, 1)
-        told.append(feed.total)
+        loader = data.loader(0, piece, None, 2, 0, 1)
+        told.append(loader.total)
         counted.append(0)
-        while not feed.ended:
-            feed.take()
+        while not loader.ended:
+            loader.take()
             counted[-1] += 1
             if counted[-1] == 2:  # as after a kill
-                assert abs(data.feed(0, piece, feed.position, 2, 0, 1).total - (told[-1] - 2)) <= 1
+                assert abs(data.loader(0, piece, loader.position, 2, 0, 1).total - (told[-1] - 2)) <= 1
     off = [abs(one - other) / other for one, other in zip(told, counted)]
     assert off[0] > 0.1 and max(off[1:]) <= 1 / min(counted), (told, counted)
 
@@ -170,10 +170,10 @@ def test_several_sets_of_one_name_are_one_source(tmp_path, packed):
         for piece in range(plain.pieces(epoch)):
             heard = []
             for data in (parted, plain):
-                feed = data.feed(epoch, piece, None, 1, 0, 1)
+                loader = data.loader(epoch, piece, None, 1, 0, 1)
                 heard.append([])
-                while not feed.ended:
-                    heard[-1] += [(item.ids(), item.load().features.sum().item()) for item in feed.take()]
+                while not loader.ended:
+                    heard[-1] += [(item.ids(), item.load().features.sum().item()) for item in loader.take()]
             assert heard[0] == heard[1] and heard[0]
 
 

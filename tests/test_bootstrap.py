@@ -16,24 +16,26 @@ from hybrid.gmm import lda_mllt, sat
 from hybrid.gmm.adapt import adapt_speakers, silent_pdfs
 from hybrid.gmm.align import Aligned, AlignOptions
 from hybrid.gmm.apply import align_store
+from hybrid.gmm.bootstrap import SYSTEMS, BootstrapOptions, StepOptions, train_steps
 from hybrid.gmm.chunks import Data, chunk_file, load_transforms
 from hybrid.gmm.deltas import options as deltas_options
 from hybrid.gmm.deltas import train_deltas
 from hybrid.gmm.estimate import GmmStats, accumulate
 from hybrid.gmm.front import Front, adapt
-from hybrid.gmm.ladder import SYSTEMS, LadderOptions, Rung, train_ladder
 from hybrid.gmm.trees import TreeOptions
 from hybrid.io import read_json, read_jsonl
 from hybrid.parallel import SerialExecutor
 
 LANG = gmm_tools.make_lang()
 SPEAKERS = 3
-TRIPHONES = Rung(passes=5, gaussians=60, leaves=40, threshold=20.0)
-OPTIONS = LadderOptions(
-    {"mono": Rung(8, 40), **dict.fromkeys(SYSTEMS[1:], TRIPHONES)}, splice=1, dim=gmm_tools.DIM
+TRIPHONES = StepOptions(passes=5, gaussians=60, leaves=40, threshold=20.0)
+OPTIONS = BootstrapOptions(
+    {"mono": StepOptions(8, 40), **dict.fromkeys(SYSTEMS[1:], TRIPHONES)}, splice=1, dim=gmm_tools.DIM
 )
-SMALL = LadderOptions(
-    {"mono": Rung(3, 20), **dict.fromkeys(SYSTEMS[1:], Rung(4, 40, 30, 20.0))}, splice=1, dim=gmm_tools.DIM
+SMALL = BootstrapOptions(
+    {"mono": StepOptions(3, 20), **dict.fromkeys(SYSTEMS[1:], StepOptions(4, 40, 30, 20.0))},
+    splice=1,
+    dim=gmm_tools.DIM,
 )
 FEATURES = {"mfcc": {"num_ceps": gmm_tools.DIM}}
 
@@ -43,7 +45,7 @@ def _speech(count, seed=0):
 
 
 def _train(store, folder, options=SMALL, **more):
-    return train_ladder(store, LANG, options, folder, features=FEATURES, **{"log": lambda message: None, **more})
+    return train_steps(store, LANG, options, folder, features=FEATURES, **{"log": lambda message: None, **more})
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(store, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ladder")
+    folder = tmp_path_factory.mktemp("bootstrap")
     return folder, _train(store, folder, OPTIONS)
 
 
@@ -95,18 +97,18 @@ def _jacobian(data):
 
 
 def test_every_system_is_a_model_folder_and_its_likelihood_rises(trained):
-    folder, rungs = trained
-    assert list(rungs.models) == list(SYSTEMS)
+    folder, steps = trained
+    assert list(steps.models) == list(SYSTEMS)
     for system in SYSTEMS:
         likes = _likes(folder, system)
-        assert len(likes) == OPTIONS.rungs[system].passes
+        assert len(likes) == OPTIONS.steps[system].passes
         assert likes[-1] > likes[0]
-        front = rungs.models[system].front
+        front = steps.models[system].front
         reach = {"mono": 4, "tri1": 4, "tri2": 1, "tri3": 1}[system]
         assert (front.left, front.right) == (reach, reach)
         assert read_json(folder / system / "features.json") == {**FEATURES, "front": [reach, reach]}
-        assert rungs.models[system].adapted == (system == "tri3")
-    assert rungs.models["tri2"].senones.num_pdfs > rungs.models["mono"].senones.num_pdfs
+        assert steps.models[system].adapted == (system == "tri3")
+    assert steps.models["tri2"].senones.num_pdfs > steps.models["mono"].senones.num_pdfs
 
 
 def test_transforms_report_their_gain_in_the_passes_that_estimate_them(trained):
@@ -120,17 +122,17 @@ def test_transforms_report_their_gain_in_the_passes_that_estimate_them(trained):
 
 def test_what_speakers_do_to_their_sounds_is_worth_more_to_an_adapted_system(trained):
     """The likelihood of the same features, the transforms' determinants included, with as many Gaussians."""
-    folder, rungs = trained
-    transforms = _transforms(rungs.data)
+    folder, steps = trained
+    transforms = _transforms(steps.data)
     assert sorted(transforms) == [f"s{n}" for n in range(SPEAKERS)]
     assert not any(np.allclose(one, np.eye(gmm_tools.DIM, gmm_tools.DIM + 1)) for one in transforms.values())
-    assert _likes(folder, "tri3")[-1] + _jacobian(rungs.data) > _likes(folder, "tri2")[-1] + 0.3
+    assert _likes(folder, "tri3")[-1] + _jacobian(steps.data) > _likes(folder, "tri2")[-1] + 0.3
 
 
 def test_adapting_new_speakers_on_some_utterances_makes_others_likelier(trained, tmp_path):
     """Speakers whose voices were not heard before: half of their speech to adapt on, the other half to be judged on."""
-    _, rungs = trained
-    model = rungs.models["tri3"]
+    _, steps = trained
+    model = steps.models["tri3"]
     voices = gmm_tools.distortions(2, 0.35, seed=77)
     clean = gmm_tools.speech(LANG, 120, seed=5, language=4)
     items = [
@@ -138,7 +140,7 @@ def test_adapting_new_speakers_on_some_utterances_makes_others_likelier(trained,
         for n, item in enumerate(clean)
     ]
     store = gmm_tools.make_store(tmp_path / "store", items)
-    plain = replace(model, independent=None, gmms=model.first)  # the first pass: no transforms
+    plain = replace(model, speaker_independent=None, gmms=model.first_pass)  # the first pass: no transforms
     data, reasons = align_store(plain, store, LANG, AlignOptions(), gmm_tools.quiet(tmp_path / "first"))
     assert not reasons
     (chunk, features), found = data.load(0), data.aligned(0)
@@ -162,16 +164,16 @@ def test_adapting_new_speakers_on_some_utterances_makes_others_likelier(trained,
 
     nothing = dict.fromkeys(first, np.eye(gmm_tools.DIM, gmm_tools.DIM + 1))
     assert not any(np.allclose(one, nothing[name]) for name, one in first.items())
-    values = [judged(model.first, nothing), judged(model.gmms, first), judged(model.gmms, second)]
+    values = [judged(model.first_pass, nothing), judged(model.gmms, first), judged(model.gmms, second)]
     assert values[1] > values[0] + 0.2
     assert values[2] > values[1] - 0.1
 
 
 def test_what_cannot_be_used_is_named(trained):
-    _, rungs = trained
-    assert sorted(rungs.unusable) == ["u007", "u011"]
-    assert "NOWORD" in rungs.unusable["u007"] and "too short" in rungs.unusable["u011"]
-    found = gmm_tools.alignments(rungs.data)
+    _, steps = trained
+    assert sorted(steps.unusable) == ["u007", "u011"]
+    assert "NOWORD" in steps.unusable["u007"] and "too short" in steps.unusable["u011"]
+    found = gmm_tools.alignments(steps.data)
     assert [name for name, tids in sorted(found.items()) if tids is None] == ["u007", "u011"]
 
 
@@ -218,7 +220,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(st
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", dies)
             try:
-                rungs = _train(store, tmp_path)
+                steps = _train(store, tmp_path)
                 break
             except _Killed:
                 deaths.append(sorted(path.parent.name for path in tmp_path.glob("*/finished.json")))
@@ -226,23 +228,23 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(st
     assert {len(finished) for finished in deaths} == {0, 1, 2, 3}
     _assert_same_outcome(tmp_path, small[0])
     for system in SYSTEMS:
-        one, two = rungs.models[system], small[1].models[system]
+        one, two = steps.models[system], small[1].models[system]
         np.testing.assert_array_equal(one.gmms.means, two.gmms.means)
         np.testing.assert_array_equal(one.front.matrix, two.front.matrix)
-    assert rungs.unusable == small[1].unusable
+    assert steps.unusable == small[1].unusable
 
 
 def test_a_finished_training_reads_no_features(small, tmp_path):
-    folder, rungs = small
+    folder, steps = small
     said = []
-    nothing = replace(rungs.data.store, folder=tmp_path / "nowhere")
+    nothing = replace(steps.data.store, folder=tmp_path / "nowhere")
     again = _train(nothing, folder, log=said.append)
     assert said == []
-    assert again.unusable == rungs.unusable
-    for one in (again.data, rungs.data):
+    assert again.unusable == steps.unusable
+    for one in (again.data, steps.data):
         assert one.alignments == folder / "tri3" / "alignments.final" and one.alignments.is_dir()
         assert one.transforms.parent == folder / "tri3" and one.transforms.is_dir()
-    np.testing.assert_array_equal(again.models["tri3"].first.means, rungs.models["tri3"].first.means)
+    np.testing.assert_array_equal(again.models["tri3"].first_pass.means, steps.models["tri3"].first_pass.means)
 
 
 def test_a_broken_mark_of_the_end_is_refused_with_its_name_and_a_remedy(store, tmp_path):
@@ -273,7 +275,7 @@ def test_workers_train_the_same_models(store, small, tmp_path, executor):
 
 def test_one_chunk_and_several_agree_to_rounding(store, trained, tmp_path):
     """From the same alignments: a tree on deltas, then LDA and MLLT, then transforms."""
-    folder, rungs = trained
+    folder, steps = trained
     notes = read_json(folder / "mono" / "finished.json")
     parts = Data(store, Front.deltas(gmm_tools.DIM), alignments=folder / "mono" / notes["alignments"])
     items = _speech(60)
@@ -286,7 +288,7 @@ def test_one_chunk_and_several_agree_to_rounding(store, trained, tmp_path):
     together = [np.concatenate([getattr(part, name) for part in every]) for name in ("tids", "lengths", "loglike")]
     Aligned(*together).save(chunk_file(tmp_path / "alignments", 0))
     whole = Data(one, parts.front, alignments=tmp_path / "alignments")
-    senones, tree, ends = rungs.models["mono"].senones, TreeOptions(40, 20.0), []
+    senones, tree, ends = steps.models["mono"].senones, TreeOptions(40, 20.0), []
     for name, data in (("whole", whole), ("parts", parts)):
         made = []
         contexts = [gmm_tools.quiet(tmp_path / name / system) for system in SYSTEMS[1:]]
@@ -311,7 +313,7 @@ def test_one_chunk_and_several_agree_to_rounding(store, trained, tmp_path):
 
 
 def test_a_lexicon_learnt_from_tri2_is_what_tri3_trains_with(store, small, tmp_path):
-    folder, rungs = small
+    folder, steps = small
     for system in SYSTEMS[:3]:
         (tmp_path / system).symlink_to(folder / system)
     seen = []
@@ -323,7 +325,7 @@ def test_a_lexicon_learnt_from_tri2_is_what_tri3_trains_with(store, small, tmp_p
     _train(store, tmp_path, relearn=relearn)
     ((model, alignments, lang),) = seen
     assert alignments == tmp_path / "tri2" / "alignments.final" and lang is LANG
-    np.testing.assert_array_equal(model.gmms.means, rungs.models["tri2"].gmms.means)
+    np.testing.assert_array_equal(model.gmms.means, steps.models["tri2"].gmms.means)
 
 
 @pytest.mark.parametrize("systems", [(), ("tri1",), ("mono", "tri2"), ("tri1", "mono"), ("mono", "tri9")], ids=str)
@@ -335,10 +337,10 @@ def test_systems_out_of_order_are_refused_with_a_remedy(store, tmp_path, systems
 
 def test_systems_without_numbers_are_refused(store, tmp_path):
     with pytest.raises(ConfigError):
-        _train(store, tmp_path, LadderOptions({"mono": Rung(3, 20)}), systems=("mono", "tri1"))
+        _train(store, tmp_path, BootstrapOptions({"mono": StepOptions(3, 20)}), systems=("mono", "tri1"))
 
 
 def test_a_training_may_end_early(store, small, tmp_path):
-    rungs = _train(store, tmp_path, systems=("mono",))
-    assert list(rungs.models) == ["mono"] and rungs.data.transforms is None
-    np.testing.assert_array_equal(rungs.models["mono"].gmms.means, small[1].models["mono"].gmms.means)
+    steps = _train(store, tmp_path, systems=("mono",))
+    assert list(steps.models) == ["mono"] and steps.data.transforms is None
+    np.testing.assert_array_equal(steps.models["mono"].gmms.means, small[1].models["mono"].gmms.means)

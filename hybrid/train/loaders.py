@@ -16,7 +16,7 @@ from hybrid.errors import ConfigError
 from hybrid.train.scheduled import Piece, Scheduled
 
 
-class Item(NamedTuple):
+class PendingBatch(NamedTuple):
     """A batch to come. number: among those of all workers; the dropout follows from it, sums are taken in its order."""
 
     number: int
@@ -24,7 +24,7 @@ class Item(NamedTuple):
     load: Callable[[], Batch]
 
 
-class Feed(Protocol):
+class DataLoader(Protocol):
     """One worker's part of a piece. total: updates left, about; ended: nothing left for this worker; position: JSON,
     where the next `take` begins; problems: what could not be read, since they were last looked at."""
 
@@ -38,20 +38,20 @@ class Feed(Protocol):
     @property
     def position(self) -> Any: ...
 
-    def take(self) -> List[Item]:
+    def take(self) -> List[PendingBatch]:
         """This worker's batches for the next update."""
 
     def done(self) -> float:
         """The share of the whole training that lies before the next update: the same on all workers."""
 
 
-class Data(Protocol):
+class TrainingData(Protocol):
     dim: int
     streamed: bool
 
     def pieces(self, epoch: int) -> int: ...
 
-    def feed(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> Feed: ...
+    def loader(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> DataLoader: ...
 
     def about(self) -> List[Any]:
         """What a checkpoint must agree with."""
@@ -68,8 +68,8 @@ class InMemory:
     def pieces(self, epoch: int) -> int:
         return 1
 
-    def feed(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> Feed:
-        return _MemoryFeed(self, epoch, int(position or 0), stride, rank, size)
+    def loader(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> DataLoader:
+        return _MemoryLoader(self, epoch, int(position or 0), stride, rank, size)
 
     def about(self) -> List[Any]:
         return about_batches(self.batches)
@@ -79,7 +79,7 @@ def about_batches(batches: Batches) -> List[Any]:
     return [len(batches.utterances), batches.num_frames, batches.max_frames, batches.seed]
 
 
-class _MemoryFeed:
+class _MemoryLoader:
     """Of each stride of batches every size-th, so that a number of workers that divides it changes nothing."""
 
     rate = 1.0
@@ -95,10 +95,10 @@ class _MemoryFeed:
     def ended(self) -> bool:
         return self.position >= len(self.epoch)
 
-    def take(self) -> List[Item]:
+    def take(self) -> List[PendingBatch]:
         start, self.position = self.position, self.position + self.stride
         chosen = range(start, min(self.position, len(self.epoch)))[self.rank :: self.size]
-        return [Item(i, lambda i=i: self.epoch.ids(i), lambda i=i: self.epoch[i]) for i in chosen]  # type: ignore[misc]
+        return [PendingBatch(i, lambda i=i: self.epoch.ids(i), lambda i=i: self.epoch[i]) for i in chosen]  # type: ignore[misc]
 
     def done(self) -> float:
         return (self.number + self.position / len(self.epoch)) / self.planned
@@ -147,8 +147,8 @@ class Streamed:
     def pieces(self, epoch: int) -> int:
         return len(self.plan[epoch])
 
-    def feed(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> Feed:
-        return _StreamFeed(self, epoch, piece, position, stride, rank, size)
+    def loader(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> DataLoader:
+        return _StreamLoader(self, epoch, piece, position, stride, rank, size)
 
     def about(self) -> List[Any]:
         read = [[[p.source, list(p.shards), p.rate] for p in sub] for sub in self.plan]
@@ -157,7 +157,7 @@ class Streamed:
         return [read, sizes, plan.max_frames, self.stream.settings.window, self.seed]
 
 
-class _StreamFeed:
+class _StreamLoader:
     """Batches of one rank's part of the shards, as they come; one is held back, to know when there are no more."""
 
     def __init__(
@@ -197,13 +197,13 @@ class _StreamFeed:
     def position(self) -> Dict[str, Any]:
         return {**self._state, "ordinal": self._ordinal, "finished": self._ahead is None}
 
-    def take(self) -> List[Item]:
-        items: List[Item] = []
+    def take(self) -> List[PendingBatch]:
+        items: List[PendingBatch] = []
         for _ in range(self.count):
             batch = self._ahead
             if batch is None:
                 break
-            items.append(Item(self._ordinal * self.size + self.rank, lambda b=batch: b.ids, lambda b=batch: b))  # type: ignore[misc]
+            items.append(PendingBatch(self._ordinal * self.size + self.rank, lambda b=batch: b.ids, lambda b=batch: b))  # type: ignore[misc]
             self._ordinal += 1
             self.data.taken += 1
             self.data.frames += int(batch.lengths.sum())

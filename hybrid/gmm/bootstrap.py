@@ -30,7 +30,7 @@ SYSTEMS = ("mono", "tri1", "tri2", "tri3")
 
 
 @dataclass(frozen=True)
-class Rung:
+class StepOptions:
     """The numbers of one system; leaves and threshold are not used for monophones."""
 
     passes: int
@@ -40,10 +40,10 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class LadderOptions:
-    """rungs by system; align, boost_silence as in PassOptions; splice, dim of LDA."""
+class BootstrapOptions:
+    """steps by system; align, boost_silence as in PassOptions; splice, dim of LDA."""
 
-    rungs: Mapping[str, Rung]
+    steps: Mapping[str, StepOptions]
     align: AlignOptions = AlignOptions()
     boost_silence: float = 1.0
     splice: int = 3
@@ -51,7 +51,7 @@ class LadderOptions:
 
 
 @dataclass
-class Rungs:
+class TrainedSteps:
     """What a training leaves: the finished models by system, the data of the last, {id: reason} of utterances that
     cannot be used."""
 
@@ -67,10 +67,10 @@ def monophone_senones(lang: Lang) -> Senones:
     return Senones.monophone(bootstrap_topology(nonsilence, lang.silence_ids), phones, lang.phone_groups())
 
 
-def train_ladder(
+def train_steps(
     store: Store,
     lang: Lang,
-    options: LadderOptions,
+    options: BootstrapOptions,
     folder: Path,
     *,
     features: Mapping[str, Any],
@@ -78,7 +78,7 @@ def train_ladder(
     relearn: Optional[Callable[[GmmModel, Data, Lang], Lang]] = None,
     check: Optional[Callable[[Dict[str, str]], None]] = None,
     **how: Any,
-) -> Rungs:
+) -> TrainedSteps:
     """Trains the systems in FOLDER/SYSTEM, each a model folder.
 
     features: what features.json of the models says beside the front. systems: how far to go, from mono on. relearn: a
@@ -86,7 +86,7 @@ def train_ladder(
     of the utterances without a graph before anything is trained. how: seed, executor, log and
     progress of Context. Raises ConfigError for systems that are out of order or have no numbers.
     """
-    if tuple(systems) != SYSTEMS[: len(systems)] or not systems or not set(systems) <= set(options.rungs):
+    if tuple(systems) != SYSTEMS[: len(systems)] or not systems or not set(systems) <= set(options.steps):
         raise ConfigError(f"systems {', '.join(systems)}", remedy=f"the first few of {', '.join(SYSTEMS)}")
     folder = Path(folder)
     models: Dict[str, GmmModel] = {}
@@ -118,22 +118,22 @@ def train_ladder(
         data = replace(data, graphs=None)  # the next system compiles its own, and nothing else walks over these
         _finish(context.folder, data, reasons, result)
         models[system] = model
-    return Rungs(models, data, unusable)
+    return TrainedSteps(models, data, unusable)
 
 
-def _passes(system: str, options: LadderOptions) -> Any:
+def _passes(system: str, options: BootstrapOptions) -> Any:
     module = {"mono": mono, "tri1": deltas, "tri2": lda_mllt, "tri3": sat}[system]
-    rung = options.rungs[system]
+    step = options.steps[system]
     return module.options(
-        passes=rung.passes, gaussians=rung.gaussians, align=options.align, boost_silence=options.boost_silence
+        passes=step.passes, gaussians=step.gaussians, align=options.align, boost_silence=options.boost_silence
     )
 
 
 def _next(
-    system: str, before: GmmModel, data: Data, lang: Lang, options: LadderOptions, context: Context
+    system: str, before: GmmModel, data: Data, lang: Lang, options: BootstrapOptions, context: Context
 ) -> Tuple[GmmModel, Data]:
-    rung = options.rungs[system]
-    tree = TreeOptions(rung.leaves, rung.threshold, position_questions(lang))
+    step = options.steps[system]
+    tree = TreeOptions(step.leaves, step.threshold, position_questions(lang))
     opts = _passes(system, options)
     if system == "tri1":
         return deltas.train_deltas(before.senones, data, lang, tree, opts, context)
