@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 import torch
-from hybrid.pipeline.sequence import graphs, with_numerators
 
 from benchmarks.runs import open_run
 from hybrid.cpu import prefer_fast_kernels

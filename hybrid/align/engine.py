@@ -58,7 +58,7 @@ class Engine:
 
     def loglikes(self, features: np.ndarray) -> np.ndarray:
         """Features of `chunk` [T, D] -> log-likelihoods of all pdfs [T, num_pdfs]."""
-        gmms = self.model.gmms if self.data.transforms is not None else self.model.first
+        gmms = self.model.gmms if self.data.transforms is not None else self.model.first_pass
         return np.ascontiguousarray(gmms.loglikes(features).T)
 
     def chunk(self, index: int) -> Iterator[Tuple[str, np.ndarray, Optional[np.ndarray], float]]:

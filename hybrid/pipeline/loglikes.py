@@ -60,7 +60,7 @@ class _Gaussians:
         return cuts, {i: self.model.front.apply(x, [len(x)]) for i, x in base.items()}
 
     def unadapted(self, features: Mapping[str, np.ndarray]) -> Loglikes:
-        return {i: np.ascontiguousarray(self.model.first.loglikes(x).T) for i, x in features.items()}
+        return {i: np.ascontiguousarray(self.model.first_pass.loglikes(x).T) for i, x in features.items()}
 
 
 class _Plain(_Gaussians):
