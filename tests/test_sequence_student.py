@@ -18,7 +18,7 @@ from hybrid.train.denominator import make_denominator
 from hybrid.train.fsa import Fsa
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.numerator import Numerators
-from hybrid.train.sequence_student import SequenceStudent, log_occupancies
+from hybrid.train.sequence_student import SequenceStudent, log_denominator_posteriors
 
 PDFS = 4
 
@@ -67,7 +67,7 @@ def test_the_cross_entropy_of_the_distributions_over_all_paths():
     every, p_teacher, _ = distribution(fsa, v)
     _, p_student, _ = distribution(fsa, y)
     known = LfMmi(fsa, PDFS)
-    log_g = log_occupancies(known, torch.from_numpy(v[None]), torch.tensor([frames]))[0]
+    log_g = log_denominator_posteriors(known, torch.from_numpy(v[None]), torch.tensor([frames]))[0]
     occupancies = np.zeros((frames, PDFS))
     for (_, pdfs), p in zip(every, p_teacher):
         for t, pdf in enumerate(pdfs):
@@ -92,7 +92,7 @@ def world():
         durations = rng.integers(1, 4, len(phones))
         frames = int(durations.sum())
         v = torch.from_numpy(2 * rng.standard_normal((1, frames, senones.num_pdfs)).astype(np.float32))
-        extra = {"soft": Given(log_occupancies(known, v, torch.tensor([frames]))[0])}
+        extra = {"soft": Given(log_denominator_posteriors(known, v, torch.tensor([frames]))[0])}
         if i % 2:
             extra = {"numerator": numerators.from_alignment(phones, durations, 1)}
         pdfs = rng.integers(0, senones.num_pdfs, frames) if i % 2 else np.full(frames, -100)
@@ -150,7 +150,7 @@ def test_no_gradient_where_the_student_is_the_teacher_stored_or_not(world):
     rng = np.random.default_rng(3)
     frames = utterances[0].num_frames
     v = torch.from_numpy(rng.standard_normal((1, frames, num_pdfs)).astype(np.float32))
-    log_g = log_occupancies(known, v, torch.tensor([frames]))[0]
+    log_g = log_denominator_posteriors(known, v, torch.tensor([frames]))[0]
     codec = Codec(num_pdfs, num_pdfs)
     for soft, close in (
         (Given(log_g), 1e-5),

@@ -124,7 +124,7 @@ class Batches:
     shuffle: off for development sets (longest first, the same every epoch). max_utterances: 0 for no limit.
     transform: e.g. SpecAugment, called with features [T, D] and a generator that follows from (seed, epoch,
     utterance); it returns new features of the same shape.
-    choose: which utterances (their places) an epoch has, e.g. Turns; None: all.
+    choose: which utterances (their places) an epoch has, e.g. CopySampler; None: all.
     Raises DataError that names the utterance: empty, not float [T, D], not finite, pdfs of another length or
     negative, an id twice, widths that differ.
     """

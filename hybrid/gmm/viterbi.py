@@ -97,7 +97,7 @@ def _search(
 
     total_states = int(state_at[-1])
     first = np.searchsorted(target, np.arange(total_states + 1))
-    slots = _Slots.of(source, arc_score, column, first)
+    slots = _IncomingArcs.of(source, arc_score, column, first)
     score = np.full((longest + 1, total_states), -np.inf, np.float32)
     score[0, state_at[:-1] + graphs.start[graph_of]] = 0.0
     active = np.searchsorted(-lengths, -np.arange(1, longest + 1), side="right")  # utterances with t frames or more
@@ -121,7 +121,7 @@ def _search(
 _WIDTH = 4  # arcs into most states: a loop and an entry or two
 
 
-class _Slots:
+class _IncomingArcs:
     """Arcs by the state they enter: four slots for each state, side by side, and a list of those that exceed them.
 
     A maximum over four rows takes a fiftieth of the time of numpy's segmented maximum over segments this short.
@@ -133,7 +133,7 @@ class _Slots:
         self.extra_heads, self.extra_states = extra_heads, extra_states
 
     @classmethod
-    def of(cls, source: np.ndarray, arc_score: np.ndarray, column: np.ndarray, first: np.ndarray) -> _Slots:
+    def of(cls, source: np.ndarray, arc_score: np.ndarray, column: np.ndarray, first: np.ndarray) -> _IncomingArcs:
         degree = np.diff(first)
         slot = np.arange(len(source)) - np.repeat(first[:-1], degree)
         state = np.repeat(np.arange(len(degree)), degree)

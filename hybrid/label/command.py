@@ -65,7 +65,7 @@ def pack(options: argparse.Namespace) -> int:
     return found.judged("are not packed", options)
 
 
-class _Found(NamedTuple):
+class _Outcome(NamedTuple):
     """What became of all manifests."""
 
     done: List[Done]
@@ -104,7 +104,7 @@ class _Found(NamedTuple):
         return 0
 
 
-def _work_through(options: argparse.Namespace, work: Work, named: Dict[str, Path], left_out: str) -> _Found:
+def _work_through(options: argparse.Namespace, work: Work, named: Dict[str, Path], left_out: str) -> _Outcome:
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     done: List[Done] = []
@@ -114,7 +114,7 @@ def _work_through(options: argparse.Namespace, work: Work, named: Dict[str, Path
             f", {found.problems} {left_out}" if found.problems else ""
         )
         print(f"{len(done)}/{len(named)} {found.name}: {what}", flush=True)
-    return _Found(done, time.monotonic() - began)
+    return _Outcome(done, time.monotonic() - began)
 
 
 def _named(options: argparse.Namespace) -> Dict[str, Path]:

@@ -5,8 +5,8 @@ Over the paths pi of the denominator graph, w(pi) their probabilities, teacher a
     P_T(pi) = w(pi) exp(sum_t v[t, pi_t]) / Z_T     v: the teacher's outputs on clean speech
     P_S(pi) = w(pi) exp(sum_t y[t, pi_t]) / Z_S     y: the student's on its noisy twin
 
-The student shall have the teacher's. The cross-entropy needs no more of P_T than its occupancies g[t, s], the posterior
-that the path is at senone s in frame t:
+The student shall have the teacher's. The cross-entropy needs no more of P_T than its denominator posteriors g[t, s],
+those that the path is at senone s in frame t:
 
     - sum_pi P_T log P_S = log Z_S - sum_t sum_s g[t, s] y[t, s] - sum_pi P_T log w
 
@@ -101,8 +101,10 @@ def rows_of(output: Mapping[str, torch.Tensor], batch: Batch, rows: List[int]) -
     return found, Batch(ids, batch.features[rows, :longest], lengths, pdfs, utterances)
 
 
-def log_occupancies(known: LfMmi, logits: torch.Tensor, lengths: torch.Tensor, floor: float = -60.0) -> torch.Tensor:
-    """log g [B, T, num_pdfs] of a teacher's outputs, at least `floor`."""
+def log_denominator_posteriors(
+    known: LfMmi, logits: torch.Tensor, lengths: torch.Tensor, floor: float = -60.0
+) -> torch.Tensor:
+    """Returns log g [B, T, num_pdfs] of a teacher's outputs, at least `floor`."""
     with torch.no_grad():
         _, posteriors = known.denominator.forward_backward(logits * known.output_scale, lengths)
     return posteriors.float().log().clamp_min(floor)

@@ -1,4 +1,4 @@
-"""A trained model as a teacher: its outputs on utterances, or the log occupancies of its denominator."""
+"""A trained model as a teacher: its outputs on utterances, or the log posteriors of its denominator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import outputs_of
 from hybrid.train.fsa import Fsa
 from hybrid.train.lfmmi import LfMmi
-from hybrid.train.sequence_student import log_occupancies
+from hybrid.train.sequence_student import log_denominator_posteriors
 
 # Of a batch. A GPU takes a step of a recurrence for a hundred utterances as fast as for ten.
 _FRAMES = {"cpu": 4000, "cuda": 32000}
@@ -60,7 +60,7 @@ class Teacher:
         found = {}
         for identifier, logits in outputs.items():
             here = torch.from_numpy(logits)[None].to(self.device)
-            found[identifier] = log_occupancies(self.graph, here, torch.tensor([len(logits)]))[0].cpu().numpy()
+            found[identifier] = log_denominator_posteriors(self.graph, here, torch.tensor([len(logits)]))[0].cpu().numpy()
         return found
 
 

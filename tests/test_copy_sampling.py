@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.data.batches import Batches, Utterance
-from hybrid.data.turns import Turns
+from hybrid.data.copy_sampling import CopySampler
 from hybrid.errors import ConfigError
 
 
@@ -17,11 +17,11 @@ from hybrid.errors import ConfigError
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 9), st.integers(0, 30))
 def test_each_copy_of_a_pool_is_heard_as_often_as_the_others(sizes, count, begin):
     pools = [("noisy", f"u{n}") for n, size in enumerate(sizes) for _ in range(size)]
-    turns = Turns(pools, range(len(pools)), {"noisy": count})
+    sampler = CopySampler(pools, range(len(pools)), {"noisy": count})
     period = math.lcm(*sizes)
     heard: Counter = Counter()
     for epoch in range(begin, begin + period):
-        chosen = turns(epoch)
+        chosen = sampler(epoch)
         assert chosen == sorted(set(chosen))
         per_pool = Counter(pools[place][1] for place in chosen)
         assert per_pool == {f"u{n}": min(count, size) for n, size in enumerate(sizes)}
@@ -35,8 +35,8 @@ def test_which_copies_an_epoch_hears():
     """By the formula, (rank + e m + j) mod n, in numbers: pools of 5 and 4 copies between one heard whole."""
     sizes = {("noisy", "a"): 5, ("clean", "b"): 2, ("noisy", "c"): 4}
     pools = [pool for pool, size in sizes.items() for _ in range(size)]
-    turns = Turns(pools, range(len(pools)), {"noisy": 2})  # nothing said of clean: all
-    heard = {epoch: turns(epoch) for epoch in range(4)}
+    sampler = CopySampler(pools, range(len(pools)), {"noisy": 2})  # nothing said of clean: all
+    heard = {epoch: sampler(epoch) for epoch in range(4)}
     assert heard == {
         0: [0, 1, 5, 6, 9, 10],  # a: 0 + 0 + {0, 1}; c, of rank 2: 2 + 0 + {0, 1}, counted from place 7
         1: [2, 3, 5, 6, 7, 8],  # a: 2, 3; c: 4, 5 mod 4
@@ -48,56 +48,56 @@ def test_which_copies_an_epoch_hears():
 def test_what_is_heard_whole_is_heard_with_all_its_pieces():
     pools, units = [("noisy", "a")] * 4, ["one", "two", "one", "two"]
     for per_epoch in ({}, {"noisy": 0}, {"noisy": 2}, {"noisy": 7}, {"clean": 1}):
-        assert Turns(pools, units, per_epoch)(3) == [0, 1, 2, 3]
+        assert CopySampler(pools, units, per_epoch)(3) == [0, 1, 2, 3]
 
 
 def test_pools_and_copies_of_different_numbers_are_an_error():
     with pytest.raises(ValueError):
-        Turns([("noisy", "a")], ["one", "two"], {})
+        CopySampler([("noisy", "a")], ["one", "two"], {})
 
 
 def test_numbers_are_those_that_it_was_made_with():
     per_epoch = {"noisy": 1}
-    turns = Turns([("noisy", "a")] * 3, range(3), per_epoch)
+    sampler = CopySampler([("noisy", "a")] * 3, range(3), per_epoch)
     per_epoch["noisy"] = 3
-    assert turns(0) == [0]
+    assert sampler(0) == [0]
 
 
 def test_neighbours_are_at_other_copies_and_kinds_are_apart():
     pools = [(kind, name) for name in "abc" for kind in ("clean", "noisy") for _ in range(3)]
-    turns = Turns(pools, range(len(pools)), {"clean": 0, "noisy": 1})
-    chosen = turns(0)
+    sampler = CopySampler(pools, range(len(pools)), {"clean": 0, "noisy": 1})
+    chosen = sampler(0)
     assert [place for place in chosen if pools[place][0] == "clean"] == [0, 1, 2, 6, 7, 8, 12, 13, 14]
     noisy = [place for place in chosen if pools[place][0] == "noisy"]
     assert len({place % 3 for place in noisy}) == 3 and len(noisy) == 3
-    assert set(turns(0)) != set(turns(1)) and turns(0) == turns(3)
+    assert set(sampler(0)) != set(sampler(1)) and sampler(0) == sampler(3)
 
 
 def test_the_pieces_of_one_copy_are_heard_together():
     pools = [("noisy", "a")] * 5
-    turns = Turns(pools, ["one", "one", "two", "two", "two"], {"noisy": 1})
-    assert (turns(0), turns(1), turns(2)) == ([0, 1], [2, 3, 4], [0, 1])
+    sampler = CopySampler(pools, ["one", "one", "two", "two", "two"], {"noisy": 1})
+    assert (sampler(0), sampler(1), sampler(2)) == ([0, 1], [2, 3, 4], [0, 1])
 
 
 @pytest.mark.parametrize("count", [-1, 1.5, True, "2"])
 def test_a_wrong_number_is_an_error(count):
     with pytest.raises(ConfigError, match="noisy copies an epoch"):
-        Turns([("noisy", "a")], ["a"], {"noisy": count})
+        CopySampler([("noisy", "a")], ["a"], {"noisy": count})
 
 
 def test_an_epochs_batches_hold_what_is_chosen_and_the_same_perturbation_whoever_is_beside():
     rng = np.random.default_rng(0)
     data = [Utterance(f"u{n}", rng.normal(size=(5 + n, 2)).astype(np.float32)) for n in range(12)]
-    turns = Turns([("noisy", u.id[-1]) for u in data], [u.id for u in data], {"noisy": 1})
+    sampler = CopySampler([("noisy", u.id[-1]) for u in data], [u.id for u in data], {"noisy": 1})
 
     def noise(x, generator):
         return x + generator.normal(size=x.shape).astype(np.float32)
 
-    some = Batches(data, 40, seed=3, transform=noise, choose=turns)
+    some = Batches(data, 40, seed=3, transform=noise, choose=sampler)
     everything = Batches(data, 40, seed=3, transform=noise)
     for number in range(4):
         epoch = some.epoch(number)
-        assert sorted(i for batch in epoch.indices for i in batch) == turns(number)
+        assert sorted(i for batch in epoch.indices for i in batch) == sampler(number)
         seen = {}
         for batch in everything.epoch(number):
             for row, name in enumerate(batch.ids):
