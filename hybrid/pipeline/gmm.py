@@ -7,9 +7,9 @@ from typing import Dict, Iterator, Sequence
 
 from hybrid.data.arrays import iterate_arrays
 from hybrid.gmm.align import AlignOptions
+from hybrid.gmm.bootstrap import BootstrapOptions, StepOptions, train_steps
 from hybrid.gmm.chunks import Data
 from hybrid.gmm.device import choose
-from hybrid.gmm.ladder import LadderOptions, Rung, train_ladder
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.records import learn_probs, rows
 from hybrid.gmm.store import Item, Store
@@ -21,15 +21,15 @@ from hybrid.pipeline.sets import feature_folder, set_list
 from hybrid.pipeline.systems import GMM_STEPS, gmm_steps
 
 
-def ladder_options(run: RecipeRun) -> LadderOptions:
+def bootstrap_options(run: RecipeRun) -> BootstrapOptions:
     """Of the section gmm."""
     settings = run.settings.gmm
-    rungs = {"mono": Rung(settings.mono.passes, settings.mono.gaussians)}
+    steps = {"mono": StepOptions(settings.mono.passes, settings.mono.gaussians)}
     for name in GMM_STEPS[1:]:
         own = getattr(settings, name)
-        rungs[name] = Rung(own.passes, own.gaussians, own.leaves, own.threshold)
-    return LadderOptions(
-        rungs,
+        steps[name] = StepOptions(own.passes, own.gaussians, own.leaves, own.threshold)
+    return BootstrapOptions(
+        steps,
         AlignOptions(beam=settings.beam, retry_beam=settings.retry_beam),
         settings.boost_silence,
         settings.splice,
@@ -60,7 +60,7 @@ def gmm(run: RecipeRun) -> None:
     settings = run.settings.gmm
     systems = gmm_steps(run.settings)
     lang = Lang.load(run.dir("lang"))
-    options = ladder_options(run)
+    options = bootstrap_options(run)
     store = open_store(run, "gmm", set_list(run).clean if settings.speeds else ["train"])
     problems = run.problems("gmm")
     features = {
@@ -81,14 +81,14 @@ def gmm(run: RecipeRun) -> None:
                 early.add(identifier, reasons[identifier])
             early.close(store.utterances, run.settings.limits.problems)
 
-        rungs = train_ladder(
+        steps = train_steps(
             store, lang, options, run.dir("gmm"), features=features, seed=run.seed, executor=executor, log=run.log,
             progress=run.progress, device=choose(settings.device), systems=systems,
             relearn=None if settings.learn_probs == "none" else relearn, check=check,
         )  # fmt: skip
-        last = rungs.models[systems[-1]]
-        write_jsonl(run.dir("gmm") / "alignments.jsonl.gz", rows(rungs.data, last.senones, lang, executor))
-    report_unusable(problems, rungs.unusable, rungs.data)
+        last = steps.models[systems[-1]]
+        write_jsonl(run.dir("gmm") / "alignments.jsonl.gz", rows(steps.data, last.senones, lang, executor))
+    report_unusable(problems, steps.unusable, steps.data)
     problems.close(store.utterances, run.settings.limits.problems)
 
 

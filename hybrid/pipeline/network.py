@@ -11,7 +11,7 @@ from lhotse import CutSet
 from hybrid.data.batches import Batches, Chain, Transform, Utterance
 from hybrid.data.frame_shift import FrameShift
 from hybrid.data.specaugment import SpecAugment
-from hybrid.data.turns import Turns
+from hybrid.data.copy_sampling import CopySampler
 from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError
 from hybrid.nnet.base import AcousticModel
@@ -23,7 +23,7 @@ from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, clean_set, network
 from hybrid.pipeline.settings import LstmSettings
 from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.config import TrainerConfig
-from hybrid.train.feeds import Streamed
+from hybrid.train.loaders import Streamed
 from hybrid.train.trainer import Criterion, Trainer
 from hybrid.train.trial import fitting
 
@@ -91,9 +91,9 @@ def batches(run: RecipeRun, data: List[Utterance], max_frames: int, *, train: bo
         return Batches(data, max_frames, network_seed(run), shuffle=False)
     model = run.settings.model
     per_epoch = {"clean": model.clean_per_epoch, "noisy": model.noisy_per_epoch}
-    turns = Turns([u.extra["pool"] for u in data], [u.extra["copy"] for u in data], per_epoch)
+    copies = CopySampler([u.extra["pool"] for u in data], [u.extra["copy"] for u in data], per_epoch)
     transform = perturbations(run)
-    return Batches(data, max_frames, network_seed(run), transform=transform, choose=turns)
+    return Batches(data, max_frames, network_seed(run), transform=transform, choose=copies)
 
 
 def perturbations(run: RecipeRun) -> Optional[Transform]:

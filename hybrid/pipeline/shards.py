@@ -20,7 +20,7 @@ from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import NETWORK_SHIFT
 from hybrid.pipeline.soft_data import taught
 from hybrid.pipeline.soft_targets import teacher_of
-from hybrid.train.feeds import Streamed
+from hybrid.train.loaders import Streamed
 from hybrid.train.scheduled import Scheduled, parse
 
 SOURCES = ("labelled", "unlabelled")

@@ -60,7 +60,8 @@ class Teacher:
         found = {}
         for identifier, logits in outputs.items():
             here = torch.from_numpy(logits)[None].to(self.device)
-            found[identifier] = log_denominator_posteriors(self.graph, here, torch.tensor([len(logits)]))[0].cpu().numpy()
+            length = torch.tensor([len(logits)])
+            found[identifier] = log_denominator_posteriors(self.graph, here, length)[0].cpu().numpy()
         return found
 
 
