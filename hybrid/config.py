@@ -122,7 +122,7 @@ class Config:
             if isinstance(old, dict):
                 inside = ", ".join(list(self.under(key))[:5])
                 raise ConfigError(f"--set {override}: {key} is a section", remedy=f"set one of its settings: {inside}")
-            _put(raw, key, _convert(key, self._example(key, old), text))
+            _put(raw, key, _convert(key, self._example(key, old), text), old)
         return Config(raw, self._source)
 
     def with_file(self, path: Path, values: Optional[Mapping[str, Any]] = None, *, opens: bool = False) -> Config:
@@ -152,7 +152,7 @@ class Config:
             elif isinstance(old, dict):
                 raise ConfigError(f"{key} is a section, not a setting", file=path)
             else:
-                _put(raw, key, _checked(key, self._example(key, old), value, repr(value), f"{path}: "))
+                _put(raw, key, _checked(key, self._example(key, old), value, repr(value), f"{path}: "), old)
 
     def _example(self, key: str, old: Any) -> Any:
         """A value of the type that the setting `key` must have: its value now, or of one that is "auto" a size."""
@@ -261,12 +261,14 @@ def _table(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return table
 
 
-def _put(raw: Dict[str, Any], key: str, value: Any) -> None:
-    """Sets it, making the tables that stand only in another that theirs is like."""
+def _put(raw: Dict[str, Any], key: str, value: Any, old: Any = None) -> None:
+    """Sets it, making the tables that stand only in another that theirs is like. What is "auto" there stays theirs: its
+    own table may have no size of its own."""
     *path, last = key.split(".")
     for part in path:
         raw = raw.setdefault(part, {})
-    raw[last] = value
+    if last in raw or not value == AUTO == old:
+        raw[last] = value
 
 
 def _below(key: str, name: str) -> bool:

@@ -101,15 +101,13 @@ class CorpusSettings:
         if self.rate and not 4000 <= self.rate <= 192000:
             raise ConfigError(f"corpus.rate is {self.rate}", remedy="Hz, such as 8000 or 16000; 0: that of the speech")
         if self.speaker != "folder" and not self.speaker.isdigit():
+            remedy = 'folder; how many letters of the file\'s name, as "4"; or a regular expression with a group'
             try:
                 groups = re.compile(self.speaker).groups
             except re.error as error:
-                raise ConfigError(f"corpus.speaker is no regular expression: {error}") from None
+                raise ConfigError(f"corpus.speaker is no regular expression: {error}", remedy=remedy) from None
             if not groups:
-                raise ConfigError(
-                    f"corpus.speaker is {self.speaker!r}",
-                    remedy='folder; how many letters of the file\'s name, as "4"; or a regular expression with a group',
-                )
+                raise ConfigError(f"corpus.speaker is {self.speaker!r}", remedy=remedy)
 
 
 def test_sources(test: Mapping[str, Any]) -> Dict[str, TestSource]:
