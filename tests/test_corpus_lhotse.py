@@ -185,7 +185,7 @@ def test_gzip_by_any_name_blank_lines_and_a_list(tmp_path, call):
     cut = MonoCut("u", 0.0, 1.0, 0, [said("u", 0)], recording=call).to_dict()
     line = json.dumps(cut)
     for name, data in (
-        ("a.jsonl", gzip.compress(line.encode())),
+        ("a.jsonl", gzip.compress(line.encode(), mtime=0)),
         ("b.jsonl.gz", line.encode()),
         ("c.jsonl", f"\ufeff{line}\r\n\n\u00a0\n".encode()),
         ("d.json", json.dumps([cut]).encode()),
@@ -202,7 +202,7 @@ def test_gzip_by_any_name_blank_lines_and_a_list(tmp_path, call):
         ("a.jsonl", b'{"a": 1}\n', "not a list of cuts"),
         ("a.json", b"7", "not a manifest"),
         ("a.jsonl", b"[1, 2]\n", "is no object"),
-        ("a.jsonl.gz", gzip.compress(b'{"id": "x"}' * 99)[:40], "not a manifest"),
+        ("a.jsonl.gz", gzip.compress(b'{"id": "x"}' * 99, mtime=0)[:40], "not a manifest"),
         ("a.jsonl", b"\xff\xfe{}", "not a manifest"),
         ("a.csv", b"x", "no manifest"),
     ],

@@ -32,9 +32,9 @@ def put(folder: Path, data: bytes, name: str = "text") -> Path:
         (TEXT + "\n").encode(),
         TEXT.replace("\n", "\r\n").encode(),
         TEXT.encode("utf-8-sig"),
-        gzip.compress(TEXT.encode()),
-        gzip.compress(TEXT.encode("utf-8-sig")),
-        gzip.compress(TEXT[:9].encode()) + gzip.compress(TEXT[9:].encode()),
+        gzip.compress(TEXT.encode(), mtime=0),
+        gzip.compress(TEXT.encode("utf-8-sig"), mtime=0),
+        gzip.compress(TEXT[:9].encode(), mtime=0) + gzip.compress(TEXT[9:].encode(), mtime=0),
     ],
 )
 def test_lines(tmp_path: Path, data: bytes) -> None:
@@ -68,8 +68,8 @@ def test_what_is_written_is_read(tmp_path_factory, lines) -> None:
         (lzma.compress(b"a b"), "compressed by xz", "unxz"),
         (b"PK\x03\x04 and more", "a zip archive", "unpack it"),
         (b"\x28\xb5\x2f\xfd and more", "compressed by zstd", "unzstd"),
-        (gzip.compress(TEXT.encode() * 99)[:-9], "a broken gzip file", "copy or make it again"),
-        (gzip.compress("Zürich".encode("latin-1")), "line 1: not UTF-8", "iconv -f ENCODING"),
+        (gzip.compress(TEXT.encode() * 99, mtime=0)[:-9], "a broken gzip file", "copy or make it again"),
+        (gzip.compress("Zürich".encode("latin-1"), mtime=0), "line 1: not UTF-8", "iconv -f ENCODING"),
     ],
 )
 def test_what_is_no_text(tmp_path: Path, data: bytes, what: str, remedy: str) -> None:
@@ -98,7 +98,7 @@ def test_one_bad_line_need_not_stop_all(tmp_path: Path) -> None:
 
 def test_a_pipe_can_be_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(gzip.compress(TEXT.encode())))
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(gzip.compress(TEXT.encode(), mtime=0)))
     writer.start()
     assert list(read_lines(tmp_path / "pipe")) == LINES
     writer.join()

@@ -9,9 +9,9 @@ import numpy as np
 from lhotse import CutSet
 
 from hybrid.data.batches import Batches, Chain, Transform, Utterance
+from hybrid.data.copy_sampling import CopySampler
 from hybrid.data.frame_shift import FrameShift
 from hybrid.data.specaugment import SpecAugment
-from hybrid.data.copy_sampling import CopySampler
 from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError
 from hybrid.nnet.base import AcousticModel
