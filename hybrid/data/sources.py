@@ -1,4 +1,4 @@
-"""Audio files that manifests of a run name: those of the run itself relative to the manifest, so that it can be moved."""
+"""Audio files that manifests of a run name: the run's own relative to the manifest, so that it can be moved."""
 
 from __future__ import annotations
 
