@@ -6,9 +6,11 @@ Marks: `k2` needs k2 (skipped, with the reason, where it cannot be imported); `s
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,3 +49,14 @@ def shared_data() -> Path:
     if not (path / "an4").is_dir():
         pytest.skip(f"no speech at {path}: set HYBRID_DATA to the folder that holds an4/")
     return path
+
+
+@pytest.fixture(scope="session")
+def recorded_demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The demo of a minute, run once in this process to its end, and what its stages read (recorded_runs.py); tests
+    leave it as it is."""
+    if importlib.util.find_spec("espeakng_loader") is None:
+        pytest.skip("the demo's speech needs espeakng-loader (pip install espeakng-loader)")
+    from recorded_runs import DEMO, record
+
+    return record(tmp_path_factory.mktemp("recorded") / "exp", DEMO)

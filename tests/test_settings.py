@@ -118,6 +118,8 @@ COMBINATIONS = [
     ([STUDENT, "student.online=true", "student.targets=occupancies"], "Remedy: set student.online=false"),
     ([STUDENT, "student.online=true", "scheduled.enabled=true"], "Remedy: targets must be stored to be streamed"),
     ([STUDENT, "student.online=true", "student.confident=0.5"], "Remedy: targets must be stored to choose"),
+    ([STUDENT, "student_ce.priors=average"], "student_ce.priors is 'average', and has no effect. Remedy: leave it"),
+    ([STUDENT, "student_ce.label_smoothing=0.1"], "student_ce.label_smoothing is 0.1, and has no effect. Remedy: "),
     ([STUDENT, "student.teacher=nobody"], "student.teacher is 'nobody'"),
     ([STUDENT, "student.soft_ce=false"], "student_lfmmi.init_from is 'student'. Remedy: use flat, ce"),
     ([STUDENT, "student_lfmmi.init_from=cold"], "student_lfmmi.init_from is 'cold'. Remedy: use flat, ce, student"),

@@ -1,6 +1,6 @@
 """Sets of cuts with arrays (features, alignments, targets) on disk, as Lhotse Shar.
 
-    FOLDER/shards/cuts.000000.jsonl.gz    the cuts; they keep pointing at their audio files
+    FOLDER/shards/cuts.000000.jsonl.gz    the cuts; they keep pointing at their audio files (sources.py)
     FOLDER/shards/mfcc.000000.tar         one .npy and its manifest per cut, in the cuts' order (.tar.gz: gzipped)
     FOLDER/marks/000000.json              the shard is whole: its input's fingerprint, sizes, hashes, problems
     FOLDER/complete.json                  the set is whole; written last
@@ -23,7 +23,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from hybrid.data.compute import computed
-from hybrid.data.shards import AGAIN, Failure, FrameShift, Item, read_shard, whole_shard, without_arrays, write_shard
+from hybrid.data.shards import AGAIN, Failure, FrameShift, Item, on_disk, read_shard, whole_shard, write_shard
 from hybrid.errors import DataError
 from hybrid.io import PathLike, Problems, disk_errors, read_json, write_json
 
@@ -97,7 +97,7 @@ def write_shards(
     for cut in todo:
         claim(seen, cut.id, folder)
     shards = [todo[begin : begin + shard_size] for begin in range(0, len(todo), shard_size)]
-    keys = [_key(shard, settings, names, frame_shift, compress) for shard in shards]
+    keys = [_key(folder, shard, settings, names, frame_shift, compress) for shard in shards]
     kept = {index: mark for index, key in enumerate(keys) if (mark := whole_shard(folder, index, key)) is not None}
     missing = [index for index in range(len(keys)) if index not in kept]
     if missing or not is_complete(folder, list(kept.values())):
@@ -176,13 +176,14 @@ def is_complete(folder: Path, marks: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _key(
-    cuts: Sequence[Cut], settings: Any, names: Sequence[str], frame_shift: FrameShift, compress: Optional[int]
-) -> str:
+    folder: Path, cuts: Sequence[Cut], settings: Any, names: Sequence[str], frame_shift: FrameShift,
+    compress: Optional[int],
+) -> str:  # fmt: skip
     """What the arrays of a shard depend on: its cuts and the settings, in one hash."""
     shift = dict(frame_shift) if isinstance(frame_shift, Mapping) else frame_shift
     files = [] if compress is None else [{"gzip": compress}]
     head = json.dumps([VERSION, settings, list(names), shift, *files], sort_keys=True)
-    body = (json.dumps(without_arrays(cut).to_dict(), sort_keys=True, default=repr) for cut in cuts)
+    body = (json.dumps(on_disk(cut, folder), sort_keys=True, default=repr) for cut in cuts)
     return hashlib.sha256("\n".join([head, *body]).encode("utf-8")).hexdigest()
 
 

@@ -20,6 +20,7 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.serialization import deserialize_item
 from lhotse.utils import fastcopy
 
+from hybrid.data.sources import absolute_sources, relative_sources, run_folder
 from hybrid.errors import DataError, HybridError
 from hybrid.io import atomic_write, read_json, read_jsonl, write_json, write_jsonl
 
@@ -76,7 +77,7 @@ def write_shard(
         paths.append(path)
     if items:
         paths.append(shards / f"cuts.{number}.jsonl.gz")
-        write_jsonl(paths[-1], (without_arrays(cut).to_dict() for cut, _ in items))
+        write_jsonl(paths[-1], (on_disk(cut, folder) for cut, _ in items))
     mark = {
         "input": key,
         "cuts": len(items),
@@ -115,6 +116,12 @@ def check_sizes(folder: Path, shards: Sequence[Mapping[str, Any]]) -> None:
                 raise DataError(
                     f"a shard of this set is damaged: {found} bytes of {row['bytes']}", file=path, remedy=AGAIN
                 )
+
+
+def on_disk(cut: Cut, folder: Path) -> Any:
+    """A cut as it stands in a shard of the set `folder`: audio of a run relative to the shard, so that the same set in
+    another place is the same bytes."""
+    return relative_sources(without_arrays(cut).to_dict(), folder / "shards", run_folder(folder))
 
 
 def without_arrays(cut: Cut) -> Any:
@@ -183,7 +190,7 @@ def read_shard(
 ) -> Iterator[Tuple[Cut, Dict[str, np.ndarray]]]:
     """(cut, {name: array}) of shard `index`, whose row in complete.json is `shard`. Raises DataError when damaged."""
     for row, found in read_rows(folder, index, shard, names):
-        yield without_arrays(deserialize_item(row)), found
+        yield without_arrays(deserialize_item(absolute_sources(row, folder / "shards"))), found
 
 
 def read_rows(

@@ -68,6 +68,12 @@ def _check_student(settings: Settings) -> None:
         raise ConfigError(
             "student.enabled, and there is no corpus.noise", remedy="a student learns from noisy copies: give noises"
         )
+    for name in ("label_smoothing", "priors"):
+        if getattr(settings.student_ce, name) != getattr(settings.ce, name):
+            raise ConfigError(
+                f"student_ce.{name} is {getattr(settings.student_ce, name)!r}, and has no effect",
+                remedy="leave it as ce's: a student of soft targets has its labels and its priors from its teacher",
+            )
     if student.online and student.targets != "logits":
         raise ConfigError(
             f"student.online is true, student.targets {student.targets!r}", remedy="set student.online=false"

@@ -7,16 +7,16 @@ with a condition; the clean ones have noisy and re-recorded twins where there ar
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_arrays
+from hybrid.data.sources import absolute_sources, relative_sources
 from hybrid.data.transforms import apply_cmvn, network_input
 from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
@@ -94,37 +94,16 @@ def set_list(run: Run) -> SetList:
 def write_cuts(path: PathLike, cuts: Iterable[Cut], root: PathLike = "") -> None:
     """Writes a manifest. Audio below `root`, the run's folder, is named relative to the manifest's folder, so that a
     run can be moved; all other by its absolute path."""
-    folder, top = Path(os.path.abspath(path)).parent, os.path.abspath(root) if root else None
-
-    def named(source: str) -> str:
-        full = os.path.abspath(source)
-        inside = top is not None and Path(full).is_relative_to(top)
-        return os.path.relpath(full, folder) if inside else full
-
-    write_jsonl(path, (_with_sources(cut.to_dict(), named) for cut in cuts))
+    folder = Path(path).parent
+    write_jsonl(path, (relative_sources(cut.to_dict(), folder, root or None) for cut in cuts))
 
 
 def read_cuts(path: PathLike) -> CutSet:
     """Reads a manifest; audio that it names by a relative path is looked for from its own folder.
 
     Raises DataError as read_jsonl."""
-    folder = Path(os.path.abspath(path)).parent
-
-    def found(source: str) -> str:
-        return source if os.path.isabs(source) else os.path.normpath(folder / source)
-
-    return CutSet.from_dicts(_with_sources(row, found) for row in read_jsonl(path)).to_eager()
-
-
-def _with_sources(value: Any, name: Any) -> Any:
-    """A cut's dictionary with every file of its recordings renamed, those of mixed cuts too."""
-    if isinstance(value, list):
-        return [_with_sources(item, name) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.get("type") == "file" and isinstance(value.get("source"), str):
-        return {**value, "source": name(value["source"])}
-    return {key: _with_sources(item, name) if key != "custom" else item for key, item in value.items()}
+    folder = Path(path).parent
+    return CutSet.from_dicts(absolute_sources(row, folder) for row in read_jsonl(path)).to_eager()
 
 
 def prepared(run: Run, name: str) -> CutSet:

@@ -1,0 +1,46 @@
+"""Audio files that manifests of a run name: the run's own relative to the manifest, so that it can be moved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from hybrid.io import PathLike
+
+RUN = "run.json"  # stands in the folder of a run
+
+
+def run_folder(path: PathLike) -> Optional[Path]:
+    """Return the folder of the run that a file or folder is in; None where it is in none."""
+    full = Path(os.path.abspath(path))
+    return next((folder for folder in (full, *full.parents) if (folder / RUN).is_file()), None)
+
+
+def relative_sources(cut: Any, folder: PathLike, root: Optional[PathLike]) -> Any:
+    """Return a cut's dictionary with its audio named from `folder`, the manifest's, where it lies below `root`; else by
+    its absolute path."""
+    base, top = os.path.abspath(folder), None if root is None else os.path.abspath(root)
+
+    def named(source: str) -> str:
+        full = os.path.abspath(source)
+        return os.path.relpath(full, base) if top is not None and Path(full).is_relative_to(top) else full
+
+    return _renamed(cut, named)
+
+
+def absolute_sources(cut: Any, folder: PathLike) -> Any:
+    """Return a cut's dictionary with audio that it names by a relative path looked for from `folder`."""
+    base = os.path.abspath(folder)
+    return _renamed(cut, lambda source: os.path.normpath(os.path.join(base, source)))
+
+
+def _renamed(value: Any, name: Callable[[str], str]) -> Any:
+    """Every file of its recordings renamed, those of mixed cuts too."""
+    if isinstance(value, list):
+        return [_renamed(item, name) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == "file" and isinstance(value.get("source"), str):
+        return {**value, "source": name(value["source"])}
+    return {key: _renamed(item, name) if key != "custom" else item for key, item in value.items()}
