@@ -60,7 +60,8 @@ class Teacher:
         found = {}
         for identifier, logits in outputs.items():
             here = torch.from_numpy(logits)[None].to(self.device)
-            found[identifier] = log_denominator_posteriors(self.graph, here, torch.tensor([len(logits)]))[0].cpu().numpy()
+            posteriors = log_denominator_posteriors(self.graph, here, torch.tensor([len(logits)]))
+            found[identifier] = posteriors[0].cpu().numpy()
         return found
 
 
