@@ -24,8 +24,8 @@ import torch
 from benchmarks import an4_speech
 from hybrid.data.batches import IGNORE, Batches, Utterance
 from hybrid.data.transforms import stack_frames
+from hybrid.gmm.bootstrap import BootstrapOptions, StepOptions, TrainedSteps, train_steps
 from hybrid.gmm.chunks import map_chunks
-from hybrid.gmm.ladder import LadderOptions, Rung, Rungs, train_ladder
 from hybrid.gmm.trees import position_questions
 from hybrid.hmm.alignment import network_pdfs
 from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
@@ -46,7 +46,7 @@ from hybrid.train.trainer import Trainer
 
 HELD_OUT = 8  # every eighth utterance is kept from the networks
 EPOCHS = 6
-RUNGS = {"mono": Rung(6, 500), "tri1": Rung(6, 3000, 600, 300.0)}
+STEPS = {"mono": StepOptions(6, 500), "tri1": StepOptions(6, 3000, 600, 300.0)}
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,16 @@ class Alignment:
         self.lang: Lang = an4_speech.lang(data)
         self.silence = np.asarray(self.lang.silence_ids)
         self.store = an4_speech.store(mfcc, folder / "train" / "store")
-        self.rungs: Rungs = train_ladder(
-            self.store, self.lang, LadderOptions(RUNGS), folder / "train", features={}, systems=("mono", "tri1"),
+        self.steps: TrainedSteps = train_steps(
+            self.store, self.lang, BootstrapOptions(STEPS), folder / "train", features={}, systems=("mono", "tri1"),
             log=lambda line: None,
         )  # fmt: skip
-        self.senones: Senones = self.rungs.models["tri1"].senones
+        self.senones: Senones = self.steps.models["tri1"].senones
 
     def segments(self, size: Size) -> Tuple[Segments, TreeStats]:
         """Phones and durations at 30 ms by utterance, and statistics of the contexts that the size's tree sees."""
         work = partial(
-            coarse, data=self.rungs.data, senones=self.senones, silence=self.silence, width=size.width,
+            coarse, data=self.steps.data, senones=self.senones, silence=self.silence, width=size.width,
             central=size.central,
         )  # fmt: skip
         segments: Segments = {}

@@ -23,11 +23,11 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from benchmarks import an4_speech
-from benchmarks.gmm import RUNGS
+from benchmarks.gmm import STEPS
 from hybrid.gmm.align import AlignOptions
 from hybrid.gmm.apply import align_store
+from hybrid.gmm.bootstrap import BootstrapOptions, train_steps
 from hybrid.gmm.chunks import Data
-from hybrid.gmm.ladder import LadderOptions, train_ladder
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context
 from hybrid.gmm.store import Item, Store
@@ -76,8 +76,8 @@ def half_against_full(data: Path, folder: Path, seed: int) -> None:
             ("full", everyone),
             ("half", an4_speech.store(mfcc, folder / "part", keep=chosen.__contains__)),
         ):
-            models = train_ladder(
-                store, lang, LadderOptions(RUNGS), folder / name, features={}, seed=seed, executor=executor
+            models = train_steps(
+                store, lang, BootstrapOptions(STEPS), folder / name, features={}, seed=seed, executor=executor
             ).models
             found[name] = aligned(models["tri3"], everyone, lang, folder / f"{name}-ali", executor)
     who = {identifier: speaker for chunk in everyone for identifier, speaker in zip(chunk.ids, chunk.speakers)}

@@ -28,15 +28,15 @@ from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")  # before numpy is imported
 
 from benchmarks import an4_speech  # noqa: E402
-from hybrid.gmm.ladder import SYSTEMS, LadderOptions, Rung, train_ladder  # noqa: E402
+from hybrid.gmm.bootstrap import SYSTEMS, BootstrapOptions, StepOptions, train_steps  # noqa: E402
 from hybrid.parallel import prepare_environment  # noqa: E402
 
 KALDI = {"mono": 82.0, "tri1": 48.0, "tri2": 53.0, "tri3": 85.0}
-RUNGS = {
-    "mono": Rung(40, 1000),
-    "tri1": Rung(35, 9000, 1800, 300.0),
-    "tri2": Rung(35, 9000, 1800, 300.0),
-    "tri3": Rung(35, 9000, 1800, 300.0),
+STEPS = {
+    "mono": StepOptions(40, 1000),
+    "tri1": StepOptions(35, 9000, 1800, 300.0),
+    "tri2": StepOptions(35, 9000, 1800, 300.0),
+    "tri3": StepOptions(35, 9000, 1800, 300.0),
 }
 
 
@@ -86,8 +86,8 @@ def measure(data: Path, folder: Path) -> None:
     for count, system in enumerate(SYSTEMS, 1):
         aligning = Aligning()
         began, before = time.perf_counter(), cpu_seconds()
-        train_ladder(
-            store, lang, LadderOptions(RUNGS), training, features={}, systems=SYSTEMS[:count], progress=aligning
+        train_steps(
+            store, lang, BootstrapOptions(STEPS), training, features={}, systems=SYSTEMS[:count], progress=aligning
         )
         apart = aligning.taken
         rows.append((system, *(a - b for a, b in zip(_since(began, before), apart))))

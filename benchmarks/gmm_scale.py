@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from benchmarks import an4_speech
-from hybrid.gmm.ladder import LadderOptions, Rung, train_ladder
+from hybrid.gmm.bootstrap import BootstrapOptions, StepOptions, train_steps
 from hybrid.measure import Meter
 from hybrid.parallel import WorkerPool, prepare_environment
 
@@ -59,15 +59,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def one(data: Path, folder: Path, copies: int, passes: int, jobs: int) -> Dict[str, Any]:
     prepare_environment()
     training = folder / f"train{copies}"
-    rungs = {
-        "mono": Rung(passes, 500),
-        **{name: Rung(passes, 3000, 600, 300.0) for name in ("tri1", "tri2", "tri3")},
+    steps = {
+        "mono": StepOptions(passes, 500),
+        **{name: StepOptions(passes, 3000, 600, 300.0) for name in ("tri1", "tri2", "tri3")},
     }
     with Meter() as meter:
         store = an4_speech.store(folder / "mfcc", training / "store", copies=copies)
         with WorkerPool(jobs) as executor:
-            train_ladder(
-                store, an4_speech.lang(data), LadderOptions(rungs), training, features={}, executor=executor,
+            train_steps(
+                store, an4_speech.lang(data), BootstrapOptions(steps), training, features={}, executor=executor,
                 log=lambda line: None,
             )  # fmt: skip
     shutil.rmtree(training)

@@ -20,10 +20,10 @@ from hybrid.data.features import FrontEnd, Mfcc, config_from_json, config_to_jso
 from hybrid.errors import ModelError
 from hybrid.gmm.align import Aligned, AlignOptions
 from hybrid.gmm.apply import align_store
+from hybrid.gmm.bootstrap import SYSTEMS as STEPS
+from hybrid.gmm.bootstrap import BootstrapOptions, StepOptions, train_steps
 from hybrid.gmm.chunks import Data
 from hybrid.gmm.device import choose
-from hybrid.gmm.ladder import SYSTEMS as LADDER
-from hybrid.gmm.ladder import LadderOptions, Rung, train_ladder
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context
 from hybrid.gmm.store import Item, Store
@@ -31,7 +31,7 @@ from hybrid.hmm.senones import Senones
 from hybrid.io import PathLike, Problems, read_json
 from hybrid.lexicon.lang import Lang
 
-SYSTEMS = tuple(reversed(LADDER))  # of a run, the best first
+SYSTEMS = tuple(reversed(STEPS))  # of a run, the best first
 FRAME_SHIFT = 0.01
 LOOP = "loop.safetensors"  # counts of the phone loop, beside a model that was trained here
 CHUNK_FRAMES = 30_000  # frames of a worker's task
@@ -58,7 +58,7 @@ class Engine:
 
     def loglikes(self, features: np.ndarray) -> np.ndarray:
         """Features of `chunk` [T, D] -> log-likelihoods of all pdfs [T, num_pdfs]."""
-        gmms = self.model.gmms if self.data.transforms is not None else self.model.first
+        gmms = self.model.gmms if self.data.transforms is not None else self.model.first_pass
         return np.ascontiguousarray(gmms.loglikes(features).T)
 
     def chunk(self, index: int) -> Iterator[Tuple[str, np.ndarray, Optional[np.ndarray], float]]:
@@ -183,22 +183,22 @@ def train(
     Under five minutes of speech it ends with plain triphones. Utterances that do not fit take no part (aligning names
     them). Sizes follow the amount of speech. Raises DataError where none is left.
     """
-    names = LADDER if store.frames >= ENOUGH else LADDER[:2]
-    rungs = train_ladder(
-        store, lang, LadderOptions(sizes(store.frames), options), Path(folder), features=about, systems=names,
+    names = STEPS if store.frames >= ENOUGH else STEPS[:2]
+    steps = train_steps(
+        store, lang, BootstrapOptions(sizes(store.frames), options), Path(folder), features=about, systems=names,
         seed=seed, executor=executor, log=log, progress=progress, device=choose("auto"),
     )  # fmt: skip
-    return rungs.models[names[-1]]
+    return steps.models[names[-1]]
 
 
-def sizes(frames: int) -> Dict[str, Rung]:
+def sizes(frames: int) -> Dict[str, StepOptions]:
     """Gaussians and leaves for an amount of speech: those tuned on AN4 (250,000 frames), Kaldi's from 100 h on."""
     leaves = int(np.clip(frames // 140, 40, 4200))  # at most: the threshold stops small corpora far earlier
     gaussians = int(np.clip(frames // 56, 200, 40_000))
-    triphones = Rung(35, gaussians, leaves, 500.0 if frames < 1_000_000 else 300.0)
+    triphones = StepOptions(35, gaussians, leaves, 500.0 if frames < 1_000_000 else 300.0)
     return {
-        "mono": Rung(40, int(np.clip(frames // 170, 100, 1500))),
-        **{name: triphones for name in LADDER[1:]},
+        "mono": StepOptions(40, int(np.clip(frames // 170, 100, 1500))),
+        **{name: triphones for name in STEPS[1:]},
     }
 
 

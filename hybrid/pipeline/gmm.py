@@ -9,9 +9,9 @@ from hybrid.data.arrays import iterate_arrays
 from hybrid.data.features import Mfcc, config_to_json
 from hybrid.errors import ConfigError
 from hybrid.gmm.align import AlignOptions
+from hybrid.gmm.bootstrap import SYSTEMS, BootstrapOptions, StepOptions, train_steps
 from hybrid.gmm.chunks import Data
 from hybrid.gmm.device import choose
-from hybrid.gmm.ladder import SYSTEMS, LadderOptions, Rung, train_ladder
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.records import learn_probs, rows
 from hybrid.gmm.store import Item, Store
@@ -32,17 +32,17 @@ def trained(run: Run) -> Tuple[str, ...]:
     return () if last == "none" else SYSTEMS[: SYSTEMS.index(last) + 1]
 
 
-def ladder_options(run: Run) -> LadderOptions:
+def bootstrap_options(run: Run) -> BootstrapOptions:
     """Of the section gmm. Raises ConfigError."""
     settings = run.config.section("gmm")
-    rungs = {
-        name: Rung(
+    steps = {
+        name: StepOptions(
             own["passes"], own["gaussians"], own.get("leaves", 0), own.get("threshold", 300.0)
         )
         for name, own in ((name, settings[name]) for name in SYSTEMS)
     }
-    return LadderOptions(
-        rungs,
+    return BootstrapOptions(
+        steps,
         AlignOptions(beam=settings["beam"], retry_beam=settings["retry_beam"]),
         settings["boost_silence"],
         settings["splice"],
@@ -78,7 +78,7 @@ def gmm(run: Run, recipe: Recipe) -> None:
         run.log("  gmm.last is none: no Gaussians are trained")
         return
     lang = Lang.load(run.dir("lang"))
-    options = ladder_options(run)
+    options = bootstrap_options(run)
     store = open_store(run, "gmm", set_list(run)["clean"] if settings["speeds"] else ["train"])
     problems = run.problems("gmm")
     features = {
@@ -99,14 +99,14 @@ def gmm(run: Run, recipe: Recipe) -> None:
                 early.add(identifier, reasons[identifier])
             early.close(store.utterances, run.config["limits.problems"])
 
-        rungs = train_ladder(
+        steps = train_steps(
             store, lang, options, run.dir("gmm"), features=features, seed=run.seed, executor=executor, log=run.log,
             progress=run.progress, device=choose(settings["device"]), systems=systems,
             relearn=None if settings["learn_probs"] == "none" else relearn, check=check,
         )  # fmt: skip
-        last = rungs.models[systems[-1]]
-        write_jsonl(run.dir("gmm") / "alignments.jsonl.gz", rows(rungs.data, last.senones, lang, executor))
-    report_unusable(problems, rungs.unusable, rungs.data)
+        last = steps.models[systems[-1]]
+        write_jsonl(run.dir("gmm") / "alignments.jsonl.gz", rows(steps.data, last.senones, lang, executor))
+    report_unusable(problems, steps.unusable, steps.data)
     problems.close(store.utterances, run.config["limits.problems"])
 
 
@@ -131,4 +131,4 @@ def load(run: Run, system: str) -> GmmModel:
     return GmmModel.load(run.dir("gmm") / system)
 
 
-__all__ = ["SYSTEMS", "gmm", "ladder_options", "lang_of", "load", "open_store", "report_unusable", "trained"]
+__all__ = ["SYSTEMS", "gmm", "bootstrap_options", "lang_of", "load", "open_store", "report_unusable", "trained"]

@@ -11,8 +11,8 @@ from hybrid.data.batches import Utterance
 from hybrid.decode.run import decode_hypotheses
 from hybrid.errors import DataError
 from hybrid.gmm.adapt import adapt_speakers, silent_pdfs
+from hybrid.gmm.feature_transform import adapt
 from hybrid.gmm.fmllr import Transforms
-from hybrid.gmm.front import adapt
 from hybrid.gmm.model import GmmModel
 from hybrid.io import read_json, save_tensors, write_json
 from hybrid.nnet.infer import compute_loglikes
@@ -55,14 +55,14 @@ def plain_loglikes(
     for split in SPLITS:
         started = time.perf_counter()
         _cuts, features = _features(run, model, set_name(split, condition))
-        found[split] = {i: np.ascontiguousarray(model.first.loglikes(x).T) for i, x in features.items()}
+        found[split] = {i: np.ascontiguousarray(model.first_pass.loglikes(x).T) for i, x in features.items()}
         seconds[split] = time.perf_counter() - started
     return found, seconds
 
 
 def _features(run: Run, model: GmmModel, name: str) -> Tuple[Any, Dict[str, np.ndarray]]:
     cuts, base = gmm_features(run, name)
-    return cuts, {i: model.front.apply(x, [len(x)]) for i, x in base.items()}
+    return cuts, {i: model.feature_transform.apply(x, [len(x)]) for i, x in base.items()}
 
 
 def adapted_loglikes(
@@ -93,7 +93,7 @@ def adapted_loglikes(
         started = time.perf_counter()
         cuts, features = _features(run, model, set_name(split, condition))
         speakers = speakers_of(cuts)
-        loglikes = {i: np.ascontiguousarray(model.first.loglikes(x).T) for i, x in features.items()}
+        loglikes = {i: np.ascontiguousarray(model.first_pass.loglikes(x).T) for i, x in features.items()}
         transforms: Transforms = {}
         for number in range(int(run.config["decode.adapt_passes"])):
             paths = decode_hypotheses(loglikes, graph, points=[point], executor=executor, **search)

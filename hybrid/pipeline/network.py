@@ -10,10 +10,10 @@ from lhotse import CutSet
 
 from hybrid.config import merged
 from hybrid.data.batches import Batches, Chain, Transform, Utterance
+from hybrid.data.copy_sampling import CopySampler
 from hybrid.data.features import LogMel, config_to_json
 from hybrid.data.frame_shift import FrameShift
 from hybrid.data.specaugment import SpecAugment
-from hybrid.data.turns import Turns
 from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError
 from hybrid.nnet.base import AcousticModel
@@ -23,7 +23,7 @@ from hybrid.pipeline.senones import Segments, aligned, read_segments, read_targe
 from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, network_features, set_list, set_name, texts_of, twin_of
 from hybrid.run import Run
 from hybrid.train.config import TrainerConfig
-from hybrid.train.feeds import Streamed
+from hybrid.train.loaders import Streamed
 from hybrid.train.trainer import Criterion, Trainer
 from hybrid.train.trial import fitting
 
@@ -37,7 +37,7 @@ def settings_of(run: Run, system: str) -> Dict[str, Any]:
 def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
     """Those of the named sets that have an alignment, noisy ones with their clean twin's; without alignments all.
 
-    extra: "twin", the id of the clean twin, "text", and of training sets "pool" and "copy" (turns.py).
+    extra: "twin", the id of the clean twin, "text", and of training sets "pool" and "copy" (copy_sampling.py).
     """
     out: List[Utterance] = []
     everything: Segments = {}
@@ -70,7 +70,7 @@ def utterances(run: Run, names: List[str]) -> Tuple[List[Utterance], Segments]:
 
 
 def copy_of(name: str, identifier: str, twin: str) -> Dict[str, Any]:
-    """Which copy of what an utterance of the set `name` is (turns.py): "pool" and "copy" of its extra."""
+    """Which copy of what an utterance of the set `name` is (copy_sampling.py): "pool" and "copy" of its extra."""
     speed = clean_set(name)[len(name.split("_")[0]) :]  # "_sp0.9", which ends the ids of that set
     return {"pool": ("noisy" if "_noisy" in name else "clean", twin.removesuffix(speed)), "copy": identifier}
 
@@ -100,9 +100,9 @@ def batches(run: Run, data: List[Utterance], max_frames: int, *, train: bool) ->
     if not train:
         return Batches(data, max_frames, network_seed(run), shuffle=False)
     per_epoch = {kind: run.config[f"model.{kind}_per_epoch"] for kind in ("clean", "noisy")}
-    turns = Turns([u.extra["pool"] for u in data], [u.extra["copy"] for u in data], per_epoch)
+    sampler = CopySampler([u.extra["pool"] for u in data], [u.extra["copy"] for u in data], per_epoch)
     transform = perturbations(run)
-    return Batches(data, max_frames, network_seed(run), transform=transform, choose=turns)
+    return Batches(data, max_frames, network_seed(run), transform=transform, choose=sampler)
 
 
 def perturbations(run: Run) -> Optional[Transform]:
@@ -169,7 +169,7 @@ def fit(
     settings = settings_of(run, system)
     config = TrainerConfig.from_dict(settings["trainer"])
     device = config.find_device()
-    # A sample of what is streamed has no copies that take turns.
+    # A sample of what is streamed has no copies to choose from.
     frames = fitting(
         model.to(device), criterion, lambda most: batches(run, data, most, train=stream is None),
         settings["batch_frames"], device, run.dir(system), log=run.log,

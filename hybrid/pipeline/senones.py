@@ -22,7 +22,7 @@ from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
 from hybrid.io import write_json
 from hybrid.lexicon.lang import Lang
-from hybrid.pipeline.gmm import ladder_options, lang_of, load, open_store, report_unusable, trained
+from hybrid.pipeline.gmm import bootstrap_options, lang_of, load, open_store, report_unusable, trained
 from hybrid.pipeline.recipe import Recipe
 from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, feature_folder, set_list, set_name
 from hybrid.run import Run
@@ -55,7 +55,7 @@ def senones(run: Run, recipe: Recipe) -> None:
     segments: Dict[str, Segments] = {}
     total = 0
     width, central = settings["context"], settings["context"] - 1 if settings["context"] < 3 else 1
-    gmm_options = ladder_options(run)
+    gmm_options = bootstrap_options(run)
     with run.executor() as executor:
         for name in run.progress(names, desc="align"):
             store = open_store(run, "senones", [name])

@@ -23,7 +23,7 @@ from hybrid.pipeline.sets import NETWORK_SHIFT
 from hybrid.pipeline.soft_targets import teacher_of
 from hybrid.pipeline.student import taught
 from hybrid.run import Run
-from hybrid.train.feeds import Streamed
+from hybrid.train.loaders import Streamed
 from hybrid.train.scheduled import Scheduled, parse
 
 SOURCES = ("labelled", "unlabelled")
