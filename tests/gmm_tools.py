@@ -10,7 +10,7 @@ import numpy as np
 
 from hybrid.gmm.chunks import Data
 from hybrid.gmm.diag import DiagGmms
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.graphs import Graphs
 from hybrid.gmm.passes import Context
 from hybrid.gmm.store import CHUNK_FRAMES, Item, Store
@@ -118,9 +118,9 @@ def quiet(folder: Path, lang: Optional[Lang] = None, **more) -> Context:
 def make_data(
     folder: Path, lang: Lang, senones: Senones, items: Sequence[Item], chunk_frames: int = CHUNK_FRAMES
 ) -> Data:
-    """The store, graphs of `senones`, and a front that leaves the frames as they are."""
+    """The store, graphs of `senones`, and a feature transform that leaves the frames as they are."""
     store = make_store(folder / "store", items, chunk_frames)
-    data = Data(store, Front.splice(store.base_dim, 0, 0))
+    data = Data(store, FeatureTransform.splice(store.base_dim, 0, 0))
     return compile_all(lang, senones, data, folder / "graphs", quiet(folder, lang))[0]
 
 

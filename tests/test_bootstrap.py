@@ -21,7 +21,7 @@ from hybrid.gmm.chunks import Data, chunk_file, load_transforms
 from hybrid.gmm.deltas import options as deltas_options
 from hybrid.gmm.deltas import train_deltas
 from hybrid.gmm.estimate import GmmStats, accumulate
-from hybrid.gmm.front import Front, adapt
+from hybrid.gmm.feature_transform import FeatureTransform, adapt
 from hybrid.gmm.trees import TreeOptions
 from hybrid.io import read_json, read_jsonl
 from hybrid.parallel import SerialExecutor
@@ -103,9 +103,9 @@ def test_every_system_is_a_model_folder_and_its_likelihood_rises(trained):
         likes = _likes(folder, system)
         assert len(likes) == OPTIONS.steps[system].passes
         assert likes[-1] > likes[0]
-        front = steps.models[system].front
+        transform = steps.models[system].feature_transform
         reach = {"mono": 4, "tri1": 4, "tri2": 1, "tri3": 1}[system]
-        assert (front.left, front.right) == (reach, reach)
+        assert (transform.left, transform.right) == (reach, reach)
         assert read_json(folder / system / "features.json") == {**FEATURES, "front": [reach, reach]}
         assert steps.models[system].adapted == (system == "tri3")
     assert steps.models["tri2"].senones.num_pdfs > steps.models["mono"].senones.num_pdfs
@@ -230,7 +230,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(st
     for system in SYSTEMS:
         one, two = steps.models[system], small[1].models[system]
         np.testing.assert_array_equal(one.gmms.means, two.gmms.means)
-        np.testing.assert_array_equal(one.front.matrix, two.front.matrix)
+        np.testing.assert_array_equal(one.feature_transform.matrix, two.feature_transform.matrix)
     assert steps.unusable == small[1].unusable
 
 
@@ -277,7 +277,7 @@ def test_one_chunk_and_several_agree_to_rounding(store, trained, tmp_path):
     """From the same alignments: a tree on deltas, then LDA and MLLT, then transforms."""
     folder, steps = trained
     notes = read_json(folder / "mono" / "finished.json")
-    parts = Data(store, Front.deltas(gmm_tools.DIM), alignments=folder / "mono" / notes["alignments"])
+    parts = Data(store, FeatureTransform.deltas(gmm_tools.DIM), alignments=folder / "mono" / notes["alignments"])
     items = _speech(60)
     items[7] = items[7]._replace(text="AB NOWORD")
     items[11] = items[11]._replace(features=items[11].features[:4])
@@ -287,7 +287,7 @@ def test_one_chunk_and_several_agree_to_rounding(store, trained, tmp_path):
     assert one.about(0)["ids"] == [name for index in range(store.num_chunks) for name in store.about(index)["ids"]]
     together = [np.concatenate([getattr(part, name) for part in every]) for name in ("tids", "lengths", "loglike")]
     Aligned(*together).save(chunk_file(tmp_path / "alignments", 0))
-    whole = Data(one, parts.front, alignments=tmp_path / "alignments")
+    whole = Data(one, parts.feature_transform, alignments=tmp_path / "alignments")
     senones, tree, ends = steps.models["mono"].senones, TreeOptions(40, 20.0), []
     for name, data in (("whole", whole), ("parts", parts)):
         made = []
@@ -303,7 +303,7 @@ def test_one_chunk_and_several_agree_to_rounding(store, trained, tmp_path):
     for a, b in zip(*ends, strict=True):
         assert a.senones.tree == b.senones.tree
         np.testing.assert_array_equal(a.gmms.offsets, b.gmms.offsets)
-        np.testing.assert_allclose(a.front.matrix, b.front.matrix, atol=1e-3)
+        np.testing.assert_allclose(a.feature_transform.matrix, b.feature_transform.matrix, atol=1e-3)
         np.testing.assert_allclose(a.gmms.means, b.gmms.means, atol=2e-2)
     for system in SYSTEMS[1:]:
         np.testing.assert_allclose(_likes(tmp_path / "whole", system), _likes(tmp_path / "parts", system), atol=1e-3)

@@ -17,6 +17,7 @@ from hybrid.errors import DataError
 from hybrid.gmm.adapt import adapt_speakers, silent_pdfs
 from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import GmmStats, accumulate
+from hybrid.gmm.feature_transform import FeatureTransform, adapt
 from hybrid.gmm.fmllr import (
     MIN_COUNT,
     FmllrStats,
@@ -27,7 +28,6 @@ from hybrid.gmm.fmllr import (
     objective,
     speaker_stats,
 )
-from hybrid.gmm.front import Front, adapt
 from hybrid.gmm.model import GmmModel
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -250,7 +250,7 @@ def _model(seed=0, independent=True):
     means = rng.normal(0, 3, (senones.num_pdfs, gmm_tools.DIM))
     gmms = DiagGmms.single(means, np.ones_like(means))
     wide = DiagGmms.single(means, 2 * np.ones_like(means)) if independent else None
-    return GmmModel(senones, gmms, Front.splice(gmm_tools.DIM, 0, 0), wide)
+    return GmmModel(senones, gmms, FeatureTransform.splice(gmm_tools.DIM, 0, 0), wide)
 
 
 def _voices(model, seed=0, count=700):

@@ -251,7 +251,7 @@ def _model(data):
     senones = gmm_tools.make_senones(LANG)
     rng = np.random.default_rng(0)
     means = rng.normal(0, 3, (senones.num_pdfs, gmm_tools.DIM))
-    return GmmModel(senones, DiagGmms.single(means, np.ones_like(means)), data.front)
+    return GmmModel(senones, DiagGmms.single(means, np.ones_like(means)), data.feature_transform)
 
 
 @pytest.mark.parametrize("kind", ["one by one", "threads", "processes"])

@@ -12,8 +12,8 @@ from hybrid.gmm.align import AlignOptions
 from hybrid.gmm.apply import align_store
 from hybrid.gmm.chunks import load_transforms
 from hybrid.gmm.diag import DiagGmms
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.fmllr import compose
-from hybrid.gmm.front import Front
 from hybrid.gmm.model import GmmModel
 from hybrid.hmm.alignment import phone_segments
 
@@ -27,7 +27,7 @@ def _model(adapted):
     senones = gmm_tools.make_senones(LANG)
     points = np.random.default_rng(0).normal(0, 3.0, (senones.num_pdfs, gmm_tools.DIM))
     gmms, wide = (DiagGmms.single(points, np.full_like(points, v)) for v in (1.0, 4.0))
-    return GmmModel(senones, gmms, Front.splice(gmm_tools.DIM, 0, 0), wide if adapted else None)
+    return GmmModel(senones, gmms, FeatureTransform.splice(gmm_tools.DIM, 0, 0), wide if adapted else None)
 
 
 @pytest.fixture(scope="module")

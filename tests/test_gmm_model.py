@@ -12,7 +12,7 @@ import pytest
 
 from hybrid.errors import HybridError, ModelError
 from hybrid.gmm.diag import DiagGmms
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.model import GmmModel, boosted
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import bootstrap_topology
@@ -25,14 +25,14 @@ FRAMES = np.random.default_rng(1).normal(size=(9, gmm_tools.DIM)).astype(np.floa
 
 
 def _model(adapted=False):
-    """Mixtures of two Gaussians, a front of four neighbours, some transitions."""
+    """Mixtures of two Gaussians, a feature transform of four neighbours, some transitions."""
     rng = np.random.default_rng(0)
     senones = gmm_tools.make_senones(LANG)
     senones.update_transitions(np.r_[0.0, rng.integers(5, 50, senones.num_tids)])
     gmms = gmm_tools.random_gmms(rng, senones.num_pdfs, gmm_tools.DIM)
     independent = replace(gmms, means=gmms.means + 1)
-    front = Front.splice(3, 2, 1).then(rng.normal(size=(gmm_tools.DIM, 12)))
-    return GmmModel(senones, gmms, front, independent if adapted else None)
+    transform = FeatureTransform.splice(3, 2, 1).then(rng.normal(size=(gmm_tools.DIM, 12)))
+    return GmmModel(senones, gmms, transform, independent if adapted else None)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "adapted"])
@@ -51,8 +51,8 @@ def test_a_folder_brings_back_the_same_model(saved):
     np.testing.assert_array_equal(got, model.loglikes(x))
     assert (got.shape, got.dtype) == ((len(x), model.gmms.num_pdfs), np.float32)
     assert got.flags["C_CONTIGUOUS"]
-    assert (again.front.left, again.front.right, again.adapted) == (2, 1, model.adapted)
-    np.testing.assert_array_equal(again.front.matrix, model.front.matrix)
+    assert (again.feature_transform.left, again.feature_transform.right, again.adapted) == (2, 1, model.adapted)
+    np.testing.assert_array_equal(again.feature_transform.matrix, model.feature_transform.matrix)
     np.testing.assert_array_equal(again.first_pass.means, model.first_pass.means)
     np.testing.assert_array_equal(again.senones.log_probs, model.senones.log_probs)
     assert (again.first_pass is again.gmms) == (not model.adapted)
@@ -96,10 +96,10 @@ BROKEN_MODELS = {
     "mixtures of something else": (
         lambda f: save_tensors(f / "model.safetensors", {"x": np.zeros(2)}), "model.safetensors"
     ),
-    "no front": (
+    "no feature transform": (
         _tensors(lambda t: {k: v for k, v in t.items() if not k.startswith("front")}), "model.safetensors"
     ),
-    "front of another run": (_tensors(_wider), "dimensions"),
+    "feature transform of another run": (_tensors(_wider), "dimensions"),
     "no senones": (lambda f: shutil.rmtree(f / "senones"), "senones"),
     "senones of another run": (_other_senones, "mixtures for .* pdfs"),
 }

@@ -15,7 +15,7 @@ from hybrid.gmm import deltas, lda_mllt, mono, sat
 from hybrid.gmm.align import Aligned, AlignOptions
 from hybrid.gmm.bootstrap import monophone_senones
 from hybrid.gmm.chunks import Data, chunk_file
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.passes import align_all
 from hybrid.gmm.store import Item, Store
 from hybrid.gmm.trees import TreeOptions, compile_all, position_questions, tree_stats
@@ -236,7 +236,7 @@ def test_sixty_real_utterances(shared_data, tmp_path):
     senones = monophone_senones(lang)
     store = Store.create(tmp_path / "store", lambda: items, variance=False, chunk_frames=4000)
     context = gmm_tools.quiet(tmp_path / "mono", lang)
-    data = Data(store, Front.deltas(store.base_dim))
+    data = Data(store, FeatureTransform.deltas(store.base_dim))
     data, unusable = compile_all(lang, senones, data, tmp_path / "mono" / "graphs", context)
     assert store.num_chunks > 1 and len(unusable) <= 10
     assert all("too short for its words" in reason for reason in unusable.values())

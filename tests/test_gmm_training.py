@@ -47,7 +47,7 @@ def _start(folder, stored):
     ones = np.ones((senones.num_pdfs, 1))
     for index in range(stored.store.num_chunks):
         align_equally(index, data=stored, folder=folder / "alignments.0", seed=0)
-    model = GmmModel(senones, DiagGmms.single(ones * frames.mean(0), ones * frames.var(0)), stored.front)
+    model = GmmModel(senones, DiagGmms.single(ones * frames.mean(0), ones * frames.var(0)), stored.feature_transform)
     return model, replace(stored, alignments=folder / "alignments.0")
 
 
@@ -338,7 +338,7 @@ BROKEN_STATES = {
     "notes without rows": _notes(lambda notes: {k: v for k, v in notes.items() if k != "rows"}),
     "notes without alignments": _notes(lambda notes: {k: v for k, v in notes.items() if k != "alignments"}),
     "no means": _tensors(_without("gmm.means")),
-    "no front": _tensors(_without("front.matrix")),
+    "no feature transform": _tensors(_without("front.matrix")),
     "no transitions": _tensors(_without("log_probs")),
     "transitions of another tree": _tensors(lambda t: {**t, "log_probs": t["log_probs"][:-2]}),
     "mixtures of another tree": _tensors(_one_pdf_less),

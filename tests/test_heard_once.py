@@ -18,7 +18,7 @@ from hybrid.gmm.bootstrap import monophone_senones
 from hybrid.gmm.chunks import Data
 from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import GmmStats, lean, update, within_variance
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.passes import Context, align_all
 from hybrid.gmm.store import Item, Store
 from hybrid.gmm.trees import TreeOptions, compile_all
@@ -58,7 +58,7 @@ def trained(tmp_path_factory):
     store = Store.create(folder / "store", lambda: items, variance=True)
     senones = monophone_senones(LANG)
     start = context(folder / "mono")
-    data, _ = compile_all(LANG, senones, Data(store, Front.deltas(DIM)), folder / "graphs", start)
+    data, _ = compile_all(LANG, senones, Data(store, FeatureTransform.deltas(DIM)), folder / "graphs", start)
     model, data = mono.train_mono(senones, data, mono.options(passes=20, gaussians=60), start)
     data, _ = align_all(model, data, AlignOptions(), start, folder / "mono" / "final")
     options = deltas.options(passes=20, gaussians=100)

@@ -169,8 +169,9 @@ def test_model_folders_load_and_compute(exp: Path) -> None:
     for system, dim in (("mono", 39), ("tri1", 39), ("tri2", 40), ("tri3", 40)):
         model = GmmModel.load(exp / "gmm" / system)
         assert model.adapted == (system == "tri3")
-        loglikes = model.loglikes(model.front.apply(np.zeros((4, 13), np.float32), [4]))
-        assert model.front.dim == dim and loglikes.shape == (4, model.senones.num_pdfs) and np.isfinite(loglikes).all()
+        loglikes = model.loglikes(model.feature_transform.apply(np.zeros((4, 13), np.float32), [4]))
+        assert model.feature_transform.dim == dim and np.isfinite(loglikes).all()
+        assert loglikes.shape == (4, model.senones.num_pdfs)
     for system in ("ce", "lfmmi"):
         folder = exp / system / "model"
         network, about = load_model(folder)

@@ -24,7 +24,7 @@ from hybrid.decode.recogniser import Recogniser, load
 from hybrid.decode.run import decode_set
 from hybrid.errors import ConfigError, DataError, GraphError, HybridError, ModelError
 from hybrid.fst import write_fst
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.model import GmmModel
 from hybrid.hmm.graph import make_hclg, tids_to_pdfs
 from hybrid.io import Problems, read_json, write_json
@@ -64,7 +64,7 @@ def gmm_of(lang: Lang, adapted: bool) -> GmmModel:
         others.weights, others.offsets = gmms.weights, gmms.offsets
         others.means = gmms.means + 0.3 * rng.standard_normal(gmms.means.shape)
         others.variances = gmms.variances
-    return GmmModel(senones, gmms, Front.deltas(13), others)
+    return GmmModel(senones, gmms, FeatureTransform.deltas(13), others)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def by_hand(exp: Path, system: str, cuts: CutSet, folder: Path) -> Dict[str, Lis
         graph = system.replace("_si", "")
         gmm = GmmModel.load(exp / "gmm" / graph)
         gmms = gmm.gmms if gmm.independent is None else gmm.independent
-        loglikes = {n: np.ascontiguousarray(gmms.loglikes(gmm.front.apply(x, [len(x)])).T) for n, x in read.items()}
+        loglikes = {n: np.ascontiguousarray(gmms.loglikes(gmm.feature_transform.apply(x, [len(x)])).T) for n, x in read.items()}
     return decode_set(
         loglikes, exp / "graph" / f"{graph}.fst", lang.words, join=lang.words_of,
         **(SEARCH if system != "student_ce" else {"acoustic_scale": 0.3}),

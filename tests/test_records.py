@@ -13,7 +13,7 @@ import pytest
 from hybrid.errors import DataError
 from hybrid.gmm.align import Aligned
 from hybrid.gmm.chunks import Data, chunk_file
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.records import learn_probs, rows
 from hybrid.gmm.store import Item
 
@@ -61,7 +61,7 @@ def aligned(tmp_path_factory):
         ids = store.about(index)["ids"]
         loglike = [-float(name[1:]) for name in ids]
         Aligned.of([made[name][1] for name in ids], loglike).save(chunk_file(folder / "alignments", index))
-    data = Data(store, Front.splice(2, 0, 0), alignments=folder / "alignments")
+    data = Data(store, FeatureTransform.splice(2, 0, 0), alignments=folder / "alignments")
     says = {name: one[2] for name, one in made.items() if one[1] is not None}
     return data, says, {name: one[3] for name, one in made.items()}
 

@@ -68,8 +68,8 @@ class GmmAcoustics:
 
     def loglikes(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
         read = apply_cmvn(features, speakers, variance=self._variance)
-        front, gmms = self.model.front, self.model.first_pass
-        return {name: np.ascontiguousarray(gmms.loglikes(front.apply(x, [len(x)])).T) for name, x in read.items()}
+        transform, gmms = self.model.feature_transform, self.model.first_pass
+        return {name: np.ascontiguousarray(gmms.loglikes(transform.apply(x, [len(x)])).T) for name, x in read.items()}
 
 
 def _features(settings: Any, kind: str, file: Path) -> FeatureConfig:

@@ -13,8 +13,8 @@ from typing import Dict, Mapping, Optional
 import numpy as np
 
 from hybrid.errors import DataError
+from hybrid.gmm.feature_transform import adapt
 from hybrid.gmm.fmllr import Transforms, compose, estimate_fmllr, frame_terms, speaker_stats
-from hybrid.gmm.front import adapt
 from hybrid.gmm.model import GmmModel
 
 SILENCE_WEIGHT = 0.01  # as decode_fmllr.sh
@@ -50,7 +50,7 @@ def adapt_speakers(
         mine["x"].append(features[identifier])
         mine["pdfs"].append(path)
     names, stats = [], []
-    dim = model.front.dim
+    dim = model.feature_transform.dim
     for speaker, mine in found.items():
         x = np.concatenate(mine["x"]) if mine["x"] else np.zeros((0, dim), np.float32)
         path = np.concatenate(mine["pdfs"]).astype(np.int64) if mine["pdfs"] else np.zeros(0, np.int64)

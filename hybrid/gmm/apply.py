@@ -34,7 +34,7 @@ def align_store(
     has aligned stays.
     """
     folder = context.folder
-    data, reasons = compile_all(lang, model.senones, Data(store, model.front), folder / "graphs", context)
+    data, reasons = compile_all(lang, model.senones, Data(store, model.feature_transform), folder / "graphs", context)
     data, _ = align_all(model, data, options, context, folder / "alignments.first", boost_silence, keep)
     if model.adapted:
         data, gain = estimate_transforms(model, data, context, "transforms")

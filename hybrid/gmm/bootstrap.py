@@ -16,7 +16,7 @@ from hybrid.errors import ConfigError
 from hybrid.gmm import deltas, lda_mllt, mono, sat
 from hybrid.gmm.align import AlignOptions
 from hybrid.gmm.chunks import Data, PassResult
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context, align_all
 from hybrid.gmm.store import Store
@@ -81,16 +81,16 @@ def train_steps(
 ) -> TrainedSteps:
     """Trains the systems in FOLDER/SYSTEM, each a model folder.
 
-    features: what features.json of the models says beside the front. systems: how far to go, from mono on. relearn: a
-    lexicon with probabilities learnt from the alignments of tri2, which tri3 trains with. check: is handed {id: reason}
-    of the utterances without a graph before anything is trained. how: seed, executor, log and
-    progress of Context. Raises ConfigError for systems that are out of order or have no numbers.
+    features: what features.json of the models says beside the feature transform. systems: how far to go, from mono on.
+    relearn: a lexicon with probabilities learnt from the alignments of tri2, which tri3 trains with. check: is handed
+    {id: reason} of the utterances without a graph before anything is trained. how: seed, executor, log and progress of
+    Context. Raises ConfigError for systems that are out of order or have no numbers.
     """
     if tuple(systems) != SYSTEMS[: len(systems)] or not systems or not set(systems) <= set(options.steps):
         raise ConfigError(f"systems {', '.join(systems)}", remedy=f"the first few of {', '.join(SYSTEMS)}")
     folder = Path(folder)
     models: Dict[str, GmmModel] = {}
-    data = Data(store, Front.deltas(store.base_dim))
+    data = Data(store, FeatureTransform.deltas(store.base_dim))
     unusable: Dict[str, str] = {}
     for system in systems:
         context = Context(folder / system, lang.silence_ids, **how)
@@ -112,7 +112,7 @@ def train_steps(
         else:
             model, data = _next(system, before, data, lang, options, context)
         unusable.update(reasons)
-        model.save(context.folder, {**features, "front": [model.front.left, model.front.right]})
+        model.save(context.folder, {**features, "front": [model.feature_transform.left, model.feature_transform.right]})
         final = context.folder / "alignments.final"
         data, result = align_all(model, data, options.align, context, final, options.boost_silence)
         data = replace(data, graphs=None)  # the next system compiles its own, and nothing else walks over these
@@ -168,4 +168,4 @@ def _finished(folder: Path, store: Store) -> Optional[Tuple[GmmModel, Data, Dict
     places = {
         name: None if notes[name] is None else folder / notes[name] for name in ("graphs", "alignments", "transforms")
     }
-    return model, Data(store, model.front, **places), notes["unusable"]
+    return model, Data(store, model.feature_transform, **places), notes["unusable"]

@@ -18,8 +18,8 @@ from hybrid.gmm.align import Aligned, AlignOptions, align_chunk, equal_alignment
 from hybrid.gmm.device import DeviceGmms
 from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import GmmStats, accumulate
+from hybrid.gmm.feature_transform import FeatureTransform, adapt
 from hybrid.gmm.fmllr import Transforms, compose, estimate_fmllr, frame_terms, speaker_stats
-from hybrid.gmm.front import Front, adapt
 from hybrid.gmm.graphs import Graphs
 from hybrid.gmm.lda import LdaStats
 from hybrid.gmm.mllt import MlltStats
@@ -37,10 +37,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Data:
-    """Where the features come from: the store, the front, the folder of speakers' transforms, that of alignments."""
+    """Where features come from: the store, the transform, and the folders of speakers' transforms and alignments."""
 
     store: Store
-    front: Front
+    feature_transform: FeatureTransform
     graphs: Optional[Path] = None
     alignments: Optional[Path] = None
     transforms: Optional[Path] = None
@@ -48,7 +48,7 @@ class Data:
     def load(self, index: int) -> Tuple[Chunk, np.ndarray]:
         """The chunk, and its features [N, D] with the speakers' transforms if there are any."""
         chunk = self.store.chunk(index)
-        features = self.front.apply(chunk.base, chunk.lengths)
+        features = self.feature_transform.apply(chunk.base, chunk.lengths)
         if self.transforms is not None:
             features = adapted(chunk, features, load_transforms(self.transforms, index))
         return chunk, features
@@ -263,9 +263,9 @@ def tree_chunk(index: int, *, data: Data, senones: Senones, context_free: np.nda
 
 
 def lda_chunk(index: int, *, data: Data, tid2pdf: np.ndarray, silent: np.ndarray, number: int) -> LdaStats:
-    """Of the spliced frames, whatever the front's matrix; silence takes no part."""
+    """Of the spliced frames, whatever the feature transform's matrix; silence takes no part."""
     chunk = data.store.chunk(index)
-    spliced = data.front.spliced(chunk.base, chunk.lengths)
+    spliced = data.feature_transform.spliced(chunk.base, chunk.lengths)
     frames = Frames.of(chunk, spliced, data.aligned(index))
     used = ~silent[frames.tids]
     return LdaStats.from_frames(frames.features[used], tid2pdf[frames.tids[used]], number)
@@ -296,7 +296,7 @@ def independent_chunk(index: int, *, data: Data, gmms: DiagGmms, tid2pdf: np.nda
     """Statistics of features without transforms, posteriors of those with (Kaldi's gmm-acc-stats-twofeats)."""
     frames = data.frames(index)
     chunk = data.store.chunk(index)
-    plain = data.front.apply(chunk.base, chunk.lengths)[frames.kept]
+    plain = data.feature_transform.apply(chunk.base, chunk.lengths)[frames.kept]
     stats = GmmStats.zeros(gmms)
     accumulate(gmms, frames.features, tid2pdf[frames.tids], stats, others=plain)
     return stats

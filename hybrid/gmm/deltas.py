@@ -30,6 +30,6 @@ def options(*, passes: int = 35, gaussians: int = 9000, **more) -> PassOptions:
 def train_deltas(
     simpler: Senones, data: Data, lang: Lang, tree: TreeOptions, opts: PassOptions, context: Context
 ) -> Tuple[GmmModel, Data]:
-    """`data`: alignments of `simpler`, and the front whose features the tree and the mixtures are for."""
+    """`data`: alignments of `simpler`, and the feature transform whose features the tree and the mixtures are for."""
     model, data = new_tree(simpler, data, lang, tree, opts, context)
     return run_passes(model, data, opts, context)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Tuple
 
 from hybrid.gmm.chunks import Data, lda_chunk, map_chunks, total
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.lda import LdaStats, estimate_lda
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context, PassOptions, run_passes
@@ -49,7 +49,8 @@ def train_lda_mllt(
     Raises DataError where `dim` is more than there is, or the frames are too few.
     """
     senones = simpler.senones
-    data = replace(data, front=Front.splice(data.store.base_dim, splice, splice), transforms=None)
+    spliced = FeatureTransform.splice(data.store.base_dim, splice, splice)
+    data = replace(data, feature_transform=spliced, transforms=None)
     work = partial(
         lda_chunk,
         data=data,
@@ -62,6 +63,6 @@ def train_lda_mllt(
     context.log(
         f"LDA: {len(values)} to {dim} dimensions; between over within variance {values[0]:.1f} to {values[dim - 1]:.3f}"
     )
-    data = replace(data, front=data.front.then(matrix))
+    data = replace(data, feature_transform=data.feature_transform.then(matrix))
     model, data = new_tree(senones, data, lang, tree, opts, context)
     return run_passes(model, data, opts, context)

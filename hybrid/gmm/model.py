@@ -1,4 +1,4 @@
-"""A Gaussian system on disk: senones, mixtures, the front that makes its features, and what adaptation needs."""
+"""A Gaussian system on disk: senones, mixtures, the transform that makes its features, and what adaptation needs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from hybrid.errors import ModelError
 from hybrid.gmm.diag import DiagGmms
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.hmm.senones import Senones
 from hybrid.io import PathLike, load_tensors, read_json, save_tensors, write_json
 
 
 @dataclass
 class GmmModel:
-    """loglikes(features [T, D]) -> [T, num_pdfs] float32, natural log; features are those that `front` makes.
+    """loglikes(features [T, D]) -> [T, num_pdfs] float32, natural log; features are what `feature_transform` makes.
 
     speaker_independent: for a speaker-adapted system, mixtures of the same sizes for features without a speaker's
     transform: they find the first hypothesis (Kaldi's final.alimdl). None: the system knows no speakers.
@@ -25,7 +25,7 @@ class GmmModel:
 
     senones: Senones
     gmms: DiagGmms
-    front: Front
+    feature_transform: FeatureTransform
     speaker_independent: Optional[DiagGmms] = None
 
     @property
@@ -44,7 +44,7 @@ class GmmModel:
         """A model folder as DESIGN says: model.safetensors, config.json, senones/, features.json."""
         folder = Path(folder)
         self.senones.save(folder / "senones")
-        tensors = {**self.gmms.tensors(), **self.front.tensors()}
+        tensors = {**self.gmms.tensors(), **self.feature_transform.tensors()}
         if self.speaker_independent is not None:
             tensors.update({f"independent.{name}": value for name, value in self.speaker_independent.tensors().items()})
         save_tensors(folder / "model.safetensors", tensors)
@@ -69,7 +69,7 @@ class GmmModel:
             model = cls(
                 senones,
                 DiagGmms.from_tensors(tensors),
-                Front.from_tensors(tensors),
+                FeatureTransform.from_tensors(tensors),
                 DiagGmms.from_tensors(others) if about.get("adapted") else None,
             )
         except ModelError as error:
@@ -77,8 +77,8 @@ class GmmModel:
         what = None
         if model.gmms.num_pdfs != senones.num_pdfs:
             what = f"{model.gmms.num_pdfs} mixtures for {senones.num_pdfs} pdfs"
-        elif {model.gmms.dim, model.first_pass.dim} != {model.front.dim}:
-            what = f"mixtures of {model.gmms.dim} dimensions for features of {model.front.dim}"
+        elif {model.gmms.dim, model.first_pass.dim} != {model.feature_transform.dim}:
+            what = f"mixtures of {model.gmms.dim} dimensions for features of {model.feature_transform.dim}"
         elif not np.array_equal(model.gmms.offsets, model.first_pass.offsets):
             what = "mixtures with and without transforms that differ in their numbers of Gaussians"
         if what is not None:

@@ -47,13 +47,13 @@ def train_mono(senones: Senones, data: Data, opts: PassOptions, context: Context
             remedy="problems.jsonl of the stage says why each was left out",
         )
     data = replace(data, alignments=start)
-    count, first, second = 0.0, np.zeros(data.front.dim), np.zeros(data.front.dim)
+    count, first, second = 0.0, np.zeros(data.feature_transform.dim), np.zeros(data.feature_transform.dim)
     for frames, sums, squares in map_chunks(context.executor, partial(moments, data=data), data.store):
         count, first, second = count + frames, first + sums, second + squares
     mean = first / count
     variance = np.maximum(second / count - mean**2, opts.variance_floor)
     gmms = DiagGmms.single(np.tile(mean, (senones.num_pdfs, 1)), np.tile(variance, (senones.num_pdfs, 1)))
-    model = GmmModel(senones, gmms, data.front)
+    model = GmmModel(senones, gmms, data.feature_transform)
     result = gather(model, data, context)
     # Few frames make a state at first: Kaldi's --min-gaussian-occupancy=3 of the flat start.
     model = replace(model, gmms=update(gmms, result.stats, min_count=3.0, variance_floor=opts.variance_floor))

@@ -23,7 +23,7 @@ from hybrid.gmm.align import AlignOptions
 from hybrid.gmm.chunks import Data, PassJob, PassResult, map_chunks, mllt_chunk, run_chunk, total
 from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import mix_up, update
-from hybrid.gmm.front import Front
+from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.graphs import tid_costs
 from hybrid.gmm.mllt import MlltStats, estimate_mllt
 from hybrid.gmm.model import GmmModel, boosted
@@ -76,7 +76,7 @@ class Context:
 def run_passes(
     model: GmmModel, data: Data, options: PassOptions, context: Context
 ) -> Tuple[GmmModel, Data]:
-    """Passes 1 .. options.passes, and the model and data (alignments, transforms, front) after them.
+    """Passes 1 .. options.passes, and the model and data (alignments, transforms, feature transform) after them.
 
     Rows of FOLDER/passes.jsonl: log-likelihood a frame, Gaussians, retried, failed, and the gain a frame of a
     transform. Raises DataError when an alignment pass loses more than half of the utterances.
@@ -230,7 +230,7 @@ def align_all(
 
 
 def _transform(state: _State, context: Context) -> float:
-    """A new global transform: of the front and of the means (Kaldi's est-mllt and gmm-transform-means); its gain."""
+    """Transforms features and means anew, globally (Kaldi's est-mllt and gmm-transform-means); returns the gain."""
     model = state.model
     work = partial(
         mllt_chunk,
@@ -241,9 +241,10 @@ def _transform(state: _State, context: Context) -> float:
     )
     stats: MlltStats = total(map_chunks(context.executor, work, state.data.store))
     matrix, gain = estimate_mllt(stats)
-    front = state.data.front.then(matrix)
-    state.model = replace(model, gmms=replace(model.gmms, means=model.gmms.means @ matrix.T), front=front)
-    state.data = replace(state.data, front=front)
+    transform = state.data.feature_transform.then(matrix)
+    gmms = replace(model.gmms, means=model.gmms.means @ matrix.T)
+    state.model = replace(model, gmms=gmms, feature_transform=transform)
+    state.data = replace(state.data, feature_transform=transform)
     return gain
 
 
@@ -257,7 +258,7 @@ class _State:
     done: int = 0
 
     def save(self, folder: Path) -> None:
-        tensors = {**self.model.gmms.tensors(), **self.model.front.tensors()}
+        tensors = {**self.model.gmms.tensors(), **self.model.feature_transform.tensors()}
         tensors["log_probs"] = self.model.senones.log_probs
         names = {
             name: None if path is None else path.name
@@ -285,14 +286,14 @@ class _State:
             gmms = DiagGmms.from_tensors(tensors)
             if gmms.num_pdfs != model.senones.num_pdfs:
                 raise ModelError(f"{gmms.num_pdfs} mixtures for {model.senones.num_pdfs} pdfs")
-            front = Front.from_tensors(tensors)
+            transform = FeatureTransform.from_tensors(tensors)
             model.senones.set_log_probs(tensors["log_probs"])
             alignments, transforms = (
                 None if notes[name] is None else folder / notes[name] for name in ("alignments", "transforms")
             )
             return cls(
-                replace(model, gmms=gmms, front=front),
-                replace(data, front=front, alignments=alignments, transforms=transforms),
+                replace(model, gmms=gmms, feature_transform=transform),
+                replace(data, feature_transform=transform, alignments=alignments, transforms=transforms),
                 notes["rows"],
                 notes["done"],
             )

@@ -101,4 +101,5 @@ def new_tree(
     for _ in map_chunks(context.executor, work, data.store):
         pass
     data, _reasons = compile_all(lang, senones, data, context.folder / "graphs", context)
-    return GmmModel(senones, DiagGmms.single(means, variances), data.front), replace(data, alignments=converted)
+    model = GmmModel(senones, DiagGmms.single(means, variances), data.feature_transform)
+    return model, replace(data, alignments=converted)

@@ -11,8 +11,8 @@ from hybrid.data.batches import Utterance
 from hybrid.decode.run import decode_hypotheses
 from hybrid.errors import DataError
 from hybrid.gmm.adapt import adapt_speakers, silent_pdfs
+from hybrid.gmm.feature_transform import adapt
 from hybrid.gmm.fmllr import Transforms
-from hybrid.gmm.front import adapt
 from hybrid.gmm.model import GmmModel
 from hybrid.io import read_json, save_tensors, write_json
 from hybrid.nnet.infer import compute_loglikes
@@ -57,7 +57,7 @@ class _Gaussians:
     def features(self, one: DecodeSet) -> Tuple[Any, Dict[str, np.ndarray]]:
         variance = self.run.settings.gmm.variance_normalisation
         cuts, base = gmm_features(self.run, one.name, variance=variance)
-        return cuts, {i: self.model.front.apply(x, [len(x)]) for i, x in base.items()}
+        return cuts, {i: self.model.feature_transform.apply(x, [len(x)]) for i, x in base.items()}
 
     def unadapted(self, features: Mapping[str, np.ndarray]) -> Loglikes:
         return {i: np.ascontiguousarray(self.model.first_pass.loglikes(x).T) for i, x in features.items()}

@@ -19,7 +19,7 @@ from hybrid.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Front:
+class FeatureTransform:
     """left, right: neighbours; matrix [D, (left + 1 + right) * B] float32."""
 
     left: int
@@ -35,7 +35,7 @@ class Front:
         return self.matrix.shape[1] // (self.left + 1 + self.right)
 
     @classmethod
-    def deltas(cls, base_dim: int, order: int = 2, window: int = 2) -> Front:
+    def deltas(cls, base_dim: int, order: int = 2, window: int = 2) -> FeatureTransform:
         """Kaldi's add-deltas: the taps are read off the filters' response to an impulse in each dimension."""
         reach = order * window
         impulse = np.zeros((4 * reach + 1, 1), np.float32)
@@ -48,13 +48,14 @@ class Front:
         return cls(reach, reach, matrix.reshape((order + 1) * base_dim, -1))
 
     @classmethod
-    def splice(cls, base_dim: int, left: int, right: int) -> Front:
+    def splice(cls, base_dim: int, left: int, right: int) -> FeatureTransform:
         """Neighbours side by side (Kaldi's splice-feats)."""
         return cls(left, right, np.eye((left + 1 + right) * base_dim, dtype=np.float32))
 
-    def then(self, matrix: np.ndarray) -> Front:
-        """The front whose output is `matrix` [D', D] times this one's (Kaldi's compose-transforms)."""
-        return Front(self.left, self.right, (np.asarray(matrix, np.float64) @ self.matrix).astype(np.float32))
+    def then(self, matrix: np.ndarray) -> FeatureTransform:
+        """Returns the transform whose output is `matrix` [D', D] times this one's (Kaldi's compose-transforms)."""
+        product = np.asarray(matrix, np.float64) @ self.matrix
+        return FeatureTransform(self.left, self.right, product.astype(np.float32))
 
     def spliced(self, base: np.ndarray, lengths: Union[Sequence[int], np.ndarray]) -> np.ndarray:
         """base [N, B], the frames of utterances of these lengths one after the other -> [N, (left + 1 + right) B].
@@ -63,7 +64,7 @@ class Front:
         """
         if self.matrix.shape[1] != (self.left + 1 + self.right) * base.shape[1]:
             raise ModelError(
-                f"features of {base.shape[1]} dimensions where the model's front takes {self.base_dim}",
+                f"features of {base.shape[1]} dimensions where the model's feature transform takes {self.base_dim}",
                 remedy="compute the features that the model's features.json names",
             )
         # With its ends repeated in place, a frame's neighbourhood is one run of numbers: one gather takes it.
@@ -91,7 +92,7 @@ class Front:
         return {"front.matrix": self.matrix, "front.splice": np.array([self.left, self.right])}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> Front:
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> FeatureTransform:
         """Raises ModelError where an array is missing."""
         try:
             left, right = (int(n) for n in tensors["front.splice"])

@@ -1,4 +1,4 @@
-"""The front: its deltas and neighbours are those of hybrid/data/transforms.py, at the edges of utterances too."""
+"""The feature transform: its deltas and neighbours are those of hybrid/data/transforms.py, at utterances' edges too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hybrid.data import transforms
 from hybrid.errors import ModelError
-from hybrid.gmm.front import Front, adapt
+from hybrid.gmm.feature_transform import FeatureTransform, adapt
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -25,9 +25,10 @@ def _utterances(seed, lengths, dim=3):
 @given(SEEDS, LENGTHS, st.integers(0, 3), st.integers(1, 3))
 def test_deltas_are_those_of_each_utterance_alone(seed, lengths, order, window):
     base, each = _utterances(seed, lengths)
-    front = Front.deltas(3, order, window)
-    assert (front.left, front.right, front.dim, front.base_dim) == (order * window, order * window, 3 * order + 3, 3)
-    got = front.apply(base, lengths)
+    transform = FeatureTransform.deltas(3, order, window)
+    assert (transform.left, transform.right) == (order * window, order * window)
+    assert (transform.dim, transform.base_dim) == (3 * order + 3, 3)
+    got = transform.apply(base, lengths)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, np.concatenate([transforms.deltas(x, order, window) for x in each]), atol=1e-5)
 
@@ -36,26 +37,26 @@ def test_deltas_are_those_of_each_utterance_alone(seed, lengths, order, window):
 @given(SEEDS, LENGTHS, st.integers(0, 5), st.integers(0, 5))
 def test_neighbours_are_those_of_each_utterance_alone(seed, lengths, left, right):
     base, each = _utterances(seed, lengths)
-    front = Front.splice(3, left, right)
+    transform = FeatureTransform.splice(3, left, right)
     expected = np.concatenate([transforms.splice(x, left, right) for x in each])
-    np.testing.assert_array_equal(front.spliced(base, np.array(lengths)), expected)
-    np.testing.assert_array_equal(front.apply(base, lengths), expected)
+    np.testing.assert_array_equal(transform.spliced(base, np.array(lengths)), expected)
+    np.testing.assert_array_equal(transform.apply(base, lengths), expected)
 
 
 def test_utterances_without_frames_among_others_change_nothing():
     base, _ = _utterances(0, [4, 5])
-    front = Front.deltas(3)
-    np.testing.assert_array_equal(front.apply(base, [0, 4, 0, 5, 0]), front.apply(base, [4, 5]))
+    transform = FeatureTransform.deltas(3)
+    np.testing.assert_array_equal(transform.apply(base, [0, 4, 0, 5, 0]), transform.apply(base, [4, 5]))
 
 
 def test_a_matrix_after_the_front_is_one_front():
     rng = np.random.default_rng(0)
     base, _ = _utterances(0, [7, 3])
-    front = Front.splice(3, 2, 1)
+    transform = FeatureTransform.splice(3, 2, 1)
     one, two = rng.normal(size=(5, 12)), rng.normal(size=(5, 5))
-    both = front.then(one).then(two)
+    both = transform.then(one).then(two)
     assert (both.left, both.right, both.dim, both.base_dim, both.matrix.dtype) == (2, 1, 5, 3, np.float32)
-    expected = front.apply(base, [7, 3]) @ one.T @ two.T
+    expected = transform.apply(base, [7, 3]) @ one.T @ two.T
     np.testing.assert_allclose(both.apply(base, [7, 3]), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -70,16 +71,16 @@ def test_a_transform_is_affine():
 
 
 def test_features_of_another_width_are_refused_with_a_remedy():
-    with pytest.raises(ModelError, match="4 dimensions where the model's front takes 3") as caught:
-        Front.deltas(3).apply(np.zeros((5, 4), np.float32), [5])
+    with pytest.raises(ModelError, match="4 dimensions where the model's feature transform takes 3") as caught:
+        FeatureTransform.deltas(3).apply(np.zeros((5, 4), np.float32), [5])
     assert caught.value.remedy
 
 
 def test_arrays_bring_back_the_same_front():
-    front = Front.splice(3, 2, 1).then(np.random.default_rng(0).normal(size=(5, 12)))
-    again = Front.from_tensors(front.tensors())
+    transform = FeatureTransform.splice(3, 2, 1).then(np.random.default_rng(0).normal(size=(5, 12)))
+    again = FeatureTransform.from_tensors(transform.tensors())
     assert (again.left, again.right) == (2, 1)
-    np.testing.assert_array_equal(again.matrix, front.matrix)
+    np.testing.assert_array_equal(again.matrix, transform.matrix)
 
 
 @pytest.mark.parametrize("change", [
@@ -90,5 +91,5 @@ def test_arrays_bring_back_the_same_front():
 ], ids=["no matrix", "no splice", "three numbers", "nothing"])  # fmt: skip
 def test_broken_arrays_are_refused_with_a_remedy(change):
     with pytest.raises(ModelError) as caught:
-        Front.from_tensors(change(Front.deltas(2).tensors()))
+        FeatureTransform.from_tensors(change(FeatureTransform.deltas(2).tensors()))
     assert caught.value.remedy
