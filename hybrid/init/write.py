@@ -54,7 +54,7 @@ _AT = 30  # column of comments
 
 def _line(name: str, value: object, comment: str = "") -> str:
     text = f"{name} = {json.dumps(value, ensure_ascii=False)}"
-    return f"{text.ljust(_AT)}# {comment}" if comment else text
+    return f"{text.ljust(_AT - 2)}  # {comment}" if comment else text
 
 
 def _sources(train: List[str]) -> str:
