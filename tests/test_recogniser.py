@@ -153,8 +153,8 @@ def by_hand(exp: Path, system: str, cuts: CutSet, folder: Path) -> Dict[str, Lis
     else:
         graph = system.replace("_si", "")
         gmm = GmmModel.load(exp / "gmm" / graph)
-        gmms = gmm.gmms if gmm.independent is None else gmm.independent
-        loglikes = {n: np.ascontiguousarray(gmms.loglikes(gmm.feature_transform.apply(x, [len(x)])).T) for n, x in read.items()}
+        transform, gmms = gmm.feature_transform, gmm.first_pass
+        loglikes = {n: np.ascontiguousarray(gmms.loglikes(transform.apply(x, [len(x)])).T) for n, x in read.items()}
     return decode_set(
         loglikes, exp / "graph" / f"{graph}.fst", lang.words, join=lang.words_of,
         **(SEARCH if system != "student_ce" else {"acoustic_scale": 0.3}),
