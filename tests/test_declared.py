@@ -41,6 +41,22 @@ ELSEWHERE = {
 }
 
 
+# Declared by a stage that does not read it in these runs, each with its reason.
+FOR_OTHER_RUNS = {
+    "prepare: corpus.python": ELSEWHERE["corpus.python"],
+    "teacher_lfmmi: teacher_model": "of a flat start; here it starts from teacher_ce",
+    "student_ce: student.confident": "of data in memory; here the stage shards has chosen",
+    # What all that learns from targets declares alike; all of them rest on student_ce, or on its targets.
+    **dict.fromkeys((f"student_lfmmi: {name}" for name in ("scheduled", "student.hard_weight", "student.online",
+                                                           "student.targets", "student.temperature")), "students"),
+    "shards: student.temperature": "students",
+    "occupancies: student.targets": "students",
+    # prepare reads it, and all rest on that.
+    "ce: limits": "networks",
+    "teacher_ce: limits": "networks",
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def students(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
     return record(tmp_path_factory.mktemp("students") / "exp", [*SETTINGS, *STUDENTS])
@@ -88,7 +104,7 @@ def test_every_setting_is_read_by_some_stage(runs: Dict[str, Recorder]) -> None:
 
 @pytest.mark.slow
 def test_no_stage_declares_a_setting_or_a_folder_for_nothing(runs: Dict[str, Recorder]) -> None:
-    """Of single settings (a section may have some that only other runs read): else it is run again without reason."""
+    """A section may have some that only other runs read. What is declared for nothing makes a stage run again."""
     idle: Set[str] = set()
     for stage in {stage.name for recorder in runs.values() for stage in recorder.stages}:
         here = [recorder for recorder in runs.values() if stage in {one.name for one in recorder.stages}]
@@ -97,7 +113,7 @@ def test_no_stage_declares_a_setting_or_a_folder_for_nothing(runs: Dict[str, Rec
         for name in declared:
             if not any(one == name or one.startswith(f"{name}.") for one in read):
                 idle.add(f"{stage}: {name}")
-    assert ", ".join(sorted(idle)) == ""
+    assert ", ".join(sorted(idle - set(FOR_OTHER_RUNS))) == ""
 
 
 def test_the_settings_of_a_training_are_read_by_the_trainer() -> None:
