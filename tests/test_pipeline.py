@@ -197,7 +197,9 @@ def test_a_tdnnf_in_the_place_of_the_lstm(exp: Path, tmp_path: Path) -> None:
     settings = ["model.kind=tdnnf", *(f"model.tdnnf.{setting}" for setting in small)]
     schedule = ["lfmmi.trainer.dropout_schedule=0,0.1@0.5,0"]
     printed = finish(demo(changed, *settings, *schedule, 'decode.systems=["ce","lfmmi"]', stop="decode"))
-    assert done(printed) == {name: name in ("ce", "lfmmi", "graph", "decode") for name in upto("decode")}
+    ran = done(printed)
+    ran.pop("graph")  # of fewer systems: it may be made anew
+    assert ran == {name: name in ("ce", "lfmmi", "decode") for name in upto("decode") if name != "graph"}
 
     from hybrid.io import load_tensors
     from hybrid.nnet.model_io import load_model
