@@ -62,9 +62,14 @@ class Run:
 
     def dir(self, stage: str) -> Path:
         """The folder of a stage: EXP/<stage>. The stage itself finds it made."""
-        if self._folders is not None and stage not in self._folders:
-            raise Undeclared(f"EXP/{stage} is read by a stage that declares {', '.join(sorted(self._folders))}")
+        if not self.may_read(stage):
+            declared = ", ".join(sorted(self._folders or ()))
+            raise Undeclared(f"EXP/{stage} is read by a stage that declares {declared}")
         return self.exp / stage
+
+    def may_read(self, stage: str) -> bool:
+        """Whether EXP/<stage> is among what the stage that this view was made for declares."""
+        return self._folders is None or stage in self._folders
 
     @property
     def jobs(self) -> int:

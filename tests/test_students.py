@@ -216,8 +216,9 @@ def test_a_sequence_level_student_alone(exp: Path, data: Path, tmp_path: Path) -
     changed = shutil.copytree(exp, tmp_path / "exp")
     flat = ["student.soft_ce=false", "student_lfmmi.init_from=flat", "student.confident=1.0"]
     printed = run_an4(data, changed, *flat, stop="student_lfmmi")
-    assert {name for name, ran in done(printed).items() if ran} == {"targets", "shards", "student_ce", "student_lfmmi"}
-    assert not (changed / "student_ce" / "model").exists() and not any((changed / "targets").iterdir())
+    ran = done(printed)
+    assert {name for name, again in ran.items() if again} == {"student_lfmmi"}
+    assert "occupancies" in ran and not {"targets", "student_ce"} & set(ran)
     rows = read_jsonl(changed / "student_lfmmi" / "log.jsonl")
     (dev,), (train,) = ([row for row in rows if row["split"] == split] for split in ("dev", "train"))
     assert train["soft"] and dev["objective"] < 0 and "soft" not in dev  # dev has transcripts
@@ -277,7 +278,7 @@ def test_the_demo_with_unlabelled_voices_goes_on_where_it_was(tmp_path: Path) ->
     stamps = {path: path.stat().st_mtime_ns for path in marks}
     printed = finish(demo(exp, *more, stop="score"))
     assert {name for name, ran in done(printed).items() if ran} == {
-        "shards", "student_ce", "occupancies", "student_lfmmi", "graph", "decode", "score",
+        "student_ce", "student_lfmmi", "graph", "decode", "score",
     }  # fmt: skip
     assert stamps == {path: path.stat().st_mtime_ns for path in marks}
     systems = {row["system"] for row in read_json(exp / "results.json")}

@@ -26,21 +26,21 @@ def relative_sources(cut: Any, folder: PathLike, root: Optional[PathLike]) -> An
         full = os.path.abspath(source)
         return os.path.relpath(full, base) if top is not None and Path(full).is_relative_to(top) else full
 
-    return _renamed(cut, named)
+    return with_sources(cut, named)
 
 
 def absolute_sources(cut: Any, folder: PathLike) -> Any:
     """Return a cut's dictionary with audio that it names by a relative path looked for from `folder`."""
     base = os.path.abspath(folder)
-    return _renamed(cut, lambda source: os.path.normpath(os.path.join(base, source)))
+    return with_sources(cut, lambda source: os.path.normpath(os.path.join(base, source)))
 
 
-def _renamed(value: Any, name: Callable[[str], str]) -> Any:
-    """Every file of its recordings renamed, those of mixed cuts too."""
+def with_sources(value: Any, name: Callable[[str], str]) -> Any:
+    """Return a cut's dictionary with every file of its recordings renamed, those of mixed cuts too."""
     if isinstance(value, list):
-        return [_renamed(item, name) for item in value]
+        return [with_sources(item, name) for item in value]
     if not isinstance(value, dict):
         return value
     if value.get("type") == "file" and isinstance(value.get("source"), str):
         return {**value, "source": name(value["source"])}
-    return {key: _renamed(item, name) if key != "custom" else item for key, item in value.items()}
+    return {key: with_sources(item, name) if key != "custom" else item for key, item in value.items()}

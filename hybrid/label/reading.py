@@ -9,6 +9,8 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
+from hybrid.corpus.listing import find_file
+from hybrid.data.sources import with_sources
 from hybrid.errors import DataError
 from hybrid.io import Problems, read_jsonl
 
@@ -36,7 +38,9 @@ class Manifest(NamedTuple):
 
 def read_manifest(path: Path) -> Manifest:
     """Reads a manifest of cuts. Raises DataError where it cannot be read, is empty, or is one of something else, which
-    it names; where single rows are no cuts, they are its problems."""
+    it names; where single rows are no cuts, they are its problems.
+
+    Relative paths in it are from the folder you work in where there is such a file, else from beside the manifest."""
     found = Manifest([], {})
     ids = set()
     kinds = set()
@@ -82,7 +86,7 @@ def _items(path: Path) -> List[Any]:
 def _item(row: Any, path: Path) -> Any:
     name = str(row["id"]) if isinstance(row, dict) and "id" in row else None
     try:
-        return deserialize_item(row)
+        return deserialize_item(with_sources(row, lambda source: str(find_file(source, path.parent))))
     except Exception as error:  # likewise
         return DataError(
             f"not a cut of Lhotse's: {type(error).__name__}: {error}", file=path, utterance=name,

@@ -105,8 +105,11 @@ def report_unusable(problems: Problems, reasons: Dict[str, str], data: Data) -> 
 
 def lang_of(run: RecipeRun, system: str) -> Lang:
     """The lexicon that a system is used with: with the probabilities learnt for it, where there are any."""
-    learnt = run.dir("gmm") / "lang"
-    return Lang.load(learnt if system not in GMM_STEPS[:-1] and (learnt / "config.json").exists() else run.dir("lang"))
+    if system not in GMM_STEPS[:-1] and run.may_read("gmm"):  # there are no Gaussians where networks start flat
+        learnt = run.dir("gmm") / "lang"
+        if (learnt / "config.json").exists():
+            return Lang.load(learnt)
+    return Lang.load(run.dir("lang"))
 
 
 def load(run: RecipeRun, system: str) -> GmmModel:
