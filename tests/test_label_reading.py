@@ -53,6 +53,27 @@ def changed(cut, **values):
     return {**cut.to_dict(), **values}
 
 
+def test_relative_paths_are_from_where_one_stands_else_from_beside_the_manifest(tmp_path, monkeypatch):
+    folder = tmp_path / "made"
+    cut_of(folder, "one")
+    row = cut_of(folder, "one").to_dict()
+    row["recording"]["sources"][0]["source"] = "../made/one.wav"
+    write_jsonl(tmp_path / "lists" / "cuts.jsonl", [row])
+    monkeypatch.chdir(tmp_path)
+
+    def found():
+        (cut,) = read_manifest(tmp_path / "lists" / "cuts.jsonl").cuts
+        return cut.recording.sources[0].source
+
+    assert found() == str(folder / "one.wav")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert found().endswith("made/one.wav") and "lists" not in found()
+    row["recording"]["sources"][0]["source"] = "gone.wav"
+    write_jsonl(tmp_path / "lists" / "cuts.jsonl", [row])
+    assert found() == str(tmp_path / "here" / "gone.wav")
+
+
 # name: what is done to one of three cuts -> what is said of it
 BAD_CUTS = {
     "channel": (lambda cut: changed(cut, channel=1), "no channel 1: the recording has 0"),
