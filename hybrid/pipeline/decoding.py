@@ -26,6 +26,7 @@ def graph(run: RecipeRun, systems: Sequence[System]) -> None:
     """EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that are decoded."""
     grammar = read_fst(run.dir("lm") / "G.fst")
     settings = run.settings.graph
+    run.log(f"  for {', '.join(run.settings.decode.systems) or 'all systems'}")
     jobs: List[Tuple[str, Any, float]] = [
         (name, gmm_stage.load(run, name).senones, settings.self_loop_scale)
         for name in dict.fromkeys(system.graph for system in systems if not system.network)

@@ -284,7 +284,7 @@ def _decoding(made: _Builder) -> None:
     networks = [row.name for row in systems if row.network]
     trained = made.there("gmm", *(["senones"] if networks else []))
     graph = ("lang", "lm", *trained)
-    made.add("graph", _lazy("decoding", "graph", systems), graph, ("graph",), seeded=False)
+    made.add("graph", _lazy("decoding", "graph", systems), graph, ("graph", "decode.systems"), seeded=False)
     made.add(
         "decode", _lazy("decoding", "decode", systems), ("lang", "augment", "features", *trained, *networks, "graph"),
         ("decode", "gmm.variance_normalisation", "limits"),
