@@ -21,12 +21,12 @@ from hybrid.corpus.listing import Listing, Skipped, Utterance
 from hybrid.corpus.reading import Reading
 from hybrid.corpus.text import one_line
 from hybrid.data.audio import inspect, scan
+from hybrid.data.cut_bounds import SLACK
 from hybrid.errors import DataError
 from hybrid.io import PathLike
 from hybrid.parallel import ordered_map
 
 MIN_RATE = 8000  # Hz; below, half of the speech is missing
-SLACK = 0.1  # s that an utterance may reach beyond its recording at either end: rounded times of other programs
 Source = Union[Path, Recording, DataError]
 Progress = Callable[..., Iterable[Any]]
 

@@ -14,7 +14,7 @@ from lhotse.utils import fastcopy
 
 from hybrid.errors import DataError
 
-SLACK = 0.1  # s that a cut may reach beyond its recording: rounded times of other programs
+SLACK = 0.1  # s that a cut or utterance may reach beyond its recording: rounded times of other programs
 
 
 def within_recording(cut: Cut) -> Cut:

@@ -18,10 +18,9 @@ from typing import Dict, List, Optional, Tuple
 
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json
-from hybrid.score.results import CONDITIONS, decode_folder, read_results
+from hybrid.score.results import CONDITIONS, DEV, decode_folder, read_results
 
 SPEAKER_INDEPENDENT = "_si"  # ends the name of the first pass of a system that adapts to speakers
-DEV = "dev"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 from hybrid.errors import DataError
 from hybrid.io import PathLike, read_json
 from hybrid.parallel import prepare_environment
-from hybrid.score.results import Row, read_results, table
+from hybrid.score.results import DEV, Row, read_results, table
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FinishedRun:
         Raises DataError where there is none."""
         for row in self.results:
             here = (row["system"], row["condition"], row["tuned_on"]) == (system, condition, tuned_on)
-            if here and row["set"] == (set or (row["set"] if row["set"] != "dev" else "")):
+            if here and (row["set"] == set if set else row["set"] != DEV):
                 return float(row["wer"])
         raise DataError(f"no result of {system} on {condition} {set}".rstrip(), file=self.exp / "results.json")
 

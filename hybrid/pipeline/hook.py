@@ -24,8 +24,6 @@ from hybrid.errors import ConfigError
 from hybrid.fingerprint import of_file
 from hybrid.run import Run
 
-FUNCTIONS = ("prepare", "read", "lexicon", "lm", "noises", "rooms")
-
 
 class Hook:
     """The functions of a recipe's Python file; of none where it has no such file."""

@@ -36,9 +36,9 @@ def lang(run: RecipeRun) -> None:
     for notice in lexicon.notices:
         run.log(f"  {notice}")
     vocabulary = Vocabulary(lexicon)
-    if units_of(corpus) == "words":
+    if units_of(corpus) == "words":  # the stage prepare has said which words are not among those
         vocabulary = _covering(run, lexicon, train)
-    if units_of(corpus) != "words":  # the stage prepare has said which words are not among those
+    else:
         for name in dict.fromkeys(row["set"] for row in about(run)["sets"]):
             for word in _words(texts_of(prepared(run, name))):
                 if word not in lexicon if pieces is None else not pieces.covers(word):
@@ -142,7 +142,8 @@ def lm(run: RecipeRun) -> None:
     """EXP/lm/lm.arpa, the n-gram that decoding uses, and G.fst of it; of pieces where these are the lexicon's words."""
     corpus = run.settings.corpus
     words = Lang.load(run.dir("lang"))
-    train = [_known(words, _units(words, text)) for text in texts_of(prepared(run, "train")).values()]
+    heard = texts_of(prepared(run, "train"))
+    train = [_known(words, _units(words, text)) for text in heard.values()]
     ours = train_ngram(train, run.settings.lm.order, vocabulary=words.lexicon.words)
     for notice in ours.notices:
         run.log(f"  our n-gram: {notice}")
@@ -151,8 +152,7 @@ def lm(run: RecipeRun) -> None:
     arpa.write(run.dir("lm") / "lm.arpa", model)
     write_fst(run.dir("lm") / "G.fst", arpa_to_fst(model, words.words))
     if words.pieces is None and model is not ours:
-        heard = _words(texts_of(prepared(run, "train")))
-        unheard = phones_unheard(words.lexicon, heard, words.silence_phones)
+        unheard = phones_unheard(words.lexicon, _words(heard), words.silence_phones)
         silent = words_unheard(words.lexicon, unheard, model.vocabulary)
         if silent:
             run.log(
@@ -161,7 +161,7 @@ def lm(run: RecipeRun) -> None:
             )
     texts = texts_of(prepared(run, "dev"))
     dev = [_units(words, text) for text in texts.values()]
-    for name, one in {"corpus.lm": model, "train": ours}.items():
+    for name, one in {corpus.lm: model, "train": ours}.items():
         found = one.perplexity(dev)
         run.log(f"  {name}: perplexity {found.perplexity:.1f} on dev, {found.oovs} words unknown to it")
         if words.pieces is not None:

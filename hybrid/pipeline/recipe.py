@@ -46,10 +46,8 @@ REGISTERED: Dict[str, Recipe] = {}
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe by its file. stages: of a recipe that has its own; None: those of this module.
-
-    base: the settings below the file's; None: recipes/defaults.toml.
-    """
+    """A recipe by its file, over recipes/defaults.toml. own_stages: of a recipe whose file lists all its settings;
+    None: the stages of this module."""
 
     name: str
     file: Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, List, Optional, cast
+from typing import Any, List, cast
 
 from hybrid.config import Config, Undeclared
 from hybrid.errors import DataError
@@ -83,8 +83,3 @@ def _refused(stage: str, name: str) -> Exception:
 def about(run: Run) -> Any:
     """What the stage prepare has found out: {"hours", "rate", "sets": ...}."""
     return read_json(run.dir("prepare") / ABOUT)
-
-
-def optional_hours(exp: Path) -> Optional[float]:
-    path = exp / "prepare" / ABOUT
-    return float(read_json(path)["hours"]) if path.exists() else None

@@ -178,9 +178,7 @@ class MonoSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TriSettings:
-    passes: int = at_least(1)
-    gaussians: int = at_least(1)
+class TriSettings(MonoSettings):
     leaves: int = at_least(1)
     threshold: float = at_least(0)
 
@@ -422,9 +420,8 @@ _ANY_HOURS = 1.0
 
 def read_settings(config: Config) -> Settings:
     """Builds all sections. Raises ConfigError for what is unknown, missing, of another type or out of its range."""
-    values = {name: config[name] for name in config.sized(_ANY_HOURS) if name != SIZES}
     sized = config.sized(_ANY_HOURS)
-    return build(Settings, {name: sized[name] for name in values})
+    return build(Settings, {name: sized[name] for name in sized if name != SIZES})
 
 
 def sections() -> Tuple[str, ...]:

@@ -7,7 +7,7 @@ A new criterion is a row here and a function `train(run, system)` in a module of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from hybrid.errors import ConfigError
 from hybrid.pipeline.settings import Settings
@@ -143,4 +143,3 @@ TRAINERS: Dict[str, Tuple[str, str]] = {  # criterion -> module of hybrid.pipeli
     "lfmmi": ("train_lfmmi", "train_lfmmi"),
     "soft_ce": ("train_student", "train_student"),
 }
-Trainer = Callable[[Any, System], None]
