@@ -20,6 +20,7 @@ import copy
 import difflib
 import math
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -156,11 +157,15 @@ class Config:
 
     def _example(self, key: str, old: Any) -> Any:
         """A value of the type that the setting `key` must have: its value now, or of one that is "auto" a size."""
-        rows = self.under(SIZES) if SIZES in self else {}
+        rows = self._size_rows
         row = rows.get(f"{SIZES}.{key}")
         if row is None and old == AUTO:  # of a table that another is like
             row = next((one for name, one in rows.items() if name.endswith("." + key.rsplit(".", 1)[-1])), None)
         return old if not row else _Sized(row[0])
+
+    @cached_property
+    def _size_rows(self) -> Dict[str, Any]:
+        return self.under(SIZES) if SIZES in self else {}
 
     def sized(self, hours: Optional[float]) -> Config:
         """A new Config in which what is "auto" has the value that [sizes] gives for so many hours of training speech;

@@ -15,6 +15,7 @@ from hybrid.corpus.listing import Listing
 from hybrid.corpus.manifests import holds_manifests, list_manifests
 from hybrid.corpus.reading import Reading
 from hybrid.corpus.shar import list_shar, shards
+from hybrid.data.sources import LHOTSE
 from hybrid.errors import DataError
 from hybrid.io import PathLike
 
@@ -47,7 +48,7 @@ def read_corpus(
 
 
 def _list(source: PathLike, reading: Reading, log: Optional[Callable[[str], None]]) -> Listing:
-    if str(source).startswith(recipes.PREFIX):
+    if str(source).startswith(LHOTSE):
         return recipes.list_recipe(str(source), reading, log)
     path = Path(source)
     if not os.path.exists(path):

@@ -23,9 +23,9 @@ from hybrid.corpus.items import Items
 from hybrid.corpus.listing import Listing
 from hybrid.corpus.reading import Reading
 from hybrid.corpus.room import room
+from hybrid.data.sources import LHOTSE
 from hybrid.errors import ConfigError, DataError, MissingDependency
 
-PREFIX = "lhotse:"
 _PARTS = ("dataset_parts", "parts", "splits")  # what recipes call the parts that they are asked for
 _OUTPUT = ("output_dir", "manifest_dir")
 Leaf = Mapping[str, Any]
@@ -41,7 +41,7 @@ def list_recipe(source: str, reading: Reading, log: Optional[Callable[[str], Non
 
     Raises ConfigError for a name or part that there is not, and DataError where the recipe fails.
     """
-    name, _, part = source[len(PREFIX) :].strip("/").partition("/")
+    name, _, part = source[len(LHOTSE) :].strip("/").partition("/")
     if name not in names():
         near = difflib.get_close_matches(name, names(), 3)
         shown = ", ".join(near) if near else ", ".join(names())
@@ -109,9 +109,9 @@ def _prepare(recipe: Callable[..., Any], name: str, part: str, reading: Reading)
         return part, parts[part]
     if not part and len(parts) == 1:
         return next(iter(parts.items()))
-    there = ", ".join(f"{PREFIX}{name}/{each}" if each else f"{PREFIX}{name}" for each in sorted(parts)) or "none"
+    there = ", ".join(f"{LHOTSE}{name}/{each}" if each else f"{LHOTSE}{name}" for each in sorted(parts)) or "none"
     what = f"the corpus has no part {part!r}" if part else "the corpus has several parts"
-    raise ConfigError(f"{PREFIX}{name}: {what}", file=reading.data, remedy=f"one of {there}")
+    raise ConfigError(f"{LHOTSE}{name}: {what}", file=reading.data, remedy=f"one of {there}")
 
 
 def _call(recipe: Callable[..., Any], name: str, reading: Reading, more: Dict[str, Any]) -> Any:
@@ -131,7 +131,7 @@ def _call(recipe: Callable[..., Any], name: str, reading: Reading, more: Dict[st
     ]
     if lacking:
         raise ConfigError(
-            f"{PREFIX}{name} also wants {', '.join(lacking)}, which cannot be said here",
+            f"{LHOTSE}{name} also wants {', '.join(lacking)}, which cannot be said here",
             remedy=f"make the manifests with `lhotse prepare {name.replace('_', '-')}` and give their folder",
         )
     try:

@@ -28,10 +28,10 @@ from hybrid.data.rirs_noises import (
     rirs_noises,
     simulated_responses,
 )
+from hybrid.data.sources import LHOTSE
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike
 
-LHOTSE = "lhotse:"
 Source = Union[str, Path]
 
 

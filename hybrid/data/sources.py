@@ -1,4 +1,5 @@
-"""Audio files that manifests of a run name: the run's own relative to the manifest, so that it can be moved."""
+"""What names speech: the prefix of Lhotse's recipes, and audio files in manifests (a run's own relative to the
+manifest, so that it can be moved)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any, Callable, Optional
 
 from hybrid.io import PathLike
 
+LHOTSE = "lhotse:"  # begins the name of a source that Lhotse's own recipe reads: lhotse:NAME/part
 RUN = "run.json"  # stands in the folder of a run
 
 

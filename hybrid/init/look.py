@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from hybrid.corpus import Reading, read_corpus
+from hybrid.data.sources import LHOTSE
 from hybrid.errors import ConfigError, DataError
 from hybrid.lexicon.lexicon import Lexicon
 from hybrid.lexicon.transcript import Normaliser
@@ -30,7 +31,7 @@ class Parts:
 def find_parts(corpus: str) -> Parts:
     """Return the folders below `corpus` that are named as training, development and test sets, or it itself as
     training set. Raises DataError where there is no such folder or file."""
-    if corpus.startswith("lhotse:"):
+    if corpus.startswith(LHOTSE):
         return Parts([corpus])
     root = Path(corpus)
     if not root.exists():
@@ -61,7 +62,7 @@ def find_lexicon(corpus: str) -> str:
 
     Raises ConfigError where there are several, and nobody can say which."""
     root = Path(corpus)
-    if corpus.startswith("lhotse:") or not root.is_dir():
+    if corpus.startswith(LHOTSE) or not root.is_dir():
         return ""
     for pattern in _LEXICONS:
         files = sorted(file for file in root.glob(pattern) if file.is_file())

@@ -11,7 +11,7 @@ from hybrid.corpus import Reading
 from hybrid.errors import ConfigError
 from hybrid.init.look import Found, find_lexicon, find_parts, look
 from hybrid.lexicon.lexicon import Lexicon
-from hybrid.pipeline.settings import NAME
+from hybrid.pipeline.settings import NAME, speaker_of
 
 
 def describe(options: argparse.Namespace) -> str:
@@ -21,9 +21,7 @@ def describe(options: argparse.Namespace) -> str:
     tests = {**parts.test, **_tests(options.test)}
     lexicon = options.lexicon or find_lexicon(options.corpus)
     speaker = options.speaker
-    reading = Reading(
-        data=options.data, speaker=0 if speaker == "folder" else int(speaker) if speaker.isdigit() else speaker
-    )
+    reading = Reading(data=options.data, speaker=speaker_of(speaker))
     pronunciations = None if not lexicon else Lexicon.from_file(lexicon)
     found = look(parts.train, reading, pronunciations)
     lines = [*_head(options, found), "[corpus]", _sources(parts.train)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple, cast
 
 from lhotse import CutSet
 
@@ -125,22 +125,17 @@ class _Augment:
 
     def noises(self, split: str) -> NoiseLibrary:
         """The test set's noises are of no recording that training or development hears."""
-        source = self.run.settings.corpus.noise
-        if source == PYTHON:
-            found: NoiseLibrary = self.run.hook.call("noises", self.run, split)
-            return found
-        return open_noises(self.where(source), split, data=self.run.data)
+        return cast(NoiseLibrary, self.opened("noises", self.run.settings.corpus.noise, open_noises, split))
 
     def rooms(self, split: str) -> Rooms:
         """Of the re-recorded condition, never heard in training."""
-        source = self.run.settings.corpus.rooms
-        if source == PYTHON:
-            found: Rooms = self.run.hook.call("rooms", self.run, split)
-            return found
-        return open_rooms(self.where(source), split, data=self.run.data)
+        return cast(Rooms, self.opened("rooms", self.run.settings.corpus.rooms, open_rooms, split))
 
-    def where(self, source: str) -> Any:
-        return source if source.startswith("lhotse:") else self.run.find(source)
+    def opened(self, what: str, source: str, read: Callable[..., Any], split: str) -> Any:
+        """By the recipe's Python, or by `read`."""
+        if source == PYTHON:
+            return self.run.hook.call(what, self.run, split)
+        return read(self.run.source(source), split, data=self.run.data)
 
 
 def _seed(base: int, split: str, copy: int) -> int:

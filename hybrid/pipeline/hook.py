@@ -24,6 +24,8 @@ from hybrid.errors import ConfigError
 from hybrid.fingerprint import of_file
 from hybrid.run import Run
 
+STAGES = ("prepare", "augment", "lang", "lm")  # those that call its functions
+
 
 class Hook:
     """The functions of a recipe's Python file; of none where it has no such file."""
@@ -53,11 +55,12 @@ class Hook:
         return function(*arguments)
 
     def inputs(self, stage: str, run: Run) -> List[Path]:
-        """The files that it reads in a stage, itself among them."""
+        """The files from outside of EXP that a stage of the run reads by this Python: itself, where the stage calls it,
+        and those that it names."""
         if self.file is None:
             return []
         named: Callable[[Run], Iterable[Path]] = getattr(self.module, "inputs", {}).get(stage, lambda _: [])
-        return [self.file, *named(run)]
+        return [*([self.file] if stage in STAGES else []), *named(run)]
 
     @property
     def get_it(self) -> str:

@@ -6,7 +6,8 @@ of what the others say can then reach a file of the run, nor can a transcript of
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from concurrent.futures import Executor
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from lhotse import MonoCut
 
@@ -15,7 +16,7 @@ from hybrid.errors import DataError
 from hybrid.io import Problems, read_lines, write_json
 from hybrid.pipeline.recipe_run import ABOUT, RecipeRun
 from hybrid.pipeline.sets import CLEAN, DecodeSet, write_cuts
-from hybrid.pipeline.settings import PYTHON, TestSource, test_sources
+from hybrid.pipeline.settings import PYTHON, TestSource, speaker_of, test_sources
 from hybrid.pipeline.spelling import Spelling
 
 _MIN_DURATION = 0.1  # seconds: two frames of 30 ms fit no word
@@ -30,11 +31,12 @@ def prepare(run: RecipeRun) -> None:
         run.hook.call("prepare", run)
     settings = run.settings.corpus
     problems = run.problems("prepare")
-    reader = _Reader(run, problems)
-    sets = _training_sets(run, reader)
-    for name, test in test_sources(settings.test).items():
-        sets[name] = _of_speakers(run, test, reader.read(name, [test.path]))
-    reader.report()
+    with run.executor() as executor:
+        reader = _Reader(run, executor)
+        sets = _training_sets(run, reader)
+        for name, test in test_sources(settings.test).items():
+            sets[name] = _of_speakers(run, test, reader.read(name, [test.path]))
+    reader.report(problems)
     rate = settings.rate or _usable_rate(run, common_rate(sets["train"]))
     spelling = Spelling.of(run)
     for name, cuts in sets.items():
@@ -144,8 +146,8 @@ class _Reader:
     """Reads the sources of a set. What cannot be used is kept for the stage's problems; a set that is read twice (first
     without its transcripts) says so once."""
 
-    def __init__(self, run: RecipeRun, problems: Problems) -> None:
-        self.run, self.problems = run, problems
+    def __init__(self, run: RecipeRun, executor: Executor) -> None:
+        self.run, self.executor = run, executor
         self._skipped: Dict[Tuple[str, str], Skipped] = {}
 
     def read(
@@ -155,39 +157,36 @@ class _Reader:
         reading = self._reading(transcripts)
         cuts: Dict[str, MonoCut] = {}
         wanted = None if only is None else {cut.id for cut in only}
-        with self.run.executor() as executor:
-            for source in sources:
-                corpus = self._corpus(name, source, reading, executor)
-                mine = [cut for cut in corpus.cuts if wanted is None or cut.id in wanted]
-                skipped = [row for row in corpus.skipped if wanted is None or row.utterance in wanted]
-                self.run.log(f"  {name}: {source}, {corpus.form}: {len(mine)} utterances, {len(skipped)} unusable")
-                for note in corpus.notes:
-                    self.run.log(f"  {name}: {note}")
-                twice = [cut.id for cut in mine if cut.id in cuts]
-                skipped += [Skipped(one, f"an earlier source of {name} has this id, too", source) for one in twice]
-                self._skipped.update({(name, row.utterance): row for row in skipped})
-                cuts.update({cut.id: cut for cut in mine if cut.id not in cuts})
+        for source in sources:
+            corpus = self._corpus(name, source, reading)
+            mine = [cut for cut in corpus.cuts if wanted is None or cut.id in wanted]
+            skipped = [row for row in corpus.skipped if wanted is None or row.utterance in wanted]
+            self.run.log(f"  {name}: {source}, {corpus.form}: {len(mine)} utterances, {len(skipped)} unusable")
+            for note in corpus.notes:
+                self.run.log(f"  {name}: {note}")
+            twice = [cut.id for cut in mine if cut.id in cuts]
+            skipped += [Skipped(one, f"an earlier source of {name} has this id, too", source) for one in twice]
+            self._skipped.update({(name, row.utterance): row for row in skipped})
+            cuts.update({cut.id: cut for cut in mine if cut.id not in cuts})
         return list(cuts.values())
 
     def _reading(self, transcripts: bool) -> Reading:
         settings = self.run.settings.corpus
-        speaker: Union[int, str] = settings.speaker
-        if speaker == "folder" or str(speaker).isdigit():
-            speaker = 0 if speaker == "folder" else int(speaker)
         return Reading(
-            data=self.run.data, speaker=speaker, channel=None if settings.channel < 0 else settings.channel,
-            decode=settings.check_audio, min_duration=_MIN_DURATION, transcripts=transcripts,
-            cache=self.run.dir("prepare") / "corpus",
+            data=self.run.data, speaker=speaker_of(settings.speaker),
+            channel=None if settings.channel < 0 else settings.channel, decode=settings.check_audio,
+            min_duration=_MIN_DURATION, transcripts=transcripts, cache=self.run.dir("prepare") / "corpus",
         )  # fmt: skip
 
-    def _corpus(self, name: str, source: str, reading: Reading, executor: Any) -> Corpus:
+    def _corpus(self, name: str, source: str, reading: Reading) -> Corpus:
         if source == PYTHON:
             corpus: Corpus = self.run.hook.call("read", self.run, name, reading)
             return corpus
-        where = source if source.startswith("lhotse:") else self.run.find(source)
-        return read_corpus(where, reading, executor=executor, progress=self.run.bar(f"reading {name}"))
+        return read_corpus(
+            self.run.source(source), reading, executor=self.executor, progress=self.run.bar(f"reading {name}")
+        )
 
-    def report(self) -> None:
+    def report(self, problems: Problems) -> None:
         """Hands what was skipped to the stage's problems."""
         for row in self._skipped.values():
-            self.problems.add(row.utterance, row.reason, row.file, row.remedy)
+            problems.add(row.utterance, row.reason, row.file, row.remedy)

@@ -158,12 +158,9 @@ class _Builder:
 
 
 def _inputs(stage: str, files: Optional[Callable[[Any], List[Path]]], run: Any) -> List[Path]:
-    found = run.hook.inputs(stage, run)[1 if stage not in _OF_PYTHON else 0 :]
-    return [*found, *(files(run) if files is not None else [])]
+    return [*run.hook.inputs(stage, run), *(files(run) if files is not None else [])]
 
 
-# The stages that call the recipe's Python, and are to be run again when that changes.
-_OF_PYTHON = ("prepare", "augment", "lang", "lm")
 _SOURCES = (
     *("python", "train", "unlabelled", "dev", "dev_speakers", "test", "test_speakers", "labelled"),
     *("rate", "channel", "speaker", "check_audio", "fold"),

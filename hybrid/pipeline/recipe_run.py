@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, List, cast
+from typing import Any, List, Union, cast
 
 from hybrid.config import Config, Undeclared
+from hybrid.data.sources import LHOTSE
 from hybrid.errors import DataError
 from hybrid.io import read_json
 from hybrid.pipeline.hook import Hook
-from hybrid.pipeline.settings import Settings, read_settings
+from hybrid.pipeline.settings import PYTHON, Settings, read_settings
 from hybrid.run import Run
 from hybrid.typed import Declared
 
@@ -64,14 +65,19 @@ class RecipeRun(Run):
             remedy="mend the path, or give the folder that it is in with --data",
         )  # fmt: skip
 
+    def source(self, text: str) -> Union[str, Path]:
+        """What hybrid.corpus and the sources of noises and rooms take: "lhotse:NAME" as it is, else the file or folder
+        that it names. Raises DataError."""
+        return text if text.startswith(LHOTSE) else self.find(text)
+
     def find_all(self, *texts: str) -> List[Path]:
         """The files and folders among these values of settings, for the inputs of a stage: those that a Lhotse recipe
         reads are --data DIR."""
         found: List[Path] = []
         for text in texts:
-            if text.startswith("lhotse:"):
+            if text.startswith(LHOTSE):
                 found += [] if self.data is None else [self.data]
-            elif text and text not in ("python", "train"):
+            elif text and text not in (PYTHON, "train"):
                 found.append(self.find(text))
         return list(dict.fromkeys(found))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple, Union
 
 from hybrid.config import SIZES, Config
 from hybrid.errors import ConfigError
@@ -100,7 +100,7 @@ class CorpusSettings:
                 raise ConfigError(f"the condition {test.condition!r} in corpus.test", remedy="one word, such as clean")
         if self.rate and not 4000 <= self.rate <= 192000:
             raise ConfigError(f"corpus.rate is {self.rate}", remedy="Hz, such as 8000 or 16000; 0: that of the speech")
-        if self.speaker != "folder" and not self.speaker.isdigit():
+        if isinstance(speaker_of(self.speaker), str):
             remedy = 'folder; how many letters of the file\'s name, as "4"; or a regular expression with a group'
             try:
                 groups = re.compile(self.speaker).groups
@@ -116,6 +116,11 @@ def test_sources(test: Mapping[str, Any]) -> Dict[str, TestSource]:
         name: build(TestSource, {"path": value} if isinstance(value, str) else value, f"corpus.test.{name}")
         for name, value in test.items()
     }
+
+
+def speaker_of(text: str) -> Union[int, str]:
+    """corpus.speaker as hybrid.corpus.Reading takes it: "folder" is 0, digits are so many letters, else a pattern."""
+    return 0 if text == "folder" else int(text) if text.isdigit() else text
 
 
 def units_of(corpus: CorpusSettings) -> str:
