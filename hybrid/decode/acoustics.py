@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Protocol
 
@@ -30,8 +31,12 @@ class Acoustics(Protocol):
     per_speaker: bool
     scale: float
 
-    def loglikes(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
-        """Return float32 [frames, num_pdfs] of each utterance, natural log."""
+    def loglikes(
+        self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
+        jobs: int = 1,
+    ) -> Arrays:  # fmt: skip
+        """Return float32 [frames, num_pdfs] of each utterance, natural log. executor: takes a network's work, in so
+        many parts."""
         ...
 
 
@@ -47,10 +52,14 @@ class NetworkAcoustics:
         self.scale = 1.0 if self._priors is None else 0.3
         self.per_speaker = str(self._settings.get("normalise", "none")).startswith("speaker")
 
-    def loglikes(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
+    def loglikes(
+        self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
+        jobs: int = 1,
+    ) -> Arrays:  # fmt: skip
         normalise, stack = self._settings.get("normalise", "none"), int(self._settings.get("stack", 1))
         read = network_input(features, speakers, normalise, stack)
-        return compute_loglikes(self.model, [Utterance(name, x) for name, x in read.items()], self._priors)
+        data = [Utterance(name, x) for name, x in read.items()]
+        return compute_loglikes(self.model, data, self._priors, executor=executor, jobs=jobs)
 
 
 class GmmAcoustics:
@@ -66,10 +75,22 @@ class GmmAcoustics:
         self.num_pdfs = self.model.gmms.num_pdfs
         self._variance = bool(settings.get("cmvn", {}).get("variance", False))
 
-    def loglikes(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
+    def loglikes(
+        self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
+        jobs: int = 1,
+    ) -> Arrays:  # fmt: skip
+        return self.first_pass(self.transformed(features, speakers))
+
+    def transformed(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
+        """Return what the mixtures read, before speakers' transforms: MFCC normalised per speaker (Kaldi's apply-cmvn),
+        then the model's feature transform."""
         read = apply_cmvn(features, speakers, variance=self._variance)
-        transform, gmms = self.model.feature_transform, self.model.first_pass
-        return {name: np.ascontiguousarray(gmms.loglikes(transform.apply(x, [len(x)])).T) for name, x in read.items()}
+        return {name: self.model.feature_transform.apply(x, [len(x)]) for name, x in read.items()}
+
+    def first_pass(self, transformed: Mapping[str, np.ndarray]) -> Arrays:
+        """Return the log-likelihoods of `transformed` features without speakers' transforms."""
+        gmms = self.model.first_pass
+        return {name: np.ascontiguousarray(gmms.loglikes(x).T) for name, x in transformed.items()}
 
 
 def _features(settings: Any, kind: str, file: Path) -> FeatureConfig:

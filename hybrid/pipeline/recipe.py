@@ -282,7 +282,7 @@ def _decoding(made: _Builder) -> None:
     made.add("graph", _lazy("decoding", "graph", systems), graph, ("graph", "decode.systems"), seeded=False)
     made.add(
         "decode", _lazy("decoding", "decode", systems), ("lang", "augment", "features", *trained, *networks, "graph"),
-        ("decode", "gmm.variance_normalisation", "limits"),
+        ("decode", "limits"),
     )  # fmt: skip
     made.add("score", _lazy("scoring", "score"), ("decode",), ("recipe",), outside=("results.json",))
     every = tuple(stage.name for stage in made.stages)

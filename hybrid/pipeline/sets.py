@@ -17,7 +17,7 @@ from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_arrays
 from hybrid.data.sources import absolute_sources, relative_sources
-from hybrid.data.transforms import apply_cmvn, network_input
+from hybrid.data.transforms import network_input
 from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
 
@@ -128,12 +128,6 @@ def speakers_of(cuts: Iterable[Cut]) -> Dict[str, str]:
 
 def texts_of(cuts: Iterable[Cut]) -> Dict[str, str]:
     return {cut.id: cut.supervisions[0].text for cut in cuts}
-
-
-def gmm_features(run: Run, name: str, *, variance: bool) -> Tuple[CutSet, Dict[str, np.ndarray]]:
-    """MFCC normalised per speaker [T, B] (Kaldi's apply-cmvn); a model's transform makes its features of them."""
-    cuts, features = read_arrays(feature_folder(run, name, "mfcc"), "mfcc")
-    return cuts, apply_cmvn(features, speakers_of(cuts), variance=variance)
 
 
 def network_features(run: Run, name: str, cmvn: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
