@@ -16,7 +16,7 @@ from hybrid.lexicon.lexicon import FILLERS, Lexicon
 from hybrid.lexicon.missing import Vocabulary, cover
 from hybrid.lexicon.piece_phones import phone_pieces
 from hybrid.lexicon.subword import Pieces, Pronounce, atoms, graphemic_lexicon, piece_lexicon, spell
-from hybrid.lexicon.unheard import phones_unheard, unheard_notices, words_unheard
+from hybrid.lexicon.unheard import unheard_notices
 from hybrid.lm import arpa
 from hybrid.lm.grammar import arpa_to_fst
 from hybrid.lm.model import NgramModel
@@ -152,13 +152,8 @@ def lm(run: RecipeRun) -> None:
     arpa.write(run.dir("lm") / "lm.arpa", model)
     write_fst(run.dir("lm") / "G.fst", arpa_to_fst(model, words.words))
     if words.pieces is None and model is not ours:
-        unheard = phones_unheard(words.lexicon, _words(heard), words.silence_phones)
-        silent = words_unheard(words.lexicon, unheard, model.vocabulary)
-        if silent:
-            run.log(
-                f"  {len(silent)} words of the language model have phones that training never hears and can hardly be "
-                f"recognised: {', '.join(silent[:5])}{', ...' if len(silent) > 5 else ''}"
-            )
+        for notice in unheard_notices(words.lexicon, _words(heard), words.silence_phones, model.vocabulary):
+            run.log(f"  {notice}")
     texts = texts_of(prepared(run, "dev"))
     dev = [_units(words, text) for text in texts.values()]
     for name, one in {corpus.lm: model, "train": ours}.items():
