@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Optional, Sequence, Tuple
 
 from hybrid.errors import DataError
 from hybrid.io import PathLike
@@ -26,6 +26,32 @@ READABLE = (
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".snd",
     ".sph", ".voc", ".w64", ".wav", ".wave",
 )  # fmt: skip
+# What files of a kind begin with, and its name.
+_FOREIGN_STARTS = (
+    (b"\x1aE\xdf\xa3", "WebM or Matroska"),
+    (b"0&\xb2u\x8ef\xcf\x11", "Windows Media"),
+    (b"#!AMR", "AMR"),
+    (b"wvpk", "WavPack"),
+    (b"MAC ", "Monkey's Audio"),
+    (b"ajkg", "Shorten"),
+    (b"TTA1", "True Audio"),
+    (b".RMF", "RealAudio"),
+    (b".ra\xfd", "RealAudio"),
+    (b"FLV\x01", "Flash video"),
+    (b"\x0bw", "AC-3"),
+    (b"\x02dss", "DSS"),
+    (b"\x03ds2", "DSS"),
+)
+_NOT_AUDIO_STARTS = (
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"version https://git-lfs", "a Git LFS pointer: the audio itself was not fetched (git lfs pull)"),
+    (b"\x00BFM", "a matrix of Kaldi"),
+)
+
+
+def _by_start(head: bytes, names: Sequence[Tuple[bytes, str]]) -> Optional[str]:
+    return next((name for start, name in names if head.startswith(start)), None)
 
 
 def foreign_name(head: bytes) -> Optional[str]:
@@ -36,24 +62,7 @@ def foreign_name(head: bytes) -> Optional[str]:
         return "AVI"
     if head[:1] == b"\xff" and head[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
         return "AAC"
-    for start, name in (
-        (b"\x1aE\xdf\xa3", "WebM or Matroska"),
-        (b"0&\xb2u\x8ef\xcf\x11", "Windows Media"),
-        (b"#!AMR", "AMR"),
-        (b"wvpk", "WavPack"),
-        (b"MAC ", "Monkey's Audio"),
-        (b"ajkg", "Shorten"),
-        (b"TTA1", "True Audio"),
-        (b".RMF", "RealAudio"),
-        (b".ra\xfd", "RealAudio"),
-        (b"FLV\x01", "Flash video"),
-        (b"\x0bw", "AC-3"),
-        (b"\x02dss", "DSS"),
-        (b"\x03ds2", "DSS"),
-    ):
-        if head.startswith(start):
-            return name
-    return None
+    return _by_start(head, _FOREIGN_STARTS)
 
 
 def looks_like_audio(path: PathLike) -> bool:
@@ -73,15 +82,7 @@ def looks_like_audio(path: PathLike) -> bool:
 
 def not_audio_because(head: bytes) -> Optional[str]:
     """Return what a file is that is no audio at all, where its first bytes tell."""
-    for start, name in (
-        (b"\x1f\x8b", "a gzip archive"),
-        (b"PK\x03\x04", "a zip archive"),
-        (b"version https://git-lfs", "a Git LFS pointer: the audio itself was not fetched (git lfs pull)"),
-        (b"\x00BFM", "a matrix of Kaldi"),
-    ):
-        if head.startswith(start):
-            return name
-    return None
+    return _by_start(head, _NOT_AUDIO_STARTS)
 
 
 def is_placeholder(size: int) -> bool:
