@@ -18,6 +18,7 @@ from recipe_tools import recipe_run
 from hybrid.cli import main
 from hybrid.config import AUTO, Config, read_toml
 from hybrid.errors import ConfigError
+from hybrid.io import write_json
 from hybrid.pipeline.names import recipe_names
 from hybrid.pipeline.recipe import defaults, find_recipe
 from hybrid.pipeline.settings import Settings
@@ -464,3 +465,16 @@ def test_the_file_of_defaults_says_why() -> None:
     """Every table has words somewhere; no line is longer than a screen."""
     lines = (PROJECT / "recipes" / "defaults.toml").read_text().splitlines()
     assert len(lines) < 400 and sum("#" in line for line in lines) > 120
+
+
+def test_noisy_copies_are_made_for_networks_alone(tmp_path: Path) -> None:
+    def copies(*settings: str) -> int:
+        run = recipe_run(tmp_path / "exp", "augment.noisy_copies=auto", *settings)
+        assert run.config["augment.noisy_copies"] == run.settings.augment.noisy_copies
+        return int(run.settings.augment.noisy_copies)
+
+    write_json(tmp_path / "exp" / "prepare" / "about.json", {"hours": 0.5})
+    assert copies() == 4
+    assert copies('decode.systems=["mono", "tri3"]') == 0
+    assert copies('decode.systems=["mono", "lfmmi"]') == 4
+    assert copies('decode.systems=["mono"]', "augment.noisy_copies=2") == 2

@@ -6,15 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, List, Union, cast
 
-from hybrid.config import Config, Undeclared
+from hybrid.config import AUTO, Config, Undeclared
 from hybrid.data.sources import LHOTSE
 from hybrid.errors import DataError
 from hybrid.io import read_json
 from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.settings import PYTHON, Settings, read_settings
+from hybrid.pipeline.systems import wanted_networks
 from hybrid.run import Run
 from hybrid.typed import Declared
 
+_COPIES = "augment.noisy_copies"
 ABOUT = "about.json"  # of the stage prepare: hours, sampling rate, sets
 
 
@@ -42,10 +44,14 @@ class RecipeRun(Run):
         return view
 
     def learn(self) -> bool:
-        """Sizes that are "auto" follow from the hours of speech as soon as the stage prepare has counted them."""
+        """Sizes that are "auto" follow from the hours of speech as soon as the stage prepare has counted them. Noisy
+        copies are for networks alone: where none is trained, "auto" makes none."""
         path = self.exp / "prepare" / ABOUT
         hours = read_json(path)["hours"] if path.exists() else None
-        sized = self._unsized.sized(hours)
+        sized = self._unsized
+        if sized.get(_COPIES) == AUTO and not wanted_networks(read_settings(sized)):
+            sized = sized.with_overrides([f"{_COPIES}=0"])
+        sized = sized.sized(hours)
         if sized == self.config:
             return False
         self.config, self._settings = sized, None
