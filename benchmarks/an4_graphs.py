@@ -36,7 +36,7 @@ from hybrid.lexicon.lang import Lang
 from hybrid.nnet.lstm import LstmConfig, LstmModel
 from hybrid.nnet.priors import count_priors
 from hybrid.pipeline.senones import Segments, coarse
-from hybrid.pipeline.sets import NETWORK_RATE
+from hybrid.pipeline.sets import FRAME_SUBSAMPLING_FACTOR
 from hybrid.train.ce import CrossEntropy
 from hybrid.train.config import TrainerConfig
 from hybrid.train.denominator import make_denominator
@@ -104,7 +104,7 @@ class Alignment:
         stacked = {}
         for chunk in self.store:
             for identifier, begin, length in zip(chunk.ids, chunk.offsets, chunk.lengths):
-                stacked[identifier] = stack_frames(chunk.base[begin : begin + length], NETWORK_RATE)
+                stacked[identifier] = stack_frames(chunk.base[begin : begin + length], FRAME_SUBSAMPLING_FACTOR)
         return stacked
 
 
@@ -187,7 +187,7 @@ class Problem:
 
     @property
     def seconds(self) -> float:
-        return float(self.lengths.sum()) * 0.01 * NETWORK_RATE
+        return float(self.lengths.sum()) * 0.01 * FRAME_SUBSAMPLING_FACTOR
 
 
 def load(folder: Path, name: str, count: int, frames: int, flat: bool = False) -> Problem:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List
 
 from hybrid.data.arrays import iterate_arrays
-from hybrid.data.features import FrontEnd, Mfcc, extract
-from hybrid.gmm.store import Item, Store
+from hybrid.data.features import FeatureExtractor, Mfcc, extract
+from hybrid.gmm.store import Store, StoredUtterance
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import Lexicon
 from hybrid.parallel import WorkerPool
@@ -28,18 +28,18 @@ def features(data: Path, folder: Path) -> Path:
     if not (out / "complete.json").exists():
         with WorkerPool(0) as executor:
             sets = prepare_an4(data, num_dev_speakers=1, executor=executor)
-            extract([*sets["train"], *sets["dev"]], FrontEnd(Mfcc()), out, executor=executor)
+            extract([*sets["train"], *sets["dev"]], FeatureExtractor(Mfcc()), out, executor=executor)
     return out
 
 
-def items(mfcc: Path, keep: Callable[[str], bool] = lambda speaker: True, copies: int = 1) -> Iterator[Item]:
+def items(mfcc: Path, keep: Callable[[str], bool] = lambda speaker: True, copies: int = 1) -> Iterator[StoredUtterance]:
     """Utterances of the speakers that `keep` takes; `copies` of each under other names, speakers too."""
     for copy in range(copies):
         for cut, arrays in iterate_arrays(mfcc, "mfcc"):
             one = cut.supervisions[0]
             if keep(one.speaker):
                 mark = f"-{copy}" if copies > 1 else ""
-                yield Item(cut.id + mark, one.speaker + mark, one.text, arrays["mfcc"])
+                yield StoredUtterance(cut.id + mark, one.speaker + mark, one.text, arrays["mfcc"])
 
 
 def store(mfcc: Path, folder: Path, keep: Callable[[str], bool] = lambda speaker: True, copies: int = 1) -> Store:

@@ -30,7 +30,7 @@ from hybrid.gmm.bootstrap import BootstrapOptions, train_steps
 from hybrid.gmm.chunks import Data
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context
-from hybrid.gmm.store import Item, Store
+from hybrid.gmm.store import Store, StoredUtterance
 from hybrid.hmm.alignment import phone_segments
 from hybrid.lexicon.lang import Lang
 from hybrid.parallel import WorkerPool, prepare_environment
@@ -95,14 +95,14 @@ def against_truth(exp: Path, folder: Path, sets: Sequence[str], systems: Sequenc
     lang = Lang.load(exp / "lang")
     truth: Dict[str, Phones] = {}
 
-    def items() -> Iterator[Item]:
+    def items() -> Iterator[StoredUtterance]:
         for name in sets:
             for cut, arrays in iterate_arrays(exp / "features" / name / "mfcc", "mfcc"):
                 one = cut.supervisions[0]
                 truth[cut.id] = [
                     (item.symbol, 1000 * item.start, 1000 * item.end) for item in one.alignment["phone"]
                 ]
-                yield Item(cut.id, one.speaker, one.text, arrays["mfcc"])
+                yield StoredUtterance(cut.id, one.speaker, one.text, arrays["mfcc"])
 
     store = Store.create(folder / "store", items, variance=True)
     print(f"{', '.join(sets)}: {store.utterances} utterances, {store.frames / 6000:.1f} minutes")

@@ -24,10 +24,10 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 from scipy.optimize import minimize
 
-from hybrid.align import engine as engines
-from hybrid.align.assemble import Found, Known, assemble, spoken_word
-from hybrid.align.confidence import KAPPA, WORST, Spoken, loop_loglikes, posterior, word_loglikes
-from hybrid.align.engine import Engine
+from hybrid.align import aligner as engines
+from hybrid.align.aligner import Aligner
+from hybrid.align.assemble import Reference, ViterbiPath, assemble, spoken_word
+from hybrid.align.confidence import KAPPA, WORST, WordSpan, loop_loglikes, posterior, word_loglikes
 from hybrid.align.loop import PhoneLoop
 from hybrid.align.result import AlignedUtterance
 from hybrid.align.suspicious import rank
@@ -60,20 +60,20 @@ def exchanged(text: str, vocabulary: Sequence[str], rng: np.random.Generator) ->
     return words, place
 
 
-def forms(engine: Engine, loop: PhoneLoop, line: Sequence[str], one: Found) -> List[Dict[str, float]]:
+def forms(aligner: Aligner, loop: PhoneLoop, line: Sequence[str], one: ViterbiPath) -> List[Dict[str, float]]:
     """Every form of the score, of each word of an utterance."""
-    base = {number: engine.lang.base_phone(number) for number in engine.lang.phone_ids}
-    phones, durations = phone_segments(one.tids, engine.senones)
+    base = {number: aligner.lang.base_phone(number) for number in aligner.lang.phone_ids}
+    phones, durations = phone_segments(one.tids, aligner.senones)
     starts = np.r_[0, np.cumsum(durations)]
-    segments = word_segments(phones, durations, engine.lang.word_ids(" ".join(line)), engine.lang)
-    x = KAPPA * loop.loglikes(engine.loglikes(one.features))
-    words = [spoken_word(segment, engine.lang, loop) for segment in segments]
+    segments = word_segments(phones, durations, aligner.lang.word_ids(" ".join(line)), aligner.lang)
+    x = KAPPA * loop.loglikes(aligner.loglikes(one.features))
+    words = [spoken_word(segment, aligner.lang, loop) for segment in segments]
     single = [
-        Spoken(int(starts[k]), int(durations[k]), (tuple(loop.phones([base[int(phone)]])),), (0.0,))
+        WordSpan(int(starts[k]), int(durations[k]), (tuple(loop.phones([base[int(phone)]])),), (0.0,))
         for k, phone in enumerate(phones)
     ]
 
-    def ratio(some: Sequence[Spoken]) -> np.ndarray:
+    def ratio(some: Sequence[WordSpan]) -> np.ndarray:
         spans = [(item.start, item.frames) for item in some]
         return np.maximum(word_loglikes(loop, x, some) - loop_loglikes(loop, x, spans), WORST)
 
@@ -143,21 +143,21 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
                 lines = {i: line for i, (line, _) in changed.items()}
                 place = scratch / f"{name}-{wrong}"
                 store = engines.make_store(features, lines, about, place / "store")
-                engine, reasons = engines.align(
+                aligner, reasons = engines.align(
                     model, lang, store, place, options=AlignOptions(), log=lambda text: None, progress=plain
                 )
                 total += wrong * len(lines)
                 lost += wrong * len(reasons)
-                for index in range(engine.num_chunks):
-                    for identifier, x, tids, loglike in engine.chunk(index):
+                for index in range(aligner.num_chunks):
+                    for identifier, x, tids, loglike in aligner.chunk(index):
                         if tids is None:
                             continue
                         line, at = changed[identifier]
-                        known = Known(identifier, 0, str(cuts[identifier].supervisions[0].speaker), 0.0,
+                        known = Reference(identifier, 0, str(cuts[identifier].supervisions[0].speaker), 0.0,
                                       len(tids) / 100, line, ["lexicon"] * len(line))  # fmt: skip
-                        found = Found(x, tids, loglike)
-                        made[wrong][identifier] = assemble(engine, loop, identifier, known, found)
-                        for number, scores in enumerate(forms(engine, loop, line, found)):
+                        found = ViterbiPath(x, tids, loglike)
+                        made[wrong][identifier] = assemble(aligner, loop, identifier, known, found)
+                        for number, scores in enumerate(forms(aligner, loop, line, found)):
                             words.append(Word(wrong and number == at, 1 if wrong else ROUNDS - 1, scores))
     finally:
         shutil.rmtree(scratch)

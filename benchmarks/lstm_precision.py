@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from hybrid.nnet.precision import PRECISIONS, products_in
-from hybrid.pipeline.sets import NETWORK_SHIFT
+from hybrid.pipeline.sets import OUTPUT_FRAME_SHIFT
 from hybrid.plan.measure import batch_frames, steps_of
 from hybrid.plan.models import find_model
 
@@ -53,7 +53,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         first = 0.0
         for precision in options.precisions:
             seconds = float(np.mean(steps_of(model, training, options.batch, device, precision, options.seconds)))
-            hours, rate = heard * NETWORK_SHIFT / seconds, heard * flops / seconds / 1e12
+            hours, rate = heard * OUTPUT_FRAME_SHIFT / seconds, heard * flops / seconds / 1e12
             first = first or hours
             print(
                 f"{what:20}{text:>9}{precision:>12}{hours:12.0f}{hours / first:8.2f}{rate:10.2f}"

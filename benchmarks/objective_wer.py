@@ -71,7 +71,7 @@ def follow(run: RecipeRun, system: str) -> List[Line]:
     model, _ = load_model(folder / "model")
     priors = priors_of_model(folder / "model")
     lang = Lang.load(run.dir("lang"))
-    normalise = read_json(folder / "model" / "features.json")["normalise"]
+    normalise = read_json(folder / "model" / "features.json")["cmvn"]
     sets: Dict[str, Tuple[List[Utterance], Dict[str, List[str]], Dict[str, Any]]] = {}
     for dev in set_list(run).dev:
         name, condition = dev.name, dev.condition

@@ -31,10 +31,10 @@ from hybrid.data.features import LogMel, config_to_json
 from hybrid.data.targets import TargetsAbout, write_targets
 from hybrid.io import read_json, write_json
 from hybrid.label.packed import Pack
-from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, write_cuts
+from hybrid.pipeline.sets import FRAME_SUBSAMPLING_FACTOR, OUTPUT_FRAME_SHIFT, write_cuts
 from hybrid.recipes.an4.prepare import prepare_an4
 
-ABOUT = TargetsAbout("random", "random", 3000, NETWORK_SHIFT, 20)
+ABOUT = TargetsAbout("random", "random", 3000, OUTPUT_FRAME_SHIFT, 20)
 CUTS = 300  # a manifest
 BANDS = 64
 
@@ -82,12 +82,13 @@ def make(data: Path, folder: Path) -> float:
 
 def logits(cuts: List[Cut]) -> Dict[str, np.ndarray]:
     random = np.random.default_rng(len(cuts))
-    frames = {cut.id: -(-round(100 * cut.duration) // NETWORK_RATE) for cut in cuts}
+    frames = {cut.id: -(-round(100 * cut.duration) // FRAME_SUBSAMPLING_FACTOR) for cut in cuts}
     return {name: random.standard_normal((count, 3000), dtype=np.float32) for name, count in frames.items()}
 
 
 def features() -> Dict[str, Any]:
-    return {"logmel": config_to_json(LogMel(num_bins=BANDS)), "normalise": "utterance", "stack": NETWORK_RATE}
+    logmel = config_to_json(LogMel(num_bins=BANDS))
+    return {"logmel": logmel, "cmvn": "utterance", "frame_subsampling_factor": FRAME_SUBSAMPLING_FACTOR}
 
 
 def by_us(folder: Path) -> None:
@@ -115,7 +116,7 @@ def size(folder: Path) -> int:
 
 
 def table(rows: List[Dict[str, Any]], seconds: float) -> None:
-    frames = seconds / NETWORK_SHIFT
+    frames = seconds / OUTPUT_FRAME_SHIFT
     print(f"{seconds / 60:.1f} minutes of speech, FLAC, 16 kHz")
     print(f"{'':22}{'CPU s':>8}{'speech/CPU s':>14}{'ratio':>8}{'bytes/frame':>13}")
     for row in rows:

@@ -47,7 +47,7 @@ def utterances(count: int) -> Iterator[Utterance]:
         rest = np.log(np.exp(values - values[:, :1]).sum(axis=1) + 0.02)
         soft = SoftTargets(CODEC.encode(ids, values, rest), CODEC)
         name = f"speaker{number % 97:04d}-{number:06d}"
-        extra = {"soft": soft, "twin": name, "text": "turn the kitchen lights off"}
+        extra = {"soft": soft, "clean_cut": name, "text": "turn the kitchen lights off"}
         yield Utterance(name, (x[:-2] + x[1:-1] + x[2:]) / 3, None, extra)
 
 

@@ -81,12 +81,12 @@ def make_cut(number: int, frames: int) -> MonoCut:
     source = AudioSource(type="file", channels=[0], source=f"/data/audio/{name}.flac")
     recording = Recording(name, [source], 16000, int(duration * 16000), duration, channel_ids=[0])
     said = SupervisionSegment(name, name, 0.0, duration, text="turn the kitchen lights off", speaker=name[:11])
-    return MonoCut(name, 0.0, duration, 0, recording=recording, supervisions=[said], custom={"clean_twin": name})
+    return MonoCut(name, 0.0, duration, 0, recording=recording, supervisions=[said], custom={"clean_cut": name})
 
 
 def of_model(folder: Path, features: Path, frames: int) -> Tuple[List[MonoCut], Logits]:
     cuts, logmel = read_arrays(features, "logmel")
-    matrices = network_input(logmel, speakers_of(cuts), read_json(folder / "features.json")["normalise"])
+    matrices = network_input(logmel, speakers_of(cuts), read_json(folder / "features.json")["cmvn"])
     chosen, total = [], 0
     for cut in cuts:
         if total < frames:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hybrid.corpus import read_corpus as read_corpus
     from hybrid.data.feature_config import LogMel as LogMel
     from hybrid.data.feature_config import Mfcc as Mfcc
-    from hybrid.data.features import FrontEnd as FrontEnd
+    from hybrid.data.features import FeatureExtractor as FeatureExtractor
     from hybrid.data.measured import MeasuredRooms as MeasuredRooms
     from hybrid.data.noise import NoiseLibrary as NoiseLibrary
     from hybrid.data.noise_sources import open_noises as open_noises

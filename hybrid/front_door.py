@@ -27,7 +27,7 @@ NAMES: Dict[str, str] = {
     "GmmModel": "hybrid.gmm.model:GmmModel",
     "Senones": "hybrid.hmm.senones:Senones",
     "Decoder": "hybrid.decode.decoder:Decoder",
-    "FrontEnd": "hybrid.data.features:FrontEnd",
+    "FeatureExtractor": "hybrid.data.features:FeatureExtractor",
     "LogMel": "hybrid.data.feature_config:LogMel",
     "Mfcc": "hybrid.data.feature_config:Mfcc",
     "NoiseLibrary": "hybrid.data.noise:NoiseLibrary",

@@ -69,19 +69,19 @@ def states(stages: Sequence[Stage], run: Run) -> List[Tuple[int, Stage, str, str
     The state is "done", "started" (killed, will go on) or "to do".
     """
     check(stages)
-    book = Book(stages, run)
+    marks = StageMarks(stages, run)
     rows, waiting = [], set()
     for number, stage in enumerate(stages):
         # A stage may read what an earlier one is still to write (a download): its inputs cannot be looked at yet.
         before = [name for name in stage.needs if name in waiting]
-        state, why = ("to do", f"after {before[0]}") if before else book.state(stage)
+        state, why = ("to do", f"after {before[0]}") if before else marks.state(stage)
         if state != "done":
             waiting.add(stage.name)
         rows.append((number, stage, state, why))
     return rows
 
 
-class Book:
+class StageMarks:
     """The marks of a run and what they say about each stage."""
 
     def __init__(self, stages: Sequence[Stage], run: Run) -> None:

@@ -38,7 +38,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Union
 from hybrid import fingerprint
 from hybrid.errors import ConfigError, DiskError, HybridError
 from hybrid.io import disk_errors, read_json, write_json
-from hybrid.marks import Book, Stage, check, find, states
+from hybrid.marks import Stage, StageMarks, check, find, states
 from hybrid.measure import Meter, commit, versions
 from hybrid.parallel import set_threads, wait_for_workers
 from hybrid.run import Run
@@ -68,40 +68,40 @@ def run_stages(
     with claimed(run):
         set_threads(int(run.config.get("run.threads", 1)))
         write_json(run.exp / "config.json", run.config.flat())
-        book = Book(stages, run)
+        marks = StageMarks(stages, run)
         for number in range(begin, end + 1):
             if run.learn():
-                book.forget()
+                marks.forget()
                 write_json(run.exp / "config.json", run.config.flat())
-            for name in book.before(stages[number]):
-                state, why = ("done", "") if book.numbers[name] >= begin else book.state(book.stages[name])
+            for name in marks.before(stages[number]):
+                state, why = ("done", "") if marks.numbers[name] >= begin else marks.state(marks.stages[name])
                 if state != "done":
                     raise ConfigError(
                         f"stage {stages[number].name} needs stage {name}, which is not up to date: {why}",
                         remedy=f"run with --stage {name}, or without --stage",
                     )
-            _run_one(book, number, run)
+            _run_one(marks, number, run)
 
 
-def _run_one(book: Book, number: int, run: Run) -> None:
-    stage = next(stage for stage in book.stages.values() if book.numbers[stage.name] == number)
-    state, why = book.state(stage)
+def _run_one(marks: StageMarks, number: int, run: Run) -> None:
+    stage = next(stage for stage in marks.stages.values() if marks.numbers[stage.name] == number)
+    state, why = marks.state(stage)
     title = f"stage {number} {stage.name}"
     if state == "done":
-        book.renumber(stage)
+        marks.renumber(stage)
         print(f"{title}: up to date", flush=True)
         return
     folder = run.dir(stage.name)
     attempts = 1
     if state == "started":
-        attempts += int((book.read(stage) or {}).get("attempts", 1))
-    wanted = book.wanted(stage)
+        attempts += int((marks.read(stage) or {}).get("attempts", 1))
+    wanted = marks.wanted(stage)
     mark: Dict[str, Any] = {
         "stage": stage.name,
         "number": number,
         "state": "started",
         **{key: wanted[key] for key in ("fingerprint", "version", "settings", "seed", "needs", "inputs")},
-        "sources": book.sources(stage),
+        "sources": marks.sources(stage),
         "attempts": attempts,
         "start": _now(),
         "command": run.command,
@@ -112,9 +112,9 @@ def _run_one(book: Book, number: int, run: Run) -> None:
     try:
         with disk_errors(folder):
             if state != "started":
-                book.remove(stage)
+                marks.remove(stage)
                 delete_folder(folder)
-            book.write(stage, mark)
+            marks.write(stage, mark)
             folder.mkdir(parents=True, exist_ok=True)
             _delete_temporary(folder)
         reads = [str(path) for path in (stage.inputs(run) if stage.inputs else ())]
@@ -126,7 +126,7 @@ def _run_one(book: Book, number: int, run: Run) -> None:
         with disk_errors(folder):
             files, output = fingerprint.of_folder(folder)
             mark.update(state="done", end=_now(), **meter.summary(), files=files, output=output)
-            book.write(stage, mark)
+            marks.write(stage, mark)
         run.log(
             f"  writes {folder}: {len(files)} files, {sum(files.values()) / 1e6:.1f} MB, in {meter.seconds:.1f} s "
             f"(CPU {meter.cpu_seconds:.1f} s, memory at most {meter.peak_bytes / 1e6:.0f} MB)"

@@ -84,7 +84,7 @@ class G2P:
         case = _case([word for word, _ in spoken])
         pairs = [(_fold(word, case), phones) for word, phones in spoken]
         aligner = Aligner(pairs, shapes=shapes)
-        _notice(notices, "that cannot be cut into graphones", [pairs[k][0] for k in aligner.left_out])
+        _notice(notices, "that cannot be cut into graphones", [pairs[k][0] for k in aligner.rejected])
         aligner.train(1)
         early = aligner.probs()
         aligner.train(iterations)

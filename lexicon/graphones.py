@@ -69,7 +69,7 @@ class Batch:
 class Aligner:
     """EM over the pairs, and their best segmentations.
 
-    `pairs` are (word, phones); `left_out` lists the indices of those that no segmentation covers (more phones
+    `pairs` are (word, phones); `rejected` lists the indices of those that no segmentation covers (more phones
     than their letters can stand for) or that are longer than MAX_LETTERS, and `kept` the others.
     Raises DataError where none is left, ConfigError for a shape without letters or given twice.
     """
@@ -81,7 +81,7 @@ class Aligner:
         possible = {(len(word), len(phones)) for word, phones in pairs if len(word) <= MAX_LETTERS}
         possible = {lengths for lengths in possible if _fits(*lengths, self.shapes)}
         self.kept = [k for k, (word, phones) in enumerate(pairs) if (len(word), len(phones)) in possible]
-        self.left_out = sorted({*range(len(pairs))} - {*self.kept})
+        self.rejected = sorted({*range(len(pairs))} - {*self.kept})
         if not self.kept:
             raise DataError(
                 f"none of {len(pairs)} pronunciations can be cut into graphones",

@@ -49,7 +49,7 @@ from hybrid.lexicon.lexicon import Lexicon, Pronunciation
 from hybrid.lexicon.segment import WordSegment
 from hybrid.lexicon.silence import SilenceProbs, WordSilence
 
-Spoken = Tuple[int, int]  # word id, index of its pronunciation; `<s>` and `</s>` have pronunciation 0
+WordPron = Tuple[int, int]  # word id, index of its pronunciation; `<s>` and `</s>` have pronunciation 0
 _LEAST, _MOST = 0.01, 0.99
 
 
@@ -60,8 +60,8 @@ class PronCounts:
     All other counts are sums of these. Counts of several parts of the data, from one lang, add up with `+`.
     """
 
-    pairs: Counter[Tuple[Spoken, Spoken]] = field(default_factory=Counter)
-    silences: Counter[Tuple[Spoken, Spoken]] = field(default_factory=Counter)
+    pairs: Counter[Tuple[WordPron, WordPron]] = field(default_factory=Counter)
+    silences: Counter[Tuple[WordPron, WordPron]] = field(default_factory=Counter)
     utterances: int = 0
 
     def add(self, segments: Sequence[WordSegment], phones: np.ndarray, lang: Lang) -> None:
@@ -74,7 +74,7 @@ class PronCounts:
         self._add(left, (lang.words["</s>"], 0), len(phones) > end)
         self.utterances += 1
 
-    def _add(self, left: Spoken, right: Spoken, silence: bool) -> None:
+    def _add(self, left: WordPron, right: WordPron, silence: bool) -> None:
         self.pairs[left, right] += 1
         if silence:
             self.silences[left, right] += 1
@@ -85,7 +85,7 @@ class PronCounts:
         )
 
     @property
-    def prons(self) -> Counter[Spoken]:
+    def prons(self) -> Counter[WordPron]:
         """How often each word was aligned with each pronunciation; `</s>` once an utterance."""
         return _sides(self.pairs)[1]
 
@@ -127,7 +127,7 @@ def learn(
     )
 
 
-def _lexicon(seen: Counter[Spoken], lang: Lang, smoothing: float) -> Lexicon:
+def _lexicon(seen: Counter[WordPron], lang: Lang, smoothing: float) -> Lexicon:
     table: Dict[str, List[Pronunciation]] = {}
     for name in lang.lexicon.words:
         table[name] = lang.lexicon.pronunciations(name)
@@ -146,14 +146,14 @@ def _silence(counts: PronCounts, lang: Lang, smoothing: float, correction_smooth
     left_silence, right_silence = _sides(counts.silences)
     overall = _bounded(sum(counts.silences.values()) / sum(counts.pairs.values()))
 
-    def after(spoken: Spoken) -> float:
+    def after(spoken: WordPron) -> float:
         return _bounded((left_silence[spoken] + smoothing * overall) / (left[spoken] + smoothing))
 
-    expected: Dict[Spoken, float] = dict.fromkeys(right, 0.0)
+    expected: Dict[WordPron, float] = dict.fromkeys(right, 0.0)
     for (one, two), count in sorted(counts.pairs.items()):  # sorted: the same sum for any order of utterances
         expected[two] += count * after(one)
 
-    def corrections(spoken: Spoken) -> Tuple[float, float]:
+    def corrections(spoken: WordPron) -> Tuple[float, float]:
         total, silences, likely = right[spoken], right_silence[spoken], expected.get(spoken, 0.0)
         with_silence = (silences + correction_smoothing) / (likely + correction_smoothing)
         without = (total - silences + correction_smoothing) / (total - likely + correction_smoothing)
@@ -169,10 +169,10 @@ def _silence(counts: PronCounts, lang: Lang, smoothing: float, correction_smooth
     return SilenceProbs(after((lang.words["<s>"], 0)), *end, overall, words)
 
 
-def _sides(pairs: Counter[Tuple[Spoken, Spoken]]) -> Tuple[Counter[Spoken], Counter[Spoken]]:
+def _sides(pairs: Counter[Tuple[WordPron, WordPron]]) -> Tuple[Counter[WordPron], Counter[WordPron]]:
     """Sums over the right neighbour, and over the left one."""
-    left: Counter[Spoken] = Counter()
-    right: Counter[Spoken] = Counter()
+    left: Counter[WordPron] = Counter()
+    right: Counter[WordPron] = Counter()
     for (one, two), count in pairs.items():
         left[one] += count
         right[two] += count

@@ -13,7 +13,7 @@ from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.graphs import Graphs
 from hybrid.gmm.passes import Context
-from hybrid.gmm.store import CHUNK_FRAMES, Item, Store
+from hybrid.gmm.store import CHUNK_FRAMES, Store, StoredUtterance
 from hybrid.gmm.trees import compile_all
 from hybrid.hmm.graph import TrainingGraphs
 from hybrid.hmm.senones import Senones
@@ -77,7 +77,7 @@ def speech(
     speakers: int = 1,
     distort: float = 0.0,
     language: int = 0,
-) -> List[Item]:
+) -> List[StoredUtterance]:
     """Utterances of one to four words; each state sounds like a point of its own, moved by its left phone.
 
     The features follow a random walk through the states; `by_left`: how far the left phone moves them; `distort`: how
@@ -102,11 +102,11 @@ def speech(
         x = points[pdfs] + moves[left] + rng.normal(size=(len(pdfs), DIM))
         voice = voices[number % speakers]
         x = x @ voice[:, :-1].T + voice[:, -1]
-        items.append(Item(f"u{number:03d}", f"s{number % speakers}", " ".join(words), x.astype(np.float32)))
+        items.append(StoredUtterance(f"u{number:03d}", f"s{number % speakers}", " ".join(words), x.astype(np.float32)))
     return items
 
 
-def make_store(folder: Path, items: Sequence[Item], chunk_frames: int = CHUNK_FRAMES) -> Store:
+def make_store(folder: Path, items: Sequence[StoredUtterance], chunk_frames: int = CHUNK_FRAMES) -> Store:
     return Store.create(folder, lambda: items, variance=False, chunk_frames=chunk_frames)
 
 
@@ -116,7 +116,7 @@ def quiet(folder: Path, lang: Optional[Lang] = None, **more) -> Context:
 
 
 def make_data(
-    folder: Path, lang: Lang, senones: Senones, items: Sequence[Item], chunk_frames: int = CHUNK_FRAMES
+    folder: Path, lang: Lang, senones: Senones, items: Sequence[StoredUtterance], chunk_frames: int = CHUNK_FRAMES
 ) -> Data:
     """The store, graphs of `senones`, and a feature transform that leaves the frames as they are."""
     store = make_store(folder / "store", items, chunk_frames)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hybrid.align import engine
+from hybrid.align import aligner
 from hybrid.align.ctm import read_ctm
 from hybrid.align.run import run_align
 from hybrid.align.summary import Options
@@ -193,7 +193,7 @@ def test_resumes_after_a_kill(corpus, aligned, monkeypatch, tmp_path):
     executor = SerialExecutor()
     executor._max_workers = 1  # type: ignore[attr-defined]  # four chunks under way
     monkeypatch.setattr(Run, "executor", lambda self: executor)
-    monkeypatch.setattr(engine, "CHUNK_FRAMES", 500)
+    monkeypatch.setattr(aligner, "CHUNK_FRAMES", 500)
     options = Options(corpus[0], corpus[0].parent / "lexicon.txt", tmp_path / "out", model=aligned, formats=["json"])
     calls = []
 

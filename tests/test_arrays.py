@@ -29,7 +29,7 @@ def make_cut(number: int, start: float = 0.0) -> MonoCut:
         channel=0,
         recording=Recording(identifier, [source], 16000, 16000 * 10, 10.0, channel_ids=[0]),
         supervisions=[SupervisionSegment(identifier, identifier, 0.0, duration, text="GO HOME", speaker="spk")],
-        custom={"clean_twin": f"twin-{number}"},
+        custom={"clean_cut": f"twin-{number}"},
     )
 
 

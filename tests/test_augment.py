@@ -12,8 +12,8 @@ import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.supervision import AlignmentItem
 
-from hybrid.data import twin
-from hybrid.data.augment import NOISY, RERECORDED, Prescription, make_noisy, make_rerecorded
+from hybrid.data import noisy_cut
+from hybrid.data.augment import NOISY, RERECORDED, NoiseCondition, make_noisy, make_rerecorded
 from hybrid.data.noise import NoiseLibrary, active_power, snr
 from hybrid.data.rooms import RATE, SimulatedRooms
 from hybrid.errors import ConfigError, DataError
@@ -62,7 +62,7 @@ def test_twins(cuts, noisy):
     assert len(noisy) == len(cuts)
     for clean, cut in zip(cuts, noisy, strict=True):
         assert cut.id == f"{clean.id}_noisy1" == cut.supervisions[0].id == cut.supervisions[0].recording_id
-        assert cut.custom["clean_twin"] == clean.id and cut.custom["condition"] == "noisy"
+        assert cut.custom["clean_cut"] == clean.id and cut.custom["condition"] == "noisy"
         assert cut.duration == clean.duration and cut.num_samples == clean.num_samples
         (supervision,), (own,) = clean.supervisions, cut.supervisions
         assert (own.text, own.speaker, own.alignment) == (supervision.text, supervision.speaker, supervision.alignment)
@@ -76,8 +76,8 @@ def test_twins(cuts, noisy):
 
 
 def test_lined_up_with_the_clean_twin(cuts, noises, tmp_path):
-    without = Prescription("dry", snr=(0, 0), noises=(0, 0))
-    for clean, cut in zip(cuts, make_noisy(cuts, noises, seed=2, out_dir=tmp_path, prescription=without), strict=True):
+    without = NoiseCondition("dry", snr=(0, 0), noises=(0, 0))
+    for clean, cut in zip(cuts, make_noisy(cuts, noises, seed=2, out_dir=tmp_path, condition=without), strict=True):
         a, b = clean.load_audio()[0].astype(np.float64), cut.load_audio()[0].astype(np.float64)
         size = 1 << (len(a) + len(b)).bit_length()
         correlation = np.fft.irfft(np.fft.rfft(b, size) * np.conj(np.fft.rfft(a, size)), size)
@@ -93,16 +93,16 @@ def test_the_ratio_is_the_one_recorded(cuts, noises, tmp_path):
     for ratio in (0.0, 12.0):
         pair = []
         for name, value in (("a", ratio), ("b", 90.0)):
-            wanted = Prescription("noisy", snr=(value, value), noises=(2, 2))
+            wanted = NoiseCondition("noisy", snr=(value, value), noises=(2, 2))
             out = tmp_path / f"{name}{ratio}"
-            pair.append(make_noisy(cuts, noises, seed=3, out_dir=out, prescription=wanted, rooms=ROOMS))
+            pair.append(make_noisy(cuts, noises, seed=3, out_dir=out, condition=wanted, rooms=ROOMS))
         for clean, loud, quiet in zip(cuts, *pair, strict=True):
             assert loud.custom["noises"] == quiet.custom["noises"]
             speech = quiet.load_audio()[0].astype(np.float64)
             mixed = loud.load_audio()[0].astype(np.float64)
             if abs(loud.custom["gain"]) < 1e-3:  # not scaled down for its peaks
                 assert snr(speech, mixed - speech) == pytest.approx(ratio, abs=0.2)
-            assert clean.id == loud.custom["clean_twin"]
+            assert clean.id == loud.custom["clean_cut"]
 
 
 def test_order_and_workers_do_not_matter(cuts, noises, noisy, tmp_path):
@@ -142,7 +142,7 @@ def test_resume(cuts, noises, tmp_path, monkeypatch):
     files[2].unlink()
     stamps = {file: file.stat().st_mtime_ns for file in files[3:]}
     made = []
-    monkeypatch.setattr(twin, "load_samples", lambda cut, rate, real=twin.load_samples: made.append(cut.id) or
+    monkeypatch.setattr(noisy_cut, "load_samples", lambda cut, rate, real=noisy_cut.load_samples: made.append(cut.id) or
                         real(cut, rate))  # fmt: skip
     again = make_noisy(cuts, noises, **options)
     assert len(made) == 3 and {file.stem for file in files[:3]} == {f"{name}_noisy1" for name in made}
@@ -175,7 +175,7 @@ def test_problems_are_counted_and_left_out(cuts, noises, tmp_path):
     mixed = CutSet.from_cuts([*bad[:2], *cuts, *bad[2:]])
     problems = Problems(tmp_path / "problems.jsonl", "augment")
     twins = make_noisy(mixed, noises, seed=1, out_dir=tmp_path / "out", rooms=ROOMS, problems=problems)
-    assert {cut.custom["clean_twin"] for cut in twins} == set(cuts.ids)
+    assert {cut.custom["clean_cut"] for cut in twins} == set(cuts.ids)
     problems.close(len(mixed), 0.5)
     assert {row["utterance"] for row in read_jsonl(problems.path)} == {"gone", "junk", "silent", "short"}
     for cut in bad:
@@ -189,10 +189,10 @@ def test_a_broken_noise_stops_the_stage(cuts, tmp_path):
     path = tmp_path / "noise" / "music" / "a.wav"
     soundfile.write(path, np.zeros(8000), RATE)
     library = NoiseLibrary.from_folder(tmp_path / "noise")
-    one = Prescription("noisy", snr=(0, 15), noises=(1, 1))
+    one = NoiseCondition("noisy", snr=(0, 15), noises=(1, 1))
     problems = Problems(tmp_path / "problems.jsonl", "augment")
     with pytest.raises(DataError, match="silent") as error:
-        make_noisy(cuts, library, seed=1, out_dir=tmp_path, rooms=ROOMS, prescription=one, problems=problems)
+        make_noisy(cuts, library, seed=1, out_dir=tmp_path, rooms=ROOMS, condition=one, problems=problems)
     assert error.value.file == str(path) and problems.rows == []
 
 
@@ -210,8 +210,8 @@ def test_another_rate_and_a_part_of_a_recording(noises, tmp_path):
 
 
 def test_training_prescription_changes_levels(cuts, noises, tmp_path):
-    wide = Prescription("noisy", snr=(-5, 20), noises=(1, 3), gain=(-10, -5), kinds=("music",))
-    made = list(make_noisy(cuts, noises, seed=1, out_dir=tmp_path, rooms=ROOMS, prescription=wide))
+    wide = NoiseCondition("noisy", snr=(-5, 20), noises=(1, 3), gain=(-10, -5), kinds=("music",))
+    made = list(make_noisy(cuts, noises, seed=1, out_dir=tmp_path, rooms=ROOMS, condition=wide))
     assert len(made) == len(cuts) > 0
     for cut in made:
         assert cut.custom["gain"] <= -5 + 1e-6
@@ -221,7 +221,7 @@ def test_training_prescription_changes_levels(cuts, noises, tmp_path):
 @pytest.mark.parametrize("wrong", [{"snr": (5, 0)}, {"noises": (3, 1)}, {"noises": (-1, 1)}, {"gain": (1, 0)}])
 def test_impossible_prescriptions(wrong):
     with pytest.raises(ConfigError):
-        Prescription(**{"condition": "noisy", "snr": (0, 15), "noises": (1, 3), **wrong})
+        NoiseCondition(**{"condition": "noisy", "snr": (0, 15), "noises": (1, 3), **wrong})
 
 
 def test_the_prescription_of_the_test_sets():

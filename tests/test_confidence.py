@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.align import confidence
-from hybrid.align.confidence import Spoken, confidences, loop_loglikes, posterior, scores, word_loglikes
+from hybrid.align.confidence import WordSpan, confidences, loop_loglikes, posterior, scores, word_loglikes
 from hybrid.align.loop import LoopCounts, PhoneLoop
 from hybrid.errors import DataError, ModelError
 from hybrid.hmm.alignment import phone_segments
@@ -101,10 +101,10 @@ def test_word_is_the_sum_over_its_pronunciations():
     loop = small_loop()
     x = np.random.default_rng(4).normal(0, 2, (8, 3))
     words = [
-        Spoken(0, 4, ((0,), (0, 1)), (math.log(0.6), math.log(0.4))),
-        Spoken(4, 4, ((1, 0),), (0.0,)),
-        Spoken(2, 1, ((0,),), (0.0,)),
-        Spoken(2, 1, ((0, 0),), (0.0,)),  # two phones in one frame: impossible
+        WordSpan(0, 4, ((0,), (0, 1)), (math.log(0.6), math.log(0.4))),
+        WordSpan(4, 4, ((1, 0),), (0.0,)),
+        WordSpan(2, 1, ((0,),), (0.0,)),
+        WordSpan(2, 1, ((0, 0),), (0.0,)),  # two phones in one frame: impossible
     ]
     found = word_loglikes(loop, x, words)
     for word, value in zip(words, found, strict=True):
@@ -128,7 +128,7 @@ def test_a_shift_of_all_loglikes_changes_nothing(seed, shift):
     loop = small_loop()
     rng = np.random.default_rng(seed)
     loglikes = rng.normal(-50, 20, (12, 4))
-    words = [Spoken(0, 5, ((0, 1), (1,)), (-0.5, -0.9)), Spoken(5, 7, ((1, 0),), (0.0,))]
+    words = [WordSpan(0, 5, ((0, 1), (1,)), (-0.5, -0.9)), WordSpan(5, 7, ((1, 0),), (0.0,))]
     np.testing.assert_allclose(scores(loop, loglikes + shift, words), scores(loop, loglikes, words), atol=1e-6)
 
 
@@ -174,7 +174,7 @@ def test_right_words_are_surer_than_wrong_ones():
         span = int(durations[0]), int(durations[1:4].sum())
         other = [phone for phone in rng.permutation([2, 3, 4, 5]) if phone not in phones][:1] * 3
         for names, into in ((phones, right), (other, wrong)):
-            word = Spoken(*span, (tuple(loop.phones([f"p{phone}" for phone in names])),), (0.0,))
+            word = WordSpan(*span, (tuple(loop.phones([f"p{phone}" for phone in names])),), (0.0,))
             into += [confidences(loop, loglikes, [word])[0]]
     assert np.median(right) > 0.9 and np.mean(np.array(right)[:, None] > np.array(wrong)[None]) > 0.95
 

@@ -14,7 +14,7 @@ from lhotse.cut import PaddingCut
 
 from hybrid.data.audio import load_samples
 from hybrid.data.cut_bounds import SLACK, within_recording
-from hybrid.data.features import FrontEnd, LogMel
+from hybrid.data.features import FeatureExtractor, LogMel
 from hybrid.errors import DataError
 
 RATE = 16000
@@ -115,6 +115,6 @@ def test_what_is_returned_never_ends_after_the_recording(start, beyond):
 
 
 def test_features_are_those_of_the_recording_alone(recording):
-    front = FrontEnd(LogMel())
+    front = FeatureExtractor(LogMel())
     found, wanted = (front.compute(load_samples(cut_of(recording, end=end)), RATE) for end in (1.08, 1.0))
     assert np.array_equal(found, wanted)

@@ -16,7 +16,7 @@ from hybrid.data.arrays import read_arrays, read_complete
 from hybrid.data.audio import load_samples
 from hybrid.data.features import (
     BACKENDS,
-    FrontEnd,
+    FeatureExtractor,
     LogMel,
     Mfcc,
     apply_cmvn,
@@ -83,7 +83,7 @@ def kaldi_logmel(samples: np.ndarray, config: LogMel) -> np.ndarray:
 def test_libraries_agree_on_speech(speech, config, backend):
     if backend not in available_backends():
         pytest.skip(f"{backend} is not installed")
-    one, other = FrontEnd(config, "lhotse"), FrontEnd(config, backend)
+    one, other = FeatureExtractor(config, "lhotse"), FeatureExtractor(config, backend)
     for samples in speech:
         x, y = one.compute(samples, 16000), other.compute(samples, 16000)
         assert x.dtype == y.dtype == np.float32
@@ -95,14 +95,14 @@ def test_libraries_agree_on_speech(speech, config, backend):
 @pytest.mark.parametrize("backend", available_backends())
 def test_logmel_is_kaldis(speech, backend):
     for samples in speech[:3]:
-        x = FrontEnd(LogMel(), backend).compute(samples, 16000)
+        x = FeatureExtractor(LogMel(), backend).compute(samples, 16000)
         np.testing.assert_allclose(x, kaldi_logmel(samples, LogMel()), atol=LARGEST)
 
 
 @pytest.mark.parametrize("backend", available_backends())
 def test_mfcc_is_the_liftered_dct_of_logmel(speech, backend):
     config = Mfcc()
-    x = FrontEnd(config, backend).compute(speech[0], 16000)
+    x = FeatureExtractor(config, backend).compute(speech[0], 16000)
     logmel = kaldi_logmel(speech[0], LogMel(num_bins=23, high_freq=0.0))
     n = np.arange(23)
     dct = np.array([np.sqrt((1 if k == 0 else 2) / 23) * np.cos(np.pi / 23 * (n + 0.5) * k) for k in range(13)])
@@ -116,16 +116,16 @@ def test_mfcc_is_the_liftered_dct_of_logmel(speech, backend):
 def test_number_of_frames_and_silence(backend, config, extra):
     """round(N / 160) frames, halves up; digital silence is the floor, not infinity."""
     samples = np.zeros(1600 + extra, dtype=np.float32)
-    front_end = FrontEnd(config, backend)
-    x = front_end.compute(samples, 16000)
-    assert len(x) == front_end.num_frames(len(samples)) == 10 + (extra >= 80)
+    extractor = FeatureExtractor(config, backend)
+    x = extractor.compute(samples, 16000)
+    assert len(x) == extractor.num_frames(len(samples)) == 10 + (extra >= 80)
     assert np.isfinite(x).all()
 
 
 def test_the_scale_is_sixteen_bits():
     """A tone one step of a 16-bit converter high must stay well above the logarithm's floor."""
     tone = np.sin(np.arange(16000) * 0.3).astype(np.float32) / 32768
-    x = FrontEnd(LogMel()).compute(tone, 16000)
+    x = FeatureExtractor(LogMel()).compute(tone, 16000)
     assert x.max() > np.log(np.finfo(np.float32).eps) + 10
 
 
@@ -141,15 +141,15 @@ def test_the_scale_is_sixteen_bits():
 )
 def test_audio_that_cannot_be(samples, rate, what):
     with pytest.raises(DataError, match=what):
-        FrontEnd().compute(samples, rate)
+        FeatureExtractor().compute(samples, rate)
 
 
 def test_backends_by_name():
     with pytest.raises(ConfigError, match="unknown feature backend"):
-        FrontEnd(LogMel(), "sox")
+        FeatureExtractor(LogMel(), "sox")
     if "kaldifeat" not in available_backends():
         with pytest.raises(MissingDependency, match="pip install"):
-            FrontEnd(LogMel(), "kaldifeat").compute(np.zeros(1600), 16000)
+            FeatureExtractor(LogMel(), "kaldifeat").compute(np.zeros(1600), 16000)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -164,9 +164,9 @@ def test_config_that_cannot_be(values):
 
 
 def test_front_end_travels_to_workers(speech):
-    front_end = FrontEnd(Mfcc())
-    x = front_end.compute(speech[0], 16000)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(front_end)).compute(speech[0], 16000), x)
+    extractor = FeatureExtractor(Mfcc())
+    x = extractor.compute(speech[0], 16000)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(extractor)).compute(speech[0], 16000), x)
 
 
 def test_extract_in_processes(shared_data, tmp_path):
@@ -179,7 +179,7 @@ def test_extract_in_processes(shared_data, tmp_path):
     problems = Problems(tmp_path / "problems.jsonl", "features")
     with WorkerPool(1) as executor:
         count = extract(
-            cuts, FrontEnd(LogMel()), tmp_path / "logmel", executor=executor, problems=problems, shard_size=3
+            cuts, FeatureExtractor(LogMel()), tmp_path / "logmel", executor=executor, problems=problems, shard_size=3
         )
     assert count == 4
     assert [(row["utterance"], row["reason"]) for row in problems.rows] == [(cuts[2].id, "no such audio file")]
@@ -187,11 +187,11 @@ def test_extract_in_processes(shared_data, tmp_path):
     assert [cut.id for cut in read] == [cut.id for cut in cuts if cut is not cuts[2]]
     for cut in read:
         # Not to the last bit: this process may compute with several threads, and sums in another order.
-        expected = FrontEnd(LogMel()).compute(load_samples(cut), 16000)
+        expected = FeatureExtractor(LogMel()).compute(load_samples(cut), 16000)
         np.testing.assert_allclose(feats[cut.id], expected, atol=1e-4)
     assert read_complete(tmp_path / "logmel")["settings"]["features"]["num_bins"] == 64
     # Without an executor, under another name, and read back through the files' own paths.
-    assert extract(read, FrontEnd(Mfcc()), tmp_path / "mfcc", name="cepstra") == 4
+    assert extract(read, FeatureExtractor(Mfcc()), tmp_path / "mfcc", name="cepstra") == 4
     assert read_arrays(tmp_path / "mfcc", "cepstra")[1][cuts[0].id].shape[1] == 13
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hybrid.data.audio import load_samples
-from hybrid.data.features import FrontEnd, Mfcc
+from hybrid.data.features import FeatureExtractor, Mfcc
 from hybrid.errors import DataError
 from hybrid.gmm import deltas, lda_mllt, mono, sat
 from hybrid.gmm.align import Aligned, AlignOptions
@@ -17,7 +17,7 @@ from hybrid.gmm.bootstrap import monophone_senones
 from hybrid.gmm.chunks import Data, chunk_file
 from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.passes import align_all
-from hybrid.gmm.store import Item, Store
+from hybrid.gmm.store import Store, StoredUtterance
 from hybrid.gmm.trees import TreeOptions, compile_all, position_questions, tree_stats
 from hybrid.hmm.alignment import phone_segments
 from hybrid.hmm.build_tree import TreeStats
@@ -226,9 +226,9 @@ def test_sixty_real_utterances(shared_data, tmp_path):
     root = shared_data / "an4"
     sets = prepare_an4(shared_data, Problems(tmp_path / "problems.jsonl", "test"))
     cuts = [cut for cut in sets["train"] if cut.duration < 2.5][:60]
-    cepstra = FrontEnd(Mfcc())
+    cepstra = FeatureExtractor(Mfcc())
     items = [
-        Item(cut.id, cut.supervisions[0].speaker, cut.supervisions[0].text,
+        StoredUtterance(cut.id, cut.supervisions[0].speaker, cut.supervisions[0].text,
              cepstra.compute(load_samples(cut), 16000))
         for cut in cuts
     ]  # fmt: skip

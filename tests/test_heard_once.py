@@ -20,7 +20,7 @@ from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import GmmStats, lean, update, within_variance
 from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.passes import Context, align_all
-from hybrid.gmm.store import Item, Store
+from hybrid.gmm.store import Store, StoredUtterance
 from hybrid.gmm.trees import TreeOptions, compile_all
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import Lexicon
@@ -40,7 +40,7 @@ def utterance(rng, words, name):
     state = np.r_[True, np.diff(pdfs) != 0].cumsum() - 1
     moves = 0.6 * rng.normal(size=(state[-1] + 1, DIM))
     x = points[pdfs] + moves[state] + 0.15 * rng.normal(size=(len(pdfs), DIM))
-    return Item(name, "s", " ".join(words), x.astype(np.float32))
+    return StoredUtterance(name, "s", " ".join(words), x.astype(np.float32))
 
 
 def context(folder):

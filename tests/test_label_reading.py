@@ -33,7 +33,7 @@ def teacher(tmp_path_factory):
         for name in ("phones", "topology", "tree"):
             write_json(path / f"{name}.json", {name: 1})
 
-    features = {"logmel": config_to_json(LogMel()), "normalise": "speaker", "stack": 3}
+    features = {"logmel": config_to_json(LogMel()), "cmvn": "speaker", "frame_subsampling_factor": 3}
     model = LstmModel(LstmConfig(192, 5, hidden=3, layers=1), 0)
     save_model(folder, model, config={"frame_shift": 0.03}, features=features, writers={"senones": senones})
     return folder

@@ -28,7 +28,7 @@ SHAPES = {
     "delay": {"delay": 3},
     "proj": {"proj": 5},
     "bi-proj": {"proj": 5, "bidirectional": True},
-    "front": {"front_dim": 7, "front_context": 2},
+    "front": {"input_layer_dim": 7, "input_layer_context": 2},
     "norm": {"layer_norm": True, "bidirectional": True},
     "dropout": {"dropout": 0.5, "locked_dropout": True},
 }

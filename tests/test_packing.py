@@ -50,7 +50,7 @@ def test_lhotse_reads_it(packed):
         one = utterance(number)
         np.testing.assert_array_equal(cut.features.load(), one.features)  # load_features is for Lhotse's own
         np.testing.assert_array_equal(cut.load_targets(), one.extra["soft"].packed)
-        assert (cut.id, cut.clean_twin, cut.supervisions[0].text) == (one.id, f"twin{number}", f"go {number}")
+        assert (cut.id, cut.clean_cut, cut.supervisions[0].text) == (one.id, f"clean_cut{number}", f"go {number}")
 
 
 def test_features_alone_and_half_the_room(tmp_path):

@@ -183,7 +183,8 @@ def test_model_folders_load_and_compute(exp: Path) -> None:
         assert about["system"] == system
         assert network.config.dropout == {"ce": 0.0, "lfmmi": 0.1}[system]
         features = read_json(folder / "features.json")
-        assert features["logmel"]["num_bins"] == 64 and features["stack"] == 3 and features["normalise"] == "speaker"
+        assert features["logmel"]["num_bins"] == 64
+        assert features["frame_subsampling_factor"] == 3 and features["cmvn"] == "speaker"
         assert not [path for path in folder.rglob("*") if path.suffix in (".pt", ".pkl", ".pickle", ".bin")]
     priors = load_priors(exp / "ce" / "model" / "senones")
     assert priors.shape == (Senones.load(exp / "senones" / "model").num_pdfs,)
@@ -347,9 +348,9 @@ def test_noisy_cuts_know_their_clean_twins(exp: Path) -> None:
     for name, base in twins.items():
         clean = {cut.id: cut for cut in read_cuts(exp / "augment" / f"{base}.jsonl.gz")}
         noisy = read_cuts(exp / "augment" / f"{name}.jsonl.gz")
-        assert [cut.custom["clean_twin"] for cut in noisy] == list(clean)
+        assert [cut.custom["clean_cut"] for cut in noisy] == list(clean)
         for cut in noisy:
-            twin = clean[cut.custom["clean_twin"]]
+            twin = clean[cut.custom["clean_cut"]]
             assert cut.duration == twin.duration and cut.num_samples == twin.num_samples
             assert cut.supervisions[0].text == twin.supervisions[0].text
             assert cut.supervisions[0].speaker == twin.supervisions[0].speaker

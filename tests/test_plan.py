@@ -33,7 +33,7 @@ def quick(monkeypatch):
         LstmConfig(12, 7, hidden=5, layers=1),
         LstmConfig(12, 7, hidden=5, layers=3, bidirectional=True, layer_norm=True, xent_head=True),
         LstmConfig(12, 7, hidden=5, layers=2, proj=3, delay=2),
-        LstmConfig(12, 7, hidden=5, layers=2, proj=3, bidirectional=True, front_dim=11, front_context=2),
+        LstmConfig(12, 7, hidden=5, layers=2, proj=3, bidirectional=True, input_layer_dim=11, input_layer_context=2),
     ],
     ids=str,
 )

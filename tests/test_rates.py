@@ -13,8 +13,8 @@ import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, MultiCut, Recording, SupervisionSegment
 from scipy import signal
 
-from hybrid.data.augment import NOISY, Prescription, make_noisy, make_rerecorded
-from hybrid.data.features import FrontEnd, LogMel, Mfcc, available_backends
+from hybrid.data.augment import NOISY, NoiseCondition, make_noisy, make_rerecorded
+from hybrid.data.features import FeatureExtractor, LogMel, Mfcc, available_backends
 from hybrid.data.measured import MeasuredRooms, load_response
 from hybrid.data.noise import NoiseLibrary, active_power, active_span, mix, snr
 from hybrid.data.rooms import LEAD, RATE, SimulatedRooms, reverberation_time, stable_rng
@@ -86,11 +86,11 @@ def test_the_same_is_drawn_and_heard_at_any_rate(tmp_path, noises, responses, ra
     (Responses may differ by a sample in length, and so do the places where noises begin.)
     """
     cuts = CutSet.from_cuts([cut_of(tmp_path, f"u{i}", bursts(16000 + 100 * i, RATE, i), RATE) for i in range(3)])
-    dry = Prescription("noisy", snr=(0.0, 15.0), noises=(0, 0))
+    dry = NoiseCondition("noisy", snr=(0.0, 15.0), noises=(0, 0))
     for make, rooms, wanted in product((make_noisy, make_rerecorded), (ROOMS, responses), (NOISY, dry)):
         rooms = MeasuredRooms(rooms) if rooms is responses else rooms
         pair = [
-            make(cuts, noises=noises, rooms=rooms, seed=2, out_dir=tmp_path / f"{hz}", rate=hz, prescription=wanted)
+            make(cuts, noises=noises, rooms=rooms, seed=2, out_dir=tmp_path / f"{hz}", rate=hz, condition=wanted)
             for hz in (RATE, rate)
         ]
         for old, new in zip(*pair, strict=True):
@@ -200,8 +200,8 @@ def test_parts_and_channels_of_a_long_recording(tmp_path, noises):
         for channel in (0, 1)
         for start in (0.0, 7.25, 18.7)
     ]
-    dry = Prescription("dry", snr=(0.0, 0.0), noises=(0, 0))
-    twins = make_noisy(CutSet.from_cuts(parts), noises, seed=1, out_dir=tmp_path / "out", prescription=dry, rate=rate)
+    dry = NoiseCondition("dry", snr=(0.0, 0.0), noises=(0, 0))
+    twins = make_noisy(CutSet.from_cuts(parts), noises, seed=1, out_dir=tmp_path / "out", condition=dry, rate=rate)
     clean = {cut.id: cut.load_audio()[0] for cut in parts}
     for cut, twin in zip(parts, twins, strict=True):
         heard = twin.load_audio()[0]
@@ -262,7 +262,7 @@ def test_cuts_of_several_channels_or_tracks_are_named(tmp_path, noises):
     problems = Problems(tmp_path / "problems.jsonl", "augment")
     cuts = CutSet.from_cuts([good, several, mixed, bare])
     twins = make_noisy(cuts, noises, seed=1, out_dir=tmp_path, rooms=ROOMS, rate=8000, problems=problems)
-    assert [twin.custom["clean_twin"] for twin in twins] == ["good"]
+    assert [twin.custom["clean_cut"] for twin in twins] == ["good"]
     assert {row["utterance"] for row in problems.rows} == {"several", "mixed", "bare"}
     with pytest.raises(DataError, match="several tracks or channels.*one cut a channel"):
         make_noisy(CutSet.from_cuts([several]), noises, seed=1, out_dir=tmp_path, rooms=ROOMS, rate=8000)
@@ -275,7 +275,7 @@ def test_cuts_of_several_channels_or_tracks_are_named(tmp_path, noises):
 def test_features_of_all_libraries_agree_at_any_rate(rate):
     samples = (0.1 * np.random.default_rng(1).standard_normal(rate)).astype(np.float32)
     for config in (Mfcc(sampling_rate=rate), LogMel(sampling_rate=rate)):
-        found = [FrontEnd(config, name).compute(samples, rate) for name in available_backends()]
+        found = [FeatureExtractor(config, name).compute(samples, rate) for name in available_backends()]
         assert found[0].shape == (100, config.dim) and np.isfinite(found[0]).all()
         for other in found[1:]:
             assert np.abs(found[0] - other).max() < 0.1
@@ -286,7 +286,7 @@ def test_log_mel_hears_the_same_tone_at_any_rate():
     for rate in (8000, 16000, 48000):
         tone = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate).astype(np.float32)
         config = LogMel(sampling_rate=rate)
-        best = int(FrontEnd(config).compute(tone, rate).mean(0).argmax())
+        best = int(FeatureExtractor(config).compute(tone, rate).mean(0).argmax())
         mels = 1127 * np.log1p(np.array([20.0, rate / 2 - 400, 1000.0]) / 700)
         assert best == pytest.approx((mels[2] - mels[0]) / (mels[1] - mels[0]) * 65 - 1, abs=1)
 
@@ -350,7 +350,7 @@ def known_twin(folder: Path, name: str) -> Tuple[str, List[int]]:
         "a pool": SimulatedRooms(3, number=2, walls="random", loudspeaker=True),
         "measured": MeasuredRooms(folder),
     }[name]
-    options = {"seed": 1, "out_dir": folder / "out", "prescription": NOISY, "rooms": rooms}
+    options = {"seed": 1, "out_dir": folder / "out", "condition": NOISY, "rooms": rooms}
     (twin,) = make_noisy(CutSet.from_cuts([cut]), noises, **options)
     path = twin.recording.sources[0].source
     with soundfile.SoundFile(path) as file:

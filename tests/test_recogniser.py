@@ -18,7 +18,7 @@ import hybrid
 from hybrid.data.arrays import read_arrays
 from hybrid.data.audio import load_samples
 from hybrid.data.batches import Utterance
-from hybrid.data.features import FrontEnd, LogMel, Mfcc, config_to_json, extract
+from hybrid.data.features import FeatureExtractor, LogMel, Mfcc, config_to_json, extract
 from hybrid.data.transforms import network_input, stack_frames
 from hybrid.decode.recogniser import Recogniser, load
 from hybrid.decode.run import decode_set
@@ -94,13 +94,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_graph("network", senones)
     logmel = LogMel(sampling_rate=RATE, num_bins=20)
     priors = np.random.default_rng(0).dirichlet(np.full(senones.num_pdfs, 5.0))
-    for seed, (name, normalise) in enumerate(NETWORKS.items()):
+    for seed, (name, cmvn) in enumerate(NETWORKS.items()):
         network = build_model(
             "lstm", {"input_dim": 60, "num_pdfs": senones.num_pdfs, "hidden": 16, "layers": 1, "dropout": 0.0}, seed
         )
         for parameter in network.parameters():  # else all frames sound alike
             parameter.data *= 4
-        features = {"logmel": config_to_json(logmel), "normalise": normalise, "stack": 3}
+        features = {"logmel": config_to_json(logmel), "cmvn": cmvn, "frame_subsampling_factor": 3}
         save_model(
             exp / name / "model", network, config={"system": name, "seed": seed}, features=features,
             writers={"senones": senones.save}, priors=priors if name.endswith("ce") else None,
@@ -133,17 +133,17 @@ def by_hand(exp: Path, system: str, cuts: CutSet, folder: Path) -> Dict[str, Lis
     speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
     network = system in NETWORKS
     config = LogMel(sampling_rate=RATE, num_bins=20) if network else Mfcc(sampling_rate=RATE)
-    extract(cuts, FrontEnd(config, "kaldi_native_fbank"), folder)
+    extract(cuts, FeatureExtractor(config, "kaldi_native_fbank"), folder)
     _, features = read_arrays(folder, "logmel" if network else "mfcc")
-    normalise = NETWORKS.get(system, "speaker+variance")
+    cmvn = NETWORKS.get(system, "speaker+variance")
     read = {}
     for name, x in features.items():
         mine = [y for other, y in features.items() if speakers[other] == speakers[name]]
-        if normalise == "utterance":
+        if cmvn == "utterance":
             mine = [x]
         together = np.concatenate(mine).astype(np.float64)
         read[name] = x - together.mean(0).astype(np.float32)
-        if normalise.endswith("variance"):
+        if cmvn.endswith("variance"):
             read[name] = read[name] / np.sqrt(together.var(0)).astype(np.float32)
     if network:
         model, _ = load_model(exp / system / "model")
@@ -216,7 +216,7 @@ def test_audio_of_another_rate_is_resampled(whole: Path, cuts: CutSet, tmp_path:
 
 
 def test_alone_means_its_own_mean(whole: Path, cuts: CutSet) -> None:
-    """What normalises per speaker sees one utterance as one speaker: in a set of one cut each, that is the same."""
+    """What cmvns per speaker sees one utterance as one speaker: in a set of one cut each, that is the same."""
     asr = load(whole, "ce")
     for cut in cuts:
         bare = cut.drop_supervisions()
@@ -396,23 +396,23 @@ def test_cuts_that_cannot_be_used_are_named(asr: Recogniser, cuts: CutSet, tmp_p
 # ------------------------------------------------------------------ what a network reads
 
 
-@pytest.mark.parametrize("normalise", ["speaker", "utterance", "speaker+variance", "utterance+variance", "none"])
-def test_network_input(normalise: str) -> None:
+@pytest.mark.parametrize("cmvn", ["speaker", "utterance", "speaker+variance", "utterance+variance", "none"])
+def test_network_input(cmvn: str) -> None:
     rng = np.random.default_rng(0)
     features = {name: rng.normal(3, 2, (length, 4)).astype("f") for name, length in (("a", 7), ("b", 9), ("c", 6))}
-    found = network_input(features, {"a": "s", "b": "s", "c": "t"}, normalise)
+    found = network_input(features, {"a": "s", "b": "s", "c": "t"}, cmvn)
     assert {name: x.shape for name, x in found.items()} == {"a": (3, 12), "b": (3, 12), "c": (2, 12)}
-    groups = {"speaker": ["ab", "c"], "utterance": ["a", "b", "c"], "none": []}[normalise.partition("+")[0]]
+    groups = {"speaker": ["ab", "c"], "utterance": ["a", "b", "c"], "none": []}[cmvn.partition("+")[0]]
     for group in groups:
         frames = np.concatenate([found[name].reshape(-1, 4)[: len(features[name])] for name in group])
         assert frames.mean(0) == pytest.approx(np.zeros(4), abs=1e-5)
-        if normalise.endswith("variance"):
+        if cmvn.endswith("variance"):
             assert frames.std(0) == pytest.approx(np.ones(4), abs=1e-4)
     if not groups:
         np.testing.assert_array_equal(found["c"].reshape(-1, 4), features["c"])
 
 
-@pytest.mark.parametrize("normalise", ["", "speakers", "none+variance", "speaker+mean"])
-def test_normalisations_that_are_none(normalise: str) -> None:
+@pytest.mark.parametrize("cmvn", ["", "speakers", "none+variance", "speaker+mean"])
+def test_normalisations_that_are_none(cmvn: str) -> None:
     with pytest.raises(ConfigError, match="cmvn is"):
-        network_input({"a": np.ones((3, 2))}, None, normalise)
+        network_input({"a": np.ones((3, 2))}, None, cmvn)

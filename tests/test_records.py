@@ -15,7 +15,7 @@ from hybrid.gmm.align import Aligned
 from hybrid.gmm.chunks import Data, chunk_file
 from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.records import learn_probs, rows
-from hybrid.gmm.store import Item
+from hybrid.gmm.store import StoredUtterance
 
 LANG = gmm_tools.make_lang()
 SENONES = gmm_tools.make_senones(LANG)
@@ -43,7 +43,7 @@ def _spoken(number, rng):
         ],
         "phones": [[LANG.phone_names[p], starts[n], int(d)] for n, (p, d) in enumerate(zip(phones, durations))],
     }
-    item = Item(f"u{number:02d}", f"s{number % 3}", " ".join(words), rng.normal(size=(len(tids), 2)))
+    item = StoredUtterance(f"u{number:02d}", f"s{number % 3}", " ".join(words), rng.normal(size=(len(tids), 2)))
     return item, tids, says, [*zip(words, spelled)]
 
 

@@ -16,12 +16,12 @@ from fake_bootstrap import make_row, write_bootstrap, write_logmel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid.data.features import FrontEnd, LogMel
+from hybrid.data.features import FeatureExtractor, LogMel
 from hybrid.errors import DataError
 from hybrid.io import read_jsonl, write_jsonl
 from hybrid.report import bootstrap
 from hybrid.report.alignments import Utterance, base, duration_rows, read_alignments, read_features
-from hybrid.report.gather import Material, gather
+from hybrid.report.gather import ReportData, gather
 from hybrid.report.spectrogram import LINE, MOST, figure, lines, mel_ticks, png
 
 BASES, WORDS = ["AA", "B", "IY", "S"], ["go", "home", "stop"]
@@ -65,7 +65,7 @@ def test_a_large_file_is_sampled_evenly_and_that_is_said(exp):
     rows, found = read_jsonl(path), read_alignments(path, limit=15)
     assert (found.total, found.read) == (40, 14)  # every third
     assert found.loglikes == sorted(row["loglike"] for row in rows[::3])
-    section = bootstrap.alignment_section(Material(exp, alignments=found))
+    section = bootstrap.alignment_section(ReportData(exp, alignments=found))
     assert "of which 14, spread evenly over the file, were counted" in section
 
 
@@ -80,7 +80,7 @@ def test_log_likelihoods_that_are_none(tmp_path):
     found = alignments(tmp_path, [{**row, "loglike": None}, {**row, "id": "v", "loglike": math.nan}])
     assert found.loglikes == [] and found.lowest == []
     assert [drawn.id for drawn in found.drawn] == ["u"]
-    assert "none has a log-likelihood" in bootstrap.alignment_section(Material(tmp_path, alignments=found))
+    assert "none has a log-likelihood" in bootstrap.alignment_section(ReportData(tmp_path, alignments=found))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_places_in_the_word_are_one_phone_or_four():
 def test_phones_at_the_minimum_are_flagged(tmp_path):
     phones = [["SIL", 0, 30], ["AA_B", 30, 3], ["B_E", 33, 9], ["SIL", 42, 8]]
     found = alignments(tmp_path, [{"id": "u", "loglike": -5.0, "words": [["ab", 30, 12]], "phones": phones}])
-    section = bootstrap.duration_section(Material(tmp_path, alignments=found))
+    section = bootstrap.duration_section(ReportData(tmp_path, alignments=found))
     assert "Half or more of these are no longer than 3 frames" in section
     assert "AA_B (1)" in section and "B_E (1)" not in section.split("</div>")[0]
 
@@ -213,10 +213,11 @@ def test_odd_utterances_are_drawn(words, phones, logmel):
 
 def test_an_utterance_without_frames_is_said_to_be(tmp_path):
     found = alignments(tmp_path, [{"id": "u", "loglike": -5.0, "words": [], "phones": []}])
-    material = Material(tmp_path, alignments=found)
+    material = ReportData(tmp_path, alignments=found)
     assert "This utterance has no frames" in bootstrap.alignment_section(material)
     assert "hold no phone" in bootstrap.duration_section(material)
-    assert "holds no utterance" in bootstrap.alignment_section(Material(tmp_path, alignments=alignments(tmp_path, [])))
+    empty = ReportData(tmp_path, alignments=alignments(tmp_path, []))
+    assert "holds no utterance" in bootstrap.alignment_section(empty)
 
 
 def test_a_picture_stays_small():
@@ -237,7 +238,7 @@ def test_png_as_pillow_reads_it(shape):
 @pytest.mark.parametrize("hertz", [500, 1000, 2000, 4000])
 def test_frequencies_stand_where_the_front_end_puts_them(hertz):
     samples = 0.5 * np.sin(2 * np.pi * hertz * np.arange(8000) / 16000)
-    loudest = int(np.argmax(FrontEnd(LogMel()).compute(samples, 16000).mean(axis=0)))
+    loudest = int(np.argmax(FeatureExtractor(LogMel()).compute(samples, 16000).mean(axis=0)))
     ticks = dict(mel_ticks(64, 20.0, 7600.0))
     assert abs(ticks[f"{hertz / 1000:g} kHz"] * 64 - (loudest + 0.5)) < 0.75
 
@@ -274,7 +275,7 @@ def test_missing_features_are_noted_and_the_alignment_drawn(tmp_path, odd, says)
     write_logmel(tmp_path, rows)
     found = alignments(tmp_path, rows)
     odd(tmp_path / "features")
-    material = Material(tmp_path, alignments=found)
+    material = ReportData(tmp_path, alignments=found)
     section = bootstrap.alignment_section(material)
     assert says in " ".join(material.notes)
     assert "SIL" in section and ("data:image/png" in section) == ("axis" in says)
@@ -284,6 +285,6 @@ def test_spectrograms_of_speed_perturbed_copies_are_found(tmp_path):
     rows = [make_row(name, np.random.default_rng(k), BASES, WORDS) for k, name in enumerate(["u0", "u0_sp1.1"])]
     write_logmel(tmp_path, rows[:1])
     write_logmel(tmp_path, rows[1:], name="train_sp1.1")
-    material = Material(tmp_path, alignments=alignments(tmp_path, rows))
+    material = ReportData(tmp_path, alignments=alignments(tmp_path, rows))
     section = bootstrap.alignment_section(material)
     assert section.count("data:image/png") == len(material.alignments.drawn) == 2 and not material.notes

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hybrid.errors import DataError
 from hybrid.hmm.tree import PDF_CLASS, Leaf, Split, Table, Tree
 from hybrid.report import bootstrap
-from hybrid.report.gather import Material, gather
-from hybrid.report.trees import Grown, depth, frequent_questions, leaf_table, pdfs_below, read_counts
+from hybrid.report.gather import ReportData, gather
+from hybrid.report.trees import NamedTree, depth, frequent_questions, leaf_table, pdfs_below, read_counts
 
 PHONES = phone_table(["AA", "AE", "B", "K", "L"])
 NAMES = {number: name for name, number in PHONES.items()}
@@ -34,7 +34,7 @@ def test_roots_are_where_events_begin(seed, kind, window):
     topology = hmm_tools.topology(kind)
     tree = hmm_tools.random_tree(np.random.default_rng(seed), topology, *window)
     # through JSON: phones that share a root share no object then
-    grown = Grown(Tree.from_json(tree.to_json()), {phone: name for name, phone in hmm_tools.NAMES.items()})
+    grown = NamedTree(Tree.from_json(tree.to_json()), {phone: name for name, phone in hmm_tools.NAMES.items()})
     seen = {}
     for root in grown.roots:
         for phone in root.phones:
@@ -49,7 +49,7 @@ def test_roots_are_where_events_begin(seed, kind, window):
 
 
 def test_leaves_per_phone_and_state():
-    grown = Grown(make_tree(PHONES), NAMES)
+    grown = NamedTree(make_tree(PHONES), NAMES)
     leaves = leaf_table(grown.roots)
     assert leaves == {**{name: {0: 1, 1: 3, 2: 1} for name in ("AA", "AE", "B", "K", "L")}, "SIL": {0: 1, 1: 1, 2: 1}}
     assert max(depth(root.node) for root in grown.roots) == 2
@@ -58,7 +58,7 @@ def test_leaves_per_phone_and_state():
 
 def test_frequent_questions_with_their_frames():
     tree = make_tree(PHONES)
-    grown = Grown(tree, NAMES, np.arange(1.0, tree.num_pdfs + 1))
+    grown = NamedTree(tree, NAMES, np.arange(1.0, tree.num_pdfs + 1))
     middle = [root for root in grown.roots if root.state == 1 and root.name != "SIL"]
     left, right = frequent_questions(grown)
     assert (grown.text(left.question), left.first, left.second) == ("left phone: SIL", 5, 0)
@@ -71,7 +71,7 @@ def test_a_question_and_its_negation_are_one():
     some = (PHONES["AA_B"], PHONES["AA_E"], PHONES["AA_I"], PHONES["AA_S"])
     others = tuple(sorted({0, *NAMES} - set(some)))
     state = Table(PDF_CLASS, [Split(0, some, Leaf(0), Leaf(1)), Split(0, others, Leaf(2), Leaf(3))])
-    grown = Grown(Tree(Table(1, [None, *[state] * len(NAMES)]), 3, 1), NAMES)
+    grown = NamedTree(Tree(Table(1, [None, *[state] * len(NAMES)]), 3, 1), NAMES)
     (asked,) = frequent_questions(grown)
     assert asked.first == 2 and grown.text(asked.question) == "left phone: AA"
 
@@ -92,13 +92,13 @@ def test_a_question_and_its_negation_are_one():
     ],
 )  # fmt: skip
 def test_questions_read_as_text(names, text):
-    grown = Grown(make_tree(PHONES), NAMES)
+    grown = NamedTree(make_tree(PHONES), NAMES)
     assert grown.phones_text(PHONES[name] if name else 0 for name in names) == text
 
 
 def test_many_phones_are_not_all_named():
     phones = {f"P{k}": k for k in range(1, 61)}
-    grown = Grown(Tree(Leaf(0), 3, 1), {number: name for name, number in phones.items()})
+    grown = NamedTree(Tree(Leaf(0), 3, 1), {number: name for name, number in phones.items()})
     assert grown.phones_text(range(1, 30)).endswith("P14 and 15 more")
     assert grown.roots[0].name == "P1 P2 P3 P4 and 56 more" and grown.roots[0].state is None
 
@@ -114,7 +114,7 @@ def test_many_phones_are_not_all_named():
     ],
 )
 def test_sides(width, central, key, side):
-    assert Grown(Tree(Leaf(0), width, central), NAMES).side(key) == side
+    assert NamedTree(Tree(Leaf(0), width, central), NAMES).side(key) == side
 
 
 # ------------------------------------------------------------------ the section
@@ -172,5 +172,5 @@ def test_a_tree_of_one_phone(tmp_path):
 
 
 def test_no_names_at_all():
-    section = bootstrap.tree_section(Material(None, trees={"tri1": Grown(Tree(Leaf(0), 1, 0), {})}))
+    section = bootstrap.tree_section(ReportData(None, trees={"tri1": NamedTree(Tree(Leaf(0), 1, 0), {})}))
     assert "No tree asks a question" in section

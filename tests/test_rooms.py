@@ -134,7 +134,7 @@ def measured(tmp_path):
 def test_measured_rooms(measured):
     rooms = MeasuredRooms(measured)
     assert set(rooms.rooms) == {"hut"}
-    assert {name for name, _ in rooms.left_out} == {"hall_alone.flac", "dirha_T1_O6_K1L.flac"}
+    assert {name for name, _ in rooms.rejected} == {"hall_alone.flac", "dirha_T1_O6_K1L.flac"}
     for i in range(20):
         rng = stable_rng(i)
         place = rooms.open(rooms.choose(rng)).place(rng, 2)

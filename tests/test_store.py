@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 
 from hybrid.data.transforms import apply_cmvn
 from hybrid.errors import DataError, HybridError
-from hybrid.gmm.store import Item, Store
+from hybrid.gmm.store import Store, StoredUtterance
 
 
 def _items(sizes, seed=0, dim=2):
     """sizes: frames of each utterance, by speaker; the utterances of all speakers mixed."""
     rng = np.random.default_rng(seed)
     items = [
-        Item(f"{speaker}-{n}", f"s{speaker}", f"TEXT {speaker} {n}", rng.normal(3, 2, (frames, dim)).astype(np.float32))
+        StoredUtterance(
+            f"{speaker}-{n}", f"s{speaker}", f"TEXT {speaker} {n}", rng.normal(3, 2, (frames, dim)).astype(np.float32)
+        )
         for speaker, own in enumerate(sizes)
         for n, frames in enumerate(own)
     ]
@@ -129,7 +131,7 @@ def test_a_store_that_was_not_finished_is_not_there(tmp_path):
 
 
 def _row(number, speaker="s", frames=3, dim=2):
-    return Item(f"u{number}", speaker, "A", np.ones((frames, dim), np.float32))
+    return StoredUtterance(f"u{number}", speaker, "A", np.ones((frames, dim), np.float32))
 
 
 @pytest.mark.parametrize("items, what, utterance", [
@@ -137,7 +139,7 @@ def _row(number, speaker="s", frames=3, dim=2):
     ([_row(1), _row(2), _row(1)], "same id", "u1"),
     ([_row(1), _row(1, "other")], "same id", "u1"),
     ([_row(1), _row(2, dim=3)], "3] among others of 2", "u2"),
-    ([Item("u1", "s", "A", np.ones(3, np.float32))], "among others of None", "u1"),
+    ([StoredUtterance("u1", "s", "A", np.ones(3, np.float32))], "among others of None", "u1"),
 ], ids=["none", "twice", "twice by two speakers", "another width", "no matrix"])  # fmt: skip
 def test_bad_input_is_refused_with_its_name(tmp_path, items, what, utterance):
     with pytest.raises(DataError, match=what) as caught:

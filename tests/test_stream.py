@@ -142,7 +142,7 @@ def test_what_was_packed_comes_back(sources):
         expected, one = utterance(number), found[f"u{number:03d}"]
         np.testing.assert_array_equal(one.features, expected.features)
         np.testing.assert_array_equal(one.pdfs, expected.pdfs)
-        assert (one.extra["twin"], one.extra["text"]) == (f"twin{number}", f"go {number}")
+        assert (one.extra["clean_cut"], one.extra["text"]) == (f"clean_cut{number}", f"go {number}")
         soft, wanted = one.extra["soft"], expected.extra["soft"]
         assert (soft.codec, soft.k) == (wanted.codec, wanted.k)
         np.testing.assert_array_equal(soft.packed, wanted.packed)

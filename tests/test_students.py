@@ -178,13 +178,13 @@ def test_the_student_learns_the_targets_of_the_clean_twin(exp: Path) -> None:
     data = soft_utterances(run, ["train", "train_noisy1"], soft, folder, hard=True)
     data += soft_utterances(run, ["unlabelled_sp1.1", "unlabelled_sp1.1_noisy1"], soft, folder)
     by_id = {utterance.id: utterance for utterance in data}
-    noisy = [u for u in data if u.id != u.extra["twin"]]
+    noisy = [u for u in data if u.id != u.extra["clean_cut"]]
     assert len(noisy) == len(data) / 2
     for utterance in noisy:
-        twin = by_id[utterance.extra["twin"]]
-        assert np.array_equal(utterance.extra["soft"].packed, twin.extra["soft"].packed)
+        clean_cut = by_id[utterance.extra["clean_cut"]]
+        assert np.array_equal(utterance.extra["soft"].packed, clean_cut.extra["soft"].packed)
         assert len(utterance.extra["soft"]) == utterance.num_frames == len(utterance.pdfs)
-        assert not np.array_equal(utterance.features, twin.features)
+        assert not np.array_equal(utterance.features, clean_cut.features)
     hard: Dict[bool, List[bool]] = {True: [], False: []}  # whether there are pdfs; of the labelled, of the others
     for utterance in data:
         hard["_sp1.1" not in utterance.id].append(bool((utterance.pdfs != IGNORE).any()))
@@ -207,7 +207,7 @@ def test_the_surest_utterances_are_kept(exp: Path) -> None:
     assert (exp / "student_ce" / "selection.json").read_bytes() == before
     assert read_json(exp / "student_lfmmi" / "selection.json")["kept"] == about["kept"]
     of = {identifier for identifier in list(about["entropy"])[: about["kept"]]}
-    assert {u.extra["twin"] for u in kept} == of & {u.extra["twin"] for u in every}
+    assert {u.extra["clean_cut"] for u in kept} == of & {u.extra["clean_cut"] for u in every}
     assert 0 < len(kept) < len(every)
 
 

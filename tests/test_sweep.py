@@ -336,7 +336,7 @@ def test_a_run_that_fails_stops_only_those_that_start_from_it(toy: Path, capsys)
     assert re.search(r"bad/seed0: failed after [\d.]+ s: made to fail\. Remedy: do not\n", said)
     assert "k6/seed0: finished" in said
     found = json.loads((toy / "exp/s/table.json").read_text())
-    assert list(found["failed"]) == ["bad/seed0"] and found["left_out"] == {"bad/seed0": "its stage net is not done"}
+    assert list(found["failed"]) == ["bad/seed0"] and found["skipped"] == {"bad/seed0": "its stage net is not done"}
     assert len(found["sets"]["test"]["rows"]) == 4
     assert "bad/seed0" in (toy / "exp/s/index.html").read_text()
     (toy / "s.toml").write_text(FILE.replace("seeds = [0, 1]\n", 'set = ["model.fail=true"]\nseeds = [0, 1]\n'))
@@ -348,7 +348,7 @@ def test_a_run_that_fails_stops_only_those_that_start_from_it(toy: Path, capsys)
     # numbers of other settings are not shown as if they were of these
     found = json.loads((toy / "exp/s/table.json").read_text())
     assert [row["conditions"] for row in found["sets"]["dev"]["rows"]] == [{}] * 4 and list(found["sets"]) == ["dev"]
-    assert found["left_out"]["base/seed1"] == "its stage net was made with model.fail False, and not True"
+    assert found["skipped"]["base/seed1"] == "its stage net was made with model.fail False, and not True"
 
 
 def test_side_by_side(toy: Path, capsys) -> None:
@@ -405,7 +405,7 @@ def test_the_table_alone_is_made_of_what_is_there(toy: Path, capsys) -> None:
     calls(toy)
     (toy / "exp/s/table.json").unlink()
     assert main(["sweep", "s.toml", "--report"]) == 0
-    assert calls(toy) == [] and json.loads((toy / "exp/s/table.json").read_text())["left_out"] == {
+    assert calls(toy) == [] and json.loads((toy / "exp/s/table.json").read_text())["skipped"] == {
         "k6/seed0": "not run yet"
     }
     assert "k6/seed0: not run yet" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.data.batches import Chain
-from hybrid.data.features import FrontEnd, LogMel
+from hybrid.data.features import FeatureExtractor, LogMel
 from hybrid.data.specaugment import SpecAugment
 from hybrid.data.vtlp import Vtlp, warp
 from hybrid.errors import ConfigError
@@ -44,7 +44,7 @@ def test_a_resonance_moves_as_if_the_tract_were_shorter():
         f = np.fft.rfftfreq(len(noise), 1 / rate)
         return np.fft.irfft(spectrum * (0.05 + np.exp(-0.5 * ((f - centre) / 200.0) ** 2))).astype(np.float32)
 
-    front = FrontEnd(LogMel(), "lhotse")
+    front = FeatureExtractor(LogMel(), "lhotse")
     lower, original = (front.compute(with_band(hz), rate).mean(0) for hz in (2000 / factor, 2000))
     warped = Vtlp(low=factor, high=factor, stack=1)(original[None], rng)[0]
     assert np.argmax(original) - np.argmax(lower) >= 3 and abs(int(np.argmax(warped)) - int(np.argmax(lower))) <= 1

@@ -30,7 +30,7 @@ def utterance(number: int, dim: int = 4) -> Utterance:
     random = np.random.default_rng(number)
     frames = frames_of(number)
     packed = CODEC.encode(*top_k(random.standard_normal((frames, 50)).astype(np.float32), 4))
-    extra = {"soft": SoftTargets(packed, CODEC), "twin": f"twin{number}", "text": f"go {number}"}
+    extra = {"soft": SoftTargets(packed, CODEC), "clean_cut": f"clean_cut{number}", "text": f"go {number}"}
     features = random.standard_normal((frames, dim)).astype(np.float32)
     return Utterance(f"u{number:03d}", features, random.integers(-1, 9, frames).clip(-100) % 9, extra)
 

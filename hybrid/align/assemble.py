@@ -8,8 +8,8 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
-from hybrid.align.confidence import KAPPA, Spoken, confidences
-from hybrid.align.engine import FRAME_SHIFT, Engine
+from hybrid.align.aligner import FRAME_SHIFT, Aligner
+from hybrid.align.confidence import KAPPA, WordSpan, confidences
 from hybrid.align.loop import PhoneLoop
 from hybrid.align.result import AlignedUtterance, PhoneTime, StateTime, WordTime
 from hybrid.errors import DataError
@@ -20,7 +20,7 @@ from hybrid.lexicon.segment import WordSegment, word_segments
 from hybrid.parallel import ordered_map
 
 
-class Known(NamedTuple):
+class Reference(NamedTuple):
     """What is known of an utterance beside its path: its place in the recording, its words and where their
     pronunciations are from."""
 
@@ -33,8 +33,8 @@ class Known(NamedTuple):
     sources: Sequence[str]
 
 
-class Found(NamedTuple):
-    """features [T, D] as the engine's mixtures take them, transition ids [T], score a frame."""
+class ViterbiPath(NamedTuple):
+    """features [T, D] as the aligner's mixtures take them, transition ids [T], score a frame."""
 
     features: np.ndarray
     tids: np.ndarray
@@ -42,39 +42,41 @@ class Found(NamedTuple):
 
 
 def assemble_all(
-    engine: Engine, loop: PhoneLoop, known: Mapping[str, Known], executor: Optional[Executor] = None
+    aligner: Aligner, loop: PhoneLoop, known: Mapping[str, Reference], executor: Optional[Executor] = None
 ) -> Iterator[List[Any]]:
     """For each chunk an AlignedUtterance, or (id, reason), for each of its utterances in `known` that has a path."""
 
-    def jobs() -> Iterator[Tuple[Engine, PhoneLoop, int, Dict[str, Known]]]:
-        for index in range(engine.num_chunks):
-            ids = engine.data.store.about(index)["ids"]
-            yield engine, loop, index, {i: known[i] for i in ids if i in known}
+    def jobs() -> Iterator[Tuple[Aligner, PhoneLoop, int, Dict[str, Reference]]]:
+        for index in range(aligner.num_chunks):
+            ids = aligner.data.store.about(index)["ids"]
+            yield aligner, loop, index, {i: known[i] for i in ids if i in known}
 
     return map(_assemble_chunk, jobs()) if executor is None else ordered_map(executor, _assemble_chunk, jobs())
 
 
-def _assemble_chunk(job: Tuple[Engine, PhoneLoop, int, Dict[str, Known]]) -> List[Any]:
-    engine, loop, index, known = job
+def _assemble_chunk(job: Tuple[Aligner, PhoneLoop, int, Dict[str, Reference]]) -> List[Any]:
+    aligner, loop, index, known = job
     rows: List[Any] = []
-    for identifier, features, tids, loglike in engine.chunk(index):
+    for identifier, features, tids, loglike in aligner.chunk(index):
         if tids is None or identifier not in known:
             continue
         try:
-            rows.append(assemble(engine, loop, identifier, known[identifier], Found(features, tids, loglike)))
+            rows.append(assemble(aligner, loop, identifier, known[identifier], ViterbiPath(features, tids, loglike)))
         except DataError as error:
             rows.append((identifier, error.what))
     return rows
 
 
-def assemble(engine: Engine, loop: PhoneLoop, identifier: str, one: Known, found: Found) -> AlignedUtterance:
+def assemble(
+    aligner: Aligner, loop: PhoneLoop, identifier: str, one: Reference, found: ViterbiPath
+) -> AlignedUtterance:
     """Raises DataError where the phones of the alignment do not spell its words."""
-    lang, senones = engine.lang, engine.senones
+    lang, senones = aligner.lang, aligner.senones
     phones, durations = phone_segments(found.tids, senones)
     ids = lang.word_ids(" ".join(one.words), identifier)
     segments = word_segments(phones, durations, ids, lang, utterance=identifier)
     spoken = [spoken_word(segment, lang, loop) for segment in segments]
-    sure = confidences(loop, engine.loglikes(found.features), spoken, KAPPA)
+    sure = confidences(loop, aligner.loglikes(found.features), spoken, KAPPA)
     clock = _Clock(one.start, one.end, len(found.tids))
     words = [
         WordTime(word, clock(segment.start), clock(segment.start + segment.frames), float(confidence), source)
@@ -94,10 +96,10 @@ def assemble(engine: Engine, loop: PhoneLoop, identifier: str, one: Known, found
     )
 
 
-def spoken_word(segment: WordSegment, lang: Lang, loop: PhoneLoop) -> Spoken:
+def spoken_word(segment: WordSegment, lang: Lang, loop: PhoneLoop) -> WordSpan:
     """The word of a segment with all of its pronunciations, as confidences take it."""
     items = lang.lexicon.pronunciations(lang.word_names[segment.word])
-    return Spoken(
+    return WordSpan(
         segment.start,
         segment.frames,
         tuple(tuple(loop.phones(item.phones)) for item in items),

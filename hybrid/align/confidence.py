@@ -42,7 +42,7 @@ WORST = -1000.0  # the score of a word that does not fit its frames
 
 
 @dataclass(frozen=True)
-class Spoken:
+class WordSpan:
     """A word at the frames start .. start + frames - 1: the loop's phones of each pronunciation, their log probs."""
 
     start: int
@@ -51,7 +51,7 @@ class Spoken:
     log_probs: Tuple[float, ...]
 
 
-def confidences(loop: PhoneLoop, loglikes: np.ndarray, words: Sequence[Spoken], kappa: float = KAPPA) -> np.ndarray:
+def confidences(loop: PhoneLoop, loglikes: np.ndarray, words: Sequence[WordSpan], kappa: float = KAPPA) -> np.ndarray:
     """loglikes of pdfs [T, num_pdfs] -> confidence of each word, 0 to 1."""
     return posterior(scores(loop, loglikes, words, kappa))
 
@@ -61,7 +61,7 @@ def posterior(score: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-np.clip(SLOPE * np.asarray(score) + OFFSET, -500, 500)))
 
 
-def scores(loop: PhoneLoop, loglikes: np.ndarray, words: Sequence[Spoken], kappa: float = KAPPA) -> np.ndarray:
+def scores(loop: PhoneLoop, loglikes: np.ndarray, words: Sequence[WordSpan], kappa: float = KAPPA) -> np.ndarray:
     """The score r of each word [n], at least WORST."""
     if not words:
         return np.zeros(0)
@@ -89,7 +89,7 @@ def loop_loglikes(loop: PhoneLoop, x: np.ndarray, spans: Sequence[Tuple[int, int
     return out
 
 
-def word_loglikes(loop: PhoneLoop, x: np.ndarray, words: Sequence[Spoken]) -> np.ndarray:
+def word_loglikes(loop: PhoneLoop, x: np.ndarray, words: Sequence[WordSpan]) -> np.ndarray:
     """x [T, K] scaled log-likelihoods -> L_word [n]; MINUS_INFINITY or below where the word does not fit its frames.
 
     All pronunciations of all words are one list of chains: `state` is the loop's state of each, arcs (source, target,
@@ -115,7 +115,7 @@ def word_loglikes(loop: PhoneLoop, x: np.ndarray, words: Sequence[Spoken]) -> np
     return _ends(loop, words, state, owner, begins, result)
 
 
-def _chains(loop: PhoneLoop, words: Sequence[Spoken]) -> Tuple[np.ndarray, ...]:
+def _chains(loop: PhoneLoop, words: Sequence[WordSpan]) -> Tuple[np.ndarray, ...]:
     """state, source, target, weight, owner (the word of each state), begins (the first state of each chain)."""
     state: List[np.ndarray] = []
     source: List[np.ndarray] = []
@@ -146,7 +146,7 @@ def _chains(loop: PhoneLoop, words: Sequence[Spoken]) -> Tuple[np.ndarray, ...]:
 
 
 def _ends(
-    loop: PhoneLoop, words: Sequence[Spoken], state: np.ndarray, owner: np.ndarray, begins: np.ndarray,
+    loop: PhoneLoop, words: Sequence[WordSpan], state: np.ndarray, owner: np.ndarray, begins: np.ndarray,
     alpha: np.ndarray,
 ) -> np.ndarray:
     """Sums over the last phone's states of each chain, then over the pronunciations of each word."""

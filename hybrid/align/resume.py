@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from hybrid.align import engine as engines
+from hybrid.align import aligner as engines
 from hybrid.align.summary import Options
 from hybrid.errors import DataError, ModelError
 from hybrid.io import disk_errors, read_json, write_json

@@ -15,8 +15,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from lhotse import MonoCut
 
-from hybrid.align import engine as engines
-from hybrid.align.assemble import Known, assemble_all
+from hybrid.align import aligner as engines
+from hybrid.align.assemble import Reference, assemble_all
 from hybrid.align.dictionary import make_lang
 from hybrid.align.loop import LoopCounts, PhoneLoop
 from hybrid.align.outputs import write_outputs
@@ -144,7 +144,7 @@ def _align(
         fresh(home, key)
         lang.save(home / "lang")
         model = engines.train(lang, store, about, home, options=settings, seed=options.seed, **how)
-    engine, reasons = engines.align(model, lang, store, work, options=settings, **how)
+    aligner, reasons = engines.align(model, lang, store, work, options=settings, **how)
     for cut in corpus.cuts:
         if cut.id in reasons:
             corpus.skip(cut.id, reasons[cut.id], _file(cut))
@@ -152,29 +152,29 @@ def _align(
     if not corpus.cuts:
         return []
     base = {number: lang.base_phone(number) for number in lang.phone_ids}
-    counts = None if found is None else engines.loop_counts(found[0], engine.senones, base)
+    counts = None if found is None else engines.loop_counts(found[0], aligner.senones, base)
     if counts is None:
-        counts = LoopCounts.zeros(engine.senones, base)
-        for index in range(engine.num_chunks):
-            engines.count_chunk(counts, engine.data.aligned(index), engine.senones, base)
+        counts = LoopCounts.zeros(aligner.senones, base)
+        for index in range(aligner.num_chunks):
+            engines.count_chunk(counts, aligner.data.aligned(index), aligner.senones, base)
         if found is None:
             counts.save(home / engines.LOOP)
-    loop = PhoneLoop.from_counts(counts, engine.senones, base)
+    loop = PhoneLoop.from_counts(counts, aligner.senones, base)
     made = set(vocabulary.made)
 
     def source(word: str) -> str:
         return "g2p" if word in made else "lexicon" if word in lang.lexicon and word != lang.oov else "unknown"
 
     known = {
-        cut.id: Known(
+        cut.id: Reference(
             cut.recording_id, int(cut.channel), str(cut.supervisions[0].speaker), cut.start, cut.end,
             lines[cut.id], [source(word) for word in lines[cut.id]],
         )
         for cut in corpus.cuts
     }  # fmt: skip
     utterances: List[AlignedUtterance] = []
-    rows_of_chunks = assemble_all(engine, loop, known, executor)
-    for rows in run.progress(rows_of_chunks, total=engine.num_chunks, desc="confidences"):
+    rows_of_chunks = assemble_all(aligner, loop, known, executor)
+    for rows in run.progress(rows_of_chunks, total=aligner.num_chunks, desc="confidences"):
         for row in rows:
             if isinstance(row, AlignedUtterance):
                 utterances.append(row)

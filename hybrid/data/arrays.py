@@ -23,7 +23,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from hybrid.data.compute import computed
-from hybrid.data.shards import AGAIN, Failure, FrameShift, Item, on_disk, read_shard, whole_shard, write_shard
+from hybrid.data.shards import AGAIN, CutArrays, Failure, FrameShift, on_disk, read_shard, whole_shard, write_shard
 from hybrid.errors import DataError
 from hybrid.io import PathLike, Problems, disk_errors, read_json, write_json
 
@@ -36,7 +36,7 @@ Progress = Callable[..., Iterable[Any]]
 
 def write_arrays(
     folder: PathLike,
-    items: Iterable[Item],
+    items: Iterable[CutArrays],
     *,
     names: Sequence[str],
     frame_shift: FrameShift,
@@ -51,7 +51,7 @@ def write_arrays(
     start_set(folder)
     marks: List[Dict[str, Any]] = []
     seen: Dict[str, None] = {}
-    shard: List[Item] = []
+    shard: List[CutArrays] = []
     for cut, arrays in items:
         claim(seen, cut.id, folder)
         shard.append((cut, arrays))
@@ -107,7 +107,7 @@ def write_shards(
         if progress is not None:
             results = iter(progress(results, total=sum(len(shards[index]) for index in missing), desc=folder.name))
         for index in missing:
-            items: List[Item] = []
+            items: List[CutArrays] = []
             failed: List[Failure] = []
             for cut in shards[index]:
                 result = next(results)

@@ -30,20 +30,20 @@ from lhotse import CutSet, MonoCut
 
 from hybrid.data.measured import MeasuredRooms
 from hybrid.data.noise import NoiseLibrary
+from hybrid.data.noisy_cut import Job, Made, NoiseCondition, Unusable, make_noisy_cut, noisy_manifest
 from hybrid.data.rooms import RATE, Rooms, SimulatedRooms
-from hybrid.data.twin import Job, Made, Prescription, Unusable, make_twin, twin_of
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import Problems
 
-__all__ = ["NOISY", "RERECORDED", "VERSION", "Prescription", "make_noisy", "make_rerecorded"]
+__all__ = ["NOISY", "RERECORDED", "VERSION", "NoiseCondition", "make_noisy", "make_rerecorded"]
 
-VERSION = 2  # raise it when the same settings would give other samples
+VERSION = 3  # raise it when the same settings would give other samples
 MIN_RATE = 4000  # Hz
 Results = List[Tuple[str, Union[Made, Unusable]]]
 
-# The prescription of the test sets: results compare only where nobody changes these.
-NOISY = Prescription("noisy", snr=(0.0, 15.0), noises=(1, 3))
-RERECORDED = Prescription("rerecorded", snr=(5.0, 15.0), noises=(1, 2))
+# Of the test sets: results compare only where nobody changes these.
+NOISY = NoiseCondition("noisy", snr=(0.0, 15.0), noises=(1, 3))
+RERECORDED = NoiseCondition("rerecorded", snr=(5.0, 15.0), noises=(1, 2))
 
 
 def make_noisy(
@@ -52,7 +52,7 @@ def make_noisy(
     *,
     seed: int,
     out_dir: Union[str, Path],
-    prescription: Prescription = NOISY,
+    condition: NoiseCondition = NOISY,
     rooms: Optional[Rooms] = None,
     executor: Optional[Executor] = None,
     copy: int = 1,
@@ -66,14 +66,14 @@ def make_noisy(
     rate: of the twins, in Hz; speech, noises and rooms of another are resampled.
     rooms: by default every cut has a shoebox of its own, RT60 0.2 to 0.6 s, the talker at 1 to 3 m; for training
     copies a pool (`SimulatedRooms(seed, number=200)`) is cheaper.
-    A twin is as long as its cut to a sample. Its id is `{id}_{condition}{copy}`; its custom fields are clean_twin,
+    A twin is as long as its cut to a sample. Its id is `{id}_{condition}{copy}`; its custom fields are clean_cut,
     condition, copy, snr (dB), rt60 (s), noises (their names), room, gain (dB, of the speech's level against the clean
     cut's) and the room's description.
     problems: takes the cuts that could not be used, which are left out; without it the first one raises DataError.
     progress: called with the number of cuts just done.
     """
     rooms = SimulatedRooms(seed) if rooms is None else rooms
-    return _augment(cuts, noises, rooms, seed, Path(out_dir), prescription, executor, copy, rate, problems, progress)
+    return _augment(cuts, noises, rooms, seed, Path(out_dir), condition, executor, copy, rate, problems, progress)
 
 
 def make_rerecorded(
@@ -83,7 +83,7 @@ def make_rerecorded(
     *,
     seed: int,
     out_dir: Union[str, Path],
-    prescription: Prescription = RERECORDED,
+    condition: NoiseCondition = RERECORDED,
     executor: Optional[Executor] = None,
     copy: int = 1,
     rate: int = RATE,
@@ -96,7 +96,7 @@ def make_rerecorded(
     `SimulatedRooms` of another make: "simulated re-recording"). The rest is as in `make_noisy`.
     """
     provider = MeasuredRooms(rooms) if isinstance(rooms, (str, Path)) else rooms
-    return _augment(cuts, noises, provider, seed, Path(out_dir), prescription, executor, copy, rate, problems, progress)
+    return _augment(cuts, noises, provider, seed, Path(out_dir), condition, executor, copy, rate, problems, progress)
 
 
 def _augment(
@@ -105,7 +105,7 @@ def _augment(
     rooms: Rooms,
     seed: int,
     out_dir: Path,
-    prescription: Prescription,
+    condition: NoiseCondition,
     executor: Optional[Executor],
     copy: int,
     rate: int,
@@ -114,10 +114,10 @@ def _augment(
 ) -> CutSet:
     if rate < MIN_RATE:
         raise ConfigError(f"augmentation at {rate} Hz", remedy=f"give a sampling rate of {MIN_RATE} Hz or more")
-    parts: List[Any] = [VERSION, seed, copy, asdict(prescription), rooms.describe(), noises.describe()]
+    parts: List[Any] = [VERSION, seed, copy, asdict(condition), rooms.describe(), noises.describe()]
     parts += [] if rate == RATE else [rate]  # so that what was made before there was a choice is still known
     settings = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode("utf-8"), digest_size=8).hexdigest()
-    job = Job(noises, rooms, seed, out_dir, prescription, copy, rate, settings)
+    job = Job(noises, rooms, seed, out_dir, condition, copy, rate, settings)
     clean: Dict[str, MonoCut] = {}
     for cut in cuts:
         if cut.id in clean:
@@ -138,7 +138,7 @@ def _augment(
     twins = []
     for cut_id, cut in clean.items():
         if cut_id in done:
-            twins.append(twin_of(job, cut, done[cut_id]))
+            twins.append(noisy_manifest(job, cut, done[cut_id]))
         elif problems is not None:
             problems.add_error(cut_id, problems_of[cut_id])
     return CutSet.from_cuts(twins)
@@ -193,7 +193,7 @@ def _process(job: Job, cuts: Sequence[MonoCut]) -> Results:
     results: Results = []
     for cut in cuts:
         try:
-            results.append((cut.id, make_twin(job, cut)))
+            results.append((cut.id, make_noisy_cut(job, cut)))
         except Unusable as error:
             results.append((cut.id, error))
     return results

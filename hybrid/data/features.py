@@ -26,7 +26,7 @@ from hybrid.errors import ConfigError, DataError, MissingDependency
 from hybrid.io import PathLike, Problems
 
 __all__ = [
-    "FrontEnd",
+    "FeatureExtractor",
     "LogMel",
     "Mfcc",
     "apply_cmvn",
@@ -50,7 +50,7 @@ def available_backends() -> list[str]:
 
 
 @dataclass
-class FrontEnd:
+class FeatureExtractor:
     """`compute(samples, rate)` -> [T, D]; picklable, and the library is imported at the first call.
 
     backend "auto" takes kaldifeat where it is installed, else lhotse's. The three agree within 0.01 per
@@ -119,17 +119,17 @@ class FrontEnd:
 
 @dataclass
 class _Extract:
-    front_end: FrontEnd
+    extractor: FeatureExtractor
     name: str
 
     def __call__(self, cut: Cut) -> Dict[str, np.ndarray]:
-        rate = self.front_end.config.sampling_rate
-        return {self.name: self.front_end.compute(load_samples(cut, rate), rate)}
+        rate = self.extractor.config.sampling_rate
+        return {self.name: self.extractor.compute(load_samples(cut, rate), rate)}
 
 
 def extract(
     cuts: Iterable[Cut],
-    front_end: FrontEnd,
+    extractor: FeatureExtractor,
     folder: PathLike,
     *,
     executor: Optional[Executor] = None,
@@ -143,16 +143,16 @@ def extract(
     Resumes after a kill. Cuts whose audio cannot be used go to `problems` and are left out; without `problems`
     the first raises its DataError. Returns how many cuts were written.
     """
-    name = name or front_end.kind
+    name = name or extractor.kind
     return write_shards(
         folder,
         cuts,
-        _Extract(front_end, name),
+        _Extract(extractor, name),
         names=[name],
-        frame_shift=front_end.config.frame_shift,
+        frame_shift=extractor.config.frame_shift,
         shard_size=shard_size,
         executor=executor,
-        settings={"features": config_to_json(front_end.config), "backend": front_end.backend_used},
+        settings={"features": config_to_json(extractor.config), "backend": extractor.backend_used},
         problems=problems,
         progress=progress,
     )

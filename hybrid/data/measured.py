@@ -44,7 +44,7 @@ class MeasuredRooms:
 
     DIRHA's talkers stood in the living room; its microphones K* hung in the kitchen next door, where the strongest
     path is no direct one, so they are left out. Left out too are rooms with a single response (the concert halls):
-    a noise must come from another position. `left_out` names both.
+    a noise must come from another position. `rejected` names both.
 
     The first noise comes from another source to the talker's microphone where that was measured. Else a noise's
     response is that of another pair of source and microphone in the room, its microphone of another array: by
@@ -56,15 +56,15 @@ class MeasuredRooms:
         """responses: those to take, in this order, where they are not all of the folder."""
         self.folder = Path(folder)
         rooms: Dict[str, List[Response]] = {}
-        self.left_out: List[Tuple[str, str]] = []
+        self.rejected: List[Tuple[str, str]] = []
         for response in scan_responses(self.folder) if responses is None else responses:
             if response.room == DIRHA and response.microphone.startswith("K"):
                 name = Path(response.path).name
-                self.left_out.append((name, "its microphone is in another room than its source"))
+                self.rejected.append((name, "its microphone is in another room than its source"))
                 continue
             rooms.setdefault(response.room, []).append(response)
         for room in [room for room, members in rooms.items() if len(members) < 2]:
-            self.left_out.extend((Path(r.path).name, "the only position of its room") for r in rooms.pop(room))
+            self.rejected.extend((Path(r.path).name, "the only position of its room") for r in rooms.pop(room))
         if not rooms:
             raise DataError(
                 "no room with two measured positions or more", file=folder, remedy="put its .flac or .wav files there"

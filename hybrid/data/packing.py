@@ -22,7 +22,7 @@ from lhotse import MonoCut, SupervisionSegment
 
 from hybrid.data.arrays import VERSION, claim, finish_set, is_complete, start_set
 from hybrid.data.batches import Utterance, check_utterance
-from hybrid.data.shards import Failure, Item, whole_shard, write_shard
+from hybrid.data.shards import CutArrays, Failure, whole_shard, write_shard
 from hybrid.data.target_store import SoftTargets
 from hybrid.data.targets import NAME
 from hybrid.errors import ConfigError, DataError
@@ -47,8 +47,8 @@ def pack(
 
     frame_shift in seconds. dtype: of the features on disk; float16 takes half the room. compress: a gzip level;
     features shrink by a tenth and then take three times as long to read, so None. Kept of `extra`: "soft"
-    (SoftTargets), "twin" and "text". Which arrays there are, the first utterance decides. settings: JSON, kept beside
-    "dim" and "codec", that says where they come from; what other settings have made is made anew.
+    (SoftTargets), "clean_cut" and "text". Which arrays there are, the first utterance decides. settings: JSON, kept
+    beside "dim" and "codec", that says where they come from; what other settings have made is made anew.
 
     Goes on where a killed run was, if the utterances come again in the same order: shards that hold the same are kept.
     An utterance that cannot be used, or lacks what the first one has, is left out and added to `problems`; without
@@ -134,8 +134,8 @@ class _Form:
 
 def _items(
     shard: List[Utterance], form: _Form, frame_shift: float, folder: Path, seen: Dict[str, None], *, tolerant: bool
-) -> Tuple[List[Item], List[Failure]]:
-    items: List[Item] = []
+) -> Tuple[List[CutArrays], List[Failure]]:
+    items: List[CutArrays] = []
     failed: List[Failure] = []
     for utterance in shard:
         claim(seen, utterance.id, folder)
@@ -149,16 +149,16 @@ def _items(
 
 
 def _cut(utterance: Utterance, frame_shift: float) -> MonoCut:
-    """It stands for a time, a text and a twin; there is no audio behind it."""
+    """It stands for a time, a text and a clean cut; there is no audio behind it."""
     duration = round(max(1, len(utterance.features)) * frame_shift, 6)
-    text, twin = utterance.extra.get("text"), utterance.extra.get("twin")
+    text, clean_cut = utterance.extra.get("text"), utterance.extra.get("clean_cut")
     said = [] if text is None else [SupervisionSegment(utterance.id, utterance.id, 0.0, duration, text=text)]
-    custom = None if twin is None else {"clean_twin": twin}
+    custom = None if clean_cut is None else {"clean_cut": clean_cut}
     return MonoCut(utterance.id, 0.0, duration, 0, supervisions=said, custom=custom)
 
 
 def _key(
-    items: List[Item], failed: List[Failure], form: _Form, frame_shift: float, compress: Optional[int]
+    items: List[CutArrays], failed: List[Failure], form: _Form, frame_shift: float, compress: Optional[int]
 ) -> str:
     """Of all that a shard holds: the arrays lie in memory anyway, and hashing is faster than writing."""
     head = [VERSION, frame_shift, str(form.dtype), compress, form.names, form.settings, [vars(one) for one in failed]]

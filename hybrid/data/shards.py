@@ -26,7 +26,7 @@ from hybrid.io import atomic_write, read_json, read_jsonl, write_json, write_jso
 
 AGAIN = "delete the folder and run the stage that writes it again"
 FrameShift = Union[float, Mapping[str, float]]
-Item = Tuple[Cut, Mapping[str, np.ndarray]]
+CutArrays = Tuple[Cut, Mapping[str, np.ndarray]]
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Failure:
 def write_shard(
     folder: Path,
     index: int,
-    items: Sequence[Item],
+    items: Sequence[CutArrays],
     names: Sequence[str],
     frame_shift: FrameShift,
     key: str,

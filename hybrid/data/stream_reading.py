@@ -16,7 +16,7 @@ import numpy as np
 from hybrid.data.batch_plan import BatchPlan
 from hybrid.data.batches import Batch, Transform, Utterance, collate
 from hybrid.data.shards import Failure
-from hybrid.data.stream_source import Found, ShardSource
+from hybrid.data.stream_source import Outcome, ShardSource
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike
 from hybrid.parallel import ordered_map, share_one_heap
@@ -192,7 +192,7 @@ def _batch(
     return collate(chosen, features)
 
 
-Loaded = Tuple[int, Union[List[Found], Failure]]
+Loaded = Tuple[int, Union[List[Outcome], Failure]]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from hybrid.data.topk_codec import Codec
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike, read_json
 
-Found = Union[Utterance, Failure]
+Outcome = Union[Utterance, Failure]
 
 # What a file that is not what it should be can bring about, in whichever layer notices it first.
 _BROKEN = (OSError, EOFError, KeyError, TypeError, ValueError, tarfile.TarError, zlib.error)
@@ -45,9 +45,10 @@ class ShardSource:
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def read(self, index: int, dim: Optional[int] = None) -> Union[List[Found], Failure]:
+    def read(self, index: int, dim: Optional[int] = None) -> Union[List[Outcome], Failure]:
         """Shard `index`: for each of its cuts an Utterance, or why it cannot be used; one Failure where the whole shard
-        is missing, damaged or cannot be read. extra: "soft" (SoftTargets), "twin" and "text", where the set has them.
+        is missing, damaged or cannot be read. extra: "soft" (SoftTargets), "clean_cut" and "text", where the set has
+        them.
 
         The shard is read to its end before anything is given, so that all who read parts of it find the same.
         """
@@ -71,14 +72,17 @@ class ShardSource:
     def _name(self, index: int) -> str:
         return f"shard {index:06d} of {self.folder}"
 
-    def _utterance(self, row: Mapping[str, Any], arrays: Mapping[str, np.ndarray], dim: Optional[int]) -> Found:
+    def _utterance(self, row: Mapping[str, Any], arrays: Mapping[str, np.ndarray], dim: Optional[int]) -> Outcome:
         extra: Dict[str, Any] = {}
         try:
             if NAME in arrays and self.codec is not None:
                 extra["soft"] = SoftTargets(arrays[NAME], self.codec, self.k)
-            twin = (row.get("custom") or {}).get("clean_twin")
+            clean_cut = (row.get("custom") or {}).get("clean_cut")
             said = [part["text"] for part in row.get("supervisions") or [] if part.get("text") is not None]
-            extra.update({} if twin is None else {"twin": twin}, **({"text": " ".join(said)} if said else {}))
+            if clean_cut is not None:
+                extra["clean_cut"] = clean_cut
+            if said:
+                extra["text"] = " ".join(said)
             pdfs = arrays.get(PDFS)
             if pdfs is None and "soft" in extra:
                 # No alignment: so that a batch can also have utterances with one.

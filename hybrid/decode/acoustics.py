@@ -22,6 +22,9 @@ Arrays = Dict[str, np.ndarray]
 Speakers = Optional[Mapping[str, str]]  # id -> speaker; None: each utterance has one of its own
 
 
+_AGAIN = "run the stage that trains the model again"
+
+
 class Acoustics(Protocol):
     """features: what `loglikes` is given, not normalised; per_speaker: whether it takes a speaker's mean off;
     scale: of its log-likelihoods, where no development set has chosen one."""
@@ -50,14 +53,19 @@ class NetworkAcoustics:
         self.num_pdfs = int(self.model.config.num_pdfs)  # type: ignore[union-attr,arg-type]
         self._priors = priors_of_model(folder)
         self.scale = 1.0 if self._priors is None else 0.3
-        self.per_speaker = str(self._settings.get("normalise", "none")).startswith("speaker")
+        for name in ("cmvn", "frame_subsampling_factor"):
+            if name not in self._settings:
+                file = folder / "features.json"
+                raise ModelError(f"no {name}: another version has written it", file=file, remedy=_AGAIN)
+        self.per_speaker = str(self._settings["cmvn"]).startswith("speaker")
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
         jobs: int = 1,
     ) -> Arrays:  # fmt: skip
-        normalise, stack = self._settings.get("normalise", "none"), int(self._settings.get("stack", 1))
-        read = network_input(features, speakers, normalise, stack)
+        read = network_input(
+            features, speakers, self._settings["cmvn"], int(self._settings["frame_subsampling_factor"])
+        )
         data = [Utterance(name, x) for name, x in read.items()]
         return compute_loglikes(self.model, data, self._priors, executor=executor, jobs=jobs)
 
@@ -99,4 +107,4 @@ def _features(settings: Any, kind: str, file: Path) -> FeatureConfig:
     try:
         return config_from_json(settings[kind])
     except ConfigError as error:
-        raise ModelError(error.what, file=file, remedy="run the stage that trains the model again") from error
+        raise ModelError(error.what, file=file, remedy=_AGAIN) from error

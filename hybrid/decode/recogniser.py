@@ -11,7 +11,7 @@ import numpy as np
 from lhotse.cut import Cut
 
 from hybrid.data.audio import load_samples, resample
-from hybrid.data.features import FrontEnd, available_backends
+from hybrid.data.features import FeatureExtractor, available_backends
 from hybrid.decode.acoustics import Acoustics, GmmAcoustics, NetworkAcoustics
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.run import spell, word_names
@@ -66,7 +66,7 @@ class Recogniser:
                  backend: str = "auto") -> None:  # fmt: skip
         self.system, self.lang, self.search = system, lang, search
         self._acoustics, self._graph = acoustics, graph
-        self._front_end = FrontEnd(acoustics.features, backend)
+        self._extractor = FeatureExtractor(acoustics.features, backend)
         self._names = word_names(lang.words)
         self._decoder = Decoder(
             graph, num_pdfs=acoustics.num_pdfs, beam=search.beam, max_active=search.max_active,
@@ -147,7 +147,7 @@ class Recogniser:
 
     def _features(self, name: str, samples: np.ndarray) -> np.ndarray:
         try:
-            return self._front_end.compute(samples, self.sampling_rate)
+            return self._extractor.compute(samples, self.sampling_rate)
         except DataError as error:
             raise DataError(error.what, utterance=name, remedy=error.remedy) from error
 

@@ -27,7 +27,7 @@ CHUNK_FRAMES = 60_000  # ten minutes: some 30 MB with the neighbours spliced, se
 _AGAIN = "delete the folder and run the stage that writes it again"
 
 
-class Item(NamedTuple):
+class StoredUtterance(NamedTuple):
     """An utterance to store: cepstra [T, B], who speaks, and the transcript."""
 
     id: str
@@ -76,7 +76,7 @@ class Store:
     def create(
         cls,
         folder: PathLike,
-        items: Callable[[], Iterable[Item]],
+        items: Callable[[], Iterable[StoredUtterance]],
         *,
         variance: bool,
         chunk_frames: int = CHUNK_FRAMES,

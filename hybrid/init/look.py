@@ -77,7 +77,7 @@ def find_lexicon(corpus: str) -> str:
 
 
 @dataclass
-class Found:
+class CorpusSummary:
     """What a set of sources holds. missing: words that the lexicon lacks, and how often they are met."""
 
     form: str = ""
@@ -91,9 +91,9 @@ class Found:
     notes: List[str] = field(default_factory=list)
 
 
-def look(sources: List[str], reading: Reading, lexicon: Optional[Lexicon]) -> Found:
+def look(sources: List[str], reading: Reading, lexicon: Optional[Lexicon]) -> CorpusSummary:
     """Read the headers of all audio and all transcripts. Raises DataError as read_corpus."""
-    found = Found()
+    found = CorpusSummary()
     normalise = Normaliser(lexicon)
     names = set()
     for source in sources:

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional
 
 from hybrid.corpus import Reading
 from hybrid.errors import ConfigError
-from hybrid.init.look import Found, find_lexicon, find_parts, look
+from hybrid.init.look import CorpusSummary, find_lexicon, find_parts, look
 from hybrid.lexicon.lexicon import Lexicon
 from hybrid.pipeline.settings import NAME, speaker_of
 
@@ -59,7 +59,7 @@ def _sources(train: List[str]) -> str:
     return f"train = {json.dumps(train[0] if len(train) == 1 else train, ensure_ascii=False)}"
 
 
-def _head(options: argparse.Namespace, found: Found) -> List[str]:
+def _head(options: argparse.Namespace, found: CorpusSummary) -> List[str]:
     rates = ", ".join(f"{rate} Hz" for rate, _ in found.rates.most_common())
     lines = [
         f"# {options.corpus}: {found.form}",
@@ -72,7 +72,7 @@ def _head(options: argparse.Namespace, found: Found) -> List[str]:
     return [*lines, "# Settings that are not here: recipes/defaults.toml. Sizes follow from the hours of speech.", ""]
 
 
-def _words(found: Found, lexicon: str, pronunciations: Optional[Lexicon]) -> List[str]:
+def _words(found: CorpusSummary, lexicon: str, pronunciations: Optional[Lexicon]) -> List[str]:
     if pronunciations is None:
         return ['units = "graphemes"'.ljust(_AT) + '# no lexicon: words are spelled in letters; or lexicon = "FILE"']
     lines = [_line("lexicon", lexicon, f"{len(pronunciations)} words")]

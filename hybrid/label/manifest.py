@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 
 from hybrid.data.audio import load_samples
 from hybrid.data.batches import Utterance
-from hybrid.data.features import FrontEnd, config_from_json
+from hybrid.data.features import FeatureExtractor, config_from_json
 from hybrid.data.target_store import open_targets
 from hybrid.data.targets import TargetsAbout, write_targets
 from hybrid.data.transforms import network_input
@@ -107,7 +107,7 @@ class _Outputs:
 
 def features_of(cuts: List[Cut], about: Mapping[str, Any]) -> Dict[str, Union[np.ndarray, DataError]]:
     """Network features, or why there are none. about: a model's features.json."""
-    front = FrontEnd(config_from_json(about["logmel"]))
+    front = FeatureExtractor(config_from_json(about["logmel"]))
     rate = front.config.sampling_rate
     found: Dict[str, Union[np.ndarray, DataError]] = {}
     raw: Dict[str, np.ndarray] = {}
@@ -118,7 +118,7 @@ def features_of(cuts: List[Cut], about: Mapping[str, Any]) -> Dict[str, Union[np
             found[cut.id] = error
     if raw:
         speakers = {cut.id: cut.supervisions[0].speaker or cut.id if cut.supervisions else cut.id for cut in cuts}
-        found.update(network_input(raw, speakers, about["normalise"]))
+        found.update(network_input(raw, speakers, about["cmvn"]))
     return found
 
 

@@ -21,7 +21,7 @@ examples:
 """
 _PACK = """\
 Puts the features of speech beside the targets that `hybrid label` has made, in shards that a student's training streams
-(scheduled.sources). Each manifest takes the targets of the manifest of its name; a cut whose `custom` has a clean_twin,
+(scheduled.sources). Each manifest takes the targets of the manifest of its name; a cut whose `custom` has a clean_cut,
 such as a noisy copy, takes those of that twin.
 """
 _PACK_MORE = """\

@@ -20,7 +20,7 @@ from hybrid.errors import DataError, HybridError
 from hybrid.io import Problems, read_jsonl
 from hybrid.label.manifest import Done, failed, features_of, name_of
 from hybrid.label.reading import read_manifest
-from hybrid.pipeline.sets import twin_of
+from hybrid.pipeline.sets import clean_cut_of
 
 _STAGE = "pack"
 
@@ -99,16 +99,16 @@ class Pack:
                 x = features[cut.id]
                 if isinstance(x, DataError):
                     raise x
-                twin = twin_of(cut.id, getattr(cut, "custom", None) or {})
-                if twin not in soft:
-                    raise DataError(f"no targets of {twin} in {store.folder}", utterance=cut.id)
-                length = min(len(x), len(soft[twin]))
-                if max(len(x), len(soft[twin])) > length + 1:
+                clean_cut = clean_cut_of(cut.id, getattr(cut, "custom", None) or {})
+                if clean_cut not in soft:
+                    raise DataError(f"no targets of {clean_cut} in {store.folder}", utterance=cut.id)
+                length = min(len(x), len(soft[clean_cut]))
+                if max(len(x), len(soft[clean_cut])) > length + 1:
                     raise DataError(
-                        f"{len(x)} frames, and targets of {len(soft[twin])} of {twin}, which should be as long",
+                        f"{len(x)} frames, and {len(soft[clean_cut])} of targets of {clean_cut}: it should be as long",
                         utterance=cut.id,
                     )  # fmt: skip
-                extra = {"twin": twin, "soft": store.soft(soft[twin][:length])}
+                extra = {"clean_cut": clean_cut, "soft": store.soft(soft[clean_cut][:length])}
                 yield Utterance(cut.id, x[:length], None, extra)
             except DataError as error:
                 problems.add_error(cut.id, error)

@@ -32,14 +32,14 @@ class LstmConfig:
     proj: int = 0  # recurrent projection (LSTMP, Sak et al. 2014); 0: none
     delay: int = 0  # network frames that the output at t may look ahead; unidirectional models only
     layer_norm: bool = False  # after each layer
-    front_dim: int = 0  # linear + ReLU over 2 * front_context + 1 frames before the first layer; 0: none
-    front_context: int = 1
+    input_layer_dim: int = 0  # linear + ReLU over 2 * input_layer_context + 1 frames before the first layer; 0: none
+    input_layer_context: int = 1
     xent_head: bool = False  # a second output layer, for the CE regularisation of LF-MMI
 
     def __post_init__(self) -> None:
         for name in ("input_dim", "num_pdfs", "hidden", "layers"):
             whole_number(name, getattr(self, name), 1)
-        for name in ("proj", "delay", "front_dim", "front_context"):
+        for name in ("proj", "delay", "input_layer_dim", "input_layer_context"):
             whole_number(name, getattr(self, name), 0)
         if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout!r}", remedy="a number from 0 to below 1")
@@ -73,10 +73,10 @@ class LstmModel(AcousticModel):
     def _build(self) -> None:
         config = self.config
         dim = config.input_dim
-        self.front: Optional[nn.Linear] = None
-        if config.front_dim:
-            self.front = nn.Linear(dim * (2 * config.front_context + 1), config.front_dim)
-            dim = config.front_dim
+        self.input_layer: Optional[nn.Linear] = None
+        if config.input_layer_dim:
+            self.input_layer = nn.Linear(dim * (2 * config.input_layer_context + 1), config.input_layer_dim)
+            dim = config.input_layer_dim
         self.forward_layers = nn.ModuleList()
         self.backward_layers = nn.ModuleList()
         self.norms = nn.ModuleList()
@@ -95,8 +95,8 @@ class LstmModel(AcousticModel):
         config = self.config
         lengths = lengths.to(x.device)
         x = (x.transpose(0, 1) - self.input_mean) * self.input_scale  # [T, B, D]
-        if self.front is not None:
-            x = torch.relu(self.front(_splice(x, lengths, config.front_context)))
+        if self.input_layer is not None:
+            x = torch.relu(self.input_layer(_splice(x, lengths, config.input_layer_context)))
         if config.delay:
             # The last frame is repeated `delay` times; the first `delay` outputs belong to no frame.
             time = torch.arange(x.shape[0] + config.delay, device=x.device).unsqueeze(1)

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Tuple, cast
 
 from lhotse import CutSet
 
-from hybrid.data.augment import NOISY, RERECORDED, Prescription, make_noisy, make_rerecorded
+from hybrid.data.augment import NOISY, RERECORDED, NoiseCondition, make_noisy, make_rerecorded
 from hybrid.data.noise import NoiseLibrary
 from hybrid.data.noise_sources import open_noises, open_rooms
 from hybrid.data.rooms import Rooms, SimulatedRooms
@@ -17,7 +17,7 @@ from hybrid.pipeline.settings import PYTHON
 
 # Rooms and noises of a set are drawn from the run's seed and one of these: no two sets hear the same.
 _DRAW = {"train": 1, "dev": 2, "test": 3}
-# The test conditions are one prescription for everybody, whatever the seed of the training.
+# Test conditions are the same for everybody, whatever the seed of the training.
 _TEST_SEED = 20260000
 
 
@@ -68,7 +68,7 @@ class _Augment:
     def training_copies(self, sets: Dict[str, CutSet], executor: Any) -> None:
         """Adds noisy copies of every clean training set to `sets`."""
         settings = self.settings
-        prescription = Prescription(
+        condition = NoiseCondition(
             "noisy", snr=(settings.train_snr[0], settings.train_snr[1]),
             noises=(settings.train_noises[0], settings.train_noises[1]),
             gain=(settings.train_gain[0], settings.train_gain[1]),
@@ -80,7 +80,7 @@ class _Augment:
                     name, seed = f"{base}_noisy{copy}", _seed(self.run.seed, "train", copy)
                     rooms = SimulatedRooms(seed, number=settings.train_rooms)
                     sets[name] = self.make(
-                        name, sets[base], make_noisy, noises=noises, seed=seed, rooms=rooms, prescription=prescription,
+                        name, sets[base], make_noisy, noises=noises, seed=seed, rooms=rooms, condition=condition,
                         copy=copy, executor=executor,
                     )  # fmt: skip
                     self.names[noisy].append(name)
@@ -95,11 +95,11 @@ class _Augment:
                 continue
             common = {"noises": self.noises(one.role), "seed": _seed(_TEST_SEED, one.role, 0), "executor": executor}
             twins: List[Tuple[str, Any, Dict[str, Any]]] = [
-                ("noisy", make_noisy, {"prescription": NOISY})
+                ("noisy", make_noisy, {"condition": NOISY})
             ]
             if corpus.rooms:
                 twins.append(
-                    ("rerecorded", make_rerecorded, {"prescription": RERECORDED, "rooms": self.rooms(one.role)})
+                    ("rerecorded", make_rerecorded, {"condition": RERECORDED, "rooms": self.rooms(one.role)})
                 )
             for condition, make, more in twins:
                 twin = DecodeSet(one.set, one.role, condition)

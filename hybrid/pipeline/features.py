@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Dict, List
 
-from hybrid.data.features import FrontEnd, LogMel, Mfcc, config_to_json, extract
+from hybrid.data.features import FeatureExtractor, LogMel, Mfcc, config_to_json, extract
 from hybrid.io import Problems, read_json, write_json
 from hybrid.pipeline.recipe_run import RecipeRun, about
 from hybrid.pipeline.sets import augmented, feature_folder, set_list
@@ -15,23 +15,23 @@ def features(run: RecipeRun) -> None:
     """EXP/features/SET/{mfcc,logmel} and features.json."""
     sets = set_list(run)
     settings, rate = run.settings.features, about(run)["rate"]
-    mfcc = FrontEnd(Mfcc(sampling_rate=rate, **asdict(settings.mfcc)), backend=settings.backend)
-    logmel = FrontEnd(LogMel(sampling_rate=rate, **asdict(settings.logmel)), backend=settings.backend)
+    mfcc = FeatureExtractor(Mfcc(sampling_rate=rate, **asdict(settings.mfcc)), backend=settings.backend)
+    logmel = FeatureExtractor(LogMel(sampling_rate=rate, **asdict(settings.logmel)), backend=settings.backend)
     wanted = [(name, mfcc) for name in [*sets.clean, *(one.name for one in sets.decode)]]
     wanted += [(name, logmel) for name in sets.every]
     rows: List[Dict[str, Any]] = []
     total = 0
     with run.executor() as executor:
-        for name, front_end in wanted:
+        for name, extractor in wanted:
             cuts = augmented(run, name)
-            found = Problems(run.dir("features") / f"{name}-{front_end.kind}.problems.jsonl", "features")
+            found = Problems(run.dir("features") / f"{name}-{extractor.kind}.problems.jsonl", "features")
             extract(
                 cuts,
-                front_end,
-                feature_folder(run, name, front_end.kind),
+                extractor,
+                feature_folder(run, name, extractor.kind),
                 executor=executor,
                 problems=found,
-                progress=run.bar(f"{name} {front_end.kind}"),
+                progress=run.bar(f"{name} {extractor.kind}"),
             )
             rows += found.rows
             total += len(cuts)

@@ -12,7 +12,7 @@ from hybrid.gmm.chunks import Data
 from hybrid.gmm.device import choose
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.records import learn_probs, rows
-from hybrid.gmm.store import Item, Store
+from hybrid.gmm.store import Store, StoredUtterance
 from hybrid.io import Problems, write_jsonl
 from hybrid.lexicon.lang import Lang
 from hybrid.pipeline.features import read_feature_config
@@ -45,13 +45,13 @@ def open_store(run: RecipeRun, stage: str, names: Sequence[str]) -> Store:
     return Store.create(folder, partial(_items, run, names), variance=run.settings.gmm.variance_normalisation)
 
 
-def _items(run: RecipeRun, names: Sequence[str]) -> Iterator[Item]:
+def _items(run: RecipeRun, names: Sequence[str]) -> Iterator[StoredUtterance]:
     for name in names:
         # A speaker at another speed is another speaker, as in Kaldi's perturb_data_dir_speed.sh.
         mark = "".join(f"-{part}" for part in name.split("_") if part.startswith("sp"))
         for cut, arrays in iterate_arrays(feature_folder(run, name, "mfcc"), "mfcc"):
             supervision = cut.supervisions[0]
-            yield Item(cut.id, supervision.speaker + mark, supervision.text, arrays["mfcc"])
+            yield StoredUtterance(cut.id, supervision.speaker + mark, supervision.text, arrays["mfcc"])
 
 
 def gmm(run: RecipeRun) -> None:

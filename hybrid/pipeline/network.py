@@ -19,7 +19,15 @@ from hybrid.nnet.model_io import build_model, save_model
 from hybrid.pipeline.features import read_feature_config
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import Segments, read_segments, read_targets
-from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, clean_set, network_features, set_list, texts_of, twin_of
+from hybrid.pipeline.sets import (
+    FRAME_SUBSAMPLING_FACTOR,
+    OUTPUT_FRAME_SHIFT,
+    clean_cut_of,
+    clean_set,
+    network_features,
+    set_list,
+    texts_of,
+)
 from hybrid.pipeline.settings import LstmSettings
 from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.config import TrainerConfig
@@ -29,9 +37,9 @@ from hybrid.train.trial import fitting
 
 
 def utterances(run: RecipeRun, names: Sequence[str]) -> Tuple[List[Utterance], Segments]:
-    """Those of the named sets that have an alignment, noisy ones with their clean twin's; without alignments all.
+    """Those of the named sets that have an alignment, noisy ones with their clean cut's; without alignments all.
 
-    extra: "twin", the id of the clean twin, "text", and of training sets "pool" and "copy" (turns.py).
+    extra: "clean_cut", the id of the clean cut, "text", and of training sets "pool" and "copy" (copy_sampling.py).
     """
     out: List[Utterance] = []
     everything: Segments = {}
@@ -44,12 +52,12 @@ def utterances(run: RecipeRun, names: Sequence[str]) -> Tuple[List[Utterance], S
         cuts, features = network_features(run, name, run.settings.model.cmvn)
         twins, texts = _twins(cuts), texts_of(cuts)
         for identifier, x in features.items():
-            twin = twins[identifier]
-            extra = {"twin": twin, "text": texts[identifier], **copy_of(name, identifier, twin)}
+            clean_cut = twins[identifier]
+            extra = {"clean_cut": clean_cut, "text": texts[identifier], **copy_of(name, identifier, clean_cut)}
             if not aligned:
                 out.append(Utterance(identifier, x, None, extra))
                 continue
-            pdfs = targets.get(twin)
+            pdfs = targets.get(clean_cut)
             if pdfs is None:
                 continue  # named in problems.jsonl of the senones stage
             if abs(len(pdfs) - len(x)) > 1:
@@ -63,14 +71,14 @@ def utterances(run: RecipeRun, names: Sequence[str]) -> Tuple[List[Utterance], S
     return out, everything
 
 
-def copy_of(name: str, identifier: str, twin: str) -> Dict[str, Any]:
-    """Which copy of what an utterance of the set `name` is (turns.py): "pool" and "copy" of its extra."""
+def copy_of(name: str, identifier: str, clean_cut: str) -> Dict[str, Any]:
+    """Which copy of what an utterance of the set `name` is (copy_sampling.py): "pool" and "copy" of its extra."""
     speed = name.split("_noisy")[0][len(name.split("_")[0]) :]  # "_sp0.9", which ends the ids of that set
-    return {"pool": ("noisy" if "_noisy" in name else "clean", twin.removesuffix(speed)), "copy": identifier}
+    return {"pool": ("noisy" if "_noisy" in name else "clean", clean_cut.removesuffix(speed)), "copy": identifier}
 
 
 def _twins(cuts: CutSet) -> Dict[str, str]:
-    return {cut.id: twin_of(cut.id, cut.custom or {}) for cut in cuts}
+    return {cut.id: clean_cut_of(cut.id, cut.custom or {}) for cut in cuts}
 
 
 def dev_sets(run: RecipeRun) -> List[str]:
@@ -101,15 +109,15 @@ def perturbations(run: RecipeRun) -> Optional[Transform]:
     model = run.settings.model
     chosen: List[Transform] = []
     if model.frame_shift:
-        chosen.append(FrameShift(model.frame_shift, NETWORK_RATE))
+        chosen.append(FrameShift(model.frame_shift, FRAME_SUBSAMPLING_FACTOR))
     if model.vtlp.enabled:
         bank = read_feature_config(run, "logmel")
         about = {key: bank[key] for key in ("low_freq", "high_freq", "sampling_rate")}
-        chosen.append(Vtlp(low=model.vtlp.low, high=model.vtlp.high, stack=NETWORK_RATE, **about))
+        chosen.append(Vtlp(low=model.vtlp.low, high=model.vtlp.high, stack=FRAME_SUBSAMPLING_FACTOR, **about))
     if model.specaugment.enabled:
         masks = asdict(model.specaugment)
         del masks["enabled"]
-        chosen.append(SpecAugment(stack=NETWORK_RATE, **masks))
+        chosen.append(SpecAugment(stack=FRAME_SUBSAMPLING_FACTOR, **masks))
     return Chain(tuple(chosen)) if chosen else None
 
 
@@ -122,8 +130,8 @@ def features_about(run: RecipeRun) -> Dict[str, Any]:
     """What stands in a model's features.json."""
     return {
         "logmel": read_feature_config(run, "logmel"),
-        "normalise": run.settings.model.cmvn,
-        "stack": NETWORK_RATE,
+        "cmvn": run.settings.model.cmvn,
+        "frame_subsampling_factor": FRAME_SUBSAMPLING_FACTOR,
     }
 
 
@@ -200,7 +208,7 @@ def save(run: RecipeRun, system: System, model: AcousticModel, senones: Any, pri
     save_model(
         run.dir(system.name) / "model",
         model,
-        config={"system": system.name, "frame_shift": NETWORK_SHIFT, "seed": network_seed(run)},
+        config={"system": system.name, "frame_shift": OUTPUT_FRAME_SHIFT, "seed": network_seed(run)},
         features=features_about(run),
         writers={"senones": senones.save},
         priors=priors,

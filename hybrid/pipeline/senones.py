@@ -24,7 +24,7 @@ from hybrid.io import read_json, write_json
 from hybrid.lexicon.lang import Lang
 from hybrid.pipeline.gmm import bootstrap_options, lang_of, load, open_store, report_unusable
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.sets import NETWORK_RATE, NETWORK_SHIFT, feature_folder, set_list
+from hybrid.pipeline.sets import FRAME_SUBSAMPLING_FACTOR, OUTPUT_FRAME_SHIFT, feature_folder, set_list
 from hybrid.pipeline.systems import is_aligned
 
 Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], durations [n] in network frames
@@ -85,7 +85,7 @@ def senones(run: RecipeRun) -> None:
     for name in names:
         items = _targets(read_cuts(feature_folder(run, name, "mfcc")), segments[name], made, silence)
         rows = list(items)
-        write_arrays(run.dir("senones") / "ali" / name, rows, names=["pdfs"], frame_shift=NETWORK_SHIFT)
+        write_arrays(run.dir("senones") / "ali" / name, rows, names=["pdfs"], frame_shift=OUTPUT_FRAME_SHIFT)
         if name in sets.clean:
             for _, arrays in rows:
                 counts += np.bincount(arrays["pdfs"], minlength=made.num_pdfs)
@@ -126,7 +126,7 @@ def coarse(
             continue
         phones, fine = phone_segments(tids, senones)
         try:
-            durations = subsample_durations(fine, NETWORK_RATE)
+            durations = subsample_durations(fine, FRAME_SUBSAMPLING_FACTOR)
         except DataError as error:
             failed[identifier] = error.what
             continue
@@ -134,7 +134,8 @@ def coarse(
         frame, kinds = network_frames(phones, durations)
         contexts.append(windows(phones, width, central, silence)[frame])
         classes.append(kinds)
-        middle = np.minimum(np.arange(len(frame)) * NETWORK_RATE + NETWORK_RATE // 2, len(tids) - 1)
+        factor = FRAME_SUBSAMPLING_FACTOR
+        middle = np.minimum(np.arange(len(frame)) * factor + factor // 2, len(tids) - 1)
         rows.append(features[begin + middle])
     stats = TreeStats.from_frames(np.concatenate(contexts), np.concatenate(classes), np.concatenate(rows))
     return segments, failed, stats

@@ -22,9 +22,9 @@ from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
 
 CLEAN = "clean"
-NETWORK_RATE = 3  # frames of features in a network frame
+FRAME_SUBSAMPLING_FACTOR = 3  # frames of features in a network frame
 FRAME_SHIFT = 0.01  # seconds
-NETWORK_SHIFT = FRAME_SHIFT * NETWORK_RATE
+OUTPUT_FRAME_SHIFT = FRAME_SHIFT * FRAME_SUBSAMPLING_FACTOR
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,12 @@ def texts_of(cuts: Iterable[Cut]) -> Dict[str, str]:
 def network_features(run: Run, name: str, cmvn: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
     """Log mel less a mean, three frames stacked: [ceil(T / 3), 192]."""
     cuts, features = read_arrays(feature_folder(run, name, "logmel"), "logmel")
-    return cuts, network_input(features, speakers_of(cuts), cmvn, NETWORK_RATE)
+    return cuts, network_input(features, speakers_of(cuts), cmvn, FRAME_SUBSAMPLING_FACTOR)
 
 
-def twin_of(cut_id: str, custom: Mapping[str, str]) -> str:
+def clean_cut_of(cut_id: str, custom: Mapping[str, str]) -> str:
     """The clean cut whose alignment a cut uses: its own where it is clean."""
-    return custom.get("clean_twin", cut_id)
+    return custom.get("clean_cut", cut_id)
 
 
 def clean_set(name: str, dev: Sequence[DecodeSet]) -> str:

@@ -227,8 +227,8 @@ class LstmSettings:
     dropout: float = between(0, 0.99)
     proj: int = at_least(0)
     delay: int = at_least(0)
-    front_dim: int = at_least(0)
-    front_context: int = at_least(0)
+    input_layer_dim: int = at_least(0)
+    input_layer_context: int = at_least(0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from hybrid.data.stream import ShardSource, ShardStream, open_source
 from hybrid.pipeline.network import features_about, network_seed, perturbations
 from hybrid.pipeline.packed import open_packed, packed_sets
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.sets import NETWORK_SHIFT
+from hybrid.pipeline.sets import OUTPUT_FRAME_SHIFT
 from hybrid.pipeline.soft_data import taught
 from hybrid.pipeline.soft_targets import teacher_of
 from hybrid.train.loaders import Streamed
@@ -37,10 +37,10 @@ def shards(run: RecipeRun) -> None:
         count = pack(
             run.dir("shards") / source,
             run.progress((data[i] for i in order), total=len(data), desc=source),
-            frame_shift=NETWORK_SHIFT, shard_size=settings.shard_size, dtype=settings.dtype,
+            frame_shift=OUTPUT_FRAME_SHIFT, shard_size=settings.shard_size, dtype=settings.dtype,
         )  # fmt: skip
         frames = sum(utterance.num_frames for utterance in data)
-        run.log(f"  {source}: {count} utterances, {NETWORK_SHIFT * frames / 3600:.2f} hours")
+        run.log(f"  {source}: {count} utterances, {OUTPUT_FRAME_SHIFT * frames / 3600:.2f} hours")
 
 
 def sources(run: RecipeRun) -> List[Tuple[str, ShardSource]]:
@@ -68,12 +68,12 @@ def scheduled(run: RecipeRun, max_frames: int) -> Streamed:
         transform=perturbations(run), max_problems=run.settings.limits.problems,
     )  # fmt: skip
     seed, names = network_seed(run), [name for name, _ in opened]
-    return Streamed(Scheduled(parse(settings.chunks), hours, seed), stream, names, seed, NETWORK_SHIFT)
+    return Streamed(Scheduled(parse(settings.chunks), hours, seed), stream, names, seed, OUTPUT_FRAME_SHIFT)
 
 
 def _hours(source: ShardSource) -> List[float]:
     """Of each shard."""
-    return [] if source.frames is None else [NETWORK_SHIFT * frames / 3600 for frames in source.frames.tolist()]
+    return [] if source.frames is None else [OUTPUT_FRAME_SHIFT * frames / 3600 for frames in source.frames.tolist()]
 
 
 def sample(run: RecipeRun) -> List[Utterance]:

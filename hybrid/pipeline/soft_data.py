@@ -12,7 +12,7 @@ from hybrid.io import read_json, write_json
 from hybrid.pipeline.network import copy_of
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import read_targets
-from hybrid.pipeline.sets import clean_set, network_features, set_list, twin_of
+from hybrid.pipeline.sets import clean_cut_of, clean_set, network_features, set_list
 from hybrid.pipeline.soft_targets import Soft, read_soft, soft_sets, teacher_of
 from hybrid.pipeline.systems import is_aligned
 
@@ -43,11 +43,11 @@ def soft_utterances(
     """Utterances of the named sets with the targets of their clean twins, extra["soft"]; or where these are computed
     as they are needed, with the twins' features as the teacher reads them, extra["clean"].
 
-    pdfs: -100 but where `hard` asks for the alignment. Transcripts are not looked at. A cut whose twin has neither
+    pdfs: -100 but where `hard` asks for the alignment. Transcripts are not looked at. A cut whose clean cut has neither
     targets nor features is named in problems.jsonl of the stage that should have made them.
     """
     cmvn, dev, aligned = run.settings.model.cmvn, set_list(run).dev, is_aligned(run.settings)
-    theirs = read_json(teacher / "features.json")["normalise"]
+    theirs = read_json(teacher / "features.json")["cmvn"]
     pdfs: Dict[str, np.ndarray] = {}
     clean: Dict[str, np.ndarray] = {}
     for base in {clean_set(name, dev) for name in names}:
@@ -60,15 +60,15 @@ def soft_utterances(
         cuts, features = network_features(run, name, cmvn)
         given: Mapping[str, Any] = soft.get(clean_set(name, dev), {}) if soft else clean
         for cut in cuts:
-            twin, x = twin_of(cut.id, cut.custom or {}), features[cut.id]
-            if twin not in given:
+            clean_cut, x = clean_cut_of(cut.id, cut.custom or {}), features[cut.id]
+            if clean_cut not in given:
                 continue
-            length = min(len(x), len(given[twin]))
+            length = min(len(x), len(given[clean_cut]))
             aim = np.full(length, IGNORE, np.int64)
-            its = pdfs.get(twin, aim)[:length]
+            its = pdfs.get(clean_cut, aim)[:length]
             aim[: len(its)] = its
-            learnt = {"soft" if soft else "clean": given[twin][:length]}
-            extra = {"twin": twin, **copy_of(name, cut.id, twin), **learnt}
+            learnt = {"soft" if soft else "clean": given[clean_cut][:length]}
+            extra = {"clean_cut": clean_cut, **copy_of(name, cut.id, clean_cut), **learnt}
             out.append(Utterance(cut.id, x[:length], aim, extra))
     return out
 
@@ -76,7 +76,8 @@ def soft_utterances(
 def surest(run: RecipeRun, system: str, data: List[Utterance], soft: Mapping[str, Soft]) -> List[Utterance]:
     """Of the unlabelled utterances the share student.confident; EXP/SYSTEM/selection.json.
 
-    Sure: the mean over frames of the entropy of the teacher's posteriors is low. Copies stay or go with their twin.
+    Sure: the mean over frames of the entropy of the teacher's posteriors is low.
+    Copies stay or go with their clean cut.
     """
     keep = run.settings.student.confident
     if keep == 1 or not data:
@@ -93,4 +94,4 @@ def surest(run: RecipeRun, system: str, data: List[Utterance], soft: Mapping[str
     )
     most = entropy[ranked[len(kept) - 1]]
     run.log(f"  {len(kept)} of {len(ranked)} unlabelled utterances, entropy up to {most:.2f} nats a frame")
-    return [utterance for utterance in data if utterance.extra["twin"] in kept]
+    return [utterance for utterance in data if utterance.extra["clean_cut"] in kept]

@@ -189,8 +189,8 @@ def _rebuilt(trained: AcousticModel, xent_head: bool, dropout: float) -> Acousti
 
 
 def _aligned_to(utterance: Utterance, segments: Segments) -> Tuple[List[int], List[int]]:
-    """Phones and durations of its clean twin, the last phone as long as the utterance's frames ask."""
-    phones, lengths = segments[utterance.extra["twin"]]
+    """Phones and durations of its clean cut, the last phone as long as the utterance's frames ask."""
+    phones, lengths = segments[utterance.extra["clean_cut"]]
     lengths = lengths.copy()
     lengths[-1] -= lengths.sum() - utterance.num_frames
     return phones.tolist(), lengths.tolist()
@@ -202,7 +202,7 @@ def with_numerators(data: Sequence[Utterance], graph: Graph, problems: Any) -> L
     known: Dict[Tuple[str, int], List[Tuple[int, int, Fsa]]] = {}
     out = []
     for utterance in data:
-        key = (utterance.extra["twin"], utterance.num_frames)
+        key = (utterance.extra["clean_cut"], utterance.num_frames)
         try:
             if key not in known:
                 pieces = list(graph(utterance))

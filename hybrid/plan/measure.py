@@ -31,7 +31,7 @@ from hybrid.data.targets import TargetsAbout, write_targets
 from hybrid.errors import ConfigError
 from hybrid.nnet.lstm import LstmModel
 from hybrid.nnet.precision import outputs_in, products_in
-from hybrid.pipeline.sets import NETWORK_SHIFT
+from hybrid.pipeline.sets import OUTPUT_FRAME_SHIFT
 from hybrid.plan.models import Count
 from hybrid.plan.rates import Rates, parse_rates
 from hybrid.train.ce import CrossEntropy
@@ -191,7 +191,7 @@ def _steps(step: Callable[[], None], seconds: float, clock: Callable[[], float])
 
 def _targets(num_pdfs: int, k: int) -> Dict[str, float]:
     random = np.random.default_rng(0)
-    duration = round(LENGTH * NETWORK_SHIFT, 2)
+    duration = round(LENGTH * OUTPUT_FRAME_SHIFT, 2)
     cuts = [MonoCut(f"utterance{n:06d}", 0.0, duration, 0) for n in range(TARGET_FRAMES // LENGTH)]
     # Neighbouring frames are alike, as a network's are: gzip finds as much in them as in real ones, about.
     logits = {}
@@ -199,7 +199,7 @@ def _targets(num_pdfs: int, k: int) -> Dict[str, float]:
         steps = random.standard_normal((LENGTH, num_pdfs)).astype(np.float32)
         logits[cut.id] = np.cumsum(steps, axis=0) + 3 * random.standard_normal(num_pdfs).astype(np.float32)
     frames = LENGTH * len(cuts)
-    about = TargetsAbout("a" * 64, "b" * 64, num_pdfs, NETWORK_SHIFT, k)
+    about = TargetsAbout("a" * 64, "b" * 64, num_pdfs, OUTPUT_FRAME_SHIFT, k)
     with tempfile.TemporaryDirectory(prefix="hybrid-plan-") as place:
         folder = Path(place) / "targets"
         begin = time.process_time()

@@ -74,9 +74,9 @@ def count(config: LstmConfig, name: str = "") -> Count:
     hidden, out = config.hidden, config.proj or config.hidden
     parts: Dict[str, int] = {}
     weights, dim = 0, config.input_dim
-    if config.front_dim:
-        matrix = dim * (2 * config.front_context + 1) * config.front_dim
-        parts["front"], dim = matrix + config.front_dim, config.front_dim
+    if config.input_layer_dim:
+        matrix = dim * (2 * config.input_layer_context + 1) * config.input_layer_dim
+        parts["front"], dim = matrix + config.input_layer_dim, config.input_layer_dim
         weights += matrix
     for number in range(1, config.layers + 1):
         matrices = 4 * hidden * (dim + out) + config.proj * hidden

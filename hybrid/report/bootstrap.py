@@ -12,9 +12,9 @@ from hybrid.hmm.tree import Split
 from hybrid.io import read_json
 from hybrid.report import plots, spectrogram
 from hybrid.report.alignments import FRAME_MS, LEAST, Alignments, Duration, Utterance, duration_rows, read_features
-from hybrid.report.gather import Material
+from hybrid.report.gather import ReportData
 from hybrid.report.html import Markup, details, join, none, soft, table, tag, warning
-from hybrid.report.trees import Grown, depth, frequent_questions, leaf_table
+from hybrid.report.trees import NamedTree, depth, frequent_questions, leaf_table
 
 _GAINS = {"mllt_gain": "MLLT", "fmllr_gain": "fMLLR"}
 _BOXES = 80  # phones in one figure
@@ -24,8 +24,8 @@ _FLAGGED = 30  # phones that a warning names
 # ------------------------------------------------------------------ passes
 
 
-def gmm_section(material: Material) -> Markup:
-    runs = {system: rows for system, rows in material.passes.items() if rows}
+def gmm_section(data: ReportData) -> Markup:
+    runs = {system: rows for system, rows in data.passes.items() if rows}
     number = {system: k for k, system in enumerate(runs)}
     loglikes, gaussians = _lines(runs, "loglike_per_frame"), _lines(runs, "gaussians")
     if not loglikes and not gaussians:
@@ -102,8 +102,8 @@ def _summary(system: str, its: Sequence[Mapping[str, Any]]) -> List[Any]:
 # ------------------------------------------------------------------ alignments
 
 
-def alignment_section(material: Material) -> Markup:
-    found = material.alignments
+def alignment_section(data: ReportData) -> Markup:
+    found = data.alignments
     if found is None:
         return none("No alignments yet: the gmm stage has not written gmm/alignments.jsonl.gz.")
     if not found.total:
@@ -119,7 +119,7 @@ def alignment_section(material: Material) -> Markup:
     text = "Log mel, under it phones and words, with their boundaries; shaded: phones of "
     text += f"{LEAST * FRAME_MS} ms, the least that three states take. The pointer shows names, lengths and times."
     parts.append(soft(text))
-    features, ticks = _spectrograms(material, found.drawn)
+    features, ticks = _spectrograms(data, found.drawn)
     parts += [_drawn(row, features.get(row.id), ticks, f"ali{k}") for k, row in enumerate(found.drawn)]
     if found.lowest:
         rows = [[row.id, _fixed(row.loglike), _seconds(row.frames), row.text] for row in found.lowest]
@@ -144,11 +144,11 @@ def _drawn(row: Utterance, logmel: Any, ticks: spectrogram.Ticks, name: str) -> 
     return join(parts)
 
 
-def _spectrograms(material: Material, drawn: Sequence[Utterance]) -> Tuple[Dict[str, np.ndarray], spectrogram.Ticks]:
+def _spectrograms(data: ReportData, drawn: Sequence[Utterance]) -> Tuple[Dict[str, np.ndarray], spectrogram.Ticks]:
     """Log mel by id and the frequencies at its axis; what is missing is said in the notes, and drawn without."""
     from hybrid.data.features import LogMel, config_from_json  # with Lhotse behind it, which takes seconds to load
 
-    folder = material.exp / "features"
+    folder = data.exp / "features"
     features: Dict[str, np.ndarray] = {}
     missing = [row.id for row in drawn]
     # Copies of the training set (of other speeds) are sets of their own: train, train_sp0.9, ...
@@ -159,12 +159,12 @@ def _spectrograms(material: Material, drawn: Sequence[Utterance]) -> Tuple[Dict[
             read = read_features(place, "logmel", missing)
         except HybridError as error:
             name = f"features/{place.parent.name}/logmel"
-            material.notes.append(f"{name}: {error.what}: alignments are drawn without its spectrograms")
+            data.notes.append(f"{name}: {error.what}: alignments are drawn without its spectrograms")
             continue
         features.update({i: values for i, values in read.items() if values.ndim == 2 and values.size})
         missing = [i for i in missing if i not in features]
     if missing:
-        material.notes.append(f"features/train*/logmel: no spectrogram of {', '.join(missing)}")
+        data.notes.append(f"features/train*/logmel: no spectrogram of {', '.join(missing)}")
     try:
         about = read_json(folder / "features.json")
         config = config_from_json(about["logmel"])
@@ -173,15 +173,15 @@ def _spectrograms(material: Material, drawn: Sequence[Utterance]) -> Tuple[Dict[
         high = config.high_freq + (config.sampling_rate / 2 if config.high_freq <= 0 else 0)
         return features, spectrogram.mel_ticks(config.num_bins, config.low_freq, high)
     except (HybridError, LookupError, TypeError, ValueError, ArithmeticError) as error:
-        material.notes.append(f"features/features.json: {error}: spectrograms have no frequencies at their axis")
+        data.notes.append(f"features/features.json: {error}: spectrograms have no frequencies at their axis")
         return features, ()
 
 
 # ------------------------------------------------------------------ durations
 
 
-def duration_section(material: Material) -> Markup:
-    found = material.alignments
+def duration_section(data: ReportData) -> Markup:
+    found = data.alignments
     if found is None:
         return none("No alignments yet: durations are those of gmm/alignments.jsonl.gz.")
     rows, marked = duration_rows(found.durations), duration_rows(found.durations, positions=True)
@@ -230,40 +230,40 @@ def _share(share: float, flagged: bool) -> Markup:
 # ------------------------------------------------------------------ trees
 
 
-def tree_section(material: Material) -> Markup:
-    if not material.trees:
+def tree_section(data: ReportData) -> Markup:
+    if not data.trees:
         return none("No decision tree yet.")
     head = ["system", "phones", "roots", "leaves", "deepest", "frames", "median a leaf", "fewest", "never seen"]
-    rows = [[system, *_tree_row(grown)] for system, grown in material.trees.items()]
+    rows = [[system, *_tree_row(named_tree)] for system, named_tree in data.trees.items()]
     parts = [table(head, rows, numeric=range(1, 9))]
-    missing = [system for system, grown in material.trees.items() if grown.counts is None]
+    missing = [system for system, named_tree in data.trees.items() if named_tree.counts is None]
     if missing:
         parts.append(soft(f"No occupancy.json yet of {', '.join(missing)}."))
-    curves = {system: grown.counts.tolist() for system, grown in material.trees.items() if grown.counts is not None}
+    curves = {system: tree.counts.tolist() for system, tree in data.trees.items() if tree.counts is not None}
     if curves:
         parts.append(Markup(plots.occupancy(curves, "leaves, by frequency")))
         if "network" in curves:
             parts.append(soft("Frames of the network's tree are of 30 ms, those of the others of 10 ms."))
-    asking = [system for system, grown in material.trees.items() if any(depth(root.node) for root in grown.roots)]
+    asking = [system for system, named_tree in data.trees.items() if any(depth(root.node) for root in named_tree.roots)]
     gmms = [system for system in asking if system != "network"]
     for system in asking:
-        parts.append(details(system, _tree(system, material.trees[system]), open=system == (gmms or asking)[-1]))
+        parts.append(details(system, _tree(system, data.trees[system]), open=system == (gmms or asking)[-1]))
     if not asking:
         parts.append(soft("No tree asks a question: every phone and state has one leaf."))
     return join(parts)
 
 
-def _tree_row(grown: Grown) -> List[Any]:
-    deepest = max((depth(root.node) for root in grown.roots), default=0)
-    row: List[Any] = [len(grown.names), len(grown.roots), grown.tree.num_pdfs, deepest]
-    if grown.counts is None:
+def _tree_row(named_tree: NamedTree) -> List[Any]:
+    deepest = max((depth(root.node) for root in named_tree.roots), default=0)
+    row: List[Any] = [len(named_tree.names), len(named_tree.roots), named_tree.tree.num_pdfs, deepest]
+    if named_tree.counts is None:
         return [*row, "-", "-", "-", "-"]
-    counts = grown.counts
+    counts = named_tree.counts
     return [*row, *(f"{x:.0f}" for x in (counts.sum(), np.median(counts), counts.min())), int((counts == 0).sum())]
 
 
-def _tree(system: str, grown: Grown) -> Markup:
-    leaves = leaf_table(grown.roots)
+def _tree(system: str, named_tree: NamedTree) -> Markup:
+    leaves = leaf_table(named_tree.roots)
     most = dict(list(leaves.items())[:_BOXES])
     bars = {
         name: {"all states" if state is None else f"state {state}": count for state, count in states.items()}
@@ -274,25 +274,25 @@ def _tree(system: str, grown: Grown) -> Markup:
         parts.append(soft("Of one state: 0 is the pdf of a phone's first frame, 1 that of the others."))
     if len(most) < len(leaves):
         parts.append(soft(f"The {len(most)} of {len(leaves)} phones with most leaves."))
-    known = grown.counts is not None
-    total = max(float(grown.counts.sum()), 1.0) if grown.counts is not None else 1.0
+    known = named_tree.counts is not None
+    total = max(float(named_tree.counts.sum()), 1.0) if named_tree.counts is not None else 1.0
     asked = [
         [
-            tag("td", grown.text(one.question)),
+            tag("td", named_tree.text(one.question)),
             one.first,
             one.second,
             f"{100 * one.frames / total:.1f} %" if known else "-",
         ]
-        for one in frequent_questions(grown)
+        for one in frequent_questions(named_tree)
     ]
     parts += [
         tag("h4", "The most frequent questions near the roots"),
         table(["question", "first of a root", "second", "frames that meet it"], asked, numeric=(1, 2, 3)),
     ]
     rows = []
-    for root in grown.roots:
-        first = grown.text(grown.question(root.node)) if isinstance(root.node, Split) else "-"
-        frames = f"{grown.frames(root.pdfs):.0f}" if known else "-"
+    for root in named_tree.roots:
+        first = named_tree.text(named_tree.question(root.node)) if isinstance(root.node, Split) else "-"
+        frames = f"{named_tree.frames(root.pdfs):.0f}" if known else "-"
         rows.append([root.name, "-" if root.state is None else root.state, len(root.pdfs), frames, first])
     listed = table(["phone", "state", "leaves", "frames", "first question"], rows, numeric=(1, 2, 3))
     parts.append(details(f"First question of each of the {len(rows)} roots", listed))

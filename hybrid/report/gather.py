@@ -10,14 +10,14 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from hybrid.errors import HybridError
 from hybrid.io import PathLike, read_json, read_jsonl
 from hybrid.report.alignments import Alignments, read_alignments
-from hybrid.report.trees import Grown, read_counts, read_tree
+from hybrid.report.trees import NamedTree, read_counts, read_tree
 from hybrid.score.results import CONDITIONS, DEV, Row, merge, ordered, read_results
 
 DecodeKey = Tuple[str, str, str, str]  # system, condition, set, tuned_on
 
 
 @dataclass
-class Material:
+class ReportData:
     """Everything that the report shows.
 
     results: rows of results.json. decodes: wer.json by system, condition, set and tuned_on. curves: training logs by
@@ -34,7 +34,7 @@ class Material:
     passes: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
     phone_confusions: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     occupancy: Optional[List[float]] = None
-    trees: Dict[str, Grown] = field(default_factory=dict)
+    trees: Dict[str, NamedTree] = field(default_factory=dict)
     alignments: Optional[Alignments] = None
     problems: List[Dict[str, Any]] = field(default_factory=list)
     marks: List[Dict[str, Any]] = field(default_factory=list)
@@ -74,31 +74,31 @@ class Material:
         return list(dict.fromkeys(seed for seed in known if seed is not None))
 
 
-def gather(exp: PathLike, *, models: bool = True) -> Material:
+def gather(exp: PathLike, *, models: bool = True) -> ReportData:
     """Reads a run's folder; never raises for what is absent or broken in it.
 
     models: trees and alignments too, which take the longest to read.
     """
     exp = Path(exp)
-    material = Material(exp)
-    tried = _Tolerant(material)
+    data = ReportData(exp)
+    tried = _Tolerant(data)
     for file in _files(exp, "marks/*.json"):
         mark = tried(read_json, file)
         if isinstance(mark, dict):
-            material.marks.append({"stage": file.stem.split("-", 1)[-1], **_renamed(mark)})
+            data.marks.append({"stage": file.stem.split("-", 1)[-1], **_renamed(mark)})
     for file in _files(exp, "decode/*/*/*/wer.json"):
         value = tried(read_json, file)
         key = tuple(value.get(name) for name in ("system", "condition", "set", "tuned_on")) if _is(value, dict) else ()
         if len(key) == 4 and all(isinstance(part, str) for part in key):
-            material.decodes[key] = value  # type: ignore[index]
+            data.decodes[key] = value  # type: ignore[index]
         elif value is not None:
-            material.notes.append(f"{_short(exp, file)}: not a wer.json")
+            data.notes.append(f"{_short(exp, file)}: not a wer.json")
     if (exp / "results.json").exists():
-        material.results = merge([], tried(read_results, exp / "results.json") or [])
+        data.results = merge([], tried(read_results, exp / "results.json") or [])
     for name, store, key_of in (
-        ("log.jsonl", material.curves, _system),
-        ("passes.jsonl", material.passes, _system),
-        ("phone_confusion.json", material.phone_confusions, _system),
+        ("log.jsonl", data.curves, _system),
+        ("passes.jsonl", data.passes, _system),
+        ("phone_confusion.json", data.phone_confusions, _system),
     ):
         for file in _files(exp, f"*/{name}", f"*/*/{name}", f"*/*/*/{name}"):
             value = tried(read_json if name.endswith(".json") else read_jsonl, file)
@@ -106,48 +106,48 @@ def gather(exp: PathLike, *, models: bool = True) -> Material:
                 store[key_of(exp, file)] = value  # type: ignore[index]
     for file in _files(exp, "*/problems.jsonl", "*/*/problems.jsonl"):
         rows = tried(read_jsonl, file) or []
-        material.problems += [{"stage": file.parent.name, **row} for row in rows if isinstance(row, dict)]
+        data.problems += [{"stage": file.parent.name, **row} for row in rows if isinstance(row, dict)]
     for file in _files(exp, "senones/occupancy.json", "*/senones/occupancy.json"):
         value = tried(read_json, file)
-        if _is(value, dict) and _is(value.get("counts"), list) and material.occupancy is None:
-            material.occupancy = [float(count) for count in value["counts"] if isinstance(count, (int, float))]
+        if _is(value, dict) and _is(value.get("counts"), list) and data.occupancy is None:
+            data.occupancy = [float(count) for count in value["counts"] if isinstance(count, (int, float))]
     if models:
-        _trees(material, tried)
+        _trees(data, tried)
     if models and (exp / "gmm" / "alignments.jsonl.gz").exists():
-        material.alignments = tried(read_alignments, exp / "gmm" / "alignments.jsonl.gz")
+        data.alignments = tried(read_alignments, exp / "gmm" / "alignments.jsonl.gz")
     config = tried(read_json, exp / "config.json") if (exp / "config.json").exists() else None
-    material.config = config if isinstance(config, dict) else {}
-    return material
+    data.config = config if isinstance(config, dict) else {}
+    return data
 
 
-def _trees(material: Material, tried: _Tolerant) -> None:
-    exp = material.exp
+def _trees(data: ReportData, tried: _Tolerant) -> None:
+    exp = data.exp
     for file in _files(exp, "gmm/*/senones/tree.json", "senones/model/tree.json"):
         system = file.parent.parent.name if file.parent.name == "senones" else "network"
-        grown = tried(_tree, file)
-        if grown is None:
+        named_tree = tried(_tree, file)
+        if named_tree is None:
             continue
-        material.trees[system] = grown
+        data.trees[system] = named_tree
         counts = file.parent.parent / "occupancy.json"
         if counts.exists():
-            grown.counts = tried(partial(read_counts, num_pdfs=grown.tree.num_pdfs), counts)
+            named_tree.counts = tried(partial(read_counts, num_pdfs=named_tree.tree.num_pdfs), counts)
 
 
-def _tree(file: Path) -> Grown:
+def _tree(file: Path) -> NamedTree:
     return read_tree(file.parent)
 
 
 class _Tolerant:
-    def __init__(self, material: Material) -> None:
-        self.material = material
+    def __init__(self, data: ReportData) -> None:
+        self.data = data
 
     def __call__(self, read: Callable[[Path], Any], file: Path) -> Any:
         try:
             return read(file)
         except HybridError as error:
-            self.material.notes.append(f"{_short(self.material.exp, file)}: {error.what}")
+            self.data.notes.append(f"{_short(self.data.exp, file)}: {error.what}")
         except OSError as error:
-            self.material.notes.append(f"{_short(self.material.exp, file)}: {error.strerror}")
+            self.data.notes.append(f"{_short(self.data.exp, file)}: {error.strerror}")
         return None
 
 

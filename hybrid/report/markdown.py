@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterable, List, Optional, Sequence
 
 from hybrid.io import PathLike, write_text
-from hybrid.report.gather import Material, gather
+from hybrid.report.gather import ReportData, gather
 from hybrid.report.html import bytes_text, seconds_text
 from hybrid.report.recognition import p_value
 from hybrid.score.results import CONDITIONS, cells, ordered, table
@@ -18,31 +18,31 @@ def write_results_md(exp: PathLike, path: PathLike, title: str, notes: Optional[
     write_text(path, results_md(gather(exp, models=False), title, notes))
 
 
-def results_md(material: Material, title: str, notes: Optional[str] = None) -> str:
+def results_md(data: ReportData, title: str, notes: Optional[str] = None) -> str:
     parts = [f"# {title}"]
     if notes:
         parts.append(notes.strip())
-    if not material.results:
+    if not data.results:
         parts.append("No results yet.")
-    if len(material.test_sets()) > 1:
-        parts += ["## All test sets, scale and penalty chosen on dev", table(material.results)]
-    for name, tuned_on in material.groups():
+    if len(data.test_sets()) > 1:
+        parts += ["## All test sets, scale and penalty chosen on dev", table(data.results)]
+    for name, tuned_on in data.groups():
         parts.append(f"## Set {name}, scale and penalty chosen on {tuned_on}")
-        parts.append(table(material.results, name, tuned_on))
-        parts += _paired(material, name, tuned_on)
-    parts += _scales(material) + _cost(material) + _origin(material)
-    if material.notes:
-        parts += ["## Could not be read", "\n".join(f"- {note}" for note in material.notes)]
+        parts.append(table(data.results, name, tuned_on))
+        parts += _paired(data, name, tuned_on)
+    parts += _scales(data) + _cost(data) + _origin(data)
+    if data.notes:
+        parts += ["## Could not be read", "\n".join(f"- {note}" for note in data.notes)]
     return "\n\n".join(parts) + "\n"
 
 
-def _paired(material: Material, name: str, tuned_on: str) -> List[str]:
-    found = cells(material.results, name, tuned_on)
+def _paired(data: ReportData, name: str, tuned_on: str) -> List[str]:
+    found = cells(data.results, name, tuned_on)
     systems = list(dict.fromkeys(system for system, _ in found))
     conditions = ordered((condition for _, condition in found), CONDITIONS)
     rows = []
     for before, system in zip(systems, systems[1:], strict=False):
-        ps = [p_value(material, before, system, condition, name, tuned_on) for condition in conditions]
+        ps = [p_value(data, before, system, condition, name, tuned_on) for condition in conditions]
         if any(p is not None for p in ps):
             rows.append([f"{system} to {before}", *("-" if p is None else p_text(p) for p in ps)])
     if not rows:
@@ -51,11 +51,11 @@ def _paired(material: Material, name: str, tuned_on: str) -> List[str]:
     return [text, grid(["systems", *conditions], rows)]
 
 
-def _scales(material: Material) -> List[str]:
+def _scales(data: ReportData) -> List[str]:
     rows = []
     edge = False
-    tests = material.test_sets()
-    for (system, condition, name, tuned_on), decode in material.decodes.items():
+    tests = data.test_sets()
+    for (system, condition, name, tuned_on), decode in data.decodes.items():
         settings = decode.get("settings")
         if name in tests and isinstance(settings, dict) and "acoustic_scale" in settings:
             mark = " (end of the grid)" if settings.get("edges") else ""
@@ -64,7 +64,7 @@ def _scales(material: Material) -> List[str]:
             rows.append([system, condition, name, tuned_on, f"{scale:.4g}", f"{penalty:.4g}{mark}"])
     if not rows:
         return []
-    systems, conditions = material.systems(), material.conditions()
+    systems, conditions = data.systems(), data.conditions()
     rows.sort(key=lambda row: (row[3], row[2], systems.index(row[0]), conditions.index(row[1])))
     if len(tests) == 1:
         rows = [[*row[:2], *row[3:]] for row in rows]
@@ -74,8 +74,8 @@ def _scales(material: Material) -> List[str]:
     return ["## Scales", scales, *said]
 
 
-def _cost(material: Material) -> List[str]:
-    if not material.marks:
+def _cost(data: ReportData) -> List[str]:
+    if not data.marks:
         return []
     rows = [
         [
@@ -84,25 +84,25 @@ def _cost(material: Material) -> List[str]:
             seconds_text(mark.get("cpu_seconds")),
             bytes_text(mark.get("peak_memory_bytes")),
         ]
-        for mark in material.marks
+        for mark in data.marks
     ]
-    sums = [sum(float(mark.get(key) or 0) for mark in material.marks) for key in ("seconds", "cpu_seconds")]
-    peak = max(float(mark.get("peak_memory_bytes") or 0) for mark in material.marks)
+    sums = [sum(float(mark.get(key) or 0) for mark in data.marks) for key in ("seconds", "cpu_seconds")]
+    peak = max(float(mark.get("peak_memory_bytes") or 0) for mark in data.marks)
     rows.append(["all", seconds_text(sums[0]), seconds_text(sums[1]), bytes_text(peak)])
     said = "Peak memory is the largest sum of resident sets over the stage's processes."
     return ["## Time and memory", grid(["stage", "time", "CPU time", "peak memory"], rows), said]
 
 
-def _origin(material: Material) -> List[str]:
+def _origin(data: ReportData) -> List[str]:
     parts = ["## How to get these numbers"]
-    commands = material.distinct("command")
+    commands = data.distinct("command")
     parts.append("\n".join(["```", *map(str, commands), "```"]) if commands else "No command is recorded.")
     facts = []
-    if material.distinct("commit"):
-        facts.append(f"commit {', '.join(map(str, material.distinct('commit')))}")
-    if material.seeds():
-        facts.append(f"seed {', '.join(map(str, material.seeds()))}")
-    facts += [f"{name} {version}" for name, version in material.versions().items()]
+    if data.distinct("commit"):
+        facts.append(f"commit {', '.join(map(str, data.distinct('commit')))}")
+    if data.seeds():
+        facts.append(f"seed {', '.join(map(str, data.seeds()))}")
+    facts += [f"{name} {version}" for name, version in data.versions().items()]
     return parts + (["; ".join(facts) + "."] if facts else [])
 
 

@@ -7,10 +7,10 @@ from typing import Callable, List, Optional, Tuple
 
 from hybrid.io import PathLike, write_text
 from hybrid.report import bootstrap, recognition, running, training
-from hybrid.report.gather import Material, gather
+from hybrid.report.gather import ReportData, gather
 from hybrid.report.html import Markup, document, join, none, tag, warning
 
-Section = Tuple[str, str, Callable[[Material], Markup]]
+Section = Tuple[str, str, Callable[[ReportData], Markup]]
 
 SECTIONS: Tuple[Section, ...] = (
     ("wer", "Word error rates", recognition.wer_section),
@@ -35,21 +35,21 @@ def write_report(exp: PathLike, title: Optional[str] = None) -> Path:
 
     A part that is absent is said to be; a file that cannot be read is named at the head of the page. Raises DiskError.
     """
-    material = gather(exp)
+    data = gather(exp)
     path = Path(exp) / "report" / "index.html"
-    write_text(path, render(material, title or f"Run {Path(exp).resolve().name}"))
+    write_text(path, render(data, title or f"Run {Path(exp).resolve().name}"))
     return path
 
 
-def render(material: Material, title: str) -> str:
-    bodies = [(name, heading, _section(material, make)) for name, heading, make in SECTIONS]
+def render(data: ReportData, title: str) -> str:
+    bodies = [(name, heading, _section(data, make)) for name, heading, make in SECTIONS]
     # after the sections: a part that could not be made is among the notes then
-    notes = [warning("Not all could be shown:", tag("ul", *(tag("li", note) for note in material.notes)))]
+    notes = [warning("Not all could be shown:", tag("ul", *(tag("li", note) for note in data.notes)))]
     links = join((tag("a", heading, href=f"#{name}") for name, heading, _ in bodies), " ")
     body = join(
         [
-            tag("header", tag("h1", title), _summary(material), tag("nav", links)),
-            *(notes if material.notes else []),
+            tag("header", tag("h1", title), _summary(data), tag("nav", links)),
+            *(notes if data.notes else []),
             *(tag("section", tag("h2", heading), content, id=name) for name, heading, content in bodies),
         ],
         "\n",
@@ -57,26 +57,26 @@ def render(material: Material, title: str) -> str:
     return document(title, body)
 
 
-def _section(material: Material, make: Callable[[Material], Markup]) -> Markup:
+def _section(data: ReportData, make: Callable[[ReportData], Markup]) -> Markup:
     # Files of another version, or edited by hand, may hold anything; one odd value must not cost the whole page.
     try:
-        return make(material)
+        return make(data)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         name = make.__name__.replace("_", " ")
-        material.notes.append(f"{name}: a file holds what is not expected there ({type(error).__name__}: {error})")
+        data.notes.append(f"{name}: a file holds what is not expected there ({type(error).__name__}: {error})")
         return none("This part could not be made: see the note at the head of the page.")
 
 
-def _summary(material: Material) -> Markup:
+def _summary(data: ReportData) -> Markup:
     said: List[str] = []
-    commits = material.distinct("commit")
+    commits = data.distinct("commit")
     if commits:
         said.append(f"commit {', '.join(str(commit)[:12] for commit in commits)}")
-    if material.seeds():
-        said.append(f"seed {', '.join(map(str, material.seeds()))}")
-    others = [mark for mark in material.marks if not running.is_this_page(mark)]
+    if data.seeds():
+        said.append(f"seed {', '.join(map(str, data.seeds()))}")
+    others = [mark for mark in data.marks if not running.is_this_page(mark)]
     if others:
         said.append(f"{sum(mark.get('state') == 'done' for mark in others)} of {len(others)} stages done")
-    if material.problems:
-        said.append(f"{len(material.problems)} problems noted")
+    if data.problems:
+        said.append(f"{len(data.problems)} problems noted")
     return tag("p", " · ".join(said) or "nothing has run yet", cls="soft")

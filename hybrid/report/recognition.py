@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from hybrid.errors import DataError
 from hybrid.report import plots
-from hybrid.report.gather import Material
+from hybrid.report.gather import ReportData
 from hybrid.report.html import Markup, details, esc, join, none, soft, table, tag, warning
 from hybrid.score.results import CONDITIONS, cells, ordered
 from hybrid.score.significance import p_text, paired_test
@@ -15,18 +15,18 @@ from hybrid.score.significance import p_text, paired_test
 _SHOWN = 12  # most frequent errors of a kind
 
 
-def wer_section(material: Material) -> Markup:
-    if not material.results:
+def wer_section(data: ReportData) -> Markup:
+    if not data.results:
         return none("No results yet: the score stage has not run.")
     parts: List[Markup] = []
-    for k, (name, tuned_on) in enumerate(material.groups()):
-        found = cells(material.results, name, tuned_on)
+    for k, (name, tuned_on) in enumerate(data.groups()):
+        found = cells(data.results, name, tuned_on)
         if not found:
             continue
         systems = list(dict.fromkeys(system for system, _ in found))
         conditions = ordered((condition for _, condition in found), CONDITIONS)
         content = [
-            _wer_table(material, found, systems, conditions, name, tuned_on),
+            _wer_table(data, found, systems, conditions, name, tuned_on),
             Markup(plots.intervals(found, systems, conditions)),
         ]
         title = f"Set {name}, scale and penalty chosen on {tuned_on}"
@@ -38,7 +38,7 @@ def wer_section(material: Material) -> Markup:
 
 
 def _wer_table(
-    material: Material, found: Mapping[Any, Any], systems: List[str], conditions: List[str], name: str, tuned_on: str
+    data: ReportData, found: Mapping[Any, Any], systems: List[str], conditions: List[str], name: str, tuned_on: str
 ) -> Markup:
     best = {
         condition: min(cell["wer"] for (_, other), cell in found.items() if other == condition)
@@ -49,7 +49,7 @@ def _wer_table(
         row: List[Any] = [system]
         for condition in conditions:
             before = systems[k - 1] if k else None
-            p = p_value(material, before, system, condition, name, tuned_on) if before else None
+            p = p_value(data, before, system, condition, name, tuned_on) if before else None
             row.append(_wer_cell(found.get((system, condition)), best[condition], p, before))
         rows.append(row)
     return table(["system", *conditions], rows, cls="wer")
@@ -75,9 +75,9 @@ def _wer_cell(cell: Optional[Dict[str, Any]], best: float, p: Optional[float], b
 
 
 def p_value(
-    material: Material, before: str, system: str, condition: str, name: str, tuned_on: str
+    data: ReportData, before: str, system: str, condition: str, name: str, tuned_on: str
 ) -> Optional[float]:
-    pair = [material.decodes.get((which, condition, name, tuned_on)) for which in (before, system)]
+    pair = [data.decodes.get((which, condition, name, tuned_on)) for which in (before, system)]
     if pair[0] is None or pair[1] is None:
         return None
     counts = [
@@ -103,14 +103,14 @@ def _explanation(found: Mapping[Any, Any]) -> Markup:
     )
 
 
-def speaker_section(material: Material) -> Markup:
+def speaker_section(data: ReportData) -> Markup:
     parts: List[Markup] = []
-    several = len(material.test_sets()) > 1
-    for name, condition in product(material.test_sets(), material.conditions()):
+    several = len(data.test_sets()) > 1
+    for name, condition in product(data.test_sets(), data.conditions()):
         decodes = {
-            system: material.decodes[system, condition, name, "dev"]
-            for system in material.systems()
-            if material.decodes.get((system, condition, name, "dev"), {}).get("speakers")
+            system: data.decodes[system, condition, name, "dev"]
+            for system in data.systems()
+            if data.decodes.get((system, condition, name, "dev"), {}).get("speakers")
         }
         if not decodes:
             continue
@@ -146,11 +146,11 @@ def _heat(wer: float, top: float) -> Markup:
     return tag("td", f"{wer:.1f}", cls="num", style=f"background: rgba(var(--heat), {strength:.2f})")
 
 
-def scale_section(material: Material) -> Markup:
+def scale_section(data: ReportData) -> Markup:
     rows = []
     edges = []
     names = ("acoustic_scale", "word_penalty", "beam")
-    for (system, condition, name, tuned_on), decode in sorted(material.decodes.items(), key=_order(material)):
+    for (system, condition, name, tuned_on), decode in sorted(data.decodes.items(), key=_order(data)):
         settings = decode.get("settings") or {}
         if not isinstance(settings, dict) or not settings:
             continue
@@ -167,12 +167,12 @@ def scale_section(material: Material) -> Markup:
     return join([*([said] if edges else []), chosen])
 
 
-def confusion_section(material: Material) -> Markup:
+def confusion_section(data: ReportData) -> Markup:
     parts: List[Markup] = []
-    several = len(material.test_sets()) > 1
-    for system in reversed(material.systems()):
-        for name, condition in product(material.test_sets(), material.conditions()):
-            decode = material.decodes.get((system, condition, name, "dev"))
+    several = len(data.test_sets()) > 1
+    for system in reversed(data.systems()):
+        for name, condition in product(data.test_sets(), data.conditions()):
+            decode = data.decodes.get((system, condition, name, "dev"))
             if decode is None or not isinstance(decode.get("confusions"), dict):
                 continue
             found = decode["confusions"]
@@ -196,8 +196,8 @@ def _errors(title: str, head: List[str], rows: List[Any]) -> Markup:
     return tag("div", tag("h3", title), shown, *([soft(rest)] if rest else []))
 
 
-def _order(material: Material):
-    systems, conditions = material.systems(), material.conditions()
+def _order(data: ReportData):
+    systems, conditions = data.systems(), data.conditions()
     return lambda item: (item[0][3], item[0][2], systems.index(item[0][0]), conditions.index(item[0][1]))
 
 

@@ -6,34 +6,34 @@ import json
 from collections import Counter
 from typing import Any, Dict, List, Tuple
 
-from hybrid.report.gather import Material
+from hybrid.report.gather import ReportData
 from hybrid.report.html import Markup, bytes_text, details, join, none, seconds_text, soft, table, tag
 
 _SHOWN = 200
 
 
-def problem_section(material: Material) -> Markup:
-    if not material.problems and not material.marks:
+def problem_section(data: ReportData) -> Markup:
+    if not data.problems and not data.marks:
         return none("No stage has run yet.")
-    if not material.problems:
+    if not data.problems:
         return none("No problem was found: every utterance could be used.")
     counts: Counter = Counter()
-    for row in material.problems:
+    for row in data.problems:
         counts[str(row.get("stage", "-")), _kind(str(row.get("reason", "-")))] += 1
     ranked = sorted(counts.items(), key=lambda item: (item[0][0], -item[1]))
     summary = [[stage, reason, n] for (stage, reason), n in ranked]
     rows = [
         [row.get("utterance", "-"), row.get("stage", "-"), row.get("reason", "-"), row.get("file") or ""]
-        for row in material.problems[:_SHOWN]
+        for row in data.problems[:_SHOWN]
     ]
-    more = len(material.problems) - len(rows)
+    more = len(data.problems) - len(rows)
     listed = [table(["utterance", "stage", "reason", "file"], rows)]
     if more > 0:
         listed.append(soft(f"{more} more in the problems.jsonl of their stages."))
     return join(
         [
             table(["stage", "reason", "utterances"], summary, numeric=(2,)),
-            details(f"The utterances ({len(material.problems)})", *listed),
+            details(f"The utterances ({len(data.problems)})", *listed),
         ]
     )
 
@@ -44,12 +44,12 @@ def _kind(reason: str) -> str:
     return " ".join(words)
 
 
-def stage_section(material: Material) -> Markup:
-    if not material.marks:
+def stage_section(data: ReportData) -> Markup:
+    if not data.marks:
         return none("No stage has left a mark yet.")
-    longest = max((_float(mark.get("seconds")) for mark in material.marks), default=0.0)
+    longest = max((_float(mark.get("seconds")) for mark in data.marks), default=0.0)
     rows: List[List[Any]] = []
-    for mark in material.marks:
+    for mark in data.marks:
         width = 10 * _float(mark.get("seconds")) / longest if longest else 0.0
         rows.append(
             [
@@ -61,9 +61,9 @@ def stage_section(material: Material) -> Markup:
                 bytes_text(mark.get("peak_memory_bytes")),
             ]
         )
-    total = sum(_float(mark.get("seconds")) for mark in material.marks)
-    cpu = sum(_float(mark.get("cpu_seconds")) for mark in material.marks)
-    peak = max((_float(mark.get("peak_memory_bytes")) for mark in material.marks), default=0.0)
+    total = sum(_float(mark.get("seconds")) for mark in data.marks)
+    cpu = sum(_float(mark.get("cpu_seconds")) for mark in data.marks)
+    peak = max((_float(mark.get("peak_memory_bytes")) for mark in data.marks), default=0.0)
     rows.append(["all", "", seconds_text(total), "", seconds_text(cpu), bytes_text(peak) if peak else "-"])
     return table(["stage", "state", "time", "", "CPU time", "peak memory"], rows, numeric=(2, 4, 5))
 
@@ -81,25 +81,25 @@ def _state(mark: Dict[str, Any]) -> str:
     return f"{state}, {attempts} attempts" if isinstance(attempts, int) and attempts > 1 else state
 
 
-def origin_section(material: Material) -> Markup:
-    commits, commands = material.distinct("commit"), material.distinct("command")
+def origin_section(data: ReportData) -> Markup:
+    commits, commands = data.distinct("commit"), data.distinct("command")
     facts: List[Tuple[str, Any]] = [
         ("commit", ", ".join(map(str, commits)) or "not known"),
-        ("seed", ", ".join(map(str, material.seeds())) or "not known"),
-        ("first stage began", next(iter(material.distinct("start")), "not known")),
-        ("last stage ended", next(reversed(material.distinct("end")), "not known")),
+        ("seed", ", ".join(map(str, data.seeds())) or "not known"),
+        ("first stage began", next(iter(data.distinct("start")), "not known")),
+        ("last stage ended", next(reversed(data.distinct("end")), "not known")),
     ]
     parts = [table(["", ""], facts)]
     parts.append(tag("h3", "Commands"))
     parts.append(tag("pre", "\n".join(map(str, commands))) if commands else none("No command is recorded."))
-    versions = material.versions()
+    versions = data.versions()
     if versions:
         listed = table(["package", "version"], versions.items())
         parts.append(details(f"Versions ({len(versions)} packages)", listed, open=True))
     else:
         parts.append(none("No versions are recorded."))
-    if material.config:
-        rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in material.config.items()]
+    if data.config:
+        rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in data.config.items()]
         parts.append(details(f"Settings ({len(rows)})", table(["setting", "value"], rows)))
     return join(parts)
 

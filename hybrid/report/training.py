@@ -8,7 +8,7 @@ from typing import Any, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from hybrid.report import plots
-from hybrid.report.gather import Material
+from hybrid.report.gather import ReportData
 from hybrid.report.html import Markup, details, join, none, soft, table, tag
 
 # Drawn over the epochs where a training has it; the last two of soft targets, the divergence times T^2.
@@ -21,9 +21,9 @@ _PANELS = (
 _POINTS = 400  # a line of more is thinned: the eye sees no difference, the page stays small
 
 
-def curve_section(material: Material) -> Markup:
+def curve_section(data: ReportData) -> Markup:
     parts = []
-    for system, rows in material.curves.items():
+    for system, rows in data.curves.items():
         panels = []
         for title, key, factor in _PANELS:
             content = [(split, *_curve(rows, split, key, factor)) for split in ("update", "train", "dev")]
@@ -67,8 +67,8 @@ def _last(rows: Sequence[Mapping[str, Any]]) -> Markup:
     return soft("; ".join(said))
 
 
-def senone_section(material: Material) -> Markup:
-    counts = np.asarray(material.occupancy or [], np.float64)
+def senone_section(data: ReportData) -> Markup:
+    counts = np.asarray(data.occupancy or [], np.float64)
     if not len(counts):
         return none("No senones yet.")
     seen = counts[counts > 0]
@@ -80,9 +80,9 @@ def senone_section(material: Material) -> Markup:
     return join([tag("p", text + "."), Markup(plots.occupancy({"": counts.tolist()}))])
 
 
-def phone_section(material: Material) -> Markup:
+def phone_section(data: ReportData) -> Markup:
     parts: List[Markup] = []
-    for system, value in material.phone_confusions.items():
+    for system, value in data.phone_confusions.items():
         names = [str(name) for name in value["phones"]]
         matrix = np.asarray(value["matrix"], np.float64)
         if matrix.shape != (len(names), len(names)) or not np.isfinite(matrix).all():

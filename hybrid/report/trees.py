@@ -40,7 +40,7 @@ class Root:
 
 
 @dataclass
-class Grown:
+class NamedTree:
     """A tree with the names of its phones and the frames of its pdfs (None where they are not known)."""
 
     tree: Tree
@@ -121,13 +121,13 @@ class Grown:
         return whole
 
 
-def read_tree(folder: PathLike) -> Grown:
+def read_tree(folder: PathLike) -> NamedTree:
     """The tree in `folder` (tree.json, phones.json), without counts. Raises DataError, ModelError."""
     tree = Tree.from_json(read_json(f"{folder}/tree.json"))
     phones = read_json(f"{folder}/phones.json")
     if not isinstance(phones, dict) or not all(type(number) is int for number in phones.values()):
         raise DataError("not a table of phones", file=f"{folder}/phones.json", remedy=_AGAIN)
-    return Grown(tree, {number: str(name) for name, number in phones.items()})
+    return NamedTree(tree, {number: str(name) for name, number in phones.items()})
 
 
 def read_counts(path: PathLike, num_pdfs: int) -> np.ndarray:
@@ -189,17 +189,17 @@ class Asked:
     frames: float
 
 
-def frequent_questions(grown: Grown, most: int = 15) -> List[Asked]:
+def frequent_questions(named_tree: NamedTree, most: int = 15) -> List[Asked]:
     """Among the first two questions on the ways from all roots, the most frequent first."""
     times: Tuple[Counter, Counter] = (Counter(), Counter())
     frames: Dict[Question, float] = {}
-    for root in grown.roots:
+    for root in named_tree.roots:
         for level, nodes in enumerate(([root.node], children(root.node))):
             for node in nodes:
                 if isinstance(node, Split):
-                    question = grown.question(node)
+                    question = named_tree.question(node)
                     times[level][question] += 1
-                    frames[question] = frames.get(question, 0.0) + grown.frames(pdfs_below(node))
+                    frames[question] = frames.get(question, 0.0) + named_tree.frames(pdfs_below(node))
     asked = [Asked(question, times[0][question], times[1][question], frames[question]) for question in frames]
     return sorted(asked, key=lambda one: (-one.first - one.second, -one.frames, one.question[0]))[:most]
 

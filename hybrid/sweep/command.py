@@ -128,15 +128,15 @@ class _Command:
         from hybrid.sweep.table import Result, as_json, as_markdown
 
         exps: Dict[str, Dict[int, Path]] = {}
-        left_out: Dict[str, str] = {}
+        skipped: Dict[str, str] = {}
         for job in self.jobs:
             why = why_not_shown(self.recipe, self._run(job)) if job.exp.is_dir() else "not run yet"
             if why:
-                left_out[job.name] = why
+                skipped[job.name] = why
             else:
                 exps.setdefault(job.key[0], {})[job.key[1]] = job.exp
         if self.options.report and not exps:
-            first = next(iter(left_out.items()))
+            first = next(iter(skipped.items()))
             raise DataError(
                 f"no run of the sweep has numbers to show; {first[0]}: {first[1]}",
                 file=self.exp,
@@ -144,7 +144,7 @@ class _Command:
             )
         names = set_names(exps)
         tables = [measure(self.sweep, exps, name) for name in names]
-        result = Result(self.sweep, tables, self.jobs, left_out, failed, self._command())
+        result = Result(self.sweep, tables, self.jobs, skipped, failed, self._command())
         text = as_markdown(result)
         write_text(self.exp / "table.md", text)
         write_json(self.exp / "table.json", as_json(result))

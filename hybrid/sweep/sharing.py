@@ -25,7 +25,7 @@ from typing import Any, Callable, Dict, List, Sequence
 
 from hybrid.errors import HybridError
 from hybrid.io import disk_errors
-from hybrid.marks import Book, Stage
+from hybrid.marks import Stage, StageMarks
 from hybrid.run import Run
 from hybrid.stages import claimed, delete_folder
 
@@ -37,35 +37,35 @@ def share(stages_of: Callable[[Run], Sequence[Stage]], run: Run, givers: Sequenc
     Raises ConfigError where another run is at work in the folder, DiskError.
     """
     shared = []
-    books = [Book(stages_of(giver), giver) for giver in givers if (giver.exp / "marks").is_dir()]
-    if not books:
+    all_marks = [StageMarks(stages_of(giver), giver) for giver in givers if (giver.exp / "marks").is_dir()]
+    if not all_marks:
         return []
     with claimed(run):
         for left in run.exp.glob(".*.shared.tmp"):  # by a kill
             delete_folder(left)
         stages = stages_of(run)
-        book = Book(stages, run)
+        marks = StageMarks(stages, run)
         for stage in stages:
             if run.learn():  # sizes that follow from the hours of speech, which a stage just shared tells
-                book.forget()
+                marks.forget()
             try:
-                if stage.outside or book.state(stage)[0] != "to do":
+                if stage.outside or marks.state(stage)[0] != "to do":
                     continue
-                wanted = book.wanted(stage)["fingerprint"]
+                wanted = marks.wanted(stage)["fingerprint"]
             except HybridError:
                 break  # inputs that an earlier stage is to write, or that are missing: the run itself will tell
-            if any(_give(giver, book, stage, wanted) for giver in books):
+            if any(_give(giver, marks, stage, wanted) for giver in all_marks):
                 shared.append(stage.name)
     return shared
 
 
-def _give(giver: Book, book: Book, stage: Stage, wanted: str) -> bool:
+def _give(giver: StageMarks, marks: StageMarks, stage: Stage, wanted: str) -> bool:
     mark = giver.read(stage)
     if mark is None or mark["state"] != "done" or mark.get("fingerprint") != wanted:
         return False
-    if mark.get("sources") != book.sources(stage):
+    if mark.get("sources") != marks.sources(stage):
         return False
-    folder = book.run.dir(stage.name)
+    folder = marks.run.dir(stage.name)
     temporary = folder.with_name(f".{stage.name}.shared.tmp")
     with disk_errors(folder):
         delete_folder(temporary)
@@ -73,11 +73,11 @@ def _give(giver: Book, book: Book, stage: Stage, wanted: str) -> bool:
         if not whole or giver.read(stage) != mark:
             delete_folder(temporary)
             return False
-        book.remove(stage)
+        marks.remove(stage)
         delete_folder(folder)
         os.replace(temporary, folder)
-        _copy_log(giver, book, stage)
-        book.write(stage, {**mark, "number": book.numbers[stage.name], "shared_from": _name(giver.run.exp)})
+        _copy_log(giver, marks, stage)
+        marks.write(stage, {**mark, "number": marks.numbers[stage.name], "shared_from": _name(giver.run.exp)})
     return True
 
 
@@ -108,9 +108,9 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _copy_log(giver: Book, book: Book, stage: Stage) -> None:
+def _copy_log(giver: StageMarks, marks: StageMarks, stage: Stage) -> None:
     source, target = (
-        each.run.exp / "logs" / f"{each.numbers[stage.name]:02d}-{stage.name}.log" for each in (giver, book)
+        each.run.exp / "logs" / f"{each.numbers[stage.name]:02d}-{stage.name}.log" for each in (giver, marks)
     )
     if source.exists() and not target.exists():
         target.parent.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from hybrid.errors import HybridError
-from hybrid.marks import Book, find, states
+from hybrid.marks import StageMarks, find, states
 from hybrid.pipeline.recipe import Recipe
 from hybrid.run import Run
 from hybrid.sweep.plan import Job
@@ -41,12 +41,12 @@ def why_not_shown(recipe: Recipe, run: Run) -> str:
     every = recipe.stages(run)
     stages = {stage.name: stage for stage in every}
     last = stages.get(DECODE, every[-1])
-    book = Book(every, run)
-    for name in [*book.before(last), last.name]:
-        stage, mark = stages[name], book.read(stages[name])
+    marks = StageMarks(every, run)
+    for name in [*marks.before(last), last.name]:
+        stage, mark = stages[name], marks.read(stages[name])
         if mark is None or mark["state"] != "done":
             return f"its stage {name} is not done"
-        wanted = book.settings(stage)
+        wanted = marks.settings(stage)
         old = mark.get("settings", {})
         for key in sorted({*old, *wanted}):
             if old.get(key) != wanted.get(key):
@@ -54,7 +54,7 @@ def why_not_shown(recipe: Recipe, run: Run) -> str:
         if stage.seeded and mark.get("seed") != run.seed:
             return f"its stage {name} was made with the seed {mark.get('seed')}, and not {run.seed}"
         for need in stage.needs:
-            before = book.read(stages[need]) or {}
+            before = marks.read(stages[need]) or {}
             if (mark.get("needs", {}).get(need), mark.get("sources", {}).get(need)) != (
                 before.get("fingerprint"),
                 before.get("output"),

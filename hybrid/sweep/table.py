@@ -16,7 +16,7 @@ from hybrid.sweep.plan import Job, Sweep
 
 @dataclass
 class Result:
-    """All that is to be shown. tables: of test and of dev. left_out: runs and why. failed: what this sweep's runs said.
+    """All that is to be shown. tables: of test and of dev. skipped: runs and why. failed: what this sweep's runs said.
 
     commands: how the numbers are made again.
     """
@@ -24,7 +24,7 @@ class Result:
     sweep: Sweep
     tables: List[Table]
     jobs: List[Job]
-    left_out: Dict[str, str] = field(default_factory=dict)
+    skipped: Dict[str, str] = field(default_factory=dict)
     failed: Dict[str, str] = field(default_factory=dict)
     command: str = ""
 
@@ -44,8 +44,8 @@ def as_markdown(result: Result) -> str:
         if rows:
             parts.append("Change of errors in percent, with its 95 % interval and p:")
             parts.append(grid(["change", *table.conditions], rows))
-    if result.left_out:
-        parts.append("## Left out\n\n" + "\n".join(f"- {name}: {why}" for name, why in result.left_out.items()))
+    if result.skipped:
+        parts.append("## Left out\n\n" + "\n".join(f"- {name}: {why}" for name, why in result.skipped.items()))
     if result.failed:
         parts.append("## Failed\n\n" + "\n".join(f"- {name}: {why}" for name, why in result.failed.items()))
     if result.command:
@@ -150,7 +150,7 @@ def as_json(result: Result) -> Dict[str, Any]:
         "reference": None if sweep.reference is None else "/".join(sweep.reference),
         "sets": {table.name: _table_json(table) for table in result.tables},
         "published": [{"words": words, "changes": list(numbers)} for words, numbers in sweep.published],
-        "left_out": result.left_out,
+        "skipped": result.skipped,
         "failed": result.failed,
         "command": result.command,
     }

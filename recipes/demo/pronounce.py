@@ -12,7 +12,7 @@ from lhotse import CutSet
 
 from hybrid.errors import DataError
 from hybrid.io import write_text
-from hybrid.recipes.demo.synth import Spoken, Voice, phonemes
+from hybrid.recipes.demo.synth import SynthesisedSpeech, Voice, phonemes
 
 ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-us-nyc")
 SILENCE = "SIL"
@@ -64,7 +64,7 @@ def alone(word: str, accent: str) -> Tuple[str, ...]:
 Timed = List[Tuple[str, float, float]]  # (symbol, start, duration) in seconds
 
 
-def align(spoken: Spoken, accent: str) -> Tuple[Timed, List[Tuple[str, float, float, Tuple[str, ...]]]]:
+def align(spoken: SynthesisedSpeech, accent: str) -> Tuple[Timed, List[Tuple[str, float, float, Tuple[str, ...]]]]:
     """Phones with their times, and words with times and phones: the truth of the synthesiser.
 
     A phoneme of two phones is cut in equal parts. Words that the synthesiser runs together ("in the") are parted

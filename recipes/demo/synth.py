@@ -58,7 +58,7 @@ class Voice:
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SynthesisedSpeech:
     """audio: float32 [samples] at 16 kHz. phones: (symbol, start, duration) in seconds.
 
     words: (word, index of its first phone in `phones`); a word that eSpeak NG runs together with the one before it
@@ -153,7 +153,7 @@ def set_voice(voice: Voice) -> None:
         lib.espeak_SetParameter(parameter, value, 0)
 
 
-def speak(voice: Voice, text: str) -> Spoken:
+def speak(voice: Voice, text: str) -> SynthesisedSpeech:
     """The same samples for the same voice and text, always. Raises HybridError where nothing is heard."""
     forget()
     set_voice(voice)
@@ -175,7 +175,7 @@ def speak(voice: Voice, text: str) -> Spoken:
         else:
             phones.append((phone, sample))
     ends = [sample for _, sample in phones[1:]] + [len(audio)]
-    return Spoken(
+    return SynthesisedSpeech(
         audio=signal.resample_poly(audio, RATE // common, rate // common).astype(np.float32),
         phones=[(p, s / rate, (e - s) / rate) for (p, s), e in zip(phones, ends, strict=True)],
         words=_words(text, starts),

@@ -23,14 +23,14 @@ PEAK = 0.99
 
 
 @dataclass(frozen=True)
-class Prescription:
+class NoiseCondition:
     """What is drawn for each cut, all of it uniform.
 
-    condition: goes into the ids; snr: dB; noises: least and most; relative_level: of several noises, +- dB;
+    name: goes into the ids; snr: dB; noises: least and most; relative_level: of several noises, +- dB;
     gain: level of the speech compared with the clean cut's, dB; kinds: of noise, None for all there are.
     """
 
-    condition: str
+    name: str
     snr: Tuple[float, float]
     noises: Tuple[int, int]
     relative_level: float = 5.0
@@ -54,20 +54,20 @@ class Job:
     rooms: Rooms
     seed: int
     out_dir: Path
-    prescription: Prescription
+    condition: NoiseCondition
     copy: int
     rate: int
     settings: str
 
     def rng(self, cut_id: str) -> np.random.Generator:
-        return stable_rng(self.prescription.condition, self.seed, cut_id, self.copy)
+        return stable_rng(self.condition.name, self.seed, cut_id, self.copy)
 
-    def twin_id(self, cut_id: str) -> str:
-        return f"{cut_id}_{self.prescription.condition}{self.copy}"
+    def noisy_id(self, cut_id: str) -> str:
+        return f"{cut_id}_{self.condition.name}{self.copy}"
 
     def path(self, cut_id: str) -> Path:
         """Return where the twin lies: an id may hold what no name of a file may."""
-        name = self.twin_id(cut_id)
+        name = self.noisy_id(cut_id)
         return self.out_dir / f"{quote(name, safe=' ') if '/' in name or '%' in name else name}.flac"
 
 
@@ -82,7 +82,7 @@ class Unusable(DataError):
     """A cut that no twin can be made of: the fault is its own."""
 
 
-def make_twin(job: Job, cut: MonoCut) -> Made:
+def make_noisy_cut(job: Job, cut: MonoCut) -> Made:
     """Write the twin of a cut unless it is there already.
 
     Raises Unusable for a cut whose audio is missing, broken, empty or silent, and DataError for a noise or a response
@@ -95,29 +95,29 @@ def make_twin(job: Job, cut: MonoCut) -> Made:
         return Made(there, soundfile.info(str(path)).frames)
     rng = job.rng(cut.id)
     key = job.rooms.choose(rng)  # first, as in _run: the same room
-    prescription = job.prescription
+    condition = job.condition
     try:
         speech = load_samples(cut, job.rate)
     except DataError as error:
         raise Unusable(error.what, file=error.file, utterance=error.utterance, remedy=error.remedy) from error
-    ratio = float(rng.uniform(*prescription.snr))
-    gain = float(rng.uniform(*prescription.gain))
-    count = int(rng.integers(prescription.noises[0], prescription.noises[1] + 1))
+    ratio = float(rng.uniform(*condition.snr))
+    gain = float(rng.uniform(*condition.gain))
+    count = int(rng.integers(condition.noises[0], condition.noises[1] + 1))
     place = job.rooms.open(key, job.rate).place(rng, count)
     heard = signal.oaconvolve(speech, place.talker)[LEAD : LEAD + len(speech)].astype(np.float32)
-    chosen = job.noises.draw(rng, count, prescription.kinds)
+    chosen = job.noises.draw(rng, count, condition.kinds)
     parts = [
         _heard_noise(noise, rng, response, len(speech), job.rate)
         for noise, response in zip(chosen, place.noises, strict=True)
     ]
-    levels = [float(rng.uniform(-prescription.relative_level, prescription.relative_level)) for _ in chosen]
+    levels = [float(rng.uniform(-condition.relative_level, condition.relative_level)) for _ in chosen]
     mixed, _ = mix(heard, parts, levels, ratio, job.rate)
     before, after = active_power(speech, job.rate), active_power(heard, job.rate)
     scale = np.sqrt(before / after) * 10 ** (gain / 20)
     scale = min(scale, PEAK / float(np.abs(mixed).max()))
     custom = {
-        "clean_twin": cut.id,
-        "condition": prescription.condition,
+        "clean_cut": cut.id,
+        "condition": condition.name,
         "copy": job.copy,
         "snr": round(ratio, 3) if count else None,
         "rt60": place.rt60,
@@ -166,9 +166,9 @@ def _source(cut: MonoCut) -> str:
     return f"{path.name} {path.stat().st_size if path.is_file() else 0}"
 
 
-def twin_of(job: Job, cut: MonoCut, made: Made) -> MonoCut:
+def noisy_manifest(job: Job, cut: MonoCut, made: Made) -> MonoCut:
     """Return the manifest of a twin, with the clean cut's supervisions."""
-    name, samples = job.twin_id(cut.id), made.samples
+    name, samples = job.noisy_id(cut.id), made.samples
     recording = Recording(
         id=name,
         sources=[AudioSource(type="file", channels=[0], source=str(job.path(cut.id)))],

@@ -16,7 +16,7 @@ from lhotse import CutSet, MonoCut
 
 from hybrid.align.loop import LoopCounts
 from hybrid.data.arrays import iterate_arrays, read_complete
-from hybrid.data.features import FrontEnd, Mfcc, config_from_json, config_to_json, extract
+from hybrid.data.features import FeatureExtractor, Mfcc, config_from_json, config_to_json, extract
 from hybrid.errors import ModelError
 from hybrid.gmm.align import Aligned, AlignOptions
 from hybrid.gmm.apply import align_store
@@ -26,7 +26,7 @@ from hybrid.gmm.chunks import Data
 from hybrid.gmm.device import choose
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context
-from hybrid.gmm.store import Item, Store
+from hybrid.gmm.store import Store, StoredUtterance
 from hybrid.hmm.senones import Senones
 from hybrid.io import PathLike, Problems, read_json
 from hybrid.lexicon.lang import Lang
@@ -41,7 +41,7 @@ Log = Callable[[str], None]
 
 
 @dataclass
-class Engine:
+class Aligner:
     """A model with the words of the corpus, and its speech; can be sent to worker processes."""
 
     model: GmmModel
@@ -73,9 +73,9 @@ class Engine:
 # ------------------------------------------------------------------ features
 
 
-def front_end(about: Optional[Mapping[str, Any]]) -> FrontEnd:
+def extractor(about: Optional[Mapping[str, Any]]) -> FeatureExtractor:
     """Of a model's features.json, or the default of a new model."""
-    return FrontEnd(Mfcc() if about is None else config_from_json(about["mfcc"]))
+    return FeatureExtractor(Mfcc() if about is None else config_from_json(about["mfcc"]))
 
 
 DEFAULT_FEATURES: Dict[str, Any] = {
@@ -96,7 +96,7 @@ def make_features(
     """Computes what is not in `folder` yet; cuts whose audio cannot be used go to `problems`. Returns the content's
     fingerprint."""
     extract(
-        CutSet.from_cuts(cuts), front_end(about), folder, executor=executor, progress=progress, problems=problems,
+        CutSet.from_cuts(cuts), extractor(about), folder, executor=executor, progress=progress, problems=problems,
         name="mfcc",
     )  # fmt: skip
     return str(read_complete(folder)["fingerprint"])
@@ -105,10 +105,10 @@ def make_features(
 def make_store(features: PathLike, words: Mapping[str, Sequence[str]], about: Mapping[str, Any], folder: Path) -> Store:
     """The cepstra of the utterances that have `words`, by speaker."""
 
-    def items() -> Iterator[Item]:
+    def items() -> Iterator[StoredUtterance]:
         for cut, arrays in iterate_arrays(features, "mfcc"):
             if cut.id in words:
-                yield Item(cut.id, str(cut.supervisions[0].speaker), " ".join(words[cut.id]), arrays["mfcc"])
+                yield StoredUtterance(cut.id, str(cut.supervisions[0].speaker), " ".join(words[cut.id]), arrays["mfcc"])
 
     return Store.create(folder, items, variance=bool(about["cmvn"]["variance"]), chunk_frames=CHUNK_FRAMES)
 
@@ -212,7 +212,7 @@ def align(
     executor: Optional[Executor] = None,
     log: Log = print,
     progress: Progress,
-) -> Tuple[Engine, Dict[str, str]]:
+) -> Tuple[Aligner, Dict[str, str]]:
     """The best path of every utterance, kept by chunks in `folder`; and {id: reason} of those that have none."""
     context = Context(
         folder, lang.silence_ids, executor=executor, log=log, progress=progress, device=choose("auto")
@@ -223,5 +223,5 @@ def align(
         for number, identifier in enumerate(store.about(index)["ids"]):
             if not found.lengths[number]:
                 reasons.setdefault(identifier, found.reason(number))
-    return Engine(model, lang, data), reasons
+    return Aligner(model, lang, data), reasons
 
