@@ -108,7 +108,7 @@ def _find_recipe(name: str) -> Any:
 
 
 def command_of(recipe: str, options: argparse.Namespace) -> str:
-    """The command as another person would type it: folders given by absolute path become DATA and EXP."""
+    """Returns the command as another person would type it: folders given by absolute path become DATA and EXP."""
     words = ["hybrid", "run", Path(recipe).name if Path(recipe).is_absolute() else recipe]
     for name, path in (("data", options.data), ("exp", options.exp)):
         if path is not None:

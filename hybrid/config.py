@@ -52,14 +52,16 @@ class Config:
     """A nested mapping with dotted access: `config["train.epochs"]`; never changed once made."""
 
     def __init__(self, values: Mapping[str, Any], source: str = "", visible: Optional[Sequence[str]] = None) -> None:
-        """visible: names of the only settings and sections that may be read; None: all."""
+        """Copies `values`. source: the file that errors name; visible: names of the only settings and sections that may
+        be read; None: all."""
         self._raw = copy.deepcopy(dict(values))
         self._values = _expanded(self._raw)
         self._source = source
         self._visible = None if visible is None else tuple(visible)
 
     def __getitem__(self, key: str) -> Any:
-        """The setting or, for the name of a section, a copy of it as a dict. Raises ConfigError where there is none."""
+        """Returns the setting or, for the name of a section, a copy of it as a dict. Raises ConfigError where there is
+        none."""
         value: Any = self._values
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
@@ -89,27 +91,29 @@ class Config:
         return self[key] if key in self else default
 
     def section(self, name: str) -> Dict[str, Any]:
-        """A section as a dict (sections inside it are dicts). Raises ConfigError where `name` is not a section."""
+        """Returns a section as a dict (sections inside it are dicts). Raises ConfigError where `name` is not a
+        section."""
         value = self[name]
         if not isinstance(value, dict):
             raise ConfigError(f"{name} is a setting, not a section", file=self._source or None)
         return value
 
     def flat(self) -> Dict[str, Any]:
-        """Every setting by its dotted name, sorted: {"train.epochs": 4, ...}."""
+        """Returns every setting by its dotted name, sorted: {"train.epochs": 4, ...}."""
         return dict(sorted(_flatten(self._values)))
 
     def under(self, prefix: str) -> Dict[str, Any]:
-        """The settings that `prefix` (a setting or a section) names, by dotted name. Raises ConfigError where none."""
+        """Returns the settings that `prefix` (a setting or a section) names, by dotted name. Raises ConfigError where
+        none."""
         self[prefix]
         return {key: value for key, value in self.flat().items() if _below(key, prefix)}
 
     def only(self, names: Sequence[str]) -> Config:
-        """The same settings, of which only those that `names` (settings or sections) tells may be read."""
+        """Returns the same settings, of which only those that `names` (settings or sections) tells may be read."""
         return Config(self._raw, self._source, names)
 
     def with_overrides(self, overrides: Sequence[str]) -> Config:
-        """A new Config with each `name=value` applied; a value is TOML, and a bare word is a text.
+        """Returns a new Config with each `name=value` applied; a value is TOML, and a bare word is a text.
 
         Raises ConfigError where a name is unknown, is a section, or the value is not of the default's type.
         """
@@ -127,8 +131,8 @@ class Config:
         return Config(raw, self._source)
 
     def with_file(self, path: Path, values: Optional[Mapping[str, Any]] = None, *, opens: bool = False) -> Config:
-        """A new Config with what a TOML file says (or `values`, said to be of it) in the place of settings that there
-        are. opens: it may name what it likes in tables that are empty so far, as a recipe's own file does.
+        """Returns a new Config with what a TOML file says (or `values`, said to be of it) in the place of settings that
+        there are. opens: it may name what it likes in tables that are empty so far, as a recipe's own file does.
 
         Raises ConfigError as `read_toml` for the file, and as `with_overrides` for what stands in it.
         """
@@ -156,11 +160,12 @@ class Config:
                 _put(raw, key, _checked(key, self._example(key, old), value, repr(value), f"{path}: "), old)
 
     def _example(self, key: str, old: Any) -> Any:
-        """A value of the type that the setting `key` must have: its value now, or of one that is "auto" a size."""
+        """Returns a value of the type that the setting `key` must have: its value now, or of one that is "auto" a
+        size."""
         rows = self._size_rows
         row = rows.get(f"{SIZES}.{key}")
         if row is None and old == AUTO:  # of a table that another is like
-            row = next((one for name, one in rows.items() if name.endswith("." + key.rsplit(".", 1)[-1])), None)
+            row = next((sizes for name, sizes in rows.items() if name.endswith("." + key.rsplit(".", 1)[-1])), None)
         return old if not row else _Sized(row[0])
 
     @cached_property
@@ -168,8 +173,8 @@ class Config:
         return self.under(SIZES) if SIZES in self else {}
 
     def sized(self, hours: Optional[float]) -> Config:
-        """A new Config in which what is "auto" has the value that [sizes] gives for so many hours of training speech;
-        None: this one, as long as nobody knows them.
+        """Returns a new Config in which what is "auto" has the value that [sizes] gives for so many hours of training
+        speech; None: this one, as long as nobody knows them.
 
         Between two columns of the table the value is interpolated over the logarithm of the hours, and rounded to two
         digits; beyond its ends the first or last column holds. Raises ConfigError for a table that is none.
@@ -215,7 +220,7 @@ def load_config(
 
 
 def read_toml(path: Path) -> Dict[str, Any]:
-    """Raises ConfigError where the file is absent or not TOML."""
+    """Reads a TOML file into a dict. Raises ConfigError where the file is absent or not TOML."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -227,32 +232,32 @@ def read_toml(path: Path) -> Dict[str, Any]:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
-    """`base` with what `over` says in its place, section by section."""
-    both = copy.deepcopy(dict(base))
+    """Returns `base` with what `over` says in its place, section by section."""
+    layered = copy.deepcopy(dict(base))
     for key, value in over.items():
-        deeper = isinstance(value, dict) and isinstance(both.get(key), dict)
-        both[key] = merged(both[key], value) if deeper else copy.deepcopy(value)
-    return both
+        deeper = isinstance(value, dict) and isinstance(layered.get(key), dict)
+        layered[key] = merged(layered[key], value) if deeper else copy.deepcopy(value)
+    return layered
 
 
 def _expanded(raw: Mapping[str, Any]) -> Dict[str, Any]:
-    """Every table with the settings of the table that it is `like`. Raises ConfigError for one that is not there, and
-    for tables that are like each other."""
+    """Returns every table with the settings of the table that it is `like`. Raises ConfigError for one that is not
+    there, and for tables that are like each other."""
 
-    def expand(own: Mapping[str, Any], seen: Tuple[str, ...]) -> Dict[str, Any]:
-        model = own.get(LIKE)
-        found: Dict[str, Any] = {}
-        if model is not None:
-            if model in seen:
-                raise ConfigError(f"tables are like each other: {', '.join((*seen, model))}")
-            found = expand(_table(raw, str(model)), (*seen, str(model)))
-        for name, value in own.items():
+    def expand(table: Mapping[str, Any], chain: Tuple[str, ...]) -> Dict[str, Any]:
+        base = table.get(LIKE)
+        settings: Dict[str, Any] = {}
+        if base is not None:
+            if base in chain:
+                raise ConfigError(f"tables are like each other: {', '.join((*chain, base))}")
+            settings = expand(_table(raw, str(base)), (*chain, str(base)))
+        for name, value in table.items():
             if name == LIKE:
                 continue
-            inner = expand(value, seen) if isinstance(value, dict) else copy.deepcopy(value)
-            deeper = isinstance(inner, dict) and isinstance(found.get(name), dict)
-            found[name] = merged(found[name], inner) if deeper else inner
-        return found
+            inner = expand(value, chain) if isinstance(value, dict) else copy.deepcopy(value)
+            deeper = isinstance(inner, dict) and isinstance(settings.get(name), dict)
+            settings[name] = merged(settings[name], inner) if deeper else inner
+        return settings
 
     return expand(raw, ())
 
@@ -267,8 +272,8 @@ def _table(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _put(raw: Dict[str, Any], key: str, value: Any, old: Any = None) -> None:
-    """Sets it, making the tables that stand only in another that theirs is like. What is "auto" there stays theirs: its
-    own table may have no size of its own."""
+    """Sets a value, making the tables that stand only in another that theirs is like. What is "auto" there stays
+    theirs: its own table may have no size of its own."""
     *path, last = key.split(".")
     for part in path:
         raw = raw.setdefault(part, {})
@@ -331,8 +336,8 @@ def _checked(key: str, old: Any, value: Any, text: str, where: str = "--set ") -
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(old):
-        wanted = _NAMES.get(type(old), type(old).__name__)
-        raise ConfigError(f"{where}{key}={text}: {key} must be {wanted}, as its default {_show(old)}")
+        kind = _NAMES.get(type(old), type(old).__name__)
+        raise ConfigError(f"{where}{key}={text}: {key} must be {kind}, as its default {_show(old)}")
     if isinstance(old, list) and old:
         return [_checked(f"{key}[{index}]", old[0], item, text, where) for index, item in enumerate(value)]
     return value

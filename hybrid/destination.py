@@ -26,7 +26,7 @@ class Destination(NamedTuple):
 
 
 def find_destination(path: Path) -> Destination:
-    """Follows `path`.
+    """Follows `path` through its symbolic links to where a write goes.
 
     Raises OSError for links in a circle, a folder, and a block device: a whole disk is never meant.
     """

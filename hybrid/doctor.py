@@ -95,7 +95,7 @@ def table(checks: Sequence[Check]) -> str:
 
 
 def examine(folder: Path) -> List[Check]:
-    """All checks; `folder` is where the runs are to be written."""
+    """Makes all checks; `folder` is where the runs are to be written."""
     versions = {name: _version(name) for name, *_ in PACKAGES}
     installed = [module for name, module, *_ in PACKAGES if versions[name] is not None]
     errors, cuda = probe(installed)
@@ -109,10 +109,10 @@ def examine(folder: Path) -> List[Check]:
 def judge(
     name: str, version: Optional[str], error: str, pin: str, use: str, needed: bool, torch: Optional[str] = None
 ) -> Check:
-    """The line of one package: its version, what came of importing it, the version that it must have."""
-    bad = "missing" if needed else "optional"
+    """Returns the line of one package: its version, what came of importing it, the version that it must have."""
+    state = "missing" if needed else "optional"
     if version is None:
-        return Check(name, bad, f"not installed ({use})", _install(name, pin, torch))
+        return Check(name, state, f"not installed ({use})", _install(name, pin, torch))
     if error:
         return Check(name, "broken" if needed else "optional", f"{version}: {error}", _install(name, pin, torch, True))
     if pin and version != pin:
@@ -130,10 +130,10 @@ def probe(modules: Sequence[str]) -> Tuple[Dict[str, str], Optional[List[Any]]]:
     waiting = list(modules)
     while waiting:
         try:
-            done = subprocess.run(
+            result = subprocess.run(
                 [sys.executable, "-c", _PROBE, *waiting], capture_output=True, text=True, timeout=300, check=False
             )
-            output, code = done.stdout, done.returncode
+            output, code = result.stdout, result.returncode
         except subprocess.TimeoutExpired as expired:
             output = expired.stdout.decode() if isinstance(expired.stdout, bytes) else expired.stdout or ""
             code = "no answer within 300 s"  # type: ignore[assignment]
@@ -194,10 +194,10 @@ def _version(name: str) -> Optional[str]:
 
 
 def _python() -> Check:
-    found = f"{platform.python_version()}, {sys.platform} {platform.machine()}"
+    version = f"{platform.python_version()}, {sys.platform} {platform.machine()}"
     if (3, 10) <= sys.version_info[:2] <= (3, 13):
-        return Check("python", "ok", found)
-    return Check("python", "broken", found, "install Python 3.11, then: make setup")
+        return Check("python", "ok", version)
+    return Check("python", "broken", version, "install Python 3.11, then: make setup")
 
 
 def _project() -> List[Check]:

@@ -25,12 +25,12 @@ SAMPLES = 16
 
 
 def of_value(value: Any) -> str:
-    """Hash of anything that JSON can hold; the order of keys does not count."""
+    """Returns the hash of anything that JSON can hold; the order of keys does not count."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def of_file(path: Path) -> str:
-    """Hash of a file's size and content (sampled above `WHOLE` bytes). Raises OSError."""
+    """Returns the hash of a file's size and content (sampled above `WHOLE` bytes). Raises OSError."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -45,7 +45,8 @@ def of_file(path: Path) -> str:
 
 
 def of_inputs(paths: Iterable[Path], root: Optional[Path] = None) -> str:
-    """Hash of files and folders (with all that is below them), each named relative to `root` or by its own name.
+    """Returns the hash of files and folders (with all that is below them), each named relative to `root` or by its own
+    name.
 
     Raises DataError that names what is missing or cannot be read.
     """
@@ -72,7 +73,7 @@ def _label(path: Path, root: Optional[Path]) -> str:
 
 
 def of_folder(folder: Path) -> Tuple[Dict[str, int], str]:
-    """The files below a stage's folder as {relative path: bytes}, and the hash of their names and contents."""
+    """Returns the files below a stage's folder as {relative path: bytes}, and the hash of their names and contents."""
     sizes, rows = {}, []
     for name, file in _below(folder):
         sizes[name] = file.stat().st_size
@@ -81,14 +82,15 @@ def of_folder(folder: Path) -> Tuple[Dict[str, int], str]:
 
 
 def _below(folder: Path) -> Iterator[Tuple[str, Path]]:
-    """(relative path, path) of every file below `folder`, in the order of names; links to folders are followed once."""
-    seen = set()
+    """Yields (relative path, path) of every file below `folder`, in the order of names; links to folders are followed
+    once."""
+    visited = set()
     for top, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(top)
-        if real in seen:
+        if real in visited:
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders.sort()
         for name in sorted(files):
             file = Path(top) / name
@@ -97,5 +99,5 @@ def _below(folder: Path) -> Iterator[Tuple[str, Path]]:
 
 
 def is_temporary(name: str) -> bool:
-    """The names that hybrid.io writes under before it renames a file into place."""
+    """Returns whether a name is one that hybrid.io writes under before it renames a file into place."""
     return name.startswith(".") and name.endswith(".tmp")

@@ -42,9 +42,9 @@ NAMES: Dict[str, str] = {
 
 def resolve(place: str) -> Any:
     """Import what stands at "module:name", or the module at "module"."""
-    module, _, name = place.partition(":")
-    found = import_module(module)
-    return getattr(found, name) if name else found
+    module_name, _, name = place.partition(":")
+    module = import_module(module_name)
+    return getattr(module, name) if name else module
 
 
 def callable_module(module: str, place: str) -> None:

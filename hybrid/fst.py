@@ -57,7 +57,7 @@ class FstArrays:
 
     @property
     def sources(self) -> np.ndarray:
-        """int32 [arcs]: the state that each arc leaves."""
+        """The state that each arc leaves, int32 [arcs]."""
         return np.repeat(np.arange(self.num_states, dtype=np.int32), np.diff(self.offsets))
 
     @property
@@ -70,7 +70,7 @@ class FstArrays:
 
 
 def const(fst: Graph) -> kaldifst.StdConstFst:
-    """The graph in OpenFst's constant format: half the memory of a vector FST, and faster to search.
+    """Returns the graph in OpenFst's constant format: half the memory of a vector FST, and faster to search.
 
     A graph without a start accepts nothing, whatever its states: an empty one stands for it.
     """
@@ -81,7 +81,7 @@ def const(fst: Graph) -> kaldifst.StdConstFst:
 
 
 def to_arrays(fst: Graph) -> FstArrays:
-    """A copy of the graph as arrays. Raises DiskError where no temporary file can be written, GraphError for
+    """Returns a copy of the graph as arrays. Raises DiskError where no temporary file can be written, GraphError for
     what is no graph or not laid out as expected."""
     if not isinstance(fst, (kaldifst.StdVectorFst, kaldifst.StdConstFst)):
         raise GraphError(f"not a graph but {type(fst).__name__}", remedy="give a kaldifst.StdVectorFst")
@@ -93,12 +93,12 @@ def to_arrays(fst: Graph) -> FstArrays:
 
 
 def to_bytes(fst: kaldifst.StdVectorFst) -> bytes:
-    """OpenFst's vector format, to send a graph to another process. Raises DiskError."""
+    """Returns the graph as bytes in OpenFst's vector format, to send a graph to another process. Raises DiskError."""
     return _written(fst)
 
 
 def from_bytes(data: bytes) -> kaldifst.StdVectorFst:
-    """The graph that `to_bytes` wrote. Raises GraphError for other bytes."""
+    """Returns the graph that `to_bytes` wrote. Raises GraphError for other bytes."""
     with _scratch() as path:
         with disk_errors(path):
             path.write_bytes(data)
@@ -117,7 +117,8 @@ def _written(fst: Graph) -> bytes:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A file of this process alone. kaldifst reads and writes files only, and a folder for each graph costs more."""
+    """Makes a file of this process alone. kaldifst reads and writes files only, and a folder for each graph costs
+    more."""
     with disk_errors(tempfile.gettempdir()):
         handle, name = tempfile.mkstemp(prefix="hybrid-fst-")
     os.close(handle)
@@ -128,7 +129,8 @@ def _scratch() -> Iterator[Path]:
 
 
 def from_arrays(arrays: FstArrays) -> kaldifst.StdVectorFst:
-    """The inverse of `to_arrays`. Raises GraphError for arcs to states that do not exist."""
+    """Builds the graph of which these are the arrays, the inverse of `to_arrays`. Raises GraphError for arcs to states
+    that do not exist."""
     states, arcs = arrays.num_states, arrays.arcs
     if len(arcs) and not (0 <= arcs["nextstate"].min() and arcs["nextstate"].max() < states):
         raise GraphError(f"an arc leads out of the {states} states of the graph")
@@ -145,41 +147,41 @@ def from_arrays(arrays: FstArrays) -> kaldifst.StdVectorFst:
     body[heads] = np.ascontiguousarray(arrays.final, dtype="<f4").view("<i4")
     body[heads + 1] = np.diff(offsets)
     body[heads + 2] = 0
-    at = 4 * np.arange(len(arcs), dtype=np.int64) + 3 * (arrays.sources.astype(np.int64) + 1)
+    first_words = 4 * np.arange(len(arcs), dtype=np.int64) + 3 * (arrays.sources.astype(np.int64) + 1)
     words = np.ascontiguousarray(arcs).view("<i4").reshape(-1, 4)
     for column in range(4):
-        body[at + column] = words[:, column]
+        body[first_words + column] = words[:, column]
     return from_bytes(header + body.tobytes())
 
 
 def _parse(data: bytes) -> FstArrays:
-    at, names = 4, []
+    position, names = 4, []
     for _ in range(2):
-        (length,) = struct.unpack_from("<i", data, at)
-        names.append(data[at + 4 : at + 4 + length])
-        at += 4 + length
-    version, flags, _properties, start, states, arcs = struct.unpack_from(_HEADER, data, at)
-    at += struct.calcsize(_HEADER)
+        (length,) = struct.unpack_from("<i", data, position)
+        names.append(data[position + 4 : position + 4 + length])
+        position += 4 + length
+    version, flags, _properties, start, states, arcs = struct.unpack_from(_HEADER, data, position)
+    position += struct.calcsize(_HEADER)
     # flags 1 and 2: tables of symbols follow the header; 4: the records are aligned to 16 bytes
-    known = names == [b"const", b"standard"] and version == 2 and flags == 0
-    if not known or len(data) != at + states * _STATE.itemsize + arcs * ARC.itemsize:
+    supported = names == [b"const", b"standard"] and version == 2 and flags == 0
+    if not supported or len(data) != position + states * _STATE.itemsize + arcs * ARC.itemsize:
         raise GraphError(
             f"a graph of kind {names}, version {version}, flags {flags}",
             remedy="use the pinned kaldifst and a graph without symbol tables: hybrid doctor",
         )
-    records = np.frombuffer(data, _STATE, states, at)
+    records = np.frombuffer(data, _STATE, states, position)
     offsets = np.zeros(states + 1, dtype=np.int64)
     np.cumsum(records["arcs"], out=offsets[1:])
     return FstArrays(
         int(start),
         records["final"].astype(np.float32),
         offsets,
-        np.frombuffer(data, ARC, arcs, at + records.nbytes).copy(),
+        np.frombuffer(data, ARC, arcs, position + records.nbytes).copy(),
     )
 
 
 def add_word_penalty(fst: Graph, penalty: float) -> kaldifst.StdVectorFst:
-    """A copy in which every arc that puts out a word costs `penalty` more (natural log; above 0: fewer words).
+    """Returns a copy in which every arc that puts out a word costs `penalty` more (natural log; above 0: fewer words).
 
     The word insertion penalty of Kaldi's lattice-add-penalty. Raises ConfigError for one that is not finite.
     """
@@ -191,7 +193,8 @@ def add_word_penalty(fst: Graph, penalty: float) -> kaldifst.StdVectorFst:
 
 
 def write_fst(path: PathLike, fst: kaldifst.StdVectorFst) -> None:
-    """Writes in OpenFst's format; the file is whole or absent. Raises DiskError, GraphError for an empty graph."""
+    """Writes a graph in OpenFst's format; the file is whole or absent. Raises DiskError, GraphError for an empty
+    graph."""
     path = Path(path)
     if fst is None or fst.num_states == 0:
         raise GraphError("an empty graph is not written", file=path)
@@ -211,7 +214,8 @@ def write_fst(path: PathLike, fst: kaldifst.StdVectorFst) -> None:
 
 
 def read_fst(path: PathLike) -> kaldifst.StdVectorFst:
-    """Raises GraphError for a file that is missing, empty, cut off or something else, and for an empty graph."""
+    """Reads a graph in OpenFst's format. Raises GraphError for a file that is missing, empty, cut off or something
+    else, and for an empty graph."""
     path = Path(path)
     try:
         with open(path, "rb") as stream:

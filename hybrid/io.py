@@ -179,9 +179,9 @@ def read_lines(
     with open_bytes(path, remedy, what) as stream:
         for number, raw in enumerate(stream, 1):
             if number == 1:
-                for magic, (kind, do) in _PACKED.items():
+                for magic, (kind, advice) in _PACKED.items():
                     if raw.startswith(magic):
-                        raise DataError(kind, file=path, remedy=do)
+                        raise DataError(kind, file=path, remedy=advice)
             raw = raw.removesuffix(b"\n").removesuffix(b"\r").removeprefix(_BOM)
             if b"\0" in raw:
                 raise DataError(
@@ -201,7 +201,7 @@ def read_lines(
 
 
 def read_json(path: PathLike) -> Any:
-    """Raises DataError where the file is absent or not JSON."""
+    """Reads a JSON file, gzipped or not. Raises DataError where the file is absent or not JSON."""
     try:
         with open_bytes(path, _ABSENT) as stream:
             return json.loads(stream.read().removeprefix(_BOM).decode("utf-8"))
@@ -234,7 +234,7 @@ def read_jsonl(path: PathLike) -> List[Dict[str, Any]]:
 def save_tensors(
     path: PathLike, tensors: Mapping[str, np.ndarray], metadata: Optional[Mapping[str, str]] = None
 ) -> None:
-    """Safetensors; `metadata` is a flat map of strings kept in the header."""
+    """Writes safetensors; `metadata` is a flat map of strings kept in the header."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     data = save(contiguous, metadata=dict(metadata) if metadata else None)
     with atomic_write(path) as stream:
@@ -242,7 +242,7 @@ def save_tensors(
 
 
 def load_tensors(path: PathLike) -> Dict[str, np.ndarray]:
-    """Raises ModelError where the file is absent or not safetensors."""
+    """Reads a safetensors file as {name: array}. Raises ModelError where the file is absent or not safetensors."""
     try:
         return load_file(str(path))
     except FileNotFoundError:
@@ -283,14 +283,14 @@ class Problems:
         of the first row; the rows are written before, so that the user can read which.
         """
         write_jsonl(self.path, self.rows)
-        bad = len({row["utterance"] for row in self.rows})
-        if total == 0 or bad > limit * total:
+        unusable = len({row["utterance"] for row in self.rows})
+        if total == 0 or unusable > limit * total:
             first = f"; the first: {self.rows[0]['utterance']}: {self.rows[0]['reason']}" if self.rows else ""
             remedy = self.rows[0].get("remedy") if self.rows else None
             raise DataError(
-                f"{bad} of {total} utterances cannot be used, above the limit of {100 * limit:g} %{first}",
+                f"{unusable} of {total} utterances cannot be used, above the limit of {100 * limit:g} %{first}",
                 file=self.path,
                 remedy=f"{remedy or 'read that file and mend the data'}, or raise the limit with "
                 "--set limits.problems=SHARE",
             )
-        return bad, total
+        return unusable, total

@@ -40,7 +40,7 @@ class Stage:
 
 
 def find(stages: Sequence[Stage], which: Union[int, str]) -> int:
-    """The number of a stage given by number or name. Raises ConfigError."""
+    """Returns the number of a stage given by number or name. Raises ConfigError."""
     names = [stage.name for stage in stages]
     text = str(which)
     if text in names:
@@ -64,7 +64,7 @@ def check(stages: Sequence[Stage]) -> None:
 
 
 def states(stages: Sequence[Stage], run: Run) -> List[Tuple[int, Stage, str, str]]:
-    """(number, stage, state, reason) of every stage, for `--list`; nothing is written.
+    """Returns (number, stage, state, reason) of every stage, for `--list`; nothing is written.
 
     The state is "done", "started" (killed, will go on) or "to do".
     """
@@ -88,24 +88,24 @@ class StageMarks:
         self.stages = {stage.name: stage for stage in stages}
         self.numbers = {stage.name: number for number, stage in enumerate(stages)}
         self.run = run
-        self._known: Dict[str, Dict[str, Any]] = {}
+        self._wanted: Dict[str, Dict[str, Any]] = {}
 
     def before(self, stage: Stage) -> List[str]:
-        """The names of all stages that `stage` rests on, in their order."""
-        found: Set[str] = set()
-        waiting = list(stage.needs)
-        while waiting:
-            name = waiting.pop()
-            if name not in found:
-                found.add(name)
-                waiting += self.stages[name].needs
-        return sorted(found, key=lambda name: self.numbers[name])
+        """Returns the names of all stages that `stage` rests on, in their order."""
+        names: Set[str] = set()
+        pending = list(stage.needs)
+        while pending:
+            name = pending.pop()
+            if name not in names:
+                names.add(name)
+                pending += self.stages[name].needs
+        return sorted(names, key=lambda name: self.numbers[name])
 
     def path(self, stage: Stage) -> Path:
         return self.run.exp / "marks" / f"{self.numbers[stage.name]:02d}-{stage.name}.json"
 
     def read(self, stage: Stage) -> Optional[Dict[str, Any]]:
-        """The mark of a stage; None where there is none that can be read. A renumbered stage keeps its mark."""
+        """Reads the mark of a stage; None where there is none that can be read. A renumbered stage keeps its mark."""
         for path in [self.path(stage), *self._others(stage)]:
             try:
                 mark = read_json(path)
@@ -131,18 +131,19 @@ class StageMarks:
             path.unlink(missing_ok=True)
 
     def _others(self, stage: Stage) -> List[Path]:
-        """Marks that the stage left under other numbers."""
+        """Returns the marks that the stage left under other numbers."""
         pattern = re.compile(rf"\d+-{stage.name}\.json")
-        found = sorted((self.run.exp / "marks").glob(f"*-{stage.name}.json"))
-        return [path for path in found if pattern.fullmatch(path.name) and path != self.path(stage)]
+        paths = sorted((self.run.exp / "marks").glob(f"*-{stage.name}.json"))
+        return [path for path in paths if pattern.fullmatch(path.name) and path != self.path(stage)]
 
     def forget(self) -> None:
-        """What has been worked out, because the settings have changed: sizes that follow from the hours of speech."""
-        self._known.clear()
+        """Forgets what has been worked out, because the settings have changed: sizes that follow from the hours of
+        speech."""
+        self._wanted.clear()
 
     def wanted(self, stage: Stage) -> Dict[str, Any]:
-        """What the stage depends on, part by part, and the fingerprint of it all."""
-        if stage.name not in self._known:
+        """Returns what the stage depends on, part by part, and the fingerprint of it all."""
+        if stage.name not in self._wanted:
             run = self.run
             parts: Dict[str, Any] = {
                 "stage": stage.name,
@@ -152,19 +153,19 @@ class StageMarks:
                 "needs": {name: self.wanted(self.stages[name])["fingerprint"] for name in stage.needs},
                 "inputs": None if stage.inputs is None else fingerprint.of_inputs(stage.inputs(run), run.data),
             }
-            self._known[stage.name] = {**parts, "fingerprint": fingerprint.of_value(parts)}
-        return self._known[stage.name]
+            self._wanted[stage.name] = {**parts, "fingerprint": fingerprint.of_value(parts)}
+        return self._wanted[stage.name]
 
     def settings(self, stage: Stage) -> Dict[str, Any]:
-        """Those that the stage depends on, with their values now."""
+        """Returns the settings that the stage depends on, with their values now."""
         return {name: value for prefix in stage.settings for name, value in self.run.config.under(prefix).items()}
 
     def sources(self, stage: Stage) -> Dict[str, Any]:
-        """The content of the folders that the stage reads, as their marks tell it."""
+        """Returns the content of the folders that the stage reads, as their marks tell it."""
         return {name: (self.read(self.stages[name]) or {}).get("output") for name in stage.needs}
 
     def state(self, stage: Stage) -> Tuple[str, str]:
-        """("done" | "started" | "to do", why)."""
+        """Returns the state of a stage and the reason of it: ("done" | "started" | "to do", why)."""
         mark, wanted = self.read(stage), self.wanted(stage)
         if mark is None:
             return "to do", "never run"
@@ -190,7 +191,7 @@ class StageMarks:
 
 
 def _difference(mark: Dict[str, Any], wanted: Dict[str, Any]) -> str:
-    """What has changed since the mark, in words."""
+    """Says what has changed since the mark, in words."""
     old, new = mark.get("settings", {}), wanted["settings"]
     changed = [f"{key} {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
     if changed:

@@ -65,7 +65,7 @@ class Meter:
         self.cpu_seconds = sum(last - first for first, last in self._cpu.values())
 
     def summary(self) -> Dict[str, float]:
-        """{"seconds", "cpu_seconds", "peak_memory_mb"}; MB are 10^6 bytes."""
+        """Returns {"seconds", "cpu_seconds", "peak_memory_mb"}; MB are 10^6 bytes."""
         return {
             "seconds": round(self.seconds, 2),
             "cpu_seconds": round(self.cpu_seconds, 2),
@@ -106,19 +106,21 @@ class Meter:
 
 @functools.cache
 def versions() -> Dict[str, str]:
-    """Versions of Python and of the packages that decide about numbers; what is not installed is left out."""
-    found = {"python": platform.python_version()}
+    """Returns the versions of Python and of the packages that decide about numbers; what is not installed is left
+    out."""
+    packages = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 @functools.cache
 def commit() -> Optional[str]:
-    """Commit of the source that runs, with "+" where files were changed since; None where it is no git checkout."""
+    """Returns the commit of the source that runs, with "+" where files were changed since; None where it is no git
+    checkout."""
     root = Path(__file__).resolve().parent.parent
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root:
@@ -130,9 +132,9 @@ def commit() -> Optional[str]:
 
 def _git(folder: Path, *arguments: str) -> Optional[str]:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()

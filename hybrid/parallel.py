@@ -46,7 +46,8 @@ _KILLED_WITH_SERVER = 255  # the exit code of workers whose fork server was ende
 
 
 def cores() -> int:
-    """The cores that this process may use: its affinity, and the quota of its control group where there is one."""
+    """Returns the number of cores that this process may use: its affinity, and the quota of its control group where
+    there is one."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()[:2]
@@ -58,12 +59,12 @@ def cores() -> int:
 
 
 def prepare_environment() -> None:
-    """To be called before torch is imported: waiting OpenMP threads sleep instead of spinning on busy cores."""
+    """Lets waiting OpenMP threads sleep instead of spinning on busy cores; to be called before torch is imported."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def set_threads(count: int) -> None:
-    """Threads of torch in this process; 0 means one a core."""
+    """Sets the number of threads of torch in this process; 0 means one a core."""
     count = count or cores()
     torch = sys.modules.get("torch")
     if torch is not None:
@@ -73,7 +74,7 @@ def set_threads(count: int) -> None:
 
 
 def share_one_heap() -> None:
-    """To be called before threads begin that allocate what others free.
+    """Lets all threads share one heap; to be called before threads begin that allocate what others free.
 
     glibc gives each thread a heap of its own, which keeps what was once freed in it: memory then grows with what each
     thread has ever held at once, and slowly goes on growing. Elsewhere nothing is done.
@@ -136,8 +137,8 @@ class SerialExecutor(Executor):
 
 
 def worker_number() -> int:
-    """Of this process among those that its parent has started, from 0: workers of a pool have neighbouring numbers. 0
-    in a process that was not started so."""
+    """Returns the number of this process among those that its parent has started, from 0: workers of a pool have
+    neighbouring numbers. 0 in a process that was not started so."""
     identity = getattr(multiprocessing.current_process(), "_identity", ())  # no public name for it
     return int(identity[-1]) - 1 if identity else 0
 
@@ -145,21 +146,21 @@ def worker_number() -> int:
 def ordered_map(
     executor: Executor, function: Callable[[A], B], items: Iterable[A], window: Optional[int] = None
 ) -> Iterator[B]:
-    """The results of `function` in the order of `items`, at most `window` of them under way.
+    """Yields the results of `function` in the order of `items`, at most `window` of them under way.
 
     `Executor.map` submits every item before the first result is read: a corpus of arrays would lie in memory twice.
     """
     window = window or 4 * (getattr(executor, "_max_workers", None) or cores())
-    waiting: Deque[Future] = deque()
+    futures: Deque[Future] = deque()
     try:
         for item in items:
-            waiting.append(executor.submit(function, item))
-            if len(waiting) >= window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            futures.append(executor.submit(function, item))
+            if len(futures) >= window:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
     finally:
-        for future in waiting:
+        for future in futures:
             future.cancel()
 
 
@@ -174,18 +175,18 @@ def start_server() -> None:
 
 
 def wait_for_workers(folder: Path, seconds: float = 30.0) -> bool:
-    """True as soon as no worker of an earlier, killed run still works in `folder`; False after `seconds`."""
+    """Returns True as soon as no worker of an earlier, killed run still works in `folder`; False after `seconds`."""
     path = Path(folder) / ".workers"
     if not path.exists():
         return True
-    done = threading.Event()
+    timer = threading.Event()
     with open(path, "ab") as stream:
         for _ in range(max(1, int(seconds / 0.1))):
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except BlockingIOError:
-                done.wait(0.1)
+                timer.wait(0.1)
     return False
 
 
@@ -198,24 +199,24 @@ def _context() -> Any:
 
 @contextmanager
 def _environment(values: Dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
+    previous = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
 
-_held: Any = None
+_lock_file: Any = None
 
 
 def _start_worker(lock: Optional[str]) -> None:
     """Runs first in every worker."""
-    global _held
+    global _lock_file
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run ends its workers itself
     os.environ.update(_ONE_THREAD)
     if sys.platform == "linux":
@@ -226,8 +227,8 @@ def _start_worker(lock: Optional[str]) -> None:
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     if lock is not None:
-        _held = open(lock, "ab")  # noqa: SIM115  held until the worker ends
-        fcntl.flock(_held, fcntl.LOCK_SH)
+        _lock_file = open(lock, "ab")  # noqa: SIM115  held until the worker ends
+        fcntl.flock(_lock_file, fcntl.LOCK_SH)
     if parent is not None and not parent.is_alive():
         os._exit(1)
     if "torch" in sys.modules:

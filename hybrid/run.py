@@ -49,31 +49,31 @@ class Run:
         self._folders: Optional[FrozenSet[str]] = None
 
     def view(self, stage: Any) -> Run:
-        """The run as a stage (hybrid.marks.Stage) sees it: with the settings and folders that it declares. Reading
-        another raises Undeclared: the stage would not be run again when that changes."""
+        """Returns the run as a stage (hybrid.marks.Stage) sees it: with the settings and folders that it declares.
+        Reading another raises Undeclared: the stage would not be run again when that changes."""
         view = copy.copy(self)
         view.config = self.config.only(("run", *stage.settings))
         view._folders = frozenset((stage.name, *stage.needs))
         return view
 
     def learn(self) -> bool:
-        """Called before each stage: whether the settings have changed by what earlier stages have found out."""
+        """Returns whether the settings have changed by what earlier stages have found out; called before each stage."""
         return False
 
     def dir(self, stage: str) -> Path:
-        """The folder of a stage: EXP/<stage>. The stage itself finds it made."""
+        """Returns the folder of a stage: EXP/<stage>. The stage itself finds it made."""
         if not self.may_read(stage):
             declared = ", ".join(sorted(self._folders or ()))
             raise Undeclared(f"EXP/{stage} is read by a stage that declares {declared}")
         return self.exp / stage
 
     def may_read(self, stage: str) -> bool:
-        """Whether EXP/<stage> is among what the stage that this view was made for declares."""
+        """Returns whether EXP/<stage> is among what the stage that this view was made for declares."""
         return self._folders is None or stage in self._folders
 
     @property
     def jobs(self) -> int:
-        """Worker processes: the setting run.jobs, or one a core."""
+        """The number of worker processes: the setting run.jobs, or one a core."""
         return int(self.config.get("run.jobs", 0)) or cores()
 
     def log(self, message: str) -> None:
@@ -84,7 +84,7 @@ class Run:
         self.write_log(message)
 
     def write_log(self, message: str) -> None:
-        """To the log alone (EXP/logs/NN-stage.log). Raises DiskError."""
+        """Writes a message to the log alone (EXP/logs/NN-stage.log). Raises DiskError."""
         if self.log_file is None:
             return
         stamp = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
@@ -104,7 +104,7 @@ class Run:
         return _line_progress(iterable, total, desc, every)
 
     def bar(self, desc: str) -> Callable[..., Iterator[Any]]:
-        """`progress` under that name, for work that names what it counts itself."""
+        """Returns `progress` under the name `desc`, for work that names what it counts itself."""
         return lambda items, **more: self.progress(items, **{**more, "desc": desc})
 
     def _bar_progress(self, iterable: Iterable[Item], total: Optional[int], desc: str) -> Iterator[Item]:
@@ -118,11 +118,11 @@ class Run:
             self._bar = outer
 
     def executor(self) -> WorkerPool:
-        """A pool of `jobs` processes with one thread each, to be used as a context manager."""
+        """Returns a pool of `jobs` processes with one thread each, to be used as a context manager."""
         return WorkerPool(self.jobs, self.exp)
 
     def problems(self, stage: str) -> Problems:
-        """The record of what a stage leaves out: EXP/<stage>/problems.jsonl."""
+        """Returns the record of what a stage leaves out: EXP/<stage>/problems.jsonl."""
         return Problems(self.dir(stage) / "problems.jsonl", stage)
 
 

@@ -48,7 +48,7 @@ def unguarded_script() -> Optional[str]:
 
 @lru_cache(maxsize=4)
 def _guarded_lines(file: str) -> Tuple[Tuple[int, int], ...]:
-    """First and last lines of what stands below a guard; nothing where the source cannot be read."""
+    """Return the first and last lines of what stands below a guard; nothing where the source cannot be read."""
     try:
         with tokenize.open(file) as stream:
             tree = ast.parse(stream.read())
@@ -59,7 +59,7 @@ def _guarded_lines(file: str) -> Tuple[Tuple[int, int], ...]:
 
 
 def _is_guard(test: ast.expr) -> bool:
-    """Whether a condition compares __name__ with "__main__"."""
+    """Return whether a condition compares __name__ with "__main__"."""
     for node in ast.walk(test):
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
             sides = (node.left, node.comparators[0])

@@ -80,10 +80,10 @@ def run_stages(
                         f"stage {stages[number].name} needs stage {name}, which is not up to date: {why}",
                         remedy=f"run with --stage {name}, or without --stage",
                     )
-            _run_one(marks, number, run)
+            _run_stage(marks, number, run)
 
 
-def _run_one(marks: StageMarks, number: int, run: Run) -> None:
+def _run_stage(marks: StageMarks, number: int, run: Run) -> None:
     stage = next(stage for stage in marks.stages.values() if marks.numbers[stage.name] == number)
     state, why = marks.state(stage)
     title = f"stage {number} {stage.name}"
@@ -181,7 +181,7 @@ def _is_full_disk(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def claimed(run: Run) -> Iterator[None]:
-    """EXP made (or recognised) and locked, so that two runs do not write into one folder. Raises ConfigError."""
+    """Makes (or recognises) EXP and locks it, so that two runs do not write into one folder. Raises ConfigError."""
     exp = run.exp
     note = exp / "run.json"
     if exp.exists() and not exp.is_dir():
@@ -221,7 +221,7 @@ def claimed(run: Run) -> Iterator[None]:
 
 
 def delete_folder(folder: Path) -> None:
-    """Deletes a stage's folder; of a link, the link alone."""
+    """Deletes a stage's folder; where it is a link, the link alone."""
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
     elif folder.is_dir():

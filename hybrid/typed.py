@@ -33,8 +33,8 @@ class _Range:
 
     def check(self, name: str, value: Any) -> None:
         for number in value if isinstance(value, list) else [value]:
-            good = (self.low < number if self.above else self.low <= number) and number <= self.high
-            if not good or not math.isfinite(number):
+            valid = (self.low < number if self.above else self.low <= number) and number <= self.high
+            if not valid or not math.isfinite(number):
                 raise ConfigError(f"{name} is {_show(value)}", remedy=self.words())
 
     def words(self) -> str:
@@ -49,9 +49,9 @@ class _Choice:
     names: tuple
 
     def check(self, name: str, value: Any) -> None:
-        for one in value if isinstance(value, list) else [value]:
-            if one not in self.names:
-                near = difflib.get_close_matches(str(one), [str(known) for known in self.names], n=1)
+        for item in value if isinstance(value, list) else [value]:
+            if item not in self.names:
+                near = difflib.get_close_matches(str(item), [str(known) for known in self.names], n=1)
                 raise ConfigError(
                     f"{name} is {_show(value)}" + (f"; near it: {near[0]}" if near else ""),
                     remedy=f"use {'some' if isinstance(value, list) else 'one'} of "
@@ -60,22 +60,22 @@ class _Choice:
 
 
 def at_least(low: float) -> Any:
-    """A number, or a list of numbers, from `low` on."""
+    """Declares a setting that is a number, or a list of numbers, from `low` on."""
     return field(metadata={"check": _Range(low, math.inf, False)})
 
 
 def above(low: float, most: float = math.inf) -> Any:
-    """A number, or a list of numbers, above `low`, up to `most`."""
+    """Declares a setting that is a number, or a list of numbers, above `low`, up to `most`."""
     return field(metadata={"check": _Range(low, most, True)})
 
 
 def between(low: float, high: float) -> Any:
-    """A number, or a list of numbers, from `low` to `high`."""
+    """Declares a setting that is a number, or a list of numbers, from `low` to `high`."""
     return field(metadata={"check": _Range(low, high, False)})
 
 
 def one_of(*names: Any) -> Any:
-    """One of these, or a list of some."""
+    """Declares a setting that is one of these, or a list of some."""
     return field(metadata={"check": _Choice(names)})
 
 
@@ -86,23 +86,23 @@ def build(kind: Type[T], values: Mapping[str, Any], where: str = "") -> T:
     dataclass itself raises.
     """
     hints = get_type_hints(kind)
-    own = {one.name: one for one in fields(cast(Any, kind))}
+    members = {member.name: member for member in fields(cast(Any, kind))}
     for name in values:
-        if name not in own:
-            near = difflib.get_close_matches(name, own, n=1)
+        if name not in members:
+            near = difflib.get_close_matches(name, members, n=1)
             raise ConfigError(f"no setting {_dotted(where, name)}" + (f"; near it: {near[0]}" if near else ""))
-    found: Dict[str, Any] = {}
-    for name, about in own.items():
+    arguments: Dict[str, Any] = {}
+    for name, member in members.items():
         full = _dotted(where, name)
         if name not in values:
-            if about.default is MISSING and about.default_factory is MISSING:
+            if member.default is MISSING and member.default_factory is MISSING:
                 raise ConfigError(f"no setting {full}", remedy="add it to the settings")
             continue
-        found[name] = value = _typed(hints[name], values[name], full)
-        check = about.metadata.get("check")
+        arguments[name] = value = _typed(hints[name], values[name], full)
+        check = member.metadata.get("check")
         if check is not None:
             check.check(full, value)
-    return kind(**found)
+    return kind(**arguments)
 
 
 def _typed(kind: Any, value: Any, name: str) -> Any:
