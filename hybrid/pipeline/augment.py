@@ -22,7 +22,7 @@ _TEST_SEED = 20260000
 
 
 def augment(run: RecipeRun) -> None:
-    """EXP/augment: a manifest a set, sets.json with their names, and the audio of noisy and re-recorded twins."""
+    """Write EXP/augment: a manifest a set, sets.json with their names, and the audio of noisy and re-recorded twins."""
     _Augment(run).run_all()
 
 
@@ -48,25 +48,25 @@ class _Augment:
         self.problems.close(max(self.total, 1), self.run.settings.limits.problems)
 
     def kinds(self) -> List[Tuple[str, str, str]]:
-        """(set as prepared, the name of the list of its clean copies, of its noisy ones) of training sets."""
+        """Return (set as prepared, the name of the list of its clean copies, of its noisy ones) of training sets."""
         labelled = ("train", "clean", "noisy")
         more = [("unlabelled", "unlabelled", "unlabelled_noisy")] if has_prepared(self.run, "unlabelled") else []
         return [labelled, *more]
 
     def clean_sets(self) -> Dict[str, CutSet]:
-        """The training sets as recorded, and at other speeds."""
+        """Return the training sets as recorded, and at other speeds."""
         sets: Dict[str, CutSet] = {}
-        for first, clean, _ in self.kinds():
-            sets[first] = prepared(self.run, first)
+        for source, clean, _ in self.kinds():
+            sets[source] = prepared(self.run, source)
             for factor in self.settings.speeds:
-                sets[f"{first}_sp{factor:g}"] = CutSet.from_cuts(
-                    cut.perturb_speed(factor).with_id(f"{cut.id}_sp{factor:g}") for cut in sets[first]
+                sets[f"{source}_sp{factor:g}"] = CutSet.from_cuts(
+                    cut.perturb_speed(factor).with_id(f"{cut.id}_sp{factor:g}") for cut in sets[source]
                 ).to_eager()
-            self.names[clean] = [name for name in sets if name.startswith(first)]
+            self.names[clean] = [name for name in sets if name.startswith(source)]
         return sets
 
     def training_copies(self, sets: Dict[str, CutSet], executor: Any) -> None:
-        """Adds noisy copies of every clean training set to `sets`."""
+        """Add noisy copies of every clean training set to `sets`."""
         settings = self.settings
         condition = NoiseCondition(
             "noisy", snr=(settings.train_snr[0], settings.train_snr[1]),
@@ -86,53 +86,55 @@ class _Augment:
                     self.names[noisy].append(name)
 
     def decode_sets(self, sets: Dict[str, CutSet], executor: Any) -> List[DecodeSet]:
-        """Adds development and test sets to `sets`: as recorded, and the twins of those recorded clean."""
+        """Add development and test sets to `sets`: as recorded, and the twins of those recorded clean."""
         corpus, decoded = self.run.settings.corpus, []
-        for one in [DecodeSet(**row) for row in about(self.run)["sets"]]:
-            cuts = sets[one.name] = prepared(self.run, one.set)
-            decoded.append(one)
-            if one.condition != CLEAN or not corpus.noise:
+        for eval_set in [DecodeSet(**row) for row in about(self.run)["sets"]]:
+            cuts = sets[eval_set.name] = prepared(self.run, eval_set.set)
+            decoded.append(eval_set)
+            if eval_set.condition != CLEAN or not corpus.noise:
                 continue
-            common = {"noises": self.noises(one.role), "seed": _seed(_TEST_SEED, one.role, 0), "executor": executor}
+            common = {
+                "noises": self.noises(eval_set.role), "seed": _seed(_TEST_SEED, eval_set.role, 0), "executor": executor
+            }  # fmt: skip
             twins: List[Tuple[str, Any, Dict[str, Any]]] = [
                 ("noisy", make_noisy, {"condition": NOISY})
             ]
             if corpus.rooms:
                 twins.append(
-                    ("rerecorded", make_rerecorded, {"condition": RERECORDED, "rooms": self.rooms(one.role)})
+                    ("rerecorded", make_rerecorded, {"condition": RERECORDED, "rooms": self.rooms(eval_set.role)})
                 )
             for condition, make, more in twins:
-                twin = DecodeSet(one.set, one.role, condition)
+                twin = DecodeSet(eval_set.set, eval_set.role, condition)
                 sets[twin.name] = self.make(twin.name, cuts, make, **common, **more)
                 decoded.append(twin)
         return decoded
 
     def make(self, name: str, cuts: CutSet, make: Any, **arguments: Any) -> CutSet:
-        """make(cuts, ...) with the run's progress bar; it reports how many cuts it has just done."""
+        """Call make(cuts, ...) with the run's progress bar; it reports how many cuts it has just done."""
         steps = iter(self.run.progress(range(len(cuts)), total=len(cuts), desc=name))
 
-        def done(count: int) -> None:
+        def advance(count: int) -> None:
             for _ in range(count):
                 next(steps, None)
 
-        made: CutSet = make(
-            cuts, progress=done, out_dir=self.run.dir("augment") / name, problems=self.problems, rate=self.rate,
+        copies: CutSet = make(
+            cuts, progress=advance, out_dir=self.run.dir("augment") / name, problems=self.problems, rate=self.rate,
             **arguments,
         ).to_eager()  # fmt: skip
         next(steps, None)  # closes the bar
         self.total += len(cuts)
-        return made
+        return copies
 
     def noises(self, split: str) -> NoiseLibrary:
-        """The test set's noises are of no recording that training or development hears."""
+        """Return the noises of a split: the test set's are of no recording that training or development hears."""
         return cast(NoiseLibrary, self.opened("noises", self.run.settings.corpus.noise, open_noises, split))
 
     def rooms(self, split: str) -> Rooms:
-        """Of the re-recorded condition, never heard in training."""
+        """Return the rooms of the re-recorded condition, never heard in training."""
         return cast(Rooms, self.opened("rooms", self.run.settings.corpus.rooms, open_rooms, split))
 
     def opened(self, what: str, source: str, read: Callable[..., Any], split: str) -> Any:
-        """By the recipe's Python, or by `read`."""
+        """Return the noises or rooms of a source, opened by the recipe's Python, or by `read`."""
         if source == PYTHON:
             return self.run.hook.call(what, self.run, split)
         return read(self.run.source(source), split, data=self.run.data)

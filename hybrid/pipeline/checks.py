@@ -12,7 +12,7 @@ from hybrid.pipeline.systems import NETWORKS, System, chosen, gmm_steps, is_alig
 
 
 def check_settings(settings: Settings) -> None:
-    """Raises ConfigError for the first setting that does not fit another, with what to do."""
+    """Raise ConfigError for the first setting that does not fit another, with what to do."""
     _check_corpus(settings.corpus)
     if is_aligned(settings) and settings.senones.align_with not in gmm_steps(settings):
         raise ConfigError(
@@ -50,8 +50,8 @@ def _check_corpus(corpus: CorpusSettings) -> None:
         raise ConfigError(
             "corpus.rooms without corpus.noise", remedy="give noises too: speech is re-recorded with noises in the room"
         )
-    named = [corpus.lexicon, corpus.lm, corpus.noise, corpus.rooms, corpus.dev, *corpus.train, *corpus.unlabelled]
-    if PYTHON in (*named, *(test.path for test in test_sources(corpus.test).values())) and not corpus.python:
+    sources = [corpus.lexicon, corpus.lm, corpus.noise, corpus.rooms, corpus.dev, *corpus.train, *corpus.unlabelled]
+    if PYTHON in (*sources, *(test.path for test in test_sources(corpus.test).values())) and not corpus.python:
         raise ConfigError(
             f'"{PYTHON}" stands in [corpus], and corpus.python names no file',
             remedy='name the file, as python = "prepare.py"',
@@ -93,33 +93,33 @@ def _check_student(settings: Settings) -> None:
 
 
 def check_lfmmi(settings: Settings, row: System) -> None:
-    """Raises ConfigError for settings of [row.name] that do not go together."""
-    own = getattr(settings, row.name)
-    known = dict(row.starts)
-    starts = ["flat", *(name for name in known if name != "student" or settings.student.soft_ce)]
-    if own.init_from not in starts and not (Path(own.init_from) / "config.json").is_file():
+    """Raise ConfigError for settings of [row.name] that do not go together."""
+    section = getattr(settings, row.name)
+    init_systems = dict(row.starts)
+    starts = ["flat", *(name for name in init_systems if name != "student" or settings.student.soft_ce)]
+    if section.init_from not in starts and not (Path(section.init_from) / "config.json").is_file():
         raise ConfigError(
-            f"{row.name}.init_from is {own.init_from!r}",
+            f"{row.name}.init_from is {section.init_from!r}",
             remedy=f"use {', '.join(starts)}, or the folder of a model, such as exp/an4/lfmmi/model",
         )
-    wrong = []
-    if own.init_from == "ce":
-        wrong.append(f"{row.name}.init_from is 'ce'")
-    if own.numerators == "alignment":
-        wrong.append(f"{row.name}.numerators is 'alignment'")
-    if own.criterion.xent_regularize > 0 and own.criterion.xent_targets != "numerator":
-        wrong.append(f"{row.name}.criterion.xent_targets is {own.criterion.xent_targets!r}")
-    if not is_aligned(settings) and wrong:
+    conflicts = []
+    if section.init_from == "ce":
+        conflicts.append(f"{row.name}.init_from is 'ce'")
+    if section.numerators == "alignment":
+        conflicts.append(f"{row.name}.numerators is 'alignment'")
+    if section.criterion.xent_regularize > 0 and section.criterion.xent_targets != "numerator":
+        conflicts.append(f"{row.name}.criterion.xent_targets is {section.criterion.xent_targets!r}")
+    if not is_aligned(settings) and conflicts:
         raise ConfigError(
-            f"{', '.join(wrong)}, but senones.align_with is none: there are no alignments",
+            f"{', '.join(conflicts)}, but senones.align_with is none: there are no alignments",
             remedy="set lfmmi.init_from=flat lfmmi.numerators=words lfmmi.criterion.xent_targets=numerator",
         )
-    if own.chunk_frames and own.numerators == "words":
+    if section.chunk_frames and section.numerators == "words":
         raise ConfigError(
-            f"{row.name}.chunk_frames is {own.chunk_frames}, {row.name}.numerators {own.numerators!r}",
+            f"{row.name}.chunk_frames is {section.chunk_frames}, {row.name}.numerators {section.numerators!r}",
             remedy="0 for whole utterances; chunks need the alignment to know what is said in them",
         )
-    phone_lm = own.phone_lm
+    phone_lm = section.phone_lm
     if phone_lm.smoothing == "bigrams" and min(phone_lm.order, phone_lm.no_prune_order) < 2:
         raise ConfigError(
             f"{row.name}.phone_lm.smoothing is 'bigrams', and the n-gram has not all bigrams",
@@ -128,7 +128,7 @@ def check_lfmmi(settings: Settings, row: System) -> None:
 
 
 def _check_networks(settings: Settings) -> None:
-    """What the networks and their trainings themselves say of their settings."""
+    """Raise ConfigError for what the networks and their trainings themselves refuse of their settings."""
     from hybrid.nnet.lstm import LstmConfig
     from hybrid.nnet.tdnnf import TdnnfConfig
     from hybrid.train.config import TrainerConfig
@@ -136,7 +136,7 @@ def _check_networks(settings: Settings) -> None:
 
     sizes = {"input_dim": 192, "num_pdfs": 100}
 
-    def of(where: str, make: Any) -> None:
+    def check(where: str, make: Any) -> None:
         try:
             make()
         except ConfigError as error:
@@ -144,11 +144,16 @@ def _check_networks(settings: Settings) -> None:
 
     def lstm(values: Any) -> LstmConfig:
         names = set(LstmConfig.__dataclass_fields__)
-        return LstmConfig.from_dict({**{name: one for name, one in asdict(values).items() if name in names}, **sizes})
+        return LstmConfig.from_dict(
+            {**{name: value for name, value in asdict(values).items() if name in names}, **sizes}
+        )
 
-    of("model", lambda: lstm(settings.model))
-    of("model.tdnnf", lambda: TdnnfConfig.from_dict({**asdict(settings.model.tdnnf), **sizes}))
-    of("teacher_model", lambda: lstm(settings.teacher_model))
+    check("model", lambda: lstm(settings.model))
+    check("model.tdnnf", lambda: TdnnfConfig.from_dict({**asdict(settings.model.tdnnf), **sizes}))
+    check("teacher_model", lambda: lstm(settings.teacher_model))
     for row in NETWORKS:
-        of(f"{row.name}.trainer", lambda row=row: TrainerConfig.from_dict(getattr(settings, row.name).trainer))  # type: ignore[misc]
-    of("scheduled.chunks", lambda: parse(settings.scheduled.chunks))
+        check(
+            f"{row.name}.trainer",
+            lambda row=row: TrainerConfig.from_dict(getattr(settings, row.name).trainer),  # type: ignore[misc]
+        )
+    check("scheduled.chunks", lambda: parse(settings.scheduled.chunks))

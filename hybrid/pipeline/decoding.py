@@ -23,7 +23,7 @@ from hybrid.score.results import ORDER, write_decode
 
 
 def graph(run: RecipeRun, systems: Sequence[System]) -> None:
-    """EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that are decoded."""
+    """Write EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that are decoded."""
     grammar = read_fst(run.dir("lm") / "G.fst")
     settings = run.settings.graph
     run.log(f"  for {', '.join(run.settings.decode.systems) or 'all systems'}")
@@ -35,15 +35,15 @@ def graph(run: RecipeRun, systems: Sequence[System]) -> None:
         jobs.append(("network", network_senones(run), settings.network_self_loop_scale))
     for name, senones, self_loop_scale in run.progress(jobs, desc="HCLG"):
         lang = gmm_stage.lang_of(run, name)
-        made = make_hclg(lang, grammar, senones, transition_scale=1.0, self_loop_scale=self_loop_scale)
-        over_pdfs = tids_to_pdfs(made, senones)
+        hclg = make_hclg(lang, grammar, senones, transition_scale=1.0, self_loop_scale=self_loop_scale)
+        over_pdfs = tids_to_pdfs(hclg, senones)
         write_fst(run.dir("graph") / f"{name}.fst", over_pdfs)
         arrays = to_arrays(over_pdfs)
         run.log(f"  {name}: {arrays.num_states} states, {len(arrays.arcs)} arcs")
 
 
 def decode(run: RecipeRun, systems: Sequence[System]) -> None:
-    """EXP/decode/SYSTEM/CONDITION/SET: hyp.txt, wer.json; a decode that is there already is kept.
+    """Write EXP/decode/SYSTEM/CONDITION/SET: hyp.txt, wer.json; a decode that is there already is kept.
 
     The acoustic scale and the word insertion penalty are chosen on the development set of the same condition, or the
     nearest that there is; the rows "tuned on test" use a test set's own best, as Kaldi's published numbers do, for that
@@ -63,10 +63,10 @@ def decode(run: RecipeRun, systems: Sequence[System]) -> None:
 
 
 def _groups(sets: List[DecodeSet], dev_for: Any) -> Iterator[Tuple[DecodeSet, List[DecodeSet]]]:
-    """Each development set with the test sets whose scales it chooses."""
+    """Yield each development set with the test sets whose scales it chooses."""
     for dev in sets:
         if dev.role == "dev":
-            yield dev, [one for one in sets if one.role == "test" and dev_for(one.condition) == dev]
+            yield dev, [test for test in sets if test.role == "test" and dev_for(test.condition) == dev]
 
 
 class _Decode:
@@ -85,67 +85,70 @@ class _Decode:
             self.seed = read_json(run.dir(system.trained_as) / "model" / "config.json")["seed"]
 
     def run_all(self, tests: List[DecodeSet]) -> int:
-        """Decodes and scores them; returns the number of utterances."""
+        """Decode and score the development set and `tests`; return the number of utterances."""
         folder = self.run.dir("decode") / self.system.name / self.dev.condition
-        done = folder / "problems.json"
+        path = folder / "problems.json"
         sets = [self.dev, *tests]
-        cuts = {one: read_cuts(feature_folder(self.run, one.name, "mfcc")) for one in sets}
+        cuts = {eval_set: read_cuts(feature_folder(self.run, eval_set.name, "mfcc")) for eval_set in sets}
         total = sum(map(len, cuts.values()))
-        if done.exists():
-            self.problems.rows += read_json(done)
+        if path.exists():
+            self.problems.rows += read_json(path)
             return total
-        before = len(self.problems.rows)
-        found = None
-        for one, loglikes, seconds in set_loglikes(self.run, self.system, sets, self.executor, self.search):
-            references = {i: text.split() for i, text in texts_of(cuts[one]).items()}
-            about = (one, loglikes, references, speakers_of(cuts[one]), seconds)
-            if found is None:  # the development set comes first
-                found = self.tuned(one, loglikes, references, "dev")
-            row = self.write(found, "dev", *about)
-            if one.role == "test":
+        num_before = len(self.problems.rows)
+        tuning = None
+        for eval_set, loglikes, seconds in set_loglikes(self.run, self.system, sets, self.executor, self.search):
+            references = {identifier: text.split() for identifier, text in texts_of(cuts[eval_set]).items()}
+            decode_args = (eval_set, loglikes, references, speakers_of(cuts[eval_set]), seconds)
+            if tuning is None:  # the development set comes first
+                tuning = self.tuned(eval_set, loglikes, references, "dev")
+            row = self.write(tuning, "dev", *decode_args)
+            if eval_set.role == "test":
                 self.run.log(
-                    f"  {self.system.name} {one.condition}: {row['wer']:.2f} % on {one.set}, {found.counts.wer:.2f} % "
-                    f"on {self.dev.set}, scale {found.scale:.3g}, penalty {found.penalty:g}"
+                    f"  {self.system.name} {eval_set.condition}: {row['wer']:.2f} % on {eval_set.set}, "
+                    f"{tuning.counts.wer:.2f} % on {self.dev.set}, scale {tuning.scale:.3g}, penalty {tuning.penalty:g}"
                 )
                 if "test" in self.run.settings.decode.tune_on:
-                    self.write(self.tuned(one, loglikes, references, "test"), "test", *about)
-        write_json(done, self.problems.rows[before:])
+                    self.write(self.tuned(eval_set, loglikes, references, "test"), "test", *decode_args)
+        write_json(path, self.problems.rows[num_before:])
         return total
 
-    def tuned(self, one: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]], on: str) -> Any:
-        """The scale and penalty of the fewest errors on a set."""
+    def tuned(self, eval_set: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]], on: str) -> Any:
+        """Return the scale and penalty of the fewest errors on a set."""
         grid = getattr(self.run.settings.decode, self.grid())
-        found = tune(
+        tuning = tune(
             loglikes, references, self.graph, self.lang.words,
             scales=grid.scales, penalties=grid.penalties, executor=self.executor,
             slack=0.5 if on == "dev" else 0.0,  # on test as Kaldi's best_wer.sh: the fewest, by chance or not
             join=self.lang.words_of,
             **self.search,
         )  # fmt: skip
-        for edge in found.edges:
+        for edge in tuning.edges:
             self.run.log(
-                f"  {self.system.name} {one.condition}: the best {edge} on {one.set} is at the end of the values tried"
+                f"  {self.system.name} {eval_set.condition}: the best {edge} on {eval_set.set} is at the end of the "
+                "values tried"
             )
-        return found
+        return tuning
 
     def grid(self) -> str:
-        """Posteriors divided by priors want smaller scales than the outputs of a network trained per sequence."""
+        """Return the section of [decode] with the scales and penalties to try. Posteriors divided by priors want
+        smaller scales than the outputs of a network trained per sequence."""
         if not self.system.network:
             return "gmm"
         return "ce" if outputs_of(self.run.dir(self.system.trained_as) / "model") == "posteriors" else "lfmmi"
 
     def write(
-        self, found: Any, tuned_on: str, one: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]],
+        self, tuning: Any, tuned_on: str, eval_set: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]],
         speakers: Mapping[str, str], seconds: float,
     ) -> Dict[str, Any]:  # fmt: skip
-        """Decodes with what was found, and writes EXP/decode/SYSTEM/CONDITION/SET."""
+        """Decode with the scale and penalty of `tuning`, and write EXP/decode/SYSTEM/CONDITION/SET."""
         started = time.perf_counter()
         hypotheses = decode_set(
-            loglikes, self.graph, self.lang.words, acoustic_scale=found.scale, word_penalty=found.penalty,
+            loglikes, self.graph, self.lang.words, acoustic_scale=tuning.scale, word_penalty=tuning.penalty,
             executor=self.executor, problems=self.problems, join=self.lang.words_of, **self.search,
         )  # fmt: skip
         return write_decode(
-            self.run.exp, references, hypotheses, system=self.system.name, condition=one.condition, name=one.set,
-            tuned_on=tuned_on, seed=self.seed, speakers=speakers, settings={**self.search, **found.as_dict()},
+            self.run.exp, references, hypotheses, system=self.system.name, condition=eval_set.condition,
+            name=eval_set.set, tuned_on=tuned_on, seed=self.seed, speakers=speakers,
+            settings={**self.search, **tuning.as_dict()},
             seconds=seconds + time.perf_counter() - started, commit=commit(), problems=self.problems,
         )  # fmt: skip

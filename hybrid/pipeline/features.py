@@ -12,28 +12,28 @@ from hybrid.pipeline.sets import augmented, feature_folder, set_list
 
 
 def features(run: RecipeRun) -> None:
-    """EXP/features/SET/{mfcc,logmel} and features.json."""
+    """Write EXP/features/SET/{mfcc,logmel} and features.json."""
     sets = set_list(run)
     settings, rate = run.settings.features, about(run)["rate"]
     mfcc = FeatureExtractor(Mfcc(sampling_rate=rate, **asdict(settings.mfcc)), backend=settings.backend)
     logmel = FeatureExtractor(LogMel(sampling_rate=rate, **asdict(settings.logmel)), backend=settings.backend)
-    wanted = [(name, mfcc) for name in [*sets.clean, *(one.name for one in sets.decode)]]
-    wanted += [(name, logmel) for name in sets.every]
+    extractions = [(name, mfcc) for name in [*sets.clean, *(eval_set.name for eval_set in sets.decode)]]
+    extractions += [(name, logmel) for name in sets.every]
     rows: List[Dict[str, Any]] = []
     total = 0
     with run.executor() as executor:
-        for name, extractor in wanted:
+        for name, extractor in extractions:
             cuts = augmented(run, name)
-            found = Problems(run.dir("features") / f"{name}-{extractor.kind}.problems.jsonl", "features")
+            set_problems = Problems(run.dir("features") / f"{name}-{extractor.kind}.problems.jsonl", "features")
             extract(
                 cuts,
                 extractor,
                 feature_folder(run, name, extractor.kind),
                 executor=executor,
-                problems=found,
+                problems=set_problems,
                 progress=run.bar(f"{name} {extractor.kind}"),
             )
-            rows += found.rows
+            rows += set_problems.rows
             total += len(cuts)
     write_json(
         run.dir("features") / "features.json",
@@ -45,6 +45,6 @@ def features(run: RecipeRun) -> None:
 
 
 def read_feature_config(run: RecipeRun, kind: str) -> Dict[str, Any]:
-    """What the stage has extracted, as it stands in a model's features.json. kind: mfcc or logmel."""
-    found: Dict[str, Any] = read_json(run.dir("features") / "features.json")[kind]
-    return found
+    """Return what the stage has extracted, as it stands in a model's features.json. kind: mfcc or logmel."""
+    config: Dict[str, Any] = read_json(run.dir("features") / "features.json")[kind]
+    return config

@@ -20,17 +20,17 @@ class FinishedRun:
 
     @property
     def results(self) -> List[Row]:
-        """[] where the stage score has not run."""
+        """The rows of results.json; [] where the stage score has not run."""
         path = self.exp / "results.json"
         return read_results(path) if path.exists() else []
 
     @property
     def config(self) -> Dict[str, Any]:
-        found: Dict[str, Any] = read_json(self.exp / "config.json")
-        return found
+        config: Dict[str, Any] = read_json(self.exp / "config.json")
+        return config
 
     def table(self) -> str:
-        """Word error rates as Markdown."""
+        """Return the word error rates as Markdown."""
         return table(self.results)
 
     def wer(self, system: str, condition: str = "clean", set: str = "", tuned_on: str = "dev") -> float:
@@ -38,8 +38,8 @@ class FinishedRun:
 
         Raises DataError where there is none."""
         for row in self.results:
-            here = (row["system"], row["condition"], row["tuned_on"]) == (system, condition, tuned_on)
-            if here and (row["set"] == set if set else row["set"] != DEV):
+            matches = (row["system"], row["condition"], row["tuned_on"]) == (system, condition, tuned_on)
+            if matches and (row["set"] == set if set else row["set"] != DEV):
                 return float(row["wer"])
         raise DataError(f"no result of {system} on {condition} {set}".rstrip(), file=self.exp / "results.json")
 
@@ -69,11 +69,13 @@ def run(
     from hybrid.pipeline.recipe import find_recipe
     from hybrid.stages import run_stages
 
-    chosen = find_recipe(str(recipe))
-    config = chosen.config([f"{name}={_toml(value)}" for name, value in (set or {}).items()])
-    folder = Path(exp) if exp is not None else Path("exp") / chosen.name
-    one = chosen.run(folder, config, data=None if data is None else Path(data), seed=seed, command="hybrid.run")
-    run_stages(chosen.stages(one), one, stage, stop_stage)
+    selected = find_recipe(str(recipe))
+    config = selected.config([f"{name}={_toml(value)}" for name, value in (set or {}).items()])
+    folder = Path(exp) if exp is not None else Path("exp") / selected.name
+    recipe_run = selected.run(
+        folder, config, data=None if data is None else Path(data), seed=seed, command="hybrid.run"
+    )
+    run_stages(selected.stages(recipe_run), recipe_run, stage, stop_stage)
     return FinishedRun(folder)
 
 
@@ -86,7 +88,7 @@ def open_run(exp: PathLike) -> FinishedRun:
 
 
 def _toml(value: Any) -> str:
-    """A value as --set takes it."""
+    """Return a value as --set takes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):

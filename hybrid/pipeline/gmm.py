@@ -22,12 +22,12 @@ from hybrid.pipeline.systems import GMM_STEPS, gmm_steps
 
 
 def bootstrap_options(run: RecipeRun) -> BootstrapOptions:
-    """Of the section gmm."""
+    """Return the options of the training steps, as the section gmm has them."""
     settings = run.settings.gmm
     steps = {"mono": StepOptions(settings.mono.passes, settings.mono.gaussians)}
     for name in GMM_STEPS[1:]:
-        own = getattr(settings, name)
-        steps[name] = StepOptions(own.passes, own.gaussians, own.leaves, own.threshold)
+        section = getattr(settings, name)
+        steps[name] = StepOptions(section.passes, section.gaussians, section.leaves, section.threshold)
     return BootstrapOptions(
         steps,
         AlignOptions(beam=settings.beam, retry_beam=settings.retry_beam),
@@ -38,7 +38,8 @@ def bootstrap_options(run: RecipeRun) -> BootstrapOptions:
 
 
 def open_store(run: RecipeRun, stage: str, names: Sequence[str]) -> Store:
-    """The cepstra of some sets in EXP/STAGE/store/NAME, the first one's name; made where they are not there yet."""
+    """Return the store of the cepstra of some sets, EXP/STAGE/store/NAME (NAME: the first of them); it is made where
+    it is not there yet."""
     folder = run.dir(stage) / "store" / names[0]
     if (folder / "store.json").exists():
         return Store.open(folder)
@@ -55,7 +56,7 @@ def _items(run: RecipeRun, names: Sequence[str]) -> Iterator[StoredUtterance]:
 
 
 def gmm(run: RecipeRun) -> None:
-    """EXP/gmm/{mono,tri1,tri2,tri3}: model folders, passes.jsonl, occupancy.json, and the state to resume from;
+    """Write EXP/gmm/{mono,tri1,tri2,tri3}: model folders, passes.jsonl, occupancy.json, and the state to resume from;
     EXP/gmm/lang where probabilities are learnt; EXP/gmm/alignments.jsonl.gz of the last system."""
     settings = run.settings.gmm
     systems = gmm_steps(run.settings)
@@ -70,16 +71,16 @@ def gmm(run: RecipeRun) -> None:
     with run.executor() as executor:
 
         def relearn(model: GmmModel, data: Data, lang: Lang) -> Lang:
-            made = learn_probs(data, model.senones, lang, executor, silence=settings.learn_probs == "both")
-            made.save(run.dir("gmm") / "lang")
-            return made
+            learnt_lang = learn_probs(data, model.senones, lang, executor, silence=settings.learn_probs == "both")
+            learnt_lang.save(run.dir("gmm") / "lang")
+            return learnt_lang
 
         def check(reasons: Dict[str, str]) -> None:
-            """Above the share that may be unusable, the stage stops before it trains."""
-            early = run.problems("gmm")
+            """Stop the stage before it trains, where more utterances are unusable than may be."""
+            early_problems = run.problems("gmm")
             for identifier in sorted(reasons):
-                early.add(identifier, reasons[identifier])
-            early.close(store.utterances, run.settings.limits.problems)
+                early_problems.add(identifier, reasons[identifier])
+            early_problems.close(store.utterances, run.settings.limits.problems)
 
         steps = train_steps(
             store, lang, options, run.dir("gmm"), features=features, seed=run.seed, executor=executor, log=run.log,
@@ -93,22 +94,22 @@ def gmm(run: RecipeRun) -> None:
 
 
 def report_unusable(problems: Problems, reasons: Dict[str, str], data: Data) -> None:
-    """Utterances without a graph, and those that have one and are not aligned."""
+    """Add to `problems` the utterances without a graph, and those that have one and are not aligned."""
     for identifier in sorted(reasons):
         problems.add(identifier, reasons[identifier])
     for index in range(data.store.num_chunks):
-        found = data.aligned(index)
+        alignments = data.aligned(index)
         for number, identifier in enumerate(data.store.about(index)["ids"]):
-            if not found.lengths[number] and identifier not in reasons:
-                problems.add(identifier, found.reason(number))
+            if not alignments.lengths[number] and identifier not in reasons:
+                problems.add(identifier, alignments.reason(number))
 
 
 def lang_of(run: RecipeRun, system: str) -> Lang:
-    """The lexicon that a system is used with: with the probabilities learnt for it, where there are any."""
+    """Return the lexicon that a system is used with: with the probabilities learnt for it, where there are any."""
     if system not in GMM_STEPS[:-1] and run.may_read("gmm"):  # there are no Gaussians where networks start flat
-        learnt = run.dir("gmm") / "lang"
-        if (learnt / "config.json").exists():
-            return Lang.load(learnt)
+        folder = run.dir("gmm") / "lang"
+        if (folder / "config.json").exists():
+            return Lang.load(folder)
     return Lang.load(run.dir("lang"))
 
 

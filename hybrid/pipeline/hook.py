@@ -45,7 +45,7 @@ class Hook:
         return self.module is not None and hasattr(self.module, name)
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """What the function of this name returns. Raises ConfigError where the recipe has none."""
+        """Return what the function of this name returns. Raises ConfigError where the recipe has none."""
         if not self.has(name):
             raise ConfigError(
                 f'a setting is "python", and the recipe has no function {name}', file=self.file,
@@ -55,12 +55,12 @@ class Hook:
         return function(*arguments)
 
     def inputs(self, stage: str, run: Run) -> List[Path]:
-        """The files from outside of EXP that a stage of the run reads by this Python: itself, where the stage calls it,
-        and those that it names."""
+        """Return the files from outside of EXP that a stage of the run reads by this Python: itself, where the stage
+        calls it, and those that it names."""
         if self.file is None:
             return []
-        named: Callable[[Run], Iterable[Path]] = getattr(self.module, "inputs", {}).get(stage, lambda _: [])
-        return [*([self.file] if stage in STAGES else []), *named(run)]
+        list_inputs: Callable[[Run], Iterable[Path]] = getattr(self.module, "inputs", {}).get(stage, lambda _: [])
+        return [*([self.file] if stage in STAGES else []), *list_inputs(run)]
 
     @property
     def get_it(self) -> str:

@@ -28,8 +28,8 @@ from hybrid.pipeline.spelling import read_lexicon
 
 
 def lang(run: RecipeRun) -> None:
-    """EXP/lang: phones, words (or pieces), lexicon and L. A training word that cannot be spelled stops the stage, by
-    name."""
+    """Write EXP/lang: phones, words (or pieces), lexicon and L. A training word that cannot be spelled stops the stage,
+    by name."""
     settings, corpus = run.settings.lang, run.settings.corpus
     train = texts_of(prepared(run, "train"))
     lexicon, pieces = _lexicon(run, units_of(corpus), train)
@@ -42,9 +42,9 @@ def lang(run: RecipeRun) -> None:
         for name in dict.fromkeys(row["set"] for row in about(run)["sets"]):
             for word in _words(texts_of(prepared(run, name))):
                 if word not in lexicon if pieces is None else not pieces.covers(word):
-                    what = "is no word of training" if pieces is None else "has letters that training never saw"
-                    run.log(f"  {name}: {word} {what}: it can only be an error")
-    made = Lang.create(
+                    reason = "is no word of training" if pieces is None else "has letters that training never saw"
+                    run.log(f"  {name}: {word} {reason}: it can only be an error")
+    language = Lang.create(
         vocabulary.lexicon,
         silence=settings.silence,
         spoken_noise=vocabulary.spoken_noise,
@@ -53,18 +53,18 @@ def lang(run: RecipeRun) -> None:
         silence_prob=settings.silence_prob,
         pieces=pieces,
     )
-    for notice in made.notices:
+    for notice in language.notices:
         run.log(f"  {notice}")
-    made.save(run.dir("lang"))
+    language.save(run.dir("lang"))
     if pieces is None:
-        for notice in unheard_notices(vocabulary.lexicon, _words(train), made.silence_phones):
+        for notice in unheard_notices(vocabulary.lexicon, _words(train), language.silence_phones):
             run.log(f"  {notice}")
     kind = "words" if pieces is None else "pieces"
-    run.log(f"  {len(vocabulary.lexicon)} {kind}, {len(made.phone_ids)} phones")
+    run.log(f"  {len(vocabulary.lexicon)} {kind}, {len(language.phone_ids)} phones")
 
 
 def _covering(run: RecipeRun, lexicon: Lexicon, train: Dict[str, str]) -> Vocabulary:
-    """The lexicon with what corpus.oov makes of the training words that it lacks; EXP/lang/g2p.txt.
+    """Return the lexicon with what corpus.oov makes of the training words that it lacks; EXP/lang/g2p.txt.
 
     Utterances with words that even G2P cannot read are named by the stages that train on them."""
     counts = Counter(word for text in train.values() for word in text.split())
@@ -86,8 +86,8 @@ def _lexicon(run: RecipeRun, units: str, train: Dict[str, str]) -> Tuple[Lexicon
         return graphemic_lexicon(_words(train)), None
     pieces = Pieces.train([train[utterance] for utterance in sorted(train)], run.settings.lang.pieces)
     counts = Counter(word for text in train.values() for word in text.split() if word not in FILLERS)
-    written = sum(len(pieces.encode(word)) * count for word, count in counts.items())
-    run.log(f"  {written / sum(counts.values()):.2f} pieces a training word")
+    num_pieces = sum(len(pieces.encode(word)) * count for word, count in counts.items())
+    run.log(f"  {num_pieces / sum(counts.values()):.2f} pieces a training word")
     if units == "pieces":
         return piece_lexicon(pieces.names, lambda letters: [spell(letters)]), pieces
     dictionary = read_lexicon(run)
@@ -96,7 +96,7 @@ def _lexicon(run: RecipeRun, units: str, train: Dict[str, str]) -> Tuple[Lexicon
 
 
 def _pronounce(dictionary: Lexicon) -> Pronounce:
-    """Letters to phones as the dictionary's words have them; trained when first asked."""
+    """Return the function from letters to phones as the dictionary's words have them; trained when first asked."""
 
     @cache
     def model() -> G2P:
@@ -106,7 +106,7 @@ def _pronounce(dictionary: Lexicon) -> Pronounce:
 
 
 def _words(texts: Dict[str, str]) -> List[str]:
-    """Every word of the texts once, sorted."""
+    """Return every word of the texts once, sorted."""
     return sorted({word for text in texts.values() for word in text.split()} - FILLERS)
 
 
@@ -115,20 +115,20 @@ def _count(texts: Dict[str, str]) -> int:
 
 
 def _check_spelling(texts: Dict[str, str]) -> None:
-    """Raises DataError naming the first word that has no letters, with its utterance."""
-    known: Dict[str, bool] = {}
+    """Raise DataError naming the first word that has no letters, with its utterance."""
+    spellable: Dict[str, bool] = {}
     for utterance in sorted(texts):
         for word in texts[utterance].split():
-            if word in known or word in FILLERS:
+            if word in spellable or word in FILLERS:
                 continue
             try:
-                known[word] = bool(atoms(word))
+                spellable[word] = bool(atoms(word))
             except DataError as error:
                 raise DataError(error.what, utterance=utterance, remedy=error.remedy) from error
 
 
 def _units(lang: Lang, text: str) -> List[str]:
-    """What the n-gram sees of a transcript. A word that cannot be written in pieces stays one, unknown to it."""
+    """Return what the n-gram sees of a transcript. A word that cannot be written in pieces stays one, unknown to it."""
     if lang.pieces is None:
         return text.split()
     units: List[str] = []
@@ -139,38 +139,39 @@ def _units(lang: Lang, text: str) -> List[str]:
 
 
 def lm(run: RecipeRun) -> None:
-    """EXP/lm/lm.arpa, the n-gram that decoding uses, and G.fst of it; of pieces where these are the lexicon's words."""
+    """Write EXP/lm/lm.arpa, the n-gram that decoding uses, and G.fst of it; of pieces where these are the lexicon's
+    words."""
     corpus = run.settings.corpus
-    words = Lang.load(run.dir("lang"))
-    heard = texts_of(prepared(run, "train"))
-    train = [_known(words, _units(words, text)) for text in heard.values()]
-    ours = train_ngram(train, run.settings.lm.order, vocabulary=words.lexicon.words)
-    for notice in ours.notices:
+    language = Lang.load(run.dir("lang"))
+    transcripts = texts_of(prepared(run, "train"))
+    train = [_known(language, _units(language, text)) for text in transcripts.values()]
+    trained = train_ngram(train, run.settings.lm.order, vocabulary=language.lexicon.words)
+    for notice in trained.notices:
         run.log(f"  our n-gram: {notice}")
-    arpa.write(run.dir("lm") / "train.arpa", ours)
-    model: NgramModel = ours if corpus.lm == "train" else _given(run, corpus.lm)
+    arpa.write(run.dir("lm") / "train.arpa", trained)
+    model: NgramModel = trained if corpus.lm == "train" else _given(run, corpus.lm)
     arpa.write(run.dir("lm") / "lm.arpa", model)
-    write_fst(run.dir("lm") / "G.fst", arpa_to_fst(model, words.words))
-    if words.pieces is None and model is not ours:
-        for notice in unheard_notices(words.lexicon, _words(heard), words.silence_phones, model.vocabulary):
+    write_fst(run.dir("lm") / "G.fst", arpa_to_fst(model, language.words))
+    if language.pieces is None and model is not trained:
+        for notice in unheard_notices(language.lexicon, _words(transcripts), language.silence_phones, model.vocabulary):
             run.log(f"  {notice}")
     texts = texts_of(prepared(run, "dev"))
-    dev = [_units(words, text) for text in texts.values()]
-    for name, one in {corpus.lm: model, "train": ours}.items():
-        found = one.perplexity(dev)
-        run.log(f"  {name}: perplexity {found.perplexity:.1f} on dev, {found.oovs} words unknown to it")
-        if words.pieces is not None:
-            each = math.exp(-found.logprob / (_count(texts) + found.sentences))
-            run.log(f"  {name}: that is the perplexity of a piece; of a word (known or not) it is {each:.1f}")
+    dev = [_units(language, text) for text in texts.values()]
+    for name, ngram in {corpus.lm: model, "train": trained}.items():
+        result = ngram.perplexity(dev)
+        run.log(f"  {name}: perplexity {result.perplexity:.1f} on dev, {result.oovs} words unknown to it")
+        if language.pieces is not None:
+            per_word = math.exp(-result.logprob / (_count(texts) + result.sentences))
+            run.log(f"  {name}: that is the perplexity of a piece; of a word (known or not) it is {per_word:.1f}")
 
 
 def _given(run: RecipeRun, name: str) -> NgramModel:
     if name == PYTHON:
-        found: NgramModel = run.hook.call("lm", run)
-        return found
+        model: NgramModel = run.hook.call("lm", run)
+        return model
     return arpa.read(run.find(name))
 
 
 def _known(lang: Lang, words: List[str]) -> List[str]:
-    """Words that the lexicon lacks as the unknown word, where there is one."""
+    """Return the words, those that the lexicon lacks as the unknown word, where there is one."""
     return words if lang.oov is None else [word if word in lang.lexicon else lang.oov for word in words]

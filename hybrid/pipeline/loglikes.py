@@ -39,16 +39,18 @@ def set_loglikes(
         compute = _Adapted(run, system, sets[0], executor, search)
     else:
         compute = _Unadapted(run, system, executor)
-    for one in sets:
+    for eval_set in sets:
         started = time.perf_counter()
-        found = compute(one)
-        yield one, found, time.perf_counter() - started
+        loglikes = compute(eval_set)
+        yield eval_set, loglikes, time.perf_counter() - started
 
 
-def _features(run: RecipeRun, acoustics: Acoustics, one: DecodeSet) -> Tuple[Dict[str, str], Dict[str, np.ndarray]]:
-    """The speakers of a set, and the features that a model reads of it, not normalised."""
+def _features(
+    run: RecipeRun, acoustics: Acoustics, eval_set: DecodeSet
+) -> Tuple[Dict[str, str], Dict[str, np.ndarray]]:
+    """Return the speakers of a set, and the features that a model reads of it, not normalised."""
     kind = kind_of(acoustics.features)
-    cuts, features = read_arrays(feature_folder(run, one.name, kind), kind)
+    cuts, features = read_arrays(feature_folder(run, eval_set.name, kind), kind)
     return speakers_of(cuts), features
 
 
@@ -61,8 +63,8 @@ class _Unadapted:
             NetworkAcoustics(run.dir(system.trained_as) / "model")
         )  # fmt: skip
 
-    def __call__(self, one: DecodeSet) -> Loglikes:
-        speakers, features = _features(self.run, self.acoustics, one)
+    def __call__(self, eval_set: DecodeSet) -> Loglikes:
+        speakers, features = _features(self.run, self.acoustics, eval_set)
         return self.acoustics.loglikes(features, speakers, executor=self.executor, jobs=self.run.jobs)
 
 
@@ -87,25 +89,30 @@ class _Adapted:
                 file=path,
                 remedy=f"name {system.first_pass} in decode.systems, too",
             )
-        chosen = read_json(path)["settings"]
-        self.point = (float(chosen["acoustic_scale"]), float(chosen["word_penalty"]))
+        settings = read_json(path)["settings"]
+        self.point = (float(settings["acoustic_scale"]), float(settings["word_penalty"]))
         self.graph = run.dir("graph") / f"{system.graph}.fst"
         self.search, self.executor = search, executor
 
-    def __call__(self, one: DecodeSet) -> Loglikes:
-        speakers, cepstra = _features(self.run, self.acoustics, one)
+    def __call__(self, eval_set: DecodeSet) -> Loglikes:
+        speakers, cepstra = _features(self.run, self.acoustics, eval_set)
         model, features = self.acoustics.model, self.acoustics.transformed(cepstra, speakers)
         loglikes = self.acoustics.first_pass(features)
         transforms: Transforms = {}
-        for number in range(self.run.settings.decode.adapt_passes):
+        for index in range(self.run.settings.decode.adapt_passes):
             paths = decode_hypotheses(
                 loglikes, self.graph, points=[self.point], executor=self.executor, **self.search
             )
-            pdfs = {i: by_point[0].pdfs for i, by_point in paths.items()}
-            transforms = adapt_speakers(model, features, pdfs, speakers, self.silent, transforms if number else None)
-            loglikes = {i: model.loglikes(adapt(x, transforms[speakers[i]])) for i, x in features.items()}
-        folder = decode_folder(self.run.exp, self.system.name, one.condition, one.set).parent
+            pdfs = {identifier: by_point[0].pdfs for identifier, by_point in paths.items()}
+            transforms = adapt_speakers(model, features, pdfs, speakers, self.silent, transforms if index else None)
+            loglikes = {
+                identifier: model.loglikes(adapt(matrix, transforms[speakers[identifier]]))
+                for identifier, matrix in features.items()
+            }
+        folder = decode_folder(self.run.exp, self.system.name, eval_set.condition, eval_set.set).parent
         if transforms:
-            save_tensors(folder / f"{one.set}.fmllr.safetensors", {"transforms": np.stack(list(transforms.values()))})
-            write_json(folder / f"{one.set}.fmllr.json", list(transforms))
+            save_tensors(
+                folder / f"{eval_set.set}.fmllr.safetensors", {"transforms": np.stack(list(transforms.values()))}
+            )
+            write_json(folder / f"{eval_set.set}.fmllr.json", list(transforms))
         return loglikes

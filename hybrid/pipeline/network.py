@@ -37,56 +37,58 @@ from hybrid.train.trial import fitting
 
 
 def utterances(run: RecipeRun, names: Sequence[str]) -> Tuple[List[Utterance], Segments]:
-    """Those of the named sets that have an alignment, noisy ones with their clean cut's; without alignments all.
+    """Return the utterances of the named sets that have an alignment, noisy ones with their clean cut's; without
+    alignments all.
 
     extra: "clean_cut", the id of the clean cut, "text", and of training sets "pool" and "copy" (copy_sampling.py).
     """
-    out: List[Utterance] = []
-    everything: Segments = {}
+    data: List[Utterance] = []
+    segments: Segments = {}
     targets: Dict[str, np.ndarray] = {}
     aligned, dev = is_aligned(run.settings), set_list(run).dev
     for base in {clean_set(name, dev) for name in names} if aligned else ():
         targets.update(read_targets(run, base))
-        everything.update(read_segments(run, base))
+        segments.update(read_segments(run, base))
     for name in names:
         cuts, features = network_features(run, name, run.settings.model.cmvn)
-        twins, texts = _twins(cuts), texts_of(cuts)
-        for identifier, x in features.items():
-            clean_cut = twins[identifier]
+        clean_cuts, texts = _clean_cuts(cuts), texts_of(cuts)
+        for identifier, matrix in features.items():
+            clean_cut = clean_cuts[identifier]
             extra = {"clean_cut": clean_cut, "text": texts[identifier], **copy_of(name, identifier, clean_cut)}
             if not aligned:
-                out.append(Utterance(identifier, x, None, extra))
+                data.append(Utterance(identifier, matrix, None, extra))
                 continue
             pdfs = targets.get(clean_cut)
             if pdfs is None:
                 continue  # named in problems.jsonl of the senones stage
-            if abs(len(pdfs) - len(x)) > 1:
+            if abs(len(pdfs) - len(matrix)) > 1:
                 raise DataError(
-                    f"{len(x)} network frames of features, {len(pdfs)} of alignment",
+                    f"{len(matrix)} network frames of features, {len(pdfs)} of alignment",
                     utterance=identifier,
                     remedy="run the senones stage again",
                 )
-            frames = min(len(pdfs), len(x))
-            out.append(Utterance(identifier, x[:frames], pdfs[:frames], extra))
-    return out, everything
+            frames = min(len(pdfs), len(matrix))
+            data.append(Utterance(identifier, matrix[:frames], pdfs[:frames], extra))
+    return data, segments
 
 
 def copy_of(name: str, identifier: str, clean_cut: str) -> Dict[str, Any]:
-    """Which copy of what an utterance of the set `name` is (copy_sampling.py): "pool" and "copy" of its extra."""
+    """Return which copy of what an utterance of the set `name` is (copy_sampling.py): "pool" and "copy" of its
+    extra."""
     speed = name.split("_noisy")[0][len(name.split("_")[0]) :]  # "_sp0.9", which ends the ids of that set
     return {"pool": ("noisy" if "_noisy" in name else "clean", clean_cut.removesuffix(speed)), "copy": identifier}
 
 
-def _twins(cuts: CutSet) -> Dict[str, str]:
+def _clean_cuts(cuts: CutSet) -> Dict[str, str]:
     return {cut.id: clean_cut_of(cut.id, cut.custom or {}) for cut in cuts}
 
 
 def dev_sets(run: RecipeRun) -> List[str]:
-    return [one.name for one in set_list(run).dev]
+    return [dev_set.name for dev_set in set_list(run).dev]
 
 
 def data_sets(run: RecipeRun, system: System) -> Tuple[List[str], List[str]]:
-    """The names of the sets that a system is trained on and chosen by: clean ones alone where its data are."""
+    """Return the names of the sets that a system is trained on and chosen by: clean ones alone where its data are."""
     sets = set_list(run)
     if system.data == "clean":
         return sets.clean, [sets.clean_dev.name]
@@ -94,40 +96,45 @@ def data_sets(run: RecipeRun, system: System) -> Tuple[List[str], List[str]]:
 
 
 def batches(run: RecipeRun, data: List[Utterance], max_frames: int, *, train: bool) -> Batches:
-    """Of training sets (train) perturbed, and the copies that [model] asks for in turn."""
+    """Return the batches of `data`, of training sets (train) perturbed, and with the copies that [model] asks for in
+    turn."""
     if not train:
         return Batches(data, max_frames, network_seed(run), shuffle=False)
     model = run.settings.model
     per_epoch = {"clean": model.clean_per_epoch, "noisy": model.noisy_per_epoch}
-    copies = CopySampler([u.extra["pool"] for u in data], [u.extra["copy"] for u in data], per_epoch)
+    copies = CopySampler(
+        [utterance.extra["pool"] for utterance in data], [utterance.extra["copy"] for utterance in data], per_epoch
+    )
     transform = perturbations(run)
     return Batches(data, max_frames, network_seed(run), transform=transform, choose=copies)
 
 
 def perturbations(run: RecipeRun) -> Optional[Transform]:
-    """What model.frame_shift, [model.vtlp] and [model.specaugment] ask for, in this order: masks stay as they fell."""
+    """Return what model.frame_shift, [model.vtlp] and [model.specaugment] ask for, in this order: masks stay as they
+    fell."""
     model = run.settings.model
-    chosen: List[Transform] = []
+    transforms: List[Transform] = []
     if model.frame_shift:
-        chosen.append(FrameShift(model.frame_shift, FRAME_SUBSAMPLING_FACTOR))
+        transforms.append(FrameShift(model.frame_shift, FRAME_SUBSAMPLING_FACTOR))
     if model.vtlp.enabled:
         bank = read_feature_config(run, "logmel")
         about = {key: bank[key] for key in ("low_freq", "high_freq", "sampling_rate")}
-        chosen.append(Vtlp(low=model.vtlp.low, high=model.vtlp.high, stack=FRAME_SUBSAMPLING_FACTOR, **about))
+        transforms.append(Vtlp(low=model.vtlp.low, high=model.vtlp.high, stack=FRAME_SUBSAMPLING_FACTOR, **about))
     if model.specaugment.enabled:
         masks = asdict(model.specaugment)
         del masks["enabled"]
-        chosen.append(SpecAugment(stack=FRAME_SUBSAMPLING_FACTOR, **masks))
-    return Chain(tuple(chosen)) if chosen else None
+        transforms.append(SpecAugment(stack=FRAME_SUBSAMPLING_FACTOR, **masks))
+    return Chain(tuple(transforms)) if transforms else None
 
 
 def network_seed(run: RecipeRun) -> int:
-    """Of initial parameters, batches and dropout: the data and the senones stay as they are when it changes."""
+    """Return the seed of initial parameters, batches and dropout: the data and the senones stay as they are when it
+    changes."""
     return run.seed + run.settings.model.seed
 
 
 def features_about(run: RecipeRun) -> Dict[str, Any]:
-    """What stands in a model's features.json."""
+    """Return what stands in a model's features.json."""
     return {
         "logmel": read_feature_config(run, "logmel"),
         "cmvn": run.settings.model.cmvn,
@@ -136,20 +143,25 @@ def features_about(run: RecipeRun) -> Dict[str, Any]:
 
 
 def new_model(run: RecipeRun, system: System, data: List[Utterance], num_pdfs: int, **more: Any) -> AcousticModel:
-    """With random parameters, its input normalised by `data`; more: settings beside those of the config."""
+    """Build the network of a system with random parameters, its input normalised by `data`; more: settings beside those
+    of the config."""
     kind, values = network_settings(run, system)
     about = {**values, "input_dim": data[0].features.shape[1], "num_pdfs": num_pdfs, **more}
     model = build_model(kind, about, network_seed(run))
     model.set_input_stats(*_mean_and_deviation([utterance.features for utterance in data]))
-    run.log(f"  {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(data)} utterances")
+    run.log(
+        f"  {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M parameters, "
+        f"{len(data)} utterances"
+    )
     return model
 
 
 def _mean_and_deviation(matrices: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
-    """Of all rows, float64; one matrix at a time, for all together in float64 would be thrice the training data."""
+    """Return the mean and the standard deviation of all rows, float64; one matrix at a time, for all together in
+    float64 would be thrice the training data."""
     frames = sum(map(len, matrices))
-    mean = np.sum([x.sum(0, dtype=np.float64) for x in matrices], axis=0) / frames
-    square = np.sum([np.square(x - mean).sum(0) for x in matrices], axis=0) / frames
+    mean = np.sum([matrix.sum(0, dtype=np.float64) for matrix in matrices], axis=0) / frames
+    square = np.sum([np.square(matrix - mean).sum(0) for matrix in matrices], axis=0) / frames
     return mean, np.sqrt(square)
 
 
@@ -162,14 +174,14 @@ def fit(
     dev: List[Utterance],
     stream: Optional[Callable[[int], Streamed]] = None,
 ) -> None:
-    """Trains `model` in place by the settings of the stage `system`, in its folder: on `data`, or where these are but a
+    """Train `model` in place by the settings of the stage `system`, in its folder: on `data`, or where these are but a
     sample on stream(frames of a batch)."""
     settings = getattr(run.settings, system.name)
     config = TrainerConfig.from_dict(settings.trainer)
     device = config.find_device()
     # A sample of what is streamed has no copies that take turns.
     frames = fitting(
-        model.to(device), criterion, lambda most: batches(run, data, most, train=stream is None),
+        model.to(device), criterion, lambda max_frames: batches(run, data, max_frames, train=stream is None),
         settings.batch_frames, device, run.dir(system.name), log=run.log,
     )  # fmt: skip
     train: Union[Batches, Streamed]
@@ -193,7 +205,7 @@ def fit(
 
 
 def network_settings(run: RecipeRun, system: System) -> Tuple[str, Dict[str, Any]]:
-    """The kind of network and its settings: [model.tdnnf], or for an LSTM its part of [model]; of a teacher
+    """Return the kind of network and its settings: [model.tdnnf], or for an LSTM its part of [model]; of a teacher
     [teacher_model], unless that is "student"."""
     settings: LstmSettings = run.settings.model
     kind = run.settings.model.kind
@@ -201,7 +213,7 @@ def network_settings(run: RecipeRun, system: System) -> Tuple[str, Dict[str, Any
         settings, kind = run.settings.teacher_model, run.settings.teacher_model.kind
     elif kind == "tdnnf":
         return kind, asdict(run.settings.model.tdnnf)
-    return kind, {one.name: getattr(settings, one.name) for one in fields(LstmSettings)}
+    return kind, {entry.name: getattr(settings, entry.name) for entry in fields(LstmSettings)}
 
 
 def save(run: RecipeRun, system: System, model: AcousticModel, senones: Any, priors: Optional[np.ndarray]) -> None:

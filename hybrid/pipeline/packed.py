@@ -19,13 +19,13 @@ _AGAIN = "pack the speech again (hybrid pack), or take it out of scheduled.sourc
 
 
 def packed_sets(run: RecipeRun) -> Dict[str, List[Path]]:
-    """The sets of arrays of each name in scheduled.sources: of a folder of hybrid pack, one a manifest.
+    """Return the sets of arrays of each name in scheduled.sources: of a folder of hybrid pack, one a manifest.
 
     Raises ConfigError for what is not NAME=FOLDER, DataError where there is no finished set.
     """
-    found: Dict[str, List[Path]] = {}
+    sets_by_name: Dict[str, List[Path]] = {}
     if not run.settings.scheduled.enabled:
-        return found
+        return sets_by_name
     for text in run.settings.scheduled.sources:
         match = _FORM.fullmatch(str(text))
         if match is None:
@@ -36,12 +36,13 @@ def packed_sets(run: RecipeRun) -> Dict[str, List[Path]]:
         sets = [folder] if (folder / "shards").is_dir() else sorted(path.parent for path in folder.glob("*/shards"))
         if not sets:
             raise DataError("no shards of hybrid pack in this folder", file=folder, remedy=_AGAIN)
-        found.setdefault(match[1], []).extend(sets)
-    return found
+        sets_by_name.setdefault(match[1], []).extend(sets)
+    return sets_by_name
 
 
 def marks_of_sets(run: RecipeRun) -> List[Path]:
-    """Their complete.json, which know all hashes: what a training on them depends on. Raises DataError."""
+    """Return the files complete.json of all packed sets, which know all hashes: what a training on them depends on.
+    Raises DataError."""
     sets = [path for paths in packed_sets(run).values() for path in paths]
     for path in sets:
         read_complete(path)
@@ -49,18 +50,20 @@ def marks_of_sets(run: RecipeRun) -> List[Path]:
 
 
 def open_packed(folder: Path, about: TargetsAbout, features: Mapping[str, Any]) -> ShardSource:
-    """A set whose targets are `about` (or more of them a frame) and whose features are `features` (features.json).
+    """Open a set whose targets are `about` (or more of them a frame) and whose features are `features` (features.json).
 
     Raises ModelError for targets of another teacher or senones, DataError for other features.
     """
     settings = read_complete(folder)["settings"]
     try:
-        stored, theirs = TargetsAbout.from_dict(settings["about"]), settings["features"]
+        stored, packed_features = TargetsAbout.from_dict(settings["about"]), settings["features"]
     except (KeyError, TypeError):
         raise DataError("not a set of hybrid pack", file=folder, remedy=_AGAIN) from None
     check_about(folder, stored, about)
-    differ = [name for name in {**theirs, **features} if theirs.get(name) != features.get(name)]
-    if differ:
-        said = ", ".join(f"{name} {theirs.get(name)!r}, wanted {features.get(name)!r}" for name in differ)
-        raise DataError(f"its features are others than this run's: {said}", file=folder, remedy=_AGAIN)
+    names = [name for name in {**packed_features, **features} if packed_features.get(name) != features.get(name)]
+    if names:
+        differences = ", ".join(
+            f"{name} {packed_features.get(name)!r}, wanted {features.get(name)!r}" for name in names
+        )
+        raise DataError(f"its features are others than this run's: {differences}", file=folder, remedy=_AGAIN)
     return replace(open_source(folder), k=about.k)

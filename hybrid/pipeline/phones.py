@@ -13,7 +13,7 @@ from hybrid.pipeline.recipe_run import RecipeRun
 
 
 def phones_of_pdfs(senones: Any, lang: Lang) -> List[int]:
-    """[num_pdfs]: a number for the phone of each pdf, the same at all places in a word."""
+    """Return a number for the phone of each pdf, [num_pdfs], the same at all places in a word."""
     names = [""] * senones.num_pdfs
     for pdf, phone in zip(senones.tid2pdf[1:], senones.tid2phone[1:]):
         names[pdf] = lang.base_phone(int(phone))
@@ -22,12 +22,12 @@ def phones_of_pdfs(senones: Any, lang: Lang) -> List[int]:
 
 
 def spoken(texts: Mapping[str, str], lang: Lang, seed: int, pause: float = 0.5) -> Dict[str, List[int]]:
-    """A phone sequence for every transcript, to train the phone LM on where there are no alignments: one of each word's
-    pronunciations and, with probability `pause`, a pause at a boundary, drawn by `seed` (as Kaldi's
+    """Return a phone sequence for every transcript, to train the phone LM on where there are no alignments: one of each
+    word's pronunciations and, with probability `pause`, a pause at a boundary, drawn by `seed` (as Kaldi's
     e2e/prepare_phone_lm recipes do)."""
     rng = np.random.default_rng(seed)
     silence = lang.phones[lang.optional_silence]
-    found = {}
+    sequences = {}
     for name, text in texts.items():
         phones = [silence] if rng.random() < pause else []
         for word in lang.word_ids(text, name):
@@ -35,12 +35,12 @@ def spoken(texts: Mapping[str, str], lang: Lang, seed: int, pause: float = 0.5) 
             phones += choices[int(rng.integers(len(choices)))]
             if rng.random() < pause:
                 phones.append(silence)
-        found[name] = phones
-    return found
+        sequences[name] = phones
+    return sequences
 
 
 def drawn(run: RecipeRun, lang: Lang, words: int, seed: int) -> Dict[str, List[int]]:
-    """Phone sequences of sentences drawn from the LM of decoding, until there are so many words.
+    """Return phone sequences of sentences drawn from the LM of decoding, until there are so many words.
 
     A denominator of the training transcripts alone lets few phones follow each other where these are few and alike; the
     network then learns to tell apart no more than that, and decoding with a weaker LM asks it for more. (That MMI wants
@@ -49,6 +49,6 @@ def drawn(run: RecipeRun, lang: Lang, words: int, seed: int) -> Dict[str, List[i
     sampler = Sampler(arpa.read(run.dir("lm") / "lm.arpa"), np.random.default_rng([seed, 3]))
     texts = {}
     for number, sentence in enumerate(sampler.text(words)):
-        known = [word for word in sentence if word in lang.words]  # decoding has no others either
-        texts[f"drawn-{number}"] = " ".join(lang.words_of(known))
+        in_vocabulary = [word for word in sentence if word in lang.words]  # decoding has no others either
+        texts[f"drawn-{number}"] = " ".join(lang.words_of(in_vocabulary))
     return spoken({name: text for name, text in texts.items() if text}, lang, seed, lang.silence_prob)
