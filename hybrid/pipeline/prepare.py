@@ -25,8 +25,8 @@ _DEV_SHARE = 0.1  # of the speakers, where corpus.dev_speakers does not say
 
 
 def prepare(run: RecipeRun) -> None:
-    """EXP/prepare/{train,dev,unlabelled,NAME}.jsonl.gz and about.json: hours of transcribed training speech, sampling
-    rate, sets to be decoded."""
+    """Write EXP/prepare/{train,dev,unlabelled,NAME}.jsonl.gz and about.json: hours of transcribed training speech,
+    sampling rate, sets to be decoded."""
     if run.hook.has("prepare"):
         run.hook.call("prepare", run)
     settings = run.settings.corpus
@@ -40,22 +40,22 @@ def prepare(run: RecipeRun) -> None:
     rate = settings.rate or _usable_rate(run, common_rate(sets["train"]))
     spelling = Spelling.of(run)
     for name, cuts in sets.items():
-        at, notes = at_rate(cuts, rate)
+        usable, notes = at_rate(cuts, rate)
         for note in notes:
             run.log(f"  {name}: {note}")
         if name != "unlabelled":
-            at = spelling.respell(at, name, problems, training=name == "train")
-        if not at:
+            usable = spelling.respell(usable, name, problems, training=name == "train")
+        if not usable:
             raise DataError(
                 f"not one utterance of the set {name} can be used", file=problems.path,
                 remedy="read that file, which the stage has written, and mend the corpus",
             )  # fmt: skip
-        sets[name] = at
-        write_cuts(run.dir("prepare") / f"{name}.jsonl.gz", at, root=run.exp)
-        speakers = len({cut.supervisions[0].speaker for cut in at})
-        hours = _hours(at)
+        sets[name] = usable
+        write_cuts(run.dir("prepare") / f"{name}.jsonl.gz", usable, root=run.exp)
+        speakers = len({cut.supervisions[0].speaker for cut in usable})
+        hours = _hours(usable)
         length = f"{60 * hours:.1f} min" if hours < 2 else f"{hours:.2f} h"
-        run.log(f"  {name}: {len(at)} utterances, {speakers} speakers, {length}, {rate} Hz")
+        run.log(f"  {name}: {len(usable)} utterances, {speakers} speakers, {length}, {rate} Hz")
     spelling.report()
     _warn_of_shared(run, sets)
     decoded = [DecodeSet("dev", "dev", CLEAN)]
@@ -63,45 +63,48 @@ def prepare(run: RecipeRun) -> None:
     decoded += [DecodeSet("test", "test", CLEAN)] if settings.test_speakers else []
     write_json(
         run.dir("prepare") / ABOUT,
-        {"hours": round(_hours(sets["train"]), 4), "rate": rate, "sets": [one.__dict__ for one in decoded]},
+        {"hours": round(_hours(sets["train"]), 4), "rate": rate, "sets": [eval_set.__dict__ for eval_set in decoded]},
     )
     problems.close(sum(map(len, sets.values())) + len({row["utterance"] for row in problems.rows}),
                    run.settings.limits.problems)  # fmt: skip
 
 
 def _of_speakers(run: RecipeRun, test: TestSource, cuts: List[MonoCut]) -> List[MonoCut]:
-    """The cuts of the speakers that corpus.test.NAME asks for. Raises DataError for a speaker that its table lacks."""
+    """Return the cuts of the speakers that corpus.test.NAME asks for. Raises DataError for a speaker that its table
+    lacks."""
     if not test.by:
         return cuts
     file = run.find(test.by)
     table = {line.split(None, 1)[0]: line.split(None, 1)[1].strip() for line in read_lines(file) if " " in line.strip()}
-    taken = {}
+    selected = {}
     for speaker in sorted({cut.supervisions[0].speaker for cut in cuts}):
         try:
-            taken[speaker] = test.takes(table[speaker])
+            selected[speaker] = test.takes(table[speaker])
         except (KeyError, ValueError):
             raise DataError(
                 f"the speaker {speaker} has no {'value' if speaker not in table else 'number'} in it", file=file,
                 remedy="write a line `SPEAKER VALUE` for each speaker of the set",
             ) from None  # fmt: skip
-    return [cut for cut in cuts if taken[cut.supervisions[0].speaker]]
+    return [cut for cut in cuts if selected[cut.supervisions[0].speaker]]
 
 
 def _usable_rate(run: RecipeRun, rate: int) -> int:
-    """The rate, or where a frame shift of 10 ms is no whole number of its samples (22050, 11025 Hz) the next usual one
-    below."""
+    """Return the rate, or where a frame shift of 10 ms is no whole number of its samples (22050, 11025 Hz) the next
+    usual one below."""
     if rate % 100 == 0:
         return rate
-    lower = max((one for one in _USUAL_RATES if one < rate), default=_USUAL_RATES[0])
+    lower = max((usual for usual in _USUAL_RATES if usual < rate), default=_USUAL_RATES[0])
     run.log(f"  10 ms are no whole number of samples at {rate} Hz: {lower} Hz is taken (corpus.rate sets another)")
     return lower
 
 
 def _warn_of_shared(run: RecipeRun, sets: Dict[str, List[MonoCut]]) -> None:
-    """Says which sets have utterances of the training speech in them, by the file and time that they are of."""
-    heard = {_place(cut) for cut in sets["train"]}
+    """Say which sets have utterances of the training speech in them, by the file and time that they are of."""
+    training_places = {_place(cut) for cut in sets["train"]}
     for name, cuts in sets.items():
-        shared = [cut.id for cut in cuts if _place(cut) in heard] if name not in ("train", "unlabelled") else []
+        shared = (
+            [cut.id for cut in cuts if _place(cut) in training_places] if name not in ("train", "unlabelled") else []
+        )
         if shared:
             run.log(f"  {name}: {len(shared)} utterances are those of the training set: its error rate means nothing "
                     f"(the first: {shared[0]})")  # fmt: skip
@@ -116,23 +119,25 @@ def _hours(cuts: Sequence[MonoCut]) -> float:
 
 
 def _training_sets(run: RecipeRun, reader: _Reader) -> Dict[str, List[MonoCut]]:
-    """train, dev, and where there is untranscribed speech "unlabelled"."""
+    """Return train, dev, and where there is untranscribed speech "unlabelled"."""
     settings = run.settings.corpus
     # What is held out depends on speakers alone, whatever the transcripts are.
-    known = reader.read("train", settings.train, transcripts=settings.labelled == 1.0)
-    rest = known
+    training_cuts = reader.read("train", settings.train, transcripts=settings.labelled == 1.0)
+    remaining = training_cuts
     sets: Dict[str, List[MonoCut]] = {"train": [], "dev": []}
     if not settings.dev:
-        speakers = len({cut.supervisions[0].speaker for cut in known})
+        speakers = len({cut.supervisions[0].speaker for cut in training_cuts})
         number = settings.dev_speakers or max(1, round(_DEV_SHARE * speakers))
-        rest, sets["dev"] = hold_out(rest, number, log=lambda line: run.log(f"  dev: {line}"))
+        remaining, sets["dev"] = hold_out(remaining, number, log=lambda line: run.log(f"  dev: {line}"))
     if settings.test_speakers:
-        rest, sets["test"] = hold_out(rest, settings.test_speakers, 1, log=lambda line: run.log(f"  test: {line}"))
-    sets["train"], unlabelled = withhold(rest, settings.labelled)
+        remaining, sets["test"] = hold_out(
+            remaining, settings.test_speakers, 1, log=lambda line: run.log(f"  test: {line}")
+        )
+    sets["train"], unlabelled = withhold(remaining, settings.labelled)
     if settings.labelled < 1.0:
         transcribed = [cut for cuts in sets.values() for cut in cuts]
-        read = {cut.id: cut for cut in reader.read("train", settings.train, only=transcribed)}
-        sets = {name: [read[cut.id] for cut in cuts if cut.id in read] for name, cuts in sets.items()}
+        cuts_by_id = {cut.id: cut for cut in reader.read("train", settings.train, only=transcribed)}
+        sets = {name: [cuts_by_id[cut.id] for cut in cuts if cut.id in cuts_by_id] for name, cuts in sets.items()}
     if settings.dev:
         sets["dev"] = reader.read("dev", [settings.dev])
     if settings.unlabelled:
@@ -156,18 +161,21 @@ class _Reader:
         """Return the cuts of the sources of a set. only: of these utterances alone, what is skipped included."""
         reading = self._reading(transcripts)
         cuts: Dict[str, MonoCut] = {}
-        wanted = None if only is None else {cut.id for cut in only}
+        identifiers = None if only is None else {cut.id for cut in only}
         for source in sources:
             corpus = self._corpus(name, source, reading)
-            mine = [cut for cut in corpus.cuts if wanted is None or cut.id in wanted]
-            skipped = [row for row in corpus.skipped if wanted is None or row.utterance in wanted]
-            self.run.log(f"  {name}: {source}, {corpus.form}: {len(mine)} utterances, {len(skipped)} unusable")
+            source_cuts = [cut for cut in corpus.cuts if identifiers is None or cut.id in identifiers]
+            skipped = [row for row in corpus.skipped if identifiers is None or row.utterance in identifiers]
+            self.run.log(f"  {name}: {source}, {corpus.form}: {len(source_cuts)} utterances, {len(skipped)} unusable")
             for note in corpus.notes:
                 self.run.log(f"  {name}: {note}")
-            twice = [cut.id for cut in mine if cut.id in cuts]
-            skipped += [Skipped(one, f"an earlier source of {name} has this id, too", source) for one in twice]
+            duplicates = [cut.id for cut in source_cuts if cut.id in cuts]
+            skipped += [
+                Skipped(identifier, f"an earlier source of {name} has this id, too", source)
+                for identifier in duplicates
+            ]
             self._skipped.update({(name, row.utterance): row for row in skipped})
-            cuts.update({cut.id: cut for cut in mine if cut.id not in cuts})
+            cuts.update({cut.id: cut for cut in source_cuts if cut.id not in cuts})
         return list(cuts.values())
 
     def _reading(self, transcripts: bool) -> Reading:
@@ -187,6 +195,6 @@ class _Reader:
         )
 
     def report(self, problems: Problems) -> None:
-        """Hands what was skipped to the stage's problems."""
+        """Hand what was skipped to the stage's problems."""
         for row in self._skipped.values():
             problems.add(row.utterance, row.reason, row.file, row.remedy)

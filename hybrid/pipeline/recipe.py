@@ -54,7 +54,7 @@ class Recipe:
     own_stages: Optional[Sequence[Stage]] = None
 
     def config(self, overrides: Sequence[str] = (), files: Sequence[Path] = ()) -> Config:
-        """The settings, with `--config` files and `--set` values. Raises ConfigError as load_config."""
+        """Return the settings, with `--config` files and `--set` values. Raises ConfigError as load_config."""
         if self.own_stages is not None:
             return load_config(self.file, overrides, files)
         config = Config(defaults()).with_file(self.file, _normal(read_toml(self.file)), opens=True)
@@ -63,7 +63,7 @@ class Recipe:
         return config.with_overrides(list(overrides))
 
     def run(self, exp: Path, config: Config, *, data: Optional[Path] = None, seed: int = 0, command: str = "") -> Run:
-        """A run of it in the folder `exp`; all settings are checked. Raises ConfigError, DataError."""
+        """Return a run of the recipe in the folder `exp`; all settings are checked. Raises ConfigError, DataError."""
         about: Dict[str, Any] = {"data": data, "seed": seed, "command": command, "recipe": self.name}
         hook, run = Hook(), Run(exp, config, **about)
         if self.own_stages is None:
@@ -79,7 +79,7 @@ class Recipe:
         return Hook(self.file.parent / python if python else None)
 
     def stages(self, run: Run) -> List[Stage]:
-        """All stages in their order. What a stage needs and reads follows from the settings."""
+        """Return all stages in their order. What a stage needs and reads follows from the settings."""
         return list(self.own_stages) if self.own_stages is not None else standard_stages(run)
 
 
@@ -88,7 +88,7 @@ def defaults() -> Dict[str, Any]:
 
 
 def find_recipe(text: str) -> Recipe:
-    """The recipe of a name, or of the path of a TOML file. Raises ConfigError that lists those there are."""
+    """Return the recipe of a name, or of the path of a TOML file. Raises ConfigError that lists those there are."""
     if text in REGISTERED:
         return REGISTERED[text]
     names = sorted({*recipe_names(), *REGISTERED})
@@ -107,7 +107,8 @@ def find_recipe(text: str) -> Recipe:
 
 
 def _normal(values: Dict[str, Any]) -> Dict[str, Any]:
-    """One source may be written as a text, where several are a list, and one test set likewise."""
+    """Return the settings with single sources in a list: one source may be written as a text, where several are a
+    list, and one test set likewise."""
     corpus = values.get("corpus")
     if isinstance(corpus, dict):
         corpus = dict(corpus)
@@ -131,7 +132,7 @@ def _check_data(folder: Path, remedy: str) -> None:
 
 
 def _lazy(module: str, function: str, *more: Any) -> Callable[[Run], None]:
-    """Modules are imported when their stage runs, so that `--list` is quick."""
+    """Return the function of a stage: modules are imported when their stage runs, so that `--list` is quick."""
 
     def call(run: Run) -> None:
         getattr(importlib.import_module(f"hybrid.pipeline.{module}"), function)(run, *more)
@@ -145,14 +146,14 @@ class _Builder:
     hook: Hook
     stages: List[Stage] = field(default_factory=list)
 
-    def there(self, *names: str) -> Tuple[str, ...]:
-        """Those of the stages that there are."""
-        known = [stage.name for stage in self.stages]
-        return tuple(name for name in names if name in known)
+    def existing(self, *names: str) -> Tuple[str, ...]:
+        """Return those of the named stages that there are."""
+        stage_names = [stage.name for stage in self.stages]
+        return tuple(name for name in names if name in stage_names)
 
     def add(self, name: str, call: Callable[[Run], None], needs: Sequence[str], settings: Sequence[str],
             files: Optional[Callable[[Any], List[Path]]] = None, **more: Any) -> None:  # fmt: skip
-        """files(run): those from outside of EXP, besides what the recipe's Python names."""
+        """Add a stage. files(run): those from outside of EXP, besides what the recipe's Python names."""
         inputs = partial(_inputs, name, files) if files is not None or self.hook.file is not None else None
         self.stages.append(Stage(name, call, tuple(needs), tuple(settings), inputs, **more))
 
@@ -172,52 +173,52 @@ _WORDS = ("corpus.lexicon", "corpus.units", "corpus.oov")
 
 
 def standard_stages(run: Any) -> List[Stage]:
-    """The stages of this module that the settings of a run ask for: no network that is neither decoded nor started
-    from, no senones where there is no network, no Gaussians where networks start flat."""
+    """Return the stages of this module that the settings of a run ask for: no network that is neither decoded nor
+    started from, no senones where there is no network, no Gaussians where networks start flat."""
     corpus, settings = run.settings.corpus, run.settings
-    made = _Builder(settings, run.hook)
+    builder = _Builder(settings, run.hook)
 
     def sources(run: Any) -> List[Path]:
         texts = [*corpus.train, *corpus.unlabelled, corpus.dev]
-        texts += [text for one in test_sources(corpus.test).values() for text in (one.path, one.by)]
+        texts += [text for source in test_sources(corpus.test).values() for text in (source.path, source.by)]
         return run.find_all(*texts, corpus.lexicon if corpus.fold else "")
 
-    made.add(
+    builder.add(
         "prepare", _lazy("prepare", "prepare"), (),
         ("prepare", "limits", *(f"corpus.{name}" for name in _SOURCES), *_WORDS), sources,
     )  # fmt: skip
-    made.add(
+    builder.add(
         "augment", _lazy("augment", "augment"), ("prepare",), ("augment", "limits", "corpus.noise", "corpus.rooms"),
         lambda run: run.find_all(corpus.noise, corpus.rooms),
     )  # fmt: skip
-    made.add(
+    builder.add(
         "lang", _lazy("language", "lang"), ("prepare",), ("lang", *_WORDS),
         lambda run: run.find_all(corpus.lexicon), seeded=False,
     )  # fmt: skip
-    made.add(
+    builder.add(
         "lm", _lazy("language", "lm"), ("prepare", "lang"), ("lm", "corpus.lm"),
         lambda run: run.find_all(corpus.lm), seeded=False,
     )  # fmt: skip
-    made.add("features", _lazy("features", "features"), ("prepare", "augment"), ("features", "limits"), seeded=False)
+    builder.add("features", _lazy("features", "features"), ("prepare", "augment"), ("features", "limits"), seeded=False)
     if gmm_steps(settings):
-        made.add("gmm", _lazy("gmm", "gmm"), ("lang", "augment", "features"), ("gmm", "limits"))
+        builder.add("gmm", _lazy("gmm", "gmm"), ("lang", "augment", "features"), ("gmm", "limits"))
     networks = wanted_networks(settings)
     if networks:
-        made.add(
-            "senones", _lazy("senones", "senones"), ("lang", "augment", "features", *made.there("gmm")),
+        builder.add(
+            "senones", _lazy("senones", "senones"), ("lang", "augment", "features", *builder.existing("gmm")),
             ("senones", "gmm", "limits"), seeded=False,
         )  # fmt: skip
     for row in networks:
         if row.criterion == "soft_ce":
-            _soft_targets(made)
+            _soft_targets(builder)
         if row.name == "student_lfmmi" and settings.student_lfmmi.soft:
-            made.add(
+            builder.add(
                 "occupancies", _lazy("soft_targets", "occupancies"),
                 ("augment", "features", "senones", *_teachers(settings)), (*_STORED, "limits"), seeded=False,
             )  # fmt: skip
-        _network(made, row)
-    _decoding(made)
-    return made.stages
+        _network(builder, row)
+    _decoding(builder)
+    return builder.stages
 
 
 def _teachers(settings: Settings) -> Tuple[str, ...]:
@@ -225,34 +226,38 @@ def _teachers(settings: Settings) -> Tuple[str, ...]:
     return (teacher,) if teacher in [row.name for row in NETWORKS] else ()
 
 
-def _soft_targets(made: _Builder) -> None:
-    """What a student of soft targets learns from."""
-    needs = ("augment", "features", "senones", *_teachers(made.settings))
-    if not made.settings.student.online:
-        made.add("targets", _lazy("soft_targets", "targets"), needs, (*_STORED, "limits"), seeded=False)
-    if made.settings.scheduled.enabled:
-        made.add("shards", _lazy("shards", "shards"), (*needs, *made.there("targets")), (
+def _soft_targets(builder: _Builder) -> None:
+    """Add the stages that make what a student of soft targets learns from."""
+    needs = ("augment", "features", "senones", *_teachers(builder.settings))
+    if not builder.settings.student.online:
+        builder.add("targets", _lazy("soft_targets", "targets"), needs, (*_STORED, "limits"), seeded=False)
+    if builder.settings.scheduled.enabled:
+        builder.add("shards", _lazy("shards", "shards"), (*needs, *builder.existing("targets")), (
             *("scheduled.shard_size", "scheduled.dtype", "model.cmvn", "senones.align_with"), *_LEARNS,
         ))  # fmt: skip
 
 
-def _network(made: _Builder, row: System) -> None:
-    """The stage that trains a network."""
+def _network(builder: _Builder, row: System) -> None:
+    """Add the stage that trains a network."""
     module, function = TRAINERS[row.criterion]
-    settings = made.settings
+    settings = builder.settings
     needs = ["augment", "features", "senones"]
     reads = ["model", row.name, "senones.align_with", "limits"]
     folders: List[str] = []  # of models from outside of EXP
     if row.name.startswith("teacher"):
         reads.append("teacher_model")
     if row.criterion == "lfmmi":
-        own = getattr(settings, row.name)
+        section = getattr(settings, row.name)
         start = row.init_from(settings)
-        needs += ["lang", *(["lm"] if own.lm_words else []), *([start] if start else [])]
-        folders += [] if start or own.init_from == "flat" else [own.init_from]
+        needs += ["lang", *(["lm"] if section.lm_words else []), *([start] if start else [])]
+        folders += [] if start or section.init_from == "flat" else [section.init_from]
     soft = row.name == "student_lfmmi" and settings.student_lfmmi.soft
     if row.criterion == "soft_ce" or soft:
-        needs += [*_teachers(settings), *made.there("targets", "shards"), *(made.there("occupancies") if soft else ())]
+        needs += [
+            *_teachers(settings),
+            *builder.existing("targets", "shards"),
+            *(builder.existing("occupancies") if soft else ()),
+        ]
         reads += ["scheduled", *_LEARNS]
         folders += [] if _teachers(settings) else [settings.student.teacher]
 
@@ -260,8 +265,8 @@ def _network(made: _Builder, row: System) -> None:
         sets = _marks_of_sets(run) if row.criterion == "soft_ce" else []
         return [*(Path(folder) for folder in folders), *sets]
 
-    more = files if folders or row.criterion == "soft_ce" else None
-    made.add(row.name, _lazy(module, function, row), _once(needs), _once(reads), more)
+    list_files = files if folders or row.criterion == "soft_ce" else None
+    builder.add(row.name, _lazy(module, function, row), _once(needs), _once(reads), list_files)
 
 
 def _once(names: Sequence[str]) -> Tuple[str, ...]:
@@ -274,16 +279,16 @@ def _marks_of_sets(run: Any) -> List[Path]:
     return marks_of_sets(run)
 
 
-def _decoding(made: _Builder) -> None:
-    systems = chosen(made.settings)
+def _decoding(builder: _Builder) -> None:
+    systems = chosen(builder.settings)
     networks = [row.name for row in systems if row.network]
-    trained = made.there("gmm", *(["senones"] if networks else []))
+    trained = builder.existing("gmm", *(["senones"] if networks else []))
     graph = ("lang", "lm", *trained)
-    made.add("graph", _lazy("decoding", "graph", systems), graph, ("graph", "decode.systems"), seeded=False)
-    made.add(
+    builder.add("graph", _lazy("decoding", "graph", systems), graph, ("graph", "decode.systems"), seeded=False)
+    builder.add(
         "decode", _lazy("decoding", "decode", systems), ("lang", "augment", "features", *trained, *networks, "graph"),
         ("decode", "limits"),
     )  # fmt: skip
-    made.add("score", _lazy("scoring", "score"), ("decode",), ("recipe",), outside=("results.json",))
-    every = tuple(stage.name for stage in made.stages)
-    made.add("report", _lazy("scoring", "report"), every, ("recipe",), seeded=False)
+    builder.add("score", _lazy("scoring", "score"), ("decode",), ("recipe",), outside=("results.json",))
+    stage_names = tuple(stage.name for stage in builder.stages)
+    builder.add("report", _lazy("scoring", "report"), stage_names, ("recipe",), seeded=False)

@@ -33,7 +33,7 @@ class RecipeRun(Run):
 
     @property
     def settings(self) -> Settings:
-        """All settings; in a stage only those that it declares may be read. Raises ConfigError."""
+        """The settings of the recipe; in a stage only those that it declares may be read. Raises ConfigError."""
         if self._settings is None:
             self._settings = read_settings(self.config)
         return cast(Settings, self._settings)
@@ -44,8 +44,9 @@ class RecipeRun(Run):
         return view
 
     def learn(self) -> bool:
-        """Sizes that are "auto" follow from the hours of speech as soon as the stage prepare has counted them. Noisy
-        copies are for networks alone: where none is trained, "auto" makes none."""
+        """Set the sizes that are "auto", which follow from the hours of speech, as soon as the stage prepare has
+        counted them; return whether the settings have changed. Noisy copies are for networks alone: where none is
+        trained, "auto" makes none."""
         path = self.exp / "prepare" / ABOUT
         hours = read_json(path)["hours"] if path.exists() else None
         sized = self._unsized
@@ -58,34 +59,34 @@ class RecipeRun(Run):
         return True
 
     def find(self, text: str) -> Path:
-        """The file or folder that a setting names: absolute, or relative to --data DIR, else to the recipe's file, else
-        to where one stands. Raises DataError that says where it was looked for."""
-        tried: List[Path] = []
+        """Return the file or folder that a setting names: absolute, or relative to --data DIR, else to the recipe's
+        file, else to where one stands. Raises DataError that says where it was looked for."""
+        candidates: List[Path] = []
         for base in (self.data, self.file.parent, Path.cwd()):
-            if base is not None and base / text not in tried:
-                tried.append(base / text)
-                if tried[-1].exists():
-                    return tried[-1]
+            if base is not None and base / text not in candidates:
+                candidates.append(base / text)
+                if candidates[-1].exists():
+                    return candidates[-1]
         raise DataError(
-            f"no {text}; looked for as {', '.join(map(str, tried))}", file=self.file,
+            f"no {text}; looked for as {', '.join(map(str, candidates))}", file=self.file,
             remedy="mend the path, or give the folder that it is in with --data",
         )  # fmt: skip
 
     def source(self, text: str) -> Union[str, Path]:
-        """What hybrid.corpus and the sources of noises and rooms take: "lhotse:NAME" as it is, else the file or folder
-        that it names. Raises DataError."""
+        """Return what hybrid.corpus and the sources of noises and rooms take: "lhotse:NAME" as it is, else the file or
+        folder that it names. Raises DataError."""
         return text if text.startswith(LHOTSE) else self.find(text)
 
     def find_all(self, *texts: str) -> List[Path]:
-        """The files and folders among these values of settings, for the inputs of a stage: those that a Lhotse recipe
-        reads are --data DIR."""
-        found: List[Path] = []
+        """Return the files and folders among these values of settings, for the inputs of a stage: those that a Lhotse
+        recipe reads are --data DIR."""
+        paths: List[Path] = []
         for text in texts:
             if text.startswith(LHOTSE):
-                found += [] if self.data is None else [self.data]
+                paths += [] if self.data is None else [self.data]
             elif text and text not in (PYTHON, "train"):
-                found.append(self.find(text))
-        return list(dict.fromkeys(found))
+                paths.append(self.find(text))
+        return list(dict.fromkeys(paths))
 
 
 def _refused(stage: str, name: str) -> Exception:
@@ -93,5 +94,5 @@ def _refused(stage: str, name: str) -> Exception:
 
 
 def about(run: Run) -> Any:
-    """What the stage prepare has found out: {"hours", "rate", "sets": ...}."""
+    """Return what the stage prepare has found out: {"hours", "rate", "sets": ...}."""
     return read_json(run.dir("prepare") / ABOUT)

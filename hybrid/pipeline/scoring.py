@@ -12,7 +12,7 @@ from hybrid.score.seeds import pooled
 
 
 def score(run: RecipeRun) -> None:
-    """EXP/results.json, EXP/score/table.md, and EXP/score/paired.json: each system against the one before."""
+    """Write EXP/results.json, EXP/score/table.md, and EXP/score/paired.json: each system against the one before."""
     from hybrid.score.significance import paired_test
 
     rows = collect(run.exp)
@@ -28,17 +28,17 @@ def score(run: RecipeRun) -> None:
     for name, condition in sorted({(row["set"], row["condition"]) for row in rows if row["set"] in test_sets(rows)}):
         # rows may tell of systems that this run did not decode: of another seed, in the same folder
         counts = {system: pooled([run.exp], system, condition, name, "dev") for system in systems}
-        here = [system for system in systems if counts[system]]
-        for before, after in zip(here, here[1:]):
-            found = paired_test(counts[before], counts[after], seed=run.seed)
-            pairs.append({"set": name, "condition": condition, "before": before, "after": after, **found.__dict__})
+        decoded = [system for system in systems if counts[system]]
+        for before, after in zip(decoded, decoded[1:]):
+            test = paired_test(counts[before], counts[after], seed=run.seed)
+            pairs.append({"set": name, "condition": condition, "before": before, "after": after, **test.__dict__})
     write_json(run.dir("score") / "paired.json", pairs)
     run.log(text)
     run.log(_third(run, rows))
 
 
 def report(run: RecipeRun) -> None:
-    """EXP/report/index.html and EXP/report/RESULTS.md."""
+    """Write EXP/report/index.html and EXP/report/RESULTS.md."""
     from hybrid.report import write_report, write_results_md
 
     about = run.settings.recipe
@@ -51,7 +51,7 @@ def report(run: RecipeRun) -> None:
 
 
 def _third(run: RecipeRun, rows: List[Dict[str, Any]]) -> str:
-    """What the re-recorded condition is, where there is one."""
+    """Say what the re-recorded condition is, where there is one."""
     about = run.settings.recipe.rerecorded
-    there = any(row["condition"] == "rerecorded" for row in rows)
-    return f"The condition `rerecorded` is: {about}." if there and about else ""
+    has_rerecorded = any(row["condition"] == "rerecorded" for row in rows)
+    return f"The condition `rerecorded` is: {about}." if has_rerecorded and about else ""

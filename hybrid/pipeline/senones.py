@@ -31,7 +31,7 @@ Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], duratio
 
 
 def senones(run: RecipeRun) -> None:
-    """EXP/senones: model/ (tree, topology, transitions), ali/SET (phones and durations by id), occupancy.json."""
+    """Write EXP/senones: model/ (tree, topology, transitions), ali/SET (phones and durations by id), occupancy.json."""
     settings = run.settings.senones
     if not is_aligned(run.settings):
         flat(run)
@@ -58,12 +58,12 @@ def senones(run: RecipeRun) -> None:
             total += store.utterances
             work = partial(coarse, data=data, senones=model.senones, silence=silence, width=width, central=central)
             segments[name] = {}
-            for found, failed, part in map_chunks(executor, work, store):
-                segments[name].update(found)
-                for identifier, reason in failed.items():
+            for chunk_segments, failures, chunk_stats in map_chunks(executor, work, store):
+                segments[name].update(chunk_segments)
+                for identifier, reason in failures.items():
                     problems.add(identifier, reason)
                 if name in sets.clean:
-                    stats = [part] if not stats else [(stats[0] + part).merged()]
+                    stats = [chunk_stats] if not stats else [(stats[0] + chunk_stats).merged()]
             if not segments[name]:
                 raise DataError("not one utterance could be aligned", remedy="look at problems.jsonl of the gmm stage")
     all_stats = stats[0]
@@ -79,47 +79,51 @@ def senones(run: RecipeRun) -> None:
         unsplit=lang.silence_ids,
         min_count=settings.min_count,
     )
-    made = Senones(topology, tree, model.senones.phones)
-    made.save(run.dir("senones") / "model")
-    counts = np.zeros(made.num_pdfs)
+    new_senones = Senones(topology, tree, model.senones.phones)
+    new_senones.save(run.dir("senones") / "model")
+    counts = np.zeros(new_senones.num_pdfs)
     for name in names:
-        items = _targets(read_cuts(feature_folder(run, name, "mfcc")), segments[name], made, silence)
+        items = _targets(read_cuts(feature_folder(run, name, "mfcc")), segments[name], new_senones, silence)
         rows = list(items)
         write_arrays(run.dir("senones") / "ali" / name, rows, names=["pdfs"], frame_shift=OUTPUT_FRAME_SHIFT)
         if name in sets.clean:
             for _, arrays in rows:
-                counts += np.bincount(arrays["pdfs"], minlength=made.num_pdfs)
+                counts += np.bincount(arrays["pdfs"], minlength=new_senones.num_pdfs)
         write_json(
             run.dir("senones") / "ali" / f"{name}.phones.json",
-            {i: [phones.tolist(), lengths.tolist()] for i, (phones, lengths) in sorted(segments[name].items())},
+            {
+                identifier: [phones.tolist(), lengths.tolist()]
+                for identifier, (phones, lengths) in sorted(segments[name].items())
+            },
         )
     for folder in ("align", "store"):  # what the alignments were made with
         shutil.rmtree(run.dir("senones") / folder)
     write_json(run.dir("senones") / "occupancy.json", {"counts": counts.astype(int).tolist()})
     run.log(
-        f"  {made.num_pdfs} senones, {int(counts.sum())} frames of 30 ms, "
+        f"  {new_senones.num_pdfs} senones, {int(counts.sum())} frames of 30 ms, "
         f"median {np.median(counts):.0f} frames a senone, {int((counts == 0).sum())} never seen"
     )
     problems.close(total, run.settings.limits.problems)
 
 
 def flat(run: RecipeRun) -> None:
-    """EXP/senones/model alone: each phone has its two senones whatever its neighbours, which takes no alignment."""
+    """Write EXP/senones/model alone: each phone has its two senones whatever its neighbours, which takes no
+    alignment."""
     lang = Lang.load(run.dir("lang"))
     phones = {name: phone for phone, name in lang.phone_names.items()}
-    made = Senones.monophone(network_topology(lang.phone_ids), phones, lang.phone_groups())
-    made.save(run.dir("senones") / "model")
-    run.log(f"  {made.num_pdfs} senones of single phones; no alignments")
+    new_senones = Senones.monophone(network_topology(lang.phone_ids), phones, lang.phone_groups())
+    new_senones.save(run.dir("senones") / "model")
+    run.log(f"  {new_senones.num_pdfs} senones of single phones; no alignments")
 
 
 def coarse(
     index: int, *, data: Data, senones: Senones, silence: np.ndarray, width: int, central: int
 ) -> Tuple[Segments, Dict[str, str], TreeStats]:
-    """Of a chunk: phones with durations in 30 ms frames, {id: reason} of utterances too short for that, and tree
-    statistics of the middle 10 ms frame of each 30 ms."""
+    """Return the phones of a chunk with durations in 30 ms frames, {id: reason} of utterances too short for that, and
+    tree statistics of the middle 10 ms frame of each 30 ms."""
     chunk, features = data.load(index)
     segments: Segments = {}
-    failed: Dict[str, str] = {}
+    failures: Dict[str, str] = {}
     contexts, classes, rows = [np.zeros((0, width), np.int32)], [np.zeros(0, np.int32)], [features[:0]]
     for identifier, begin, tids in zip(chunk.ids, chunk.offsets, data.aligned(index).each()):
         if tids is None:
@@ -128,7 +132,7 @@ def coarse(
         try:
             durations = subsample_durations(fine, FRAME_SUBSAMPLING_FACTOR)
         except DataError as error:
-            failed[identifier] = error.what
+            failures[identifier] = error.what
             continue
         segments[identifier] = (phones, durations)
         frame, kinds = network_frames(phones, durations)
@@ -138,27 +142,30 @@ def coarse(
         middle = np.minimum(np.arange(len(frame)) * factor + factor // 2, len(tids) - 1)
         rows.append(features[begin + middle])
     stats = TreeStats.from_frames(np.concatenate(contexts), np.concatenate(classes), np.concatenate(rows))
-    return segments, failed, stats
+    return segments, failures, stats
 
 
 def _targets(
-    cuts: CutSet, segments: Segments, made: Senones, silence: np.ndarray
+    cuts: CutSet, segments: Segments, senones: Senones, silence: np.ndarray
 ) -> Iterator[Tuple[Cut, Dict[str, np.ndarray]]]:
     for cut in cuts:
         if cut.id in segments:
             phones, durations = segments[cut.id]
-            yield cut, {"pdfs": network_pdfs(phones, durations, made, silence)}
+            yield cut, {"pdfs": network_pdfs(phones, durations, senones, silence)}
 
 
 def read_targets(run: RecipeRun, name: str) -> Dict[str, np.ndarray]:
-    """id -> pdfs [T30] int32 of a clean set."""
+    """Return the pdfs of a clean set: id -> pdfs [T30] int32."""
     _cuts, pdfs = read_arrays(run.dir("senones") / "ali" / name, "pdfs")
     return pdfs
 
 
 def read_segments(run: RecipeRun, name: str) -> Segments:
     rows = read_json(run.dir("senones") / "ali" / f"{name}.phones.json")
-    return {i: (np.asarray(phones, np.int32), np.asarray(lengths, np.int32)) for i, (phones, lengths) in rows.items()}
+    return {
+        identifier: (np.asarray(phones, np.int32), np.asarray(lengths, np.int32))
+        for identifier, (phones, lengths) in rows.items()
+    }
 
 
 def network_senones(run: RecipeRun) -> Senones:

@@ -38,7 +38,7 @@ class DecodeSet:
 
     @property
     def name(self) -> str:
-        """Of its files: dev_clean."""
+        """The name of the files of the set: dev_clean."""
         return f"{self.set}_{self.condition}"
 
 
@@ -59,15 +59,15 @@ class SetList:
 
     @property
     def every(self) -> List[str]:
-        return [*self.training, *self.unlabelled, *self.unlabelled_noisy, *(one.name for one in self.decode)]
+        return [*self.training, *self.unlabelled, *self.unlabelled_noisy, *(eval_set.name for eval_set in self.decode)]
 
     @property
     def dev(self) -> List[DecodeSet]:
-        return [one for one in self.decode if one.role == "dev"]
+        return [eval_set for eval_set in self.decode if eval_set.role == "dev"]
 
     @property
     def test(self) -> List[DecodeSet]:
-        return [one for one in self.decode if one.role == "test"]
+        return [eval_set for eval_set in self.decode if eval_set.role == "test"]
 
     @property
     def clean_dev(self) -> DecodeSet:
@@ -75,11 +75,11 @@ class SetList:
         return self.dev[0]
 
     def dev_for(self, condition: str) -> DecodeSet:
-        """The development set that chooses scales for a condition: its own, else the noisy one where it is not clean,
-        else the clean one."""
-        of = {one.condition: one for one in reversed(self.dev)}
-        wanted = (condition, *(() if condition == CLEAN else ("noisy",)))
-        return next((of[one] for one in wanted if one in of), self.clean_dev)
+        """Return the development set that chooses scales for a condition: its own, else the noisy one where it is not
+        clean, else the clean one."""
+        by_condition = {dev.condition: dev for dev in reversed(self.dev)}
+        conditions = (condition, *(() if condition == CLEAN else ("noisy",)))
+        return next((by_condition[name] for name in conditions if name in by_condition), self.clean_dev)
 
 
 def write_set_list(run: Run, names: SetList) -> None:
@@ -88,18 +88,18 @@ def write_set_list(run: Run, names: SetList) -> None:
 
 def set_list(run: Run) -> SetList:
     values = read_json(run.dir("augment") / "sets.json")
-    return SetList(**{**values, "decode": [DecodeSet(**one) for one in values["decode"]]})
+    return SetList(**{**values, "decode": [DecodeSet(**row) for row in values["decode"]]})
 
 
 def write_cuts(path: PathLike, cuts: Iterable[Cut], root: PathLike = "") -> None:
-    """Writes a manifest. Audio below `root`, the run's folder, is named relative to the manifest's folder, so that a
-    run can be moved; all other by its absolute path."""
+    """Write a manifest. Audio below `root`, the run's folder, is named relative to the manifest's folder, so that a run
+    can be moved; all other by its absolute path."""
     folder = Path(path).parent
     write_jsonl(path, (relative_sources(cut.to_dict(), folder, root or None) for cut in cuts))
 
 
 def read_cuts(path: PathLike) -> CutSet:
-    """Reads a manifest; audio that it names by a relative path is looked for from its own folder.
+    """Read a manifest; audio that it names by a relative path is looked for from its own folder.
 
     Raises DataError as read_jsonl."""
     folder = Path(path).parent
@@ -131,18 +131,20 @@ def texts_of(cuts: Iterable[Cut]) -> Dict[str, str]:
 
 
 def network_features(run: Run, name: str, cmvn: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
-    """Log mel less a mean, three frames stacked: [ceil(T / 3), 192]."""
+    """Return the cuts of a set and the input of networks for each, [ceil(T / 3), 192]: log mel less a mean, three
+    frames stacked."""
     cuts, features = read_arrays(feature_folder(run, name, "logmel"), "logmel")
     return cuts, network_input(features, speakers_of(cuts), cmvn, FRAME_SUBSAMPLING_FACTOR)
 
 
 def clean_cut_of(cut_id: str, custom: Mapping[str, str]) -> str:
-    """The clean cut whose alignment a cut uses: its own where it is clean."""
+    """Return the clean cut whose alignment a cut uses: its own where it is clean."""
     return custom.get("clean_cut", cut_id)
 
 
 def clean_set(name: str, dev: Sequence[DecodeSet]) -> str:
-    """train_sp0.9_noisy1 -> train_sp0.9; dev_noisy -> dev_clean: the set whose alignment and targets are used."""
-    if name in [one.name for one in dev]:
+    """Return the set whose alignment and targets a set uses: train_sp0.9_noisy1 -> train_sp0.9; dev_noisy ->
+    dev_clean."""
+    if name in [dev_set.name for dev_set in dev]:
         return dev[0].name
     return name.split("_noisy")[0]

@@ -60,7 +60,7 @@ class TestSource:
     most: float = math.inf
 
     def takes(self, value: str) -> bool:
-        """Whether the set has the speakers of this value. Raises ValueError for one that is no number."""
+        """Return whether the set has the speakers of this value. Raises ValueError for one that is no number."""
         return value == self.value if self.value else self.least <= float(value) <= self.most
 
 
@@ -111,7 +111,8 @@ class CorpusSettings:
 
 
 def test_sources(test: Mapping[str, Any]) -> Dict[str, TestSource]:
-    """[corpus.test] by name, in the order of the file. Raises ConfigError for one that does not say where it is."""
+    """Return the sources of [corpus.test] by name, in the order of the file. Raises ConfigError for one that does not
+    say where it is."""
     return {
         name: build(TestSource, {"path": value} if isinstance(value, str) else value, f"corpus.test.{name}")
         for name, value in test.items()
@@ -119,12 +120,13 @@ def test_sources(test: Mapping[str, Any]) -> Dict[str, TestSource]:
 
 
 def speaker_of(text: str) -> Union[int, str]:
-    """corpus.speaker as hybrid.corpus.Reading takes it: "folder" is 0, digits are so many letters, else a pattern."""
+    """Return corpus.speaker as hybrid.corpus.Reading takes it: "folder" is 0, digits are so many letters, else a
+    pattern."""
     return 0 if text == "folder" else int(text) if text.isdigit() else text
 
 
 def units_of(corpus: CorpusSettings) -> str:
-    """corpus.units, with "auto" made out."""
+    """Return corpus.units, with "auto" made out."""
     return corpus.units if corpus.units != "auto" else "words" if corpus.lexicon else "graphemes"
 
 
@@ -424,7 +426,7 @@ _ANY_HOURS = 1.0
 
 
 def read_settings(config: Config) -> Settings:
-    """Builds all sections. Raises ConfigError for what is unknown, missing, of another type or out of its range."""
+    """Build all sections. Raises ConfigError for what is unknown, missing, of another type or out of its range."""
     sized = config.sized(_ANY_HOURS)
     return build(Settings, {name: sized[name] for name in sized if name != SIZES})
 

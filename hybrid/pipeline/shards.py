@@ -28,7 +28,7 @@ _SAMPLE = 2000  # utterances, for the statistics of the input and the trial of t
 
 
 def shards(run: RecipeRun) -> None:
-    """EXP/shards/labelled, EXP/shards/unlabelled: features and soft targets."""
+    """Write EXP/shards/labelled, EXP/shards/unlabelled: features and soft targets."""
     settings = run.settings.scheduled
     for place, (source, data) in enumerate(taught(run, "shards").items()):
         if not data:
@@ -36,7 +36,7 @@ def shards(run: RecipeRun) -> None:
         order = np.random.default_rng([run.seed, 7, place]).permutation(len(data)).tolist()
         count = pack(
             run.dir("shards") / source,
-            run.progress((data[i] for i in order), total=len(data), desc=source),
+            run.progress((data[index] for index in order), total=len(data), desc=source),
             frame_shift=OUTPUT_FRAME_SHIFT, shard_size=settings.shard_size, dtype=settings.dtype,
         )  # fmt: skip
         frames = sum(utterance.num_frames for utterance in data)
@@ -44,20 +44,21 @@ def shards(run: RecipeRun) -> None:
 
 
 def sources(run: RecipeRun) -> List[Tuple[str, ShardSource]]:
-    """What the schedule can name: this run's own, and scheduled.sources (packed.py); a name may have several."""
-    found = [
+    """Return the sources that the schedule can name: this run's own, and scheduled.sources (packed.py); a name may have
+    several."""
+    opened = [
         (name, open_source(run.dir("shards") / name)) for name in SOURCES if (run.dir("shards") / name).is_dir()
     ]
     sets = packed_sets(run)
     if sets:
         _, about = teacher_of(run, run.settings.student.targets)
         features = features_about(run)
-        found += [(name, open_packed(folder, about, features)) for name, folders in sets.items() for folder in folders]
-    return found
+        opened += [(name, open_packed(folder, about, features)) for name, folders in sets.items() for folder in folders]
+    return opened
 
 
 def scheduled(run: RecipeRun, max_frames: int) -> Streamed:
-    """The student's data by [scheduled]. Raises ConfigError, DataError, ModelError."""
+    """Return the student's data as [scheduled] orders them. Raises ConfigError, DataError, ModelError."""
     settings = run.settings.scheduled
     opened = sources(run)
     hours: Dict[str, List[float]] = {}
@@ -72,20 +73,20 @@ def scheduled(run: RecipeRun, max_frames: int) -> Streamed:
 
 
 def _hours(source: ShardSource) -> List[float]:
-    """Of each shard."""
+    """Return the hours of each shard."""
     return [] if source.frames is None else [OUTPUT_FRAME_SHIFT * frames / 3600 for frames in source.frames.tolist()]
 
 
 def sample(run: RecipeRun) -> List[Utterance]:
-    """Some utterances of each source, in memory; what two sources have, once."""
-    found: Dict[str, Utterance] = {}
-    heard: Dict[str, int] = {}
+    """Return some utterances of each source, in memory; what two sources have, once."""
+    utterances: Dict[str, Utterance] = {}
+    counts: Dict[str, int] = {}
     for name, source in sources(run):
         for index in range(len(source)):
-            if heard.get(name, 0) >= _SAMPLE:
+            if counts.get(name, 0) >= _SAMPLE:
                 break
-            read = source.read(index)
-            good = [one for one in (read if isinstance(read, list) else []) if isinstance(one, Utterance)]
-            heard[name] = heard.get(name, 0) + len(good)
-            found.update({utterance.id: utterance for utterance in good})
-    return list(found.values())
+            entries = source.read(index)
+            usable = [entry for entry in (entries if isinstance(entries, list) else []) if isinstance(entry, Utterance)]
+            counts[name] = counts.get(name, 0) + len(usable)
+            utterances.update({utterance.id: utterance for utterance in usable})
+    return list(utterances.values())

@@ -24,30 +24,31 @@ Soft = Dict[str, SoftTargets]
 
 
 def targets(run: RecipeRun) -> None:
-    """EXP/targets/SET, for student_ce: the teacher's k highest outputs, or log occupancies, as student.targets says."""
+    """Write EXP/targets/SET, for student_ce: the teacher's k highest outputs, or log occupancies, as student.targets
+    says."""
     store(run, "targets", soft_sets(run))
 
 
 def occupancies(run: RecipeRun) -> None:
-    """EXP/occupancies/SET, for student_lfmmi: the teacher's k highest log occupancies on untranscribed speech."""
+    """Write EXP/occupancies/SET, for student_lfmmi: the teacher's k highest log occupancies on untranscribed speech."""
     store(run, "occupancies", set_list(run).unlabelled)
 
 
 def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:
-    """EXP/STAGE/SET of each clean set."""
+    """Write EXP/STAGE/SET of each clean set."""
     kind = kind_of(run, stage)
     folder, about = teacher_of(run, kind)
     problems = run.problems(stage)
     total = written = 0
     with run.executor() as executor:
         for name in names:
-            found = Problems(run.dir(stage) / f"{name}.problems.jsonl", stage)
+            set_problems = Problems(run.dir(stage) / f"{name}.problems.jsonl", stage)
             cuts = list(read_cuts(feature_folder(run, name, "logmel")))
             written += write_targets(
                 run.dir(stage) / name, cuts, Labeller(run, folder, name, about), about,
-                executor=executor, problems=found, progress=run.bar(f"{kind} of {name}"),
+                executor=executor, problems=set_problems, progress=run.bar(f"{kind} of {name}"),
             )  # fmt: skip
-            problems.rows += found.rows
+            problems.rows += set_problems.rows
             total += len(cuts)
     problems.close(max(total, 1), run.settings.limits.problems)
     size = sum(path.stat().st_size for path in run.dir(stage).rglob("*.tar.gz"))
@@ -59,13 +60,13 @@ def kind_of(run: RecipeRun, stage: str) -> str:
 
 
 def soft_sets(run: RecipeRun) -> List[str]:
-    """The clean sets that student_ce has targets of: training, transcribed or not, and development."""
+    """Return the clean sets that student_ce has targets of: training, transcribed or not, and development."""
     sets = set_list(run)
     return [*sets.clean, *sets.unlabelled, sets.clean_dev.name]
 
 
 def teacher_of(run: RecipeRun, kind: str = "logits") -> Tuple[Path, TargetsAbout]:
-    """The folder of the teacher that student.teacher names, and what targets of it are.
+    """Return the folder of the teacher that student.teacher names, and what targets of it are.
 
     Raises ModelError where its senones are not this run's.
     """
@@ -95,7 +96,8 @@ class Labeller:
         return teacher([Utterance(cut.id, features[cut.id]) for cut in cuts if cut.id in features])
 
     def _loaded(self) -> Tuple[Teacher, Dict[str, np.ndarray]]:
-        """Once a process and set: a labeller travels to its process with every batch of cuts."""
+        """Return the teacher and the features of the set, loaded once a process and set: a labeller travels to its
+        process with every batch of cuts."""
         key = (self.run.exp, self.name, self.about)
         if key not in _LOADED:
             teacher = Teacher(self.folder, self.about)
@@ -108,7 +110,7 @@ _LOADED: Dict[Any, Any] = {}
 
 
 def read_soft(run: RecipeRun, stage: str, names: Sequence[str]) -> Dict[str, Soft]:
-    """Of each of these sets, as the stage has stored them. Raises as open_targets."""
+    """Return the soft targets of each of these sets, as the stage has stored them. Raises as open_targets."""
     _, about = teacher_of(run, kind_of(run, stage))
     soft = {}
     for name in names:

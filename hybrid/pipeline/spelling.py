@@ -19,11 +19,11 @@ _NAMED = 10  # words in a message
 
 
 def read_lexicon(run: RecipeRun) -> Lexicon:
-    """The lexicon that corpus.lexicon names. Raises DataError."""
+    """Return the lexicon that corpus.lexicon names. Raises DataError."""
     name = run.settings.corpus.lexicon
     if name == PYTHON:
-        found: Lexicon = run.hook.call("lexicon", run)
-        return found
+        lexicon: Lexicon = run.hook.call("lexicon", run)
+        return lexicon
     return Lexicon.from_file(run.find(name))
 
 
@@ -47,7 +47,8 @@ class Spelling:
 
     @classmethod
     def of(cls, run: RecipeRun) -> Spelling:
-        """By the lexicon of the run, where it has one. Raises DataError for a lexicon that cannot be read."""
+        """Return the spelling by the lexicon of the run, where it has one. Raises DataError for a lexicon that cannot
+        be read."""
         return cls(run, read_lexicon(run) if uses_lexicon(run.settings.corpus) else None)
 
     def respell(self, cuts: Sequence[MonoCut], name: str, problems: Problems, *, training: bool) -> List[MonoCut]:
@@ -56,7 +57,7 @@ class Spelling:
 
         Raises DataError for such a word where corpus.oov is "error".
         """
-        out: List[MonoCut] = []
+        respelled: List[MonoCut] = []
         missing = self.missing[name] = Counter()
         first = ""
         for cut in cuts:
@@ -76,28 +77,28 @@ class Spelling:
                 continue
             joined = " ".join(words)
             self.changed[name] += joined != text
-            out.append(cut if joined == text else _with_text(cut, joined))
+            respelled.append(cut if joined == text else _with_text(cut, joined))
         if missing and training and self.oov == "error":
             raise DataError(
                 f"{len(missing)} words of the training transcripts have no pronunciation: {_listed(missing)}",
                 utterance=first,
                 remedy="add them to the lexicon, or set corpus.oov: leave (their utterances are left out), unk or g2p",
             )
-        return out
+        return respelled
 
     def report(self) -> None:
-        """Says in the log how many transcripts were respelled, and which words the lexicon lacks."""
+        """Say in the log how many transcripts were respelled, and which words the lexicon lacks."""
         for name, count in self.changed.items():
             if count:
                 self.run.log(f"  {name}: {count} transcripts respelled as the lexicon has their words")
         for name, missing in self.missing.items():
             if not missing:
                 continue
-            done = {"unk": "taken for <UNK>", "g2p": "pronounced by G2P", "leave": "their utterances left out"}
-            what = done.get(self.oov, "") if name == "train" else "each of them can only be an error"
+            consequences = {"unk": "taken for <UNK>", "g2p": "pronounced by G2P", "leave": "their utterances left out"}
+            consequence = consequences.get(self.oov, "") if name == "train" else "each of them can only be an error"
             self.run.log(
-                f"  {name}: {len(missing)} words ({sum(missing.values())} times) are not in the lexicon, {what}: "
-                f"{_listed(missing)}"
+                f"  {name}: {len(missing)} words ({sum(missing.values())} times) are not in the lexicon, "
+                f"{consequence}: {_listed(missing)}"
             )
 
 

@@ -47,7 +47,8 @@ class System:
         return self.model or self.name
 
     def init_from(self, settings: Settings) -> str:
-        """The system whose network its training begins with; "" for random parameters or the folder of a model."""
+        """Return the system whose network its training begins with; "" for random parameters or the folder of a
+        model."""
         return dict(self.starts).get(getattr(settings, self.name).init_from, "") if self.starts else ""
 
 
@@ -77,28 +78,28 @@ def system(name: str) -> System:
 
 
 def gmm_steps(settings: Any) -> Tuple[str, ...]:
-    """The training steps up to gmm.last; none where the network starts flat."""
+    """Return the training steps up to gmm.last; none where the network starts flat."""
     last = settings.gmm.last
     return () if last == "none" else GMM_STEPS[: GMM_STEPS.index(last) + 1]
 
 
 def is_aligned(settings: Any) -> bool:
-    """Whether there are alignments: not where the network starts flat."""
+    """Return whether there are alignments: not where the network starts flat."""
     return settings.senones.align_with != "none"
 
 
 def not_asked(settings: Any, names: Sequence[str]) -> List[str]:
-    """Those of the settings that are false, or 0: none where what they ask for is wanted."""
-    found = []
+    """Return those of the settings that are false, or 0: none where what they ask for is wanted."""
+    unset = []
     for name in names:
-        section, _, own = name.partition(".")
-        if not getattr(getattr(settings, section), own):
-            found.append(name)
-    return found
+        section, _, key = name.partition(".")
+        if not getattr(getattr(settings, section), key):
+            unset.append(name)
+    return unset
 
 
 def trained(settings: Settings) -> List[System]:
-    """The systems that a run with these settings trains."""
+    """Return the systems that a run with these settings trains."""
     steps = gmm_steps(settings)
     return [row for row in SYSTEMS if (is_trained(settings, row) if row.network else row.trained_as in steps)]
 
@@ -108,33 +109,35 @@ def is_trained(settings: Settings, row: System) -> bool:
 
 
 def chosen(settings: Settings) -> List[System]:
-    """decode.systems ([]: all there are), in the table's order, with the first passes that they need.
+    """Return the systems of decode.systems ([]: all there are), in the table's order, with the first passes that they
+    need.
 
     Raises ConfigError for one that there is not, or that is not trained.
     """
-    there = [row.name for row in trained(settings)]
-    names = set(settings.decode.systems or there)
+    trained_names = [row.name for row in trained(settings)]
+    names = set(settings.decode.systems or trained_names)
     if not names <= set(NAMES):
         raise ConfigError(f"decode.systems is {settings.decode.systems}", remedy=f"some or all of {', '.join(NAMES)}")
-    missing = [name for name in NAMES if name in names and name not in there]
+    missing = [name for name in NAMES if name in names and name not in trained_names]
     if missing:
         raise ConfigError(
             f"decode.systems names {', '.join(missing)}: left out by gmm.last, senones.align_with or [student]",
-            remedy=f"some of {', '.join(there)}",
+            remedy=f"some of {', '.join(trained_names)}",
         )
     names |= {row.first_pass for row in SYSTEMS if row.name in names}
     return [row for row in SYSTEMS if row.name in names]
 
 
 def wanted_networks(settings: Settings) -> List[System]:
-    """The networks that a run trains: those that are decoded, those that they are initialised from, their teachers."""
+    """Return the networks that a run trains: those that are decoded, those that they are initialised from, their
+    teachers."""
     names = [row.name for row in chosen(settings) if row.network]
     for name in names:  # grows
         row = system(name)
-        more = [row.init_from(settings)]
+        sources = [row.init_from(settings)]
         if row.criterion == "soft_ce" or (row.name == "student_lfmmi" and settings.student_lfmmi.soft):
-            more.append(settings.student.teacher)
-        names += [one for one in more if one in NAMES and one not in names]
+            sources.append(settings.student.teacher)
+        names += [source for source in sources if source in NAMES and source not in names]
     return [row for row in NETWORKS if row.name in names]
 
 

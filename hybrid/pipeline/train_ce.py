@@ -19,7 +19,7 @@ from hybrid.train.ce import CrossEntropy
 
 
 def train_ce(run: RecipeRun, system: System) -> None:
-    """EXP/SYSTEM/model (with senones/priors.safetensors), log.jsonl, phone_confusion.json."""
+    """Write EXP/SYSTEM/model (with senones/priors.safetensors), log.jsonl, phone_confusion.json."""
     senones = network_senones(run)
     names, dev_names = data_sets(run, system)
     data, _ = utterances(run, names)
@@ -36,7 +36,7 @@ def train_ce(run: RecipeRun, system: System) -> None:
 
 
 def phone_confusion(model: AcousticModel, data: List[Utterance], senones: Any) -> Dict[str, Any]:
-    """Frames of each phone (rows) by the phone of the best senone (columns), on the development sets."""
+    """Count the frames of each phone (rows) by the phone of the best senone (columns), on the development sets."""
     phone_of_pdf = np.zeros(senones.num_pdfs, dtype=int)
     for pdf, phone in zip(senones.tid2pdf[1:], senones.tid2phone[1:]):
         phone_of_pdf[pdf] = phone
@@ -51,6 +51,6 @@ def phone_confusion(model: AcousticModel, data: List[Utterance], senones: Any) -
             best = model(batch.features, batch.lengths)["logits"].argmax(-1)
             if batch.pdfs is None:
                 continue
-            keep = batch.pdfs >= 0
-            np.add.at(matrix, (columns[batch.pdfs[keep].numpy()], columns[best[keep].numpy()]), 1)
+            labelled = batch.pdfs >= 0
+            np.add.at(matrix, (columns[batch.pdfs[labelled].numpy()], columns[best[labelled].numpy()]), 1)
     return {"phones": [names[phone] for phone in order], "matrix": matrix.tolist()}

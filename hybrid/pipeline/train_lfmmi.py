@@ -36,7 +36,7 @@ Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an ut
 
 
 def train_lfmmi(run: RecipeRun, system: System) -> None:
-    """EXP/SYSTEM/model, phone_lm.json, denominator.safetensors."""
+    """Write EXP/SYSTEM/model, phone_lm.json, denominator.safetensors."""
     settings = getattr(run.settings, system.name)
     senones = network_senones(run)
     lang = Lang.load(run.dir("lang"))
@@ -45,9 +45,9 @@ def train_lfmmi(run: RecipeRun, system: System) -> None:
     dev, dev_segments = utterances(run, dev_names)
     seed = network_seed(run)
     if is_aligned(run.settings):
-        sequences = {i: phones.tolist() for i, (phones, _) in segments.items()}
+        sequences = {identifier: phones.tolist() for identifier, (phones, _) in segments.items()}
     else:
-        sequences = spoken({u.id: u.extra["text"] for u in data}, lang, seed)
+        sequences = spoken({utterance.id: utterance.extra["text"] for utterance in data}, lang, seed)
     if settings.lm_words:
         sequences |= drawn(run, lang, settings.lm_words, seed)
     phone_lm = train_phone_lm(sequences, phones=lang.phone_ids, **asdict(settings.phone_lm))
@@ -73,16 +73,16 @@ def train_lfmmi(run: RecipeRun, system: System) -> None:
         model = start_from_model(
             Path(settings.init_from), xent_head, settings.dropout, data[0].features.shape[1], senones.num_pdfs
         )
-    every: Criterion = criterion
+    full_criterion: Criterion = criterion
     if getattr(settings, "soft", 0.0):
         data += occupied(run, system)
-        every = SequenceStudent(criterion, settings.soft)
-    fit(run, system, model, every, data, dev)
+        full_criterion = SequenceStudent(criterion, settings.soft)
+    fit(run, system, model, full_criterion, data, dev)
     save(run, system, model, senones, None)
 
 
 def occupied(run: RecipeRun, system: System) -> List[Utterance]:
-    """The untranscribed utterances, with the teacher's occupancies; all pdfs -100, for there is no alignment."""
+    """Return the untranscribed utterances, with the teacher's occupancies; all pdfs -100, for there is no alignment."""
     names = set_list(run).unlabelled
     if not names:
         raise ConfigError(
@@ -96,19 +96,19 @@ def occupied(run: RecipeRun, system: System) -> List[Utterance]:
 def graphs(
     run: RecipeRun, lang: Lang, phone_lm: PhoneAcceptor, senones: Any, segments: Segments, system: System
 ) -> Tuple[Fsa, Graph]:
-    """The denominator, and what makes the numerators of an utterance, as the system's section says; segments: the
-    alignments."""
+    """Return the denominator, and what makes the numerators of an utterance, as the system's section says; segments:
+    the alignments."""
     settings = getattr(run.settings, system.name)
     chunks = Chunks(phone_lm, senones) if settings.chunk_frames else None
-    made = Numerators(phone_lm, senones, lang)
+    numerators = Numerators(phone_lm, senones, lang)
 
     def of_words(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
         words = lang.word_ids(utterance.extra["text"], utterance.id)
-        yield 0, utterance.num_frames, made.from_words(words, utterance.id)
+        yield 0, utterance.num_frames, numerators.from_words(words, utterance.id)
 
     def of_alignment(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
         phones, lengths = _aligned_to(utterance, segments)
-        yield 0, utterance.num_frames, made.from_alignment(phones, lengths, settings.tolerance, utterance.id)
+        yield 0, utterance.num_frames, numerators.from_alignment(phones, lengths, settings.tolerance, utterance.id)
 
     def of_pieces(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
         phones, lengths = _aligned_to(utterance, segments)
@@ -126,7 +126,7 @@ def graphs(
 def start_from_frames(
     trained_in: Path, xent_head: bool, dropout: float, *, epoch: int = 0, scale: float = 1.0
 ) -> AcousticModel:
-    """The network of a stage's folder, trained frame by frame, to be trained on per sequence.
+    """Return the network of a stage's folder, trained frame by frame, to be trained on per sequence.
 
     Where it has priors, its log posteriors are turned into log likelihoods: the log prior is taken off the output's
     bias. The denominator's phone LM brings in what is probable a priori; a posterior would count it twice. A student
@@ -161,23 +161,25 @@ def start_from_frames(
 
 
 def start_from_model(folder: Path, xent_head: bool, dropout: float, input_dim: int, num_pdfs: int) -> AcousticModel:
-    """The network of `folder` as it is: to train on, on other data or by another criterion, such as sMBR after MMI.
+    """Return the network of `folder` as it is: to train on, on other data or by another criterion, such as sMBR after
+    MMI.
 
     Raises ModelError where it is of other features or senones.
     """
     trained, _ = load_model(folder)
-    for name, ours in (("input_dim", input_dim), ("num_pdfs", num_pdfs)):
-        its = getattr(trained.config, name)
-        if its != ours:
+    for name, expected in (("input_dim", input_dim), ("num_pdfs", num_pdfs)):
+        size = getattr(trained.config, name)
+        if size != expected:
             raise ModelError(
-                f"{name} of this model is {its}, of this run {ours}", file=folder,
+                f"{name} of this model is {size}, of this run {expected}", file=folder,
                 remedy="start from a model of the same features and senones",
             )  # fmt: skip
     return _rebuilt(trained, xent_head, dropout)
 
 
 def _rebuilt(trained: AcousticModel, xent_head: bool, dropout: float) -> AcousticModel:
-    """Its parameters in a network with or without a second head, which is a copy of the first where it is new."""
+    """Return a network with the parameters of `trained`, with or without a second head, which is a copy of the first
+    where it is new."""
     values = {**trained.config.to_dict(), "xent_head": xent_head, "dropout": dropout}
     model = build_model(trained.kind, values, seed=0)
     state = {name: value for name, value in trained.state_dict().items() if xent_head or not name.startswith("xent")}
@@ -189,7 +191,8 @@ def _rebuilt(trained: AcousticModel, xent_head: bool, dropout: float) -> Acousti
 
 
 def _aligned_to(utterance: Utterance, segments: Segments) -> Tuple[List[int], List[int]]:
-    """Phones and durations of its clean cut, the last phone as long as the utterance's frames ask."""
+    """Return the phones and durations of an utterance's clean cut, the last phone as long as the utterance's frames
+    ask."""
     phones, lengths = segments[utterance.extra["clean_cut"]]
     lengths = lengths.copy()
     lengths[-1] -= lengths.sum() - utterance.num_frames
@@ -197,24 +200,24 @@ def _aligned_to(utterance: Utterance, segments: Segments) -> Tuple[List[int], Li
 
 
 def with_numerators(data: Sequence[Utterance], graph: Graph, problems: Any) -> List[Utterance]:
-    """The utterances, or pieces of them, with extra["numerator"]; those that have none are named and left out. Twins
-    share their graphs."""
-    known: Dict[Tuple[str, int], List[Tuple[int, int, Fsa]]] = {}
-    out = []
+    """Return the utterances, or pieces of them, with extra["numerator"]; those that have none are named and left out.
+    Twins share their graphs."""
+    numerators: Dict[Tuple[str, int], List[Tuple[int, int, Fsa]]] = {}
+    supervised = []
     for utterance in data:
         key = (utterance.extra["clean_cut"], utterance.num_frames)
         try:
-            if key not in known:
+            if key not in numerators:
                 pieces = list(graph(utterance))
                 for begin, end, numerator in pieces:
                     check_length(numerator, end - begin, utterance.id)
-                known[key] = pieces
+                numerators[key] = pieces
         except DataError as error:
             problems.add_error(utterance.id, error)
             continue
-        for begin, end, numerator in known[key]:
-            name = utterance.id if len(known[key]) == 1 else f"{utterance.id}-{begin}"
+        for begin, end, numerator in numerators[key]:
+            name = utterance.id if len(numerators[key]) == 1 else f"{utterance.id}-{begin}"
             pdfs = None if utterance.pdfs is None else utterance.pdfs[begin:end]
             extra = {"numerator": numerator, "pool": utterance.extra["pool"], "copy": utterance.extra["copy"]}
-            out.append(Utterance(name, utterance.features[begin:end], pdfs, extra))
-    return out
+            supervised.append(Utterance(name, utterance.features[begin:end], pdfs, extra))
+    return supervised

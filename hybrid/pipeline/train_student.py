@@ -26,7 +26,7 @@ from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, store
 
 
 def train_student(run: RecipeRun, system: System) -> None:
-    """EXP/student_ce/model, selection.json."""
+    """Write EXP/student_ce/model, selection.json."""
     settings = run.settings.student
     senones = network_senones(run)
     folder, about = teacher_of(run, settings.targets)
@@ -35,7 +35,7 @@ def train_student(run: RecipeRun, system: System) -> None:
     if settings.online:
         source = OnlineTargets(load_model(folder)[0], about.k, about.head)
     streamed = run.settings.scheduled.enabled
-    data = sample(run) if streamed else [u for part in taught(run, system.name).values() for u in part]
+    data = sample(run) if streamed else [utterance for part in taught(run, system.name).values() for utterance in part]
     # By the same loss as in training: an epoch that learns hard labels is not to look worse for it.
     dev = soft_utterances(run, dev_sets(run), soft, folder, hard=settings.hard_weight > 0)
     model = new_model(run, system, data, senones.num_pdfs)
@@ -47,12 +47,12 @@ def train_student(run: RecipeRun, system: System) -> None:
 def priors_of(
     run: RecipeRun, system: System, model: AcousticModel, data: List[Utterance], teacher: Path, about: TargetsAbout
 ) -> Optional[np.ndarray]:
-    """What the teacher's outputs are, the student's are: log posteriors, which want to be divided by priors, or
-    likelihoods (None)."""
+    """Return the priors of a student, or None. What the teacher's outputs are, the student's are: log posteriors, which
+    want to be divided by priors, or likelihoods (None)."""
     if about.kind == "logits" and about.head == "logits":
         return priors_of_model(teacher)
     if not is_aligned(run.settings):
         frames = getattr(run.settings, system.name).batch_frames
         return average_posterior(model, batches(run, data, frames, train=False))
-    counted = [pdfs for name in set_list(run).clean for pdfs in read_targets(run, name).values()]
-    return count_priors(counted, about.num_pdfs)
+    alignments = [pdfs for name in set_list(run).clean for pdfs in read_targets(run, name).values()]
+    return count_priors(alignments, about.num_pdfs)
