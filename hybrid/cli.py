@@ -155,7 +155,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _crew() -> ContextManager[bool]:
-    """True, but for torchrun's processes after the first. Without torchrun torch is not loaded for the question."""
+    """Returns True, but for torchrun's processes after the first. Without torchrun torch is not loaded for the
+    question."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return contextlib.nullcontext(True)
     from hybrid.train.torchrun import crew

@@ -91,7 +91,7 @@ class ScriptlessContext(ForkServerContext):
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """What a new process is told to import is looked up in sys.modules["__main__"]."""
+    """Hide the main script: what a new process is told to import is looked up in sys.modules["__main__"]."""
     with _swap:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")

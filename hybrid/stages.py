@@ -173,7 +173,8 @@ def _reported(title: str, run: Run) -> Iterator[None]:
 
 
 def _is_full_disk(error: BaseException) -> bool:
-    """Libraries that do not write through hybrid.io tell of a full disk in their own ways."""
+    """Returns whether an error tells of a full disk: libraries that do not write through hybrid.io tell of a full disk
+    in their own ways."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return os.strerror(errno.ENOSPC) in str(error)

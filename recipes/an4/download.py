@@ -40,7 +40,7 @@ def download_an4(
     timeout: float = 30.0,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Leaves AN4 in `target_dir`/an4 and returns that folder; does nothing where it is whole already.
+    """Leave AN4 in `target_dir`/an4 and return that folder; do nothing where it is whole already.
 
     `expected` is the fingerprint of the contents, None for an archive that is meant to differ. An
     an4_sphere.tar.gz that lies in `target_dir` is used as it is. Raises DataError: no network, a broken or
@@ -56,20 +56,20 @@ def download_an4(
         target.mkdir(parents=True, exist_ok=True)
         if not archive.exists():
             _fetch(url, archive, timeout, log)
-        half = target / ".an4.unpacking"
-        shutil.rmtree(half, ignore_errors=True)
+        unpacking = target / ".an4.unpacking"
+        shutil.rmtree(unpacking, ignore_errors=True)
         log(f"unpacking {archive}")
         try:
-            _unpack(archive, half)
-            _verify(find_an4(half), expected)
-            find_an4(half).rename(folder)
+            _unpack(archive, unpacking)
+            _verify(find_an4(unpacking), expected)
+            find_an4(unpacking).rename(folder)
         finally:
-            shutil.rmtree(half, ignore_errors=True)
+            shutil.rmtree(unpacking, ignore_errors=True)
     return folder
 
 
 def fingerprint(folder: PathLike) -> str:
-    """SHA-256 over the sorted names and hashes of etc/*.transcription, etc/an4.dic and all recordings."""
+    """Return the SHA-256 over the sorted names and hashes of etc/*.transcription, etc/an4.dic and all recordings."""
     root = Path(folder)
     files = [*root.glob("etc/*.transcription"), root / "etc" / "an4.dic", *root.glob("wav/*/*/*.sph")]
     total = hashlib.sha256()
@@ -90,22 +90,22 @@ def _verify(folder: Path, expected: Optional[str]) -> None:
 
 
 def _fetch(url: str, archive: Path, timeout: float, log: Callable[[str], None]) -> None:
-    """Downloads to NAME.part, from where an earlier attempt stopped, and renames."""
+    """Download to NAME.part, from where an earlier attempt stopped, and rename it."""
     part = archive.with_name(archive.name + ".part")
-    have = part.stat().st_size if part.exists() else 0
-    log(f"downloading {url}" + (f" from byte {have}" if have else ""))
+    received = part.stat().st_size if part.exists() else 0
+    log(f"downloading {url}" + (f" from byte {received}" if received else ""))
     try:
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        request = urllib.request.Request(url, headers={"Range": f"bytes={received}-"} if received else {})
         with urllib.request.urlopen(request, timeout=timeout) as response:
             # Only 206 means that the server goes on from there; anything else sends the file from its start.
-            again = have > 0 and getattr(response, "status", None) == 206
+            resumed = received > 0 and getattr(response, "status", None) == 206
             length = response.headers.get("Content-Length")
-            wanted = int(length) + (have if again else 0) if length else None
-            with open(part, "ab" if again else "wb") as stream:
+            total = int(length) + (received if resumed else 0) if length else None
+            with open(part, "ab" if resumed else "wb") as stream:
                 while block := response.read(_BLOCK):
                     stream.write(block)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing after byte `have`: the part is whole, or longer than the archive
+        if error.code == 416:  # nothing after byte `received`: the part is whole, or longer than the archive
             part.unlink(missing_ok=True)
             _fetch(url, archive, timeout, log)
             return
@@ -117,11 +117,11 @@ def _fetch(url: str, archive: Path, timeout: float, log: Callable[[str], None]) 
         reason = getattr(error, "reason", None) or error
         raise DataError(f"{url} cannot be reached or broke off: {reason}", file=archive, remedy=BY_HAND) from error
     size = part.stat().st_size
-    if wanted is not None and size != wanted:
-        if size > wanted:
+    if total is not None and size != total:
+        if size > total:
             part.unlink()
         raise DataError(
-            f"{url} broke off: {size} of {wanted} bytes came",
+            f"{url} broke off: {size} of {total} bytes came",
             file=part,
             remedy="run the same command again: it goes on from there",
         )
@@ -129,13 +129,13 @@ def _fetch(url: str, archive: Path, timeout: float, log: Callable[[str], None]) 
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Writes the archive's plain files and folders below `folder`; refuses everything else.
+    """Write the archive's plain files and folders below `folder`; refuse everything else.
 
     The bytes are copied by us rather than by tarfile's extract, whose filter against hostile paths is missing
     in early releases of Python 3.10 and 3.11.
     """
     remedy = f"delete it; get the archive from {PAGE}"
-    written = 0
+    num_bytes = 0
     try:
         with tarfile.open(archive, mode="r:*") as tar:
             for member in tar:
@@ -148,8 +148,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                 source = tar.extractfile(member) if member.isreg() else None
                 if source is None:
                     raise DataError(f"the archive holds a link or device: {member.name}", file=archive, remedy=remedy)
-                written += member.size
-                if written > MAX_BYTES:
+                num_bytes += member.size
+                if num_bytes > MAX_BYTES:
                     raise DataError(f"the archive unpacks to more than {MAX_BYTES} bytes", file=archive, remedy=remedy)
                 place = folder.joinpath(*path.parts)
                 place.parent.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,8 @@ _AUDIO = (".sph", ".wav", ".flac")
 
 
 def find_an4(data_dir: PathLike) -> Path:
-    """The folder that holds etc/ and wav/: `data_dir` itself or its an4/. Raises DataError that says where it is."""
+    """Return the folder that holds etc/ and wav/: `data_dir` itself or its an4/. Raises DataError that says where it
+    is."""
     data_dir = Path(data_dir)
     if not data_dir.exists():
         raise DataError("the data folder does not exist", file=data_dir, remedy=GET_IT)
@@ -145,17 +146,18 @@ def _list(root: Path, name: str) -> Listing:
             )
         words = [word for word in match["text"].split() if word not in ("<s>", "</s>")]
         add(match["id"], " ".join(words), wrong)
-    known = {entry.id for entry in listing.utterances}
+    transcribed = {entry.id for entry in listing.utterances}
     listed = root / "etc" / f"an4_{name}.fileids"
     ids = [line.rsplit("/", 1)[-1] for _, line, _ in text_lines(listed)] if listed.exists() else []
     for identifier in dict.fromkeys([*ids, *audio]):
-        if identifier not in known:
+        if identifier not in transcribed:
             add(identifier, None)
     return listing
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Links to folders are followed, as the fingerprint of the corpus follows them: speakers may lie on other disks."""
+    """Yield the files below a folder. Links to folders are followed, as the fingerprint of the corpus follows them:
+    speakers may lie on other disks."""
     for top, folders, names in os.walk(folder, followlinks=True):
         real = Path(top).resolve()
         folders[:] = [name for name in folders if (real / name).resolve() not in (real, *real.parents)]  # no circles

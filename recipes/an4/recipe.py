@@ -38,7 +38,7 @@ def lexicon(run: Run) -> Lexicon:
 
 
 def lm(run: Run) -> NgramModel:
-    """CMU's unigram, for comparison with Kaldi."""
+    """Return CMU's unigram, for comparison with Kaldi."""
     return arpa.read(find_an4(_data(run)) / "etc" / "an4.ug.lm")
 
 

@@ -44,7 +44,8 @@ def build_corpus(
     executor: Optional[Executor] = None,
     progress: Optional[Callable[[int], None]] = None,
 ) -> Dict[str, CutSet]:
-    """{"train": cuts, "dev": cuts, "test": cuts}; the audio stands in OUT_DIR/{train,dev,test}/SPEAKER/ID.flac.
+    """Make the corpus and return {"train": cuts, "dev": cuts, "test": cuts}; the audio stands in
+    OUT_DIR/{train,dev,test}/SPEAKER/ID.flac.
 
     minutes: of each set, by default MINUTES; of "unlabelled" none. Files of an earlier run with the same seed are kept.
     progress: called with the number of cuts just done. Raises MissingDependency where eSpeak NG is not installed.
@@ -62,29 +63,29 @@ def build_corpus(
     jobs = [(str(out_dir), seed, part, voice, seconds) for part, voice, seconds in tasks]
     cuts: Dict[str, List[MonoCut]] = {name: [] for name in minutes}
     futures = [executor.submit(_speaker, *job) for job in jobs] if executor is not None else None
-    for i, job in enumerate(jobs):
-        made = futures[i].result() if futures is not None else _speaker(*job)
-        cuts[job[2]].extend(_cut(row) for row in made)
+    for index, job in enumerate(jobs):
+        rows = futures[index].result() if futures is not None else _speaker(*job)
+        cuts[job[2]].extend(_cut(row) for row in rows)
         if progress is not None:
-            progress(len(made))
+            progress(len(rows))
     return {name: CutSet.from_cuts(members) for name, members in cuts.items()}
 
 
 def _speaker(out_dir: str, seed: int, part: str, voice: Voice, seconds: float) -> List[Dict[str, Any]]:
-    """All utterances of one speaker, until there are `seconds` of them; rows for `_cut`."""
+    """Make the utterances of one speaker, until there are `seconds` of them; rows for `_cut`."""
     rng = stable_rng("speaker", seed, voice.name)
     microphone = _microphone(rng)
     background = float(rng.uniform(35, 50))  # dB below the speech
     level = float(rng.uniform(-32, -22))  # dB of full scale, active speech
     rows: List[Dict[str, Any]] = []
     total = 0.0
-    said: Set[str] = set()
+    texts: Set[str] = set()
     while total < seconds:
-        own = stable_rng("utterance", seed, voice.name, len(rows))
-        text = sentence(own)
-        while text in said and len(said) < 1000:
-            text = sentence(own)
-        said.add(text)
+        utterance_rng = stable_rng("utterance", seed, voice.name, len(rows))
+        text = sentence(utterance_rng)
+        while text in texts and len(texts) < 1000:
+            text = sentence(utterance_rng)
+        texts.add(text)
         name = f"{voice.name}-{len(rows):03d}"
         path = Path(out_dir) / part / voice.name / f"{name}.flac"
         made_from = f"{VERSION} {seed} {json.dumps(asdict(voice))} {text}"
@@ -93,7 +94,7 @@ def _speaker(out_dir: str, seed: int, part: str, voice: Voice, seconds: float) -
         row = description_of(path, made_from)
         if row is None:
             secret = part == "unlabelled"
-            row = _utterance(path, made_from, name, text, voice, own, microphone, background, level, secret)
+            row = _utterance(path, made_from, name, text, voice, utterance_rng, microphone, background, level, secret)
         row["path"] = str(path)
         rows.append(row)
         total += row["samples"] / RATE
@@ -112,7 +113,7 @@ def _utterance(
     level: float,
     secret: bool,
 ) -> Dict[str, Any]:
-    """Writes the file, with a row for `_cut` as its comment; secret: that does not tell what is said."""
+    """Write the file, with a row for `_cut` as its comment; secret: that does not tell what is said."""
     spoken = speak(
         replace(voice, rate=voice.rate + int(rng.integers(-12, 13)), pitch=voice.pitch + int(rng.integers(-4, 5))), text
     )
@@ -120,7 +121,7 @@ def _utterance(
     # The synthesiser ends in a pause of its own; pauses here are ours, of a length that varies.
     end = max((start + length for symbol, start, length in phones if symbol != SILENCE), default=0.0) + 0.05
     speech = spoken.audio[: round(end * RATE)]
-    before, after = (round(x * RATE) for x in rng.uniform(0.15, 0.45, size=2))
+    before, after = (round(seconds * RATE) for seconds in rng.uniform(0.15, 0.45, size=2))
     audio = np.pad(speech, (before, after)).astype(np.float64)
     audio = signal.sosfilt(microphone, audio)
     audio *= 10 ** ((level + rng.uniform(-2, 2)) / 20) / np.sqrt(active_power(audio))
@@ -131,15 +132,19 @@ def _utterance(
     row: Dict[str, Any] = {"id": name, "samples": len(audio), "speaker": voice.name}
     if not secret:
         row["text"] = text
-        row["phones"] = [(p, round(s + shift, 4), round(d, 4)) for p, s, d in phones if p != SILENCE and d > 0]
-        row["words"] = [(w, round(s + shift, 4), round(d, 4)) for w, s, d, _ in words]
-        row["pronunciations"] = [[w, *p] for w, _, _, p in words if p]
+        row["phones"] = [
+            (symbol, round(start + shift, 4), round(length, 4))
+            for symbol, start, length in phones
+            if symbol != SILENCE and length > 0
+        ]
+        row["words"] = [(word, round(start + shift, 4), round(length, 4)) for word, start, length, _ in words]
+        row["pronunciations"] = [[word, *pronunciation] for word, _, _, pronunciation in words if pronunciation]
     write_flac(path, audio, RATE, made_from, row)
     return row
 
 
 def _microphone(rng: np.random.Generator) -> np.ndarray:
-    """Second-order sections: a high-pass at 60 to 150 Hz and a gentle tilt, one for each speaker."""
+    """Return second-order sections: a high-pass at 60 to 150 Hz and a gentle tilt, one for each speaker."""
     sections = signal.butter(2, float(rng.uniform(60, 150)), "highpass", fs=RATE, output="sos")
     # First-order shelf above 1 kHz of +-4 dB: H(s) = (g s + w) / (s + w).
     gain = 10 ** (float(rng.uniform(-4, 4)) / 20)
@@ -156,18 +161,18 @@ def _cut(row: Mapping[str, Any]) -> MonoCut:
         num_samples=samples,
         duration=samples / RATE,
     )
-    said: Dict[str, Any] = {}
+    transcript: Dict[str, Any] = {}
     custom: Dict[str, Any] = {"synthetic": True}
     if "text" in row:
-        said["text"] = row["text"]
-        said["alignment"] = {
+        transcript["text"] = row["text"]
+        transcript["alignment"] = {
             kind: [AlignmentItem(symbol, start, duration) for symbol, start, duration in row[key]]
             for kind, key in (("word", "words"), ("phone", "phones"))
         }
         custom = {"pronunciations": row["pronunciations"], **custom}
     supervision = SupervisionSegment(
         id=name, recording_id=name, start=0.0, duration=samples / RATE, channel=0,
-        language="en", speaker=row["speaker"], **said,
+        language="en", speaker=row["speaker"], **transcript,
     )  # fmt: skip
     return MonoCut(
         id=name, start=0.0, duration=samples / RATE, channel=0, recording=recording, supervisions=[supervision],

@@ -154,7 +154,7 @@ def _sample(node: Node, rng: np.random.Generator) -> List[str]:
 
 
 def sentence(rng: np.random.Generator, longest: int = 9) -> str:
-    """A command of at most `longest` words, in lower case."""
+    """Return a command of at most `longest` words, in lower case."""
     while True:
         words = _sample("<command>", rng)
         if len(words) <= longest:
@@ -162,5 +162,5 @@ def sentence(rng: np.random.Generator, longest: int = 9) -> str:
 
 
 def vocabulary() -> Set[str]:
-    """Every word that the grammar can say."""
+    """Return every word that the grammar can say."""
     return {word for rule in RULES for word in re.findall(r"(?<!<)\b[a-z']+\b(?!>)", RULES[rule])}

@@ -54,22 +54,22 @@ def build_noises(
     pieces: Optional[Dict[str, Dict[str, Tuple[int, float]]]] = None,
     progress: Optional[Callable[[int], None]] = None,
 ) -> Dict[str, Path]:
-    """Writes OUT_DIR/{train,test}/{music,babble,dialogue,household}/NN.flac; {"train": folder, "test": folder}.
+    """Write OUT_DIR/{train,test}/{music,babble,dialogue,household}/NN.flac; return {"train": folder, "test": folder}.
 
     The folders are what `NoiseLibrary.from_folder` reads. Files of an earlier run with the same seed are kept.
     pieces: numbers and seconds, by default PIECES. Raises MissingDependency where eSpeak NG is not installed.
     """
     library()
     jobs = [
-        (str(Path(out_dir) / part / kind / f"{kind}{i:02d}.flac"), seed, part, kind, i, seconds)
+        (str(Path(out_dir) / part / kind / f"{kind}{number:02d}.flac"), seed, part, kind, number, seconds)
         for part, kinds in (pieces or PIECES).items()
-        for kind, (number, seconds) in kinds.items()
-        for i in range(number)
+        for kind, (count, seconds) in kinds.items()
+        for number in range(count)
     ]
     futures = [executor.submit(_piece, *job) for job in jobs] if executor is not None else None
-    for i, job in enumerate(jobs):
+    for number, job in enumerate(jobs):
         if futures is not None:
-            futures[i].result()
+            futures[number].result()
         else:
             _piece(*job)
         if progress is not None:
@@ -78,7 +78,7 @@ def build_noises(
 
 
 def other_rooms(seed: int, number: Optional[int] = None) -> SimulatedRooms:
-    """Rooms for "simulated re-recording (other rooms)": nothing measured, yet unlike what training has heard.
+    """Return rooms for "simulated re-recording (other rooms)": nothing measured, yet unlike what training has heard.
 
     Each wall absorbs differently, rooms are larger and livelier, and the talker is heard through a small loudspeaker.
     """
@@ -112,7 +112,7 @@ def _piece(path: str, seed: int, part: str, kind: str, index: int, seconds: floa
 
 
 def talk(rng: np.random.Generator, samples: int, part: str, seed: int, voices: int) -> np.ndarray:
-    """float64 [samples]: `voices` people in turn, with pauses of up to half a second."""
+    """Return `voices` people who talk in turn, float64 [samples], with pauses of up to half a second."""
     sentences = [text.strip() for text in TALK.replace("\n", "|").split("|")]
     people = list(rng.permutation(np.array(speakers(f"media {part}", seed, 6), dtype=object)))[:voices]
     parts: List[np.ndarray] = []
@@ -128,7 +128,8 @@ def talk(rng: np.random.Generator, samples: int, part: str, seed: int, voices: i
 
 
 def music(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """float64 [samples]: a progression of four chords, an arpeggio or pads, a bass, and often drums."""
+    """Return a piece of music, float64 [samples]: a progression of four chords, an arpeggio or pads, a bass, and often
+    drums."""
     beat = round(60 / rng.uniform(70, 140) * RATE)
     root = rng.uniform(45, 57)  # MIDI
     scale = np.array([0, 2, 4, 5, 7, 9, 11] if rng.random() < 0.6 else [0, 2, 3, 5, 7, 8, 10])
@@ -136,10 +137,10 @@ def music(rng: np.random.Generator, samples: int) -> np.ndarray:
     timbre = rng.uniform(0.3, 1.5)  # how fast the harmonics fall
     arpeggio, drums = rng.random() < 0.5, rng.random() < 0.7
     out = np.zeros(samples + 8 * beat)
-    for i, start in enumerate(range(0, samples, beat)):
-        degree = int(degrees[(i // 4) % 4])
+    for beat_number, start in enumerate(range(0, samples, beat)):
+        degree = int(degrees[(beat_number // 4) % 4])
         chord = [root + 12 * ((degree + step) // 7) + scale[(degree + step) % 7] for step in (0, 2, 4)]
-        if i % 4 == 0:
+        if beat_number % 4 == 0:
             _add(out, start, 0.8 * _tone(chord[0] - 12, 4 * beat, timbre + 0.5, decay=1.0))
             if not arpeggio:
                 for note in chord:
@@ -150,7 +151,7 @@ def music(rng: np.random.Generator, samples: int) -> np.ndarray:
         if rng.random() < 0.4:  # a melody
             _add(out, start, 0.5 * _tone(chord[int(rng.integers(3))] + 24, beat, timbre, decay=2.0))
         if drums:
-            _add(out, start, _drum(rng, low=i % 2 == 0))
+            _add(out, start, _drum(rng, low=beat_number % 2 == 0))
     return out[:samples]
 
 
@@ -182,13 +183,15 @@ def _drum(rng: np.random.Generator, low: bool) -> np.ndarray:
 
 
 def household(rng: np.random.Generator, samples: int, index: int) -> np.ndarray:
-    """float64 [samples]: one of eight sounds, in turn by `index`."""
+    """Return one of eight household sounds, float64 [samples], in turn by `index`."""
     time = np.arange(samples) / RATE
     white = rng.standard_normal(samples)
     sound = index % 8
     if sound == 0:  # a vacuum cleaner: a motor's harmonics in broad noise
         pitch = rng.uniform(90, 250)
-        hum = np.sum([np.sin(2 * np.pi * k * pitch * time + k) / k for k in range(1, 12)], axis=0)
+        hum = np.sum(
+            [np.sin(2 * np.pi * harmonic * pitch * time + harmonic) / harmonic for harmonic in range(1, 12)], axis=0
+        )
         return 0.5 * hum + _band(white, 200, 5000)
     if sound == 1:  # running water
         flow = 1 + 0.5 * _band(rng.standard_normal(samples), 1, 8, order=1) * 20
@@ -203,15 +206,17 @@ def household(rng: np.random.Generator, samples: int, index: int) -> np.ndarray:
         return signal.lfilter([1.0], [1.0, -0.5], white * (rng.random(samples) < 0.02)) + 0.05 * white
     out = 0.003 * white
     for start in np.sort(rng.uniform(0, time[-1], size=int(rng.integers(3, 6 + int(3 * samples / RATE))))):
-        rest = np.arange(min(RATE // 2, samples - int(start * RATE))) / RATE
+        tail = np.arange(min(RATE // 2, samples - int(start * RATE))) / RATE
         if sound == 5:  # dishes
-            hit = np.sum([np.sin(2 * np.pi * f * rest) for f in rng.uniform(1500, 7000, size=5)], axis=0)
+            hit = np.sum(
+                [np.sin(2 * np.pi * frequency * tail) for frequency in rng.uniform(1500, 7000, size=5)], axis=0
+            )
             decay = 20.0
         elif sound == 6:  # knocking, footsteps
-            hit, decay = np.sin(2 * np.pi * rng.uniform(80, 300) * rest) + 0.3 * rng.standard_normal(len(rest)), 40.0
+            hit, decay = np.sin(2 * np.pi * rng.uniform(80, 300) * tail) + 0.3 * rng.standard_normal(len(tail)), 40.0
         else:  # typing
-            hit, decay = rng.standard_normal(len(rest)), 150.0
-        _add(out, int(start * RATE), rng.uniform(0.4, 1.0) * hit * np.exp(-decay * rest))
+            hit, decay = rng.standard_normal(len(tail)), 150.0
+        _add(out, int(start * RATE), rng.uniform(0.4, 1.0) * hit * np.exp(-decay * tail))
     return out
 
 

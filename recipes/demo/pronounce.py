@@ -34,7 +34,8 @@ _BEFORE_R = {"A@": "AA", "O@": "AO", "o@": "AO", "e@": "EH", "i@": "IY", "i@3": 
 
 
 def to_phones(phoneme: str, accent: str) -> Tuple[str, ...]:
-    """Phones of one of eSpeak NG's phonemes, none for a mark, SIL for a pause. Raises DataError for an unknown one.
+    """Return the phones of one of eSpeak NG's phonemes, none for a mark, SIL for a pause. Raises DataError for an
+    unknown one.
 
     >>> to_phones("'aI", "en"), to_phones("A@", "en-us"), to_phones("A@", "en"), to_phones("_:", "en")
     (('AY',), ('AA', 'R'), ('AA',), ('SIL',))
@@ -56,16 +57,16 @@ def to_phones(phoneme: str, accent: str) -> Tuple[str, ...]:
 
 @cache
 def alone(word: str, accent: str) -> Tuple[str, ...]:
-    """How the word is pronounced by itself."""
-    found = [phone for name in phonemes(Voice("", accent, ""), word) for phone in to_phones(name, accent)]
-    return tuple(phone for phone in found if phone != SILENCE)
+    """Return how the word is pronounced by itself."""
+    phones = [phone for name in phonemes(Voice("", accent, ""), word) for phone in to_phones(name, accent)]
+    return tuple(phone for phone in phones if phone != SILENCE)
 
 
 Timed = List[Tuple[str, float, float]]  # (symbol, start, duration) in seconds
 
 
 def align(spoken: SynthesisedSpeech, accent: str) -> Tuple[Timed, List[Tuple[str, float, float, Tuple[str, ...]]]]:
-    """Phones with their times, and words with times and phones: the truth of the synthesiser.
+    """Return the phones with their times, and words with times and phones: the truth of the synthesiser.
 
     A phoneme of two phones is cut in equal parts. Words that the synthesiser runs together ("in the") are parted
     where their phones fit best to the words spoken alone.
@@ -73,16 +74,16 @@ def align(spoken: SynthesisedSpeech, accent: str) -> Tuple[Timed, List[Tuple[str
     phones: Timed = []
     first = []  # the index of each phoneme's first phone
     parts_of = [to_phones(name, accent) for name, _, _ in spoken.phones]
-    for k, (_, start, duration) in enumerate(spoken.phones):
+    for index, (_, start, duration) in enumerate(spoken.phones):
         first.append(len(phones))
-        parts = parts_of[k]
-        if len(parts) > 1 and parts[-1] == "R" and k + 1 < len(parts_of) and parts_of[k + 1][:1] == ("R",):
+        parts = parts_of[index]
+        if len(parts) > 1 and parts[-1] == "R" and index + 1 < len(parts_of) and parts_of[index + 1][:1] == ("R",):
             parts = parts[:-1]  # "for a": the linking r is the vowel's own
         for i, part in enumerate(parts):
             phones.append((part, start + duration * i / len(parts), duration / len(parts)))
         if not parts and phones:  # a mark: its time belongs to the phone before it
-            symbol, begun, _ = phones[-1]
-            phones[-1] = (symbol, begun, start + duration - begun)
+            symbol, onset, _ = phones[-1]
+            phones[-1] = (symbol, onset, start + duration - onset)
     first.append(len(phones))
 
     words: List[Tuple[str, float, float, Tuple[str, ...]]] = []
@@ -95,59 +96,64 @@ def align(spoken: SynthesisedSpeech, accent: str) -> Tuple[Timed, List[Tuple[str
         begin = spoken.words[i][1]
         following = spoken.words[j][1] if j < len(spoken.words) else None
         span = phones[first[begin or 0] : first[following] if following is not None else len(phones)]
-        heard = [phone for phone in span if phone[0] != SILENCE]
-        parted = _part(heard, [alone(word, accent) for word in group]) if len(group) > 1 else [heard]
-        for word, own in zip(group, parted, strict=True):
-            begun = own[0][1] if own else 0.0
-            length = own[-1][1] + own[-1][2] - begun if own else 0.0
-            words.append((word, begun, length, tuple(phone for phone, _, _ in own)))
+        spoken_phones = [phone for phone in span if phone[0] != SILENCE]
+        stretches = _part(spoken_phones, [alone(word, accent) for word in group]) if len(group) > 1 else [spoken_phones]
+        for word, stretch in zip(group, stretches, strict=True):
+            onset = stretch[0][1] if stretch else 0.0
+            length = stretch[-1][1] + stretch[-1][2] - onset if stretch else 0.0
+            words.append((word, onset, length, tuple(phone for phone, _, _ in stretch)))
         i = j
     return phones, words
 
 
-def _part(heard: Timed, expected: Sequence[Tuple[str, ...]]) -> List[Timed]:
-    """Cuts `heard` into one stretch a word, with the fewest differences from what is expected."""
+def _part(phones: Timed, expected: Sequence[Tuple[str, ...]]) -> List[Timed]:
+    """Cut `phones` into one stretch a word, with the fewest differences from what is expected."""
     if len(expected) == 1:
-        return [heard]
+        return [phones]
     best: Optional[Tuple[int, List[Timed]]] = None
-    for cut in range(1, len(heard) - len(expected) + 2):
-        cost = _distance(tuple(p for p, _, _ in heard[:cut]), expected[0])
-        rest = _part(heard[cut:], expected[1:])
-        for part, wanted in zip(rest, expected[1:], strict=True):
-            cost += _distance(tuple(p for p, _, _ in part), wanted)
+    for cut in range(1, len(phones) - len(expected) + 2):
+        cost = _distance(tuple(symbol for symbol, _, _ in phones[:cut]), expected[0])
+        rest = _part(phones[cut:], expected[1:])
+        for part, pronunciation in zip(rest, expected[1:], strict=True):
+            cost += _distance(tuple(symbol for symbol, _, _ in part), pronunciation)
         if best is None or cost < best[0]:
-            best = cost, [heard[:cut], *rest]
-    return best[1] if best else [heard, *([] for _ in expected[1:])]
+            best = cost, [phones[:cut], *rest]
+    return best[1] if best else [phones, *([] for _ in expected[1:])]
 
 
 def _distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """Levenshtein's."""
+    """Return the Levenshtein distance."""
     row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
+    for i, symbol in enumerate(a, 1):
         diagonal, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
+        for j, other in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (symbol != other))
     return row[-1]
 
 
 def build_lexicon(path: Union[str, Path], words: Iterable[str], cuts: Optional[CutSet] = None) -> Path:
-    """Writes `word  P1 P2 ...` lines, sorted; a further pronunciation is another line of the same word.
+    """Write `word  P1 P2 ...` lines, sorted; a further pronunciation is another line of the same word.
 
     A word has the pronunciations that it has alone in each accent, and those heard in at least a tenth of its
     occurrences in `cuts` (the training set; the connected forms: "a", "the", "for").
     """
-    found: Dict[str, Counter[Tuple[str, ...]]] = {word: Counter() for word in words}
+    counts: Dict[str, Counter[Tuple[str, ...]]] = {word: Counter() for word in words}
     for cut in cuts or ():
         for word, *phones in (cut.custom or {}).get("pronunciations", ()):
-            found.setdefault(word, Counter())[tuple(phones)] += 1
+            counts.setdefault(word, Counter())[tuple(phones)] += 1
     lines: List[str] = []
-    for word in sorted(found):
-        count = found[word]
+    for word in sorted(counts):
+        count = counts[word]
         total = sum(count.values())
-        kept = {alone(word, accent) for accent in ACCENTS} | {p for p, n in count.items() if n >= max(2, 0.1 * total)}
-        kept.discard(())
-        if not kept:
+        pronunciations = {alone(word, accent) for accent in ACCENTS} | {
+            phones for phones, number in count.items() if number >= max(2, 0.1 * total)
+        }
+        pronunciations.discard(())
+        if not pronunciations:
             raise DataError(f"no pronunciation for {word!r}", remedy="pip install espeakng-loader==0.2.4")
-        lines.extend(f"{word}  {' '.join(phones)}" for phones in sorted(kept, key=lambda p: (-count[p], p)))
+        lines.extend(
+            f"{word}  {' '.join(phones)}"
+            for phones in sorted(pronunciations, key=lambda phones: (-count[phones], phones))
+        )
     write_text(path, "\n".join(lines) + "\n")
     return Path(path)

@@ -18,7 +18,7 @@ _CORPUS_SEED = 1
 
 
 def prepare(run: Run) -> None:
-    """EXP/prepare/speech, noise, lexicon.txt, and a manifest a set in EXP/prepare/spoken."""
+    """Write EXP/prepare/speech, noise, lexicon.txt, and a manifest a set in EXP/prepare/spoken."""
     from hybrid.recipes.demo.corpus import build_corpus
     from hybrid.recipes.demo.grammar import vocabulary
     from hybrid.recipes.demo.media import build_noises

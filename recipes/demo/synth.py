@@ -79,13 +79,13 @@ _events: List[Tuple[int, int, int, str]] = []  # type, position, sample, phone
 def _collect(samples: Any, count: int, events: Any) -> int:
     if count > 0:
         _audio.append(np.ctypeslib.as_array(samples, (count,)).copy())
-    i = 0
-    while events[i].type != 0:
-        event = events[i]
+    index = 0
+    while events[index].type != 0:
+        event = events[index]
         if event.type in (_EVENT_WORD, _EVENT_PHONEME):
             phone = event.phone.decode("utf-8", "replace") if event.type == _EVENT_PHONEME else ""
             _events.append((event.type, event.position, event.sample, phone))
-        i += 1
+        index += 1
     return 0
 
 
@@ -93,7 +93,7 @@ _callback = _Callback(_collect)  # kept: the library holds a bare pointer to it
 
 
 def library() -> Any:
-    """eSpeak NG, started once a process. Raises MissingDependency where its wheel is not installed."""
+    """Return eSpeak NG, started once a process. Raises MissingDependency where its wheel is not installed."""
     global _library, _rate
     if _library is not None:
         return _library
@@ -126,7 +126,7 @@ def library() -> Any:
 
 
 def forget() -> None:
-    """Unloads eSpeak NG; the next call loads it again (some 2 ms).
+    """Unload eSpeak NG; the next call loads it again (some 2 ms).
 
     Its noises and pitch periods go on from where the utterance before has left them, in variables that neither
     espeak_Terminate nor espeak_ng_SetRandSeed resets. Only a library loaded afresh says the same text the same way
@@ -154,7 +154,7 @@ def set_voice(voice: Voice) -> None:
 
 
 def speak(voice: Voice, text: str) -> SynthesisedSpeech:
-    """The same samples for the same voice and text, always. Raises HybridError where nothing is heard."""
+    """Speak a text: the same samples for the same voice and text, always. Raises HybridError where nothing is heard."""
     forget()
     set_voice(voice)
     _audio.clear()
@@ -177,7 +177,7 @@ def speak(voice: Voice, text: str) -> SynthesisedSpeech:
     ends = [sample for _, sample in phones[1:]] + [len(audio)]
     return SynthesisedSpeech(
         audio=signal.resample_poly(audio, RATE // common, rate // common).astype(np.float32),
-        phones=[(p, s / rate, (e - s) / rate) for (p, s), e in zip(phones, ends, strict=True)],
+        phones=[(phone, start / rate, (end - start) / rate) for (phone, start), end in zip(phones, ends, strict=True)],
         words=_words(text, starts),
     )
 
@@ -195,11 +195,11 @@ def _words(text: str, starts: List[Tuple[int, int]]) -> List[Tuple[str, Optional
 
 
 def phonemes(voice: Voice, text: str) -> List[str]:
-    """eSpeak NG's phoneme names for `text` spoken alone."""
+    """Return eSpeak NG's phoneme names for `text` spoken alone."""
     set_voice(voice)
     pointer = ctypes.c_char_p(text.encode("utf-8"))
     names: List[str] = []
     while pointer.value:
-        found = library().espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, ord("_") << 8)
-        names.extend((found or b"").decode("utf-8").replace(" ", "_").split("_"))
+        encoded = library().espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, ord("_") << 8)
+        names.extend((encoded or b"").decode("utf-8").replace(" ", "_").split("_"))
     return [name for name in names if name]

@@ -30,7 +30,7 @@ _ACCENTS = ("en-us", "en-us", "en-us", "en-us-nyc", "en", "en-gb-x-rp")
 
 
 def speakers(part: str, seed: int, number: int) -> List[Voice]:
-    """`number` voices of a part of VARIANTS, each variant used once before any is used again.
+    """Return `number` voices of a part of VARIANTS, each variant used once before any is used again.
 
     "unlabelled" has the variants of train, in other voices.
     """
@@ -39,7 +39,7 @@ def speakers(part: str, seed: int, number: int) -> List[Voice]:
     voices: List[Voice] = []
     while len(voices) < number:
         for variant in rng.permutation(variants)[: number - len(voices)]:
-            plain = "".join(c for c in str(variant).lower() if c.isalnum())
+            plain = "".join(letter for letter in str(variant).lower() if letter.isalnum())
             voices.append(
                 Voice(
                     name=f"{part.replace(' ', '')}{len(voices):03d}{plain}",
