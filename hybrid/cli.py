@@ -143,14 +143,14 @@ def _run(options: argparse.Namespace) -> int:
     )
     stages = recipe.stages(run)
     if not options.list:
-        with _crew() as first:
-            if first:
+        with _crew() as is_main:
+            if is_main:
                 run_stages(stages, run, options.stage, options.stop_stage)
         return 0
     rows = states(stages, run)
     width = max(len(stage.name) for _, stage, _, _ in rows)
-    for number, stage, state, why in rows:
-        print(f"{number:3d}  {stage.name:{width}}  {state:8}{'' if state == 'done' else why}".rstrip())
+    for number, stage, state, reason in rows:
+        print(f"{number:3d}  {stage.name:{width}}  {state:8}{'' if state == 'done' else reason}".rstrip())
     return 0
 
 

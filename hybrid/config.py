@@ -304,11 +304,11 @@ def _interpolated(columns: Sequence[float], row: Sequence[float], hours: float) 
 
 
 def _near(key: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
+    close_names = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
     # A right name in the wrong section is the commonest slip, and the ratio of the whole often misses it.
     last = key.rsplit(".", 1)[-1]
-    near += [name for name in names if name.rsplit(".", 1)[-1] == last and name not in near][:3]
-    return f"; near it: {', '.join(near)}" if near else ""
+    close_names += [name for name in names if name.rsplit(".", 1)[-1] == last and name not in close_names][:3]
+    return f"; near it: {', '.join(close_names)}" if close_names else ""
 
 
 class _Sized:

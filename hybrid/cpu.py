@@ -22,10 +22,10 @@ def prefer_fast_kernels(cpuinfo: str = "/proc/cpuinfo") -> bool:
         return False
     try:
         with Path(cpuinfo).open(encoding="utf-8", errors="replace") as stream:
-            first = stream.read(8192)
+            head = stream.read(8192)
     except OSError:
         return False
-    words = set(first.split())
+    words = set(head.split())
     if "AuthenticAMD" not in words or "avx2" not in words or "fma" not in words:
         return False
     os.environ[_VARIABLE] = "5"

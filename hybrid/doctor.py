@@ -127,38 +127,38 @@ def probe(modules: Sequence[str]) -> Tuple[Dict[str, str], Optional[List[Any]]]:
     """
     errors: Dict[str, str] = {}
     cuda: Optional[List[Any]] = None
-    waiting = list(modules)
-    while waiting:
+    pending = list(modules)
+    while pending:
         try:
             result = subprocess.run(
-                [sys.executable, "-c", _PROBE, *waiting], capture_output=True, text=True, timeout=300, check=False
+                [sys.executable, "-c", _PROBE, *pending], capture_output=True, text=True, timeout=300, check=False
             )
             output, code = result.stdout, result.returncode
         except subprocess.TimeoutExpired as expired:
             output = expired.stdout.decode() if isinstance(expired.stdout, bytes) else expired.stdout or ""
             code = "no answer within 300 s"  # type: ignore[assignment]
-        tried = ""
+        current = ""
         for line in output.splitlines():
             try:
                 row = json.loads(line)
             except ValueError:
                 continue  # something that a library prints as it is imported
             if row[0] == "try":
-                tried = row[1]
+                current = row[1]
             elif row[0] == "done":
-                errors[row[1]], tried = row[2], ""
+                errors[row[1]], current = row[2], ""
             elif row[0] == "cuda":
                 cuda = row[1:]
-        if tried:
-            errors[tried] = f"its import ends the process ({code})"
-        elif waiting[0] not in errors:
-            errors[waiting[0]] = f"its import could not be tried ({code})"
-        waiting = [module for module in waiting if module not in errors]
+        if current:
+            errors[current] = f"its import ends the process ({code})"
+        elif pending[0] not in errors:
+            errors[pending[0]] = f"its import could not be tried ({code})"
+        pending = [module for module in pending if module not in errors]
     return errors, cuda
 
 
-def _install(name: str, pin: str, torch: Optional[str], again: bool = False) -> str:
-    option = " --force-reinstall --no-deps" if again else ""
+def _install(name: str, pin: str, torch: Optional[str], reinstall: bool = False) -> str:
+    option = " --force-reinstall --no-deps" if reinstall else ""
     if name == "k2":
         return _install_k2(torch)
     if name == "kaldifeat":

@@ -66,9 +66,9 @@ def of_inputs(paths: Iterable[Path], root: Optional[Path] = None) -> str:
 
 def _label(path: Path, root: Optional[Path]) -> str:
     # abspath and not resolve: a corpus whose folders are links to other disks is still one corpus.
-    full = Path(os.path.abspath(path))
-    if root is not None and full.is_relative_to(os.path.abspath(root)):
-        return full.relative_to(os.path.abspath(root)).as_posix()
+    absolute = Path(os.path.abspath(path))
+    if root is not None and absolute.is_relative_to(os.path.abspath(root)):
+        return absolute.relative_to(os.path.abspath(root)).as_posix()
     return path.name
 
 

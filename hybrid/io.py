@@ -72,8 +72,8 @@ def disk_errors(path: PathLike, remedies: Mapping[int, str] = _DISK) -> Iterator
     except OSError as error:
         if error.errno is None or error.errno not in remedies:
             raise
-        what = f"cannot write: {os.strerror(error.errno)}"
-        raise DiskError(what, file=path, remedy=remedies[error.errno]) from error
+        message = f"cannot write: {os.strerror(error.errno)}"
+        raise DiskError(message, file=path, remedy=remedies[error.errno]) from error
 
 
 @contextmanager

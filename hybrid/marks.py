@@ -47,20 +47,22 @@ def find(stages: Sequence[Stage], which: Union[int, str]) -> int:
         return names.index(text)
     if text.isdigit() and int(text) < len(stages):
         return int(text)
-    near = difflib.get_close_matches(text, names, n=1)
+    close_names = difflib.get_close_matches(text, names, n=1)
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(names))
-    raise ConfigError(f"no stage {text}" + (f"; near it: {near[0]}" if near else "") + f"; the stages are: {listed}")
+    raise ConfigError(
+        f"no stage {text}" + (f"; near it: {close_names[0]}" if close_names else "") + f"; the stages are: {listed}"
+    )
 
 
 def check(stages: Sequence[Stage]) -> None:
-    before: List[str] = []
+    earlier: List[str] = []
     for stage in stages:
-        if not _NAME.fullmatch(stage.name) or stage.name in _RESERVED or stage.name in before:
+        if not _NAME.fullmatch(stage.name) or stage.name in _RESERVED or stage.name in earlier:
             raise ValueError(f"{stage.name!r} cannot be the name of a stage (or stands twice)")
-        missing = [name for name in stage.needs if name not in before]
+        missing = [name for name in stage.needs if name not in earlier]
         if missing:
             raise ValueError(f"stage {stage.name} needs {missing}, which do not come before it")
-        before.append(stage.name)
+        earlier.append(stage.name)
 
 
 def states(stages: Sequence[Stage], run: Run) -> List[Tuple[int, Stage, str, str]]:
@@ -70,14 +72,14 @@ def states(stages: Sequence[Stage], run: Run) -> List[Tuple[int, Stage, str, str
     """
     check(stages)
     marks = StageMarks(stages, run)
-    rows, waiting = [], set()
+    rows, pending = [], set()
     for number, stage in enumerate(stages):
         # A stage may read what an earlier one is still to write (a download): its inputs cannot be looked at yet.
-        before = [name for name in stage.needs if name in waiting]
-        state, why = ("to do", f"after {before[0]}") if before else marks.state(stage)
+        blockers = [name for name in stage.needs if name in pending]
+        state, reason = ("to do", f"after {blockers[0]}") if blockers else marks.state(stage)
         if state != "done":
-            waiting.add(stage.name)
-        rows.append((number, stage, state, why))
+            pending.add(stage.name)
+        rows.append((number, stage, state, reason))
     return rows
 
 
@@ -166,11 +168,11 @@ class StageMarks:
 
     def state(self, stage: Stage) -> Tuple[str, str]:
         """Returns the state of a stage and the reason of it: ("done" | "started" | "to do", why)."""
-        mark, wanted = self.read(stage), self.wanted(stage)
+        mark, dependencies = self.read(stage), self.wanted(stage)
         if mark is None:
             return "to do", "never run"
-        if mark.get("fingerprint") != wanted["fingerprint"]:
-            return "to do", _difference(mark, wanted)
+        if mark.get("fingerprint") != dependencies["fingerprint"]:
+            return "to do", _difference(mark, dependencies)
         for name, output in self.sources(stage).items():
             if mark.get("sources", {}).get(name) != output:
                 return "to do", f"the outputs of {name} have changed"
@@ -190,16 +192,16 @@ class StageMarks:
         return ("done", "up to date") if folder.is_dir() else ("to do", "its folder is gone")
 
 
-def _difference(mark: Dict[str, Any], wanted: Dict[str, Any]) -> str:
+def _difference(mark: Dict[str, Any], dependencies: Dict[str, Any]) -> str:
     """Says what has changed since the mark, in words."""
-    old, new = mark.get("settings", {}), wanted["settings"]
-    changed = [f"{key} {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
-    if changed:
-        return "settings have changed: " + ", ".join(changed[:5])
+    old, new = mark.get("settings", {}), dependencies["settings"]
+    changes = [f"{key} {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
+    if changes:
+        return "settings have changed: " + ", ".join(changes[:5])
     for key, text in (("seed", "the seed has changed"), ("inputs", "its inputs have changed")):
-        if mark.get(key) != wanted[key]:
+        if mark.get(key) != dependencies[key]:
             return text
-    for name, value in wanted["needs"].items():
+    for name, value in dependencies["needs"].items():
         if mark.get("needs", {}).get(name) != value:
             return f"{name} has changed"
     return "the code has changed"

@@ -112,6 +112,6 @@ def call_packed(script: str, packed: bytes) -> Any:
     except AttributeError as error:
         if "__main__" not in str(error):
             raise
-        what = "a worker process cannot find what the script itself defines, for nothing of it stands below a guard"
-        raise ConfigError(f"{what} ({error})", file=script, remedy=REMEDY) from error
+        message = "a worker process cannot find what the script itself defines, for nothing of it stands below a guard"
+        raise ConfigError(f"{message} ({error})", file=script, remedy=REMEDY) from error
     return function(*arguments, **named)

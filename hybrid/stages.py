@@ -74,10 +74,10 @@ def run_stages(
                 marks.forget()
                 write_json(run.exp / "config.json", run.config.flat())
             for name in marks.before(stages[number]):
-                state, why = ("done", "") if marks.numbers[name] >= begin else marks.state(marks.stages[name])
+                state, reason = ("done", "") if marks.numbers[name] >= begin else marks.state(marks.stages[name])
                 if state != "done":
                     raise ConfigError(
-                        f"stage {stages[number].name} needs stage {name}, which is not up to date: {why}",
+                        f"stage {stages[number].name} needs stage {name}, which is not up to date: {reason}",
                         remedy=f"run with --stage {name}, or without --stage",
                     )
             _run_stage(marks, number, run)
@@ -85,7 +85,7 @@ def run_stages(
 
 def _run_stage(marks: StageMarks, number: int, run: Run) -> None:
     stage = next(stage for stage in marks.stages.values() if marks.numbers[stage.name] == number)
-    state, why = marks.state(stage)
+    state, reason = marks.state(stage)
     title = f"stage {number} {stage.name}"
     if state == "done":
         marks.renumber(stage)
@@ -95,12 +95,12 @@ def _run_stage(marks: StageMarks, number: int, run: Run) -> None:
     attempts = 1
     if state == "started":
         attempts += int((marks.read(stage) or {}).get("attempts", 1))
-    wanted = marks.wanted(stage)
+    dependencies = marks.wanted(stage)
     mark: Dict[str, Any] = {
         "stage": stage.name,
         "number": number,
         "state": "started",
-        **{key: wanted[key] for key in ("fingerprint", "version", "settings", "seed", "needs", "inputs")},
+        **{key: dependencies[key] for key in ("fingerprint", "version", "settings", "seed", "needs", "inputs")},
         "sources": marks.sources(stage),
         "attempts": attempts,
         "start": _now(),
@@ -117,10 +117,10 @@ def _run_stage(marks: StageMarks, number: int, run: Run) -> None:
             marks.write(stage, mark)
             folder.mkdir(parents=True, exist_ok=True)
             _delete_temporary(folder)
-        reads = [str(path) for path in (stage.inputs(run) if stage.inputs else ())]
-        reads += [str(run.dir(name)) for name in stage.needs]
-        run.log(f"{title}: {'goes on where it was stopped' if state == 'started' else why}")
-        run.log(f"  reads {', '.join(reads) or 'nothing'}")
+        sources = [str(path) for path in (stage.inputs(run) if stage.inputs else ())]
+        sources += [str(run.dir(name)) for name in stage.needs]
+        run.log(f"{title}: {'goes on where it was stopped' if state == 'started' else reason}")
+        run.log(f"  reads {', '.join(sources) or 'nothing'}")
         with Meter() as meter, _reported(title, run):
             stage.run(run.view(stage))
         with disk_errors(folder):

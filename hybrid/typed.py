@@ -51,11 +51,11 @@ class _Choice:
     def check(self, name: str, value: Any) -> None:
         for item in value if isinstance(value, list) else [value]:
             if item not in self.names:
-                near = difflib.get_close_matches(str(item), [str(known) for known in self.names], n=1)
+                close_names = difflib.get_close_matches(str(item), [str(choice) for choice in self.names], n=1)
                 raise ConfigError(
-                    f"{name} is {_show(value)}" + (f"; near it: {near[0]}" if near else ""),
+                    f"{name} is {_show(value)}" + (f"; near it: {close_names[0]}" if close_names else ""),
                     remedy=f"use {'some' if isinstance(value, list) else 'one'} of "
-                    + ", ".join(_show(known) for known in self.names),
+                    + ", ".join(_show(choice) for choice in self.names),
                 )
 
 
@@ -89,19 +89,21 @@ def build(kind: Type[T], values: Mapping[str, Any], where: str = "") -> T:
     members = {member.name: member for member in fields(cast(Any, kind))}
     for name in values:
         if name not in members:
-            near = difflib.get_close_matches(name, members, n=1)
-            raise ConfigError(f"no setting {_dotted(where, name)}" + (f"; near it: {near[0]}" if near else ""))
+            close_names = difflib.get_close_matches(name, members, n=1)
+            raise ConfigError(
+                f"no setting {_dotted(where, name)}" + (f"; near it: {close_names[0]}" if close_names else "")
+            )
     arguments: Dict[str, Any] = {}
     for name, member in members.items():
-        full = _dotted(where, name)
+        dotted = _dotted(where, name)
         if name not in values:
             if member.default is MISSING and member.default_factory is MISSING:
-                raise ConfigError(f"no setting {full}", remedy="add it to the settings")
+                raise ConfigError(f"no setting {dotted}", remedy="add it to the settings")
             continue
-        arguments[name] = value = _typed(hints[name], values[name], full)
+        arguments[name] = value = _typed(hints[name], values[name], dotted)
         check = member.metadata.get("check")
         if check is not None:
-            check.check(full, value)
+            check.check(dotted, value)
     return kind(**arguments)
 
 
@@ -142,12 +144,12 @@ class Declared:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        full = _dotted(self._prefix, name)
-        if any(full == known or full.startswith(known + ".") for known in self._names):
+        dotted = _dotted(self._prefix, name)
+        if any(dotted == declared or dotted.startswith(declared + ".") for declared in self._names):
             return getattr(self._settings, name)
-        if any(known.startswith(full + ".") for known in self._names):
-            return Declared(getattr(self._settings, name), self._names, self._refuse, full)
-        raise self._refuse(full)
+        if any(declared.startswith(dotted + ".") for declared in self._names):
+            return Declared(getattr(self._settings, name), self._names, self._refuse, dotted)
+        raise self._refuse(dotted)
 
     def __reduce__(self) -> Any:
         return Declared, (self._settings, self._names, self._refuse, self._prefix)

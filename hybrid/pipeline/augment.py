@@ -133,11 +133,11 @@ class _Augment:
         """Return the rooms of the re-recorded condition, never heard in training."""
         return cast(Rooms, self.opened("rooms", self.run.settings.corpus.rooms, open_rooms, split))
 
-    def opened(self, what: str, source: str, read: Callable[..., Any], split: str) -> Any:
+    def opened(self, kind: str, source: str, opener: Callable[..., Any], split: str) -> Any:
         """Return the noises or rooms of a source, opened by the recipe's Python, or by `read`."""
         if source == PYTHON:
-            return self.run.hook.call(what, self.run, split)
-        return read(self.run.source(source), split, data=self.run.data)
+            return self.run.hook.call(kind, self.run, split)
+        return opener(self.run.source(source), split, data=self.run.data)
 
 
 def _seed(base: int, split: str, copy: int) -> int:

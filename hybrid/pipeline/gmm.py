@@ -87,8 +87,8 @@ def gmm(run: RecipeRun) -> None:
             progress=run.progress, device=choose(settings.device), systems=systems,
             relearn=None if settings.learn_probs == "none" else relearn, check=check,
         )  # fmt: skip
-        last = steps.models[systems[-1]]
-        write_jsonl(run.dir("gmm") / "alignments.jsonl.gz", rows(steps.data, last.senones, lang, executor))
+        last_model = steps.models[systems[-1]]
+        write_jsonl(run.dir("gmm") / "alignments.jsonl.gz", rows(steps.data, last_model.senones, lang, executor))
     report_unusable(problems, steps.unusable, steps.data)
     problems.close(store.utterances, run.settings.limits.problems)
 

@@ -118,8 +118,8 @@ def perturbations(run: RecipeRun) -> Optional[Transform]:
         transforms.append(FrameShift(model.frame_shift, FRAME_SUBSAMPLING_FACTOR))
     if model.vtlp.enabled:
         bank = read_feature_config(run, "logmel")
-        about = {key: bank[key] for key in ("low_freq", "high_freq", "sampling_rate")}
-        transforms.append(Vtlp(low=model.vtlp.low, high=model.vtlp.high, stack=FRAME_SUBSAMPLING_FACTOR, **about))
+        bank_config = {key: bank[key] for key in ("low_freq", "high_freq", "sampling_rate")}
+        transforms.append(Vtlp(low=model.vtlp.low, high=model.vtlp.high, stack=FRAME_SUBSAMPLING_FACTOR, **bank_config))
     if model.specaugment.enabled:
         masks = asdict(model.specaugment)
         del masks["enabled"]
@@ -146,8 +146,8 @@ def new_model(run: RecipeRun, system: System, data: List[Utterance], num_pdfs: i
     """Build the network of a system with random parameters, its input normalised by `data`; more: settings beside those
     of the config."""
     kind, values = network_settings(run, system)
-    about = {**values, "input_dim": data[0].features.shape[1], "num_pdfs": num_pdfs, **more}
-    model = build_model(kind, about, network_seed(run))
+    config = {**values, "input_dim": data[0].features.shape[1], "num_pdfs": num_pdfs, **more}
+    model = build_model(kind, config, network_seed(run))
     model.set_input_stats(*_mean_and_deviation([utterance.features for utterance in data]))
     run.log(
         f"  {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M parameters, "

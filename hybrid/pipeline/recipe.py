@@ -64,11 +64,11 @@ class Recipe:
 
     def run(self, exp: Path, config: Config, *, data: Optional[Path] = None, seed: int = 0, command: str = "") -> Run:
         """Return a run of the recipe in the folder `exp`; all settings are checked. Raises ConfigError, DataError."""
-        about: Dict[str, Any] = {"data": data, "seed": seed, "command": command, "recipe": self.name}
-        hook, run = Hook(), Run(exp, config, **about)
+        run_args: Dict[str, Any] = {"data": data, "seed": seed, "command": command, "recipe": self.name}
+        hook, run = Hook(), Run(exp, config, **run_args)
         if self.own_stages is None:
             hook = self.hook(config)
-            run = RecipeRun(exp, config, file=self.file, hook=hook, **about)
+            run = RecipeRun(exp, config, file=self.file, hook=hook, **run_args)
             check_settings(run.settings)
         if data is not None:
             _check_data(data, hook.get_it or "give the folder of the corpus with --data")
@@ -99,9 +99,11 @@ def find_recipe(text: str) -> Recipe:
         if not path.is_file():
             raise ConfigError("no such recipe", file=path, remedy=f"give a TOML file, or one of {', '.join(names)}")
         return Recipe(path.stem, path.absolute())
-    near = difflib.get_close_matches(text, names, n=1)
+    close_names = difflib.get_close_matches(text, names, n=1)
     raise ConfigError(
-        f"no recipe {text}" + (f"; near it: {near[0]}" if near else "") + f"; there are: {', '.join(names)}",
+        f"no recipe {text}"
+        + (f"; near it: {close_names[0]}" if close_names else "")
+        + f"; there are: {', '.join(names)}",
         remedy="give one of these, or a TOML file (hybrid init writes one for your corpus)",
     )
 
@@ -242,10 +244,10 @@ def _network(builder: _Builder, row: System) -> None:
     module, function = TRAINERS[row.criterion]
     settings = builder.settings
     needs = ["augment", "features", "senones"]
-    reads = ["model", row.name, "senones.align_with", "limits"]
+    setting_names = ["model", row.name, "senones.align_with", "limits"]
     folders: List[str] = []  # of models from outside of EXP
     if row.name.startswith("teacher"):
-        reads.append("teacher_model")
+        setting_names.append("teacher_model")
     if row.criterion == "lfmmi":
         section = getattr(settings, row.name)
         start = row.init_from(settings)
@@ -258,7 +260,7 @@ def _network(builder: _Builder, row: System) -> None:
             *builder.existing("targets", "shards"),
             *(builder.existing("occupancies") if soft else ()),
         ]
-        reads += ["scheduled", *_LEARNS]
+        setting_names += ["scheduled", *_LEARNS]
         folders += [] if _teachers(settings) else [settings.student.teacher]
 
     def files(run: Any) -> List[Path]:
@@ -266,7 +268,7 @@ def _network(builder: _Builder, row: System) -> None:
         return [*(Path(folder) for folder in folders), *sets]
 
     list_files = files if folders or row.criterion == "soft_ce" else None
-    builder.add(row.name, _lazy(module, function, row), _once(needs), _once(reads), list_files)
+    builder.add(row.name, _lazy(module, function, row), _once(needs), _once(setting_names), list_files)
 
 
 def _once(names: Sequence[str]) -> Tuple[str, ...]:

@@ -49,13 +49,13 @@ class RecipeRun(Run):
         trained, "auto" makes none."""
         path = self.exp / "prepare" / ABOUT
         hours = read_json(path)["hours"] if path.exists() else None
-        sized = self._unsized
-        if sized.get(_COPIES) == AUTO and not wanted_networks(read_settings(sized)):
-            sized = sized.with_overrides([f"{_COPIES}=0"])
-        sized = sized.sized(hours)
-        if sized == self.config:
+        config = self._unsized
+        if config.get(_COPIES) == AUTO and not wanted_networks(read_settings(config)):
+            config = config.with_overrides([f"{_COPIES}=0"])
+        config = config.sized(hours)
+        if config == self.config:
             return False
-        self.config, self._settings = sized, None
+        self.config, self._settings = config, None
         return True
 
     def find(self, text: str) -> Path:

@@ -41,17 +41,17 @@ def report(run: RecipeRun) -> None:
     """Write EXP/report/index.html and EXP/report/RESULTS.md."""
     from hybrid.report import write_report, write_results_md
 
-    about = run.settings.recipe
-    title = about.title or run.recipe
+    recipe = run.settings.recipe
+    title = recipe.title or run.recipe
     path = write_report(run.exp, title)
     third = _third(run, read_results(run.exp / "results.json"))
-    notes = f"{third}\n\n{about.notes}".strip()
+    notes = f"{third}\n\n{recipe.notes}".strip()
     write_results_md(run.exp, run.dir("report") / "RESULTS.md", title, notes)
     run.log(f"  read {path}")
 
 
 def _third(run: RecipeRun, rows: List[Dict[str, Any]]) -> str:
     """Say what the re-recorded condition is, where there is one."""
-    about = run.settings.recipe.rerecorded
+    description = run.settings.recipe.rerecorded
     has_rerecorded = any(row["condition"] == "rerecorded" for row in rows)
-    return f"The condition `rerecorded` is: {about}." if has_rerecorded and about else ""
+    return f"The condition `rerecorded` is: {description}." if has_rerecorded and description else ""

@@ -427,8 +427,8 @@ _ANY_HOURS = 1.0
 
 def read_settings(config: Config) -> Settings:
     """Build all sections. Raises ConfigError for what is unknown, missing, of another type or out of its range."""
-    sized = config.sized(_ANY_HOURS)
-    return build(Settings, {name: sized[name] for name in sized if name != SIZES})
+    sized_config = config.sized(_ANY_HOURS)
+    return build(Settings, {name: sized_config[name] for name in sized_config if name != SIZES})
 
 
 def sections() -> Tuple[str, ...]:

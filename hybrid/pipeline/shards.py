@@ -30,10 +30,10 @@ _SAMPLE = 2000  # utterances, for the statistics of the input and the trial of t
 def shards(run: RecipeRun) -> None:
     """Write EXP/shards/labelled, EXP/shards/unlabelled: features and soft targets."""
     settings = run.settings.scheduled
-    for place, (source, data) in enumerate(taught(run, "shards").items()):
+    for number, (source, data) in enumerate(taught(run, "shards").items()):
         if not data:
             continue
-        order = np.random.default_rng([run.seed, 7, place]).permutation(len(data)).tolist()
+        order = np.random.default_rng([run.seed, 7, number]).permutation(len(data)).tolist()
         count = pack(
             run.dir("shards") / source,
             run.progress((data[index] for index in order), total=len(data), desc=source),
@@ -46,29 +46,31 @@ def shards(run: RecipeRun) -> None:
 def sources(run: RecipeRun) -> List[Tuple[str, ShardSource]]:
     """Return the sources that the schedule can name: this run's own, and scheduled.sources (packed.py); a name may have
     several."""
-    opened = [
+    named_sources = [
         (name, open_source(run.dir("shards") / name)) for name in SOURCES if (run.dir("shards") / name).is_dir()
     ]
     sets = packed_sets(run)
     if sets:
         _, about = teacher_of(run, run.settings.student.targets)
         features = features_about(run)
-        opened += [(name, open_packed(folder, about, features)) for name, folders in sets.items() for folder in folders]
-    return opened
+        named_sources += [
+            (name, open_packed(folder, about, features)) for name, folders in sets.items() for folder in folders
+        ]
+    return named_sources
 
 
 def scheduled(run: RecipeRun, max_frames: int) -> Streamed:
     """Return the student's data as [scheduled] orders them. Raises ConfigError, DataError, ModelError."""
     settings = run.settings.scheduled
-    opened = sources(run)
+    named_sources = sources(run)
     hours: Dict[str, List[float]] = {}
-    for name, source in opened:
+    for name, source in named_sources:
         hours.setdefault(name, []).extend(_hours(source))
     stream = ShardStream(
-        [source for _, source in opened], max_frames, window=settings.window, loaders=settings.loaders,
+        [source for _, source in named_sources], max_frames, window=settings.window, loaders=settings.loaders,
         transform=perturbations(run), max_problems=run.settings.limits.problems,
     )  # fmt: skip
-    seed, names = network_seed(run), [name for name, _ in opened]
+    seed, names = network_seed(run), [name for name, _ in named_sources]
     return Streamed(Scheduled(parse(settings.chunks), hours, seed), stream, names, seed, OUTPUT_FRAME_SHIFT)
 
 

@@ -39,12 +39,12 @@ def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:
     kind = kind_of(run, stage)
     folder, about = teacher_of(run, kind)
     problems = run.problems(stage)
-    total = written = 0
+    total = num_written = 0
     with run.executor() as executor:
         for name in names:
             set_problems = Problems(run.dir(stage) / f"{name}.problems.jsonl", stage)
             cuts = list(read_cuts(feature_folder(run, name, "logmel")))
-            written += write_targets(
+            num_written += write_targets(
                 run.dir(stage) / name, cuts, Labeller(run, folder, name, about), about,
                 executor=executor, problems=set_problems, progress=run.bar(f"{kind} of {name}"),
             )  # fmt: skip
@@ -52,7 +52,7 @@ def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:
             total += len(cuts)
     problems.close(max(total, 1), run.settings.limits.problems)
     size = sum(path.stat().st_size for path in run.dir(stage).rglob("*.tar.gz"))
-    run.log(f"  the {about.k} highest of {about.num_pdfs} {kind} of {folder}: {written} cuts, {size / 1e6:.1f} MB")
+    run.log(f"  the {about.k} highest of {about.num_pdfs} {kind} of {folder}: {num_written} cuts, {size / 1e6:.1f} MB")
 
 
 def kind_of(run: RecipeRun, stage: str) -> str:

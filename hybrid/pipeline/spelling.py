@@ -107,5 +107,5 @@ def _with_text(cut: MonoCut, text: str) -> MonoCut:
 
 
 def _listed(missing: Counter) -> str:
-    named = ", ".join(f"{word} ({count})" for word, count in missing.most_common(_NAMED))
-    return named + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
+    listing = ", ".join(f"{word} ({count})" for word, count in missing.most_common(_NAMED))
+    return listing + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")

@@ -42,9 +42,9 @@ def phone_confusion(model: AcousticModel, data: List[Utterance], senones: Any) -
         phone_of_pdf[pdf] = phone
     names = senones.phone_names
     order = sorted(names)
-    place = {phone: index for index, phone in enumerate(order)}
+    position = {phone: index for index, phone in enumerate(order)}
     matrix = np.zeros((len(order), len(order)), dtype=int)
-    columns = np.array([place[phone] for phone in phone_of_pdf])
+    columns = np.array([position[phone] for phone in phone_of_pdf])
     model.eval()
     with torch.no_grad():
         for batch in Batches(data, 4000, shuffle=False).epoch(0):

@@ -141,8 +141,8 @@ def _unpack(archive: Path, folder: Path) -> None:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
-                    what = f"the archive would write outside its folder: {member.name}"
-                    raise DataError(what, file=archive, remedy=remedy)
+                    message = f"the archive would write outside its folder: {member.name}"
+                    raise DataError(message, file=archive, remedy=remedy)
                 if member.isdir():
                     continue
                 source = tar.extractfile(member) if member.isreg() else None
@@ -151,9 +151,9 @@ def _unpack(archive: Path, folder: Path) -> None:
                 num_bytes += member.size
                 if num_bytes > MAX_BYTES:
                     raise DataError(f"the archive unpacks to more than {MAX_BYTES} bytes", file=archive, remedy=remedy)
-                place = folder.joinpath(*path.parts)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with open(place, "xb") as stream:
+                destination = folder.joinpath(*path.parts)
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                with open(destination, "xb") as stream:
                     shutil.copyfileobj(source, stream, _BLOCK)
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

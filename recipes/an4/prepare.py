@@ -47,8 +47,8 @@ def find_an4(data_dir: PathLike) -> Path:
     for folder in (data_dir, data_dir / "an4"):
         if (folder / "etc").is_dir() and (folder / "wav").is_dir():
             return folder
-    what = "holds no AN4 (an4/etc and an4/wav)" if any(data_dir.iterdir()) else "is empty"
-    raise DataError(f"the data folder {what}", file=data_dir, remedy=GET_IT)
+    state = "holds no AN4 (an4/etc and an4/wav)" if any(data_dir.iterdir()) else "is empty"
+    raise DataError(f"the data folder {state}", file=data_dir, remedy=GET_IT)
 
 
 def prepare_an4(

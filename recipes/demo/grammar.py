@@ -120,9 +120,9 @@ Node = Union[str, Tuple["Node", ...], List["Node"]]  # a word, a rule "<x>"; a s
 @cache
 def _parsed(rule: str) -> Node:
     tokens = re.findall(r"<[a-z]+>|[a-z']+|[\[\]|]", RULES[rule])
-    choice, rest = _choice(tokens)
-    if rest:
-        raise ValueError(f"rule {rule}: {' '.join(rest)!r} is left over")
+    choice, remainder = _choice(tokens)
+    if remainder:
+        raise ValueError(f"rule {rule}: {' '.join(remainder)!r} is left over")
     return choice
 
 

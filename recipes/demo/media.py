@@ -123,8 +123,8 @@ def talk(rng: np.random.Generator, samples: int, part: str, seed: int, voices: i
         turn = np.pad(spoken / level, (0, int(rng.integers(RATE // 2))))
         parts.append(turn)
         length += len(turn)
-    whole = np.concatenate(parts)
-    return whole[len(whole) - samples :].astype(np.float64)
+    speech = np.concatenate(parts)
+    return speech[len(speech) - samples :].astype(np.float64)
 
 
 def music(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -136,38 +136,38 @@ def music(rng: np.random.Generator, samples: int) -> np.ndarray:
     degrees = rng.permutation([0, 3, 4, 5, 1])[:4]
     timbre = rng.uniform(0.3, 1.5)  # how fast the harmonics fall
     arpeggio, drums = rng.random() < 0.5, rng.random() < 0.7
-    out = np.zeros(samples + 8 * beat)
+    audio = np.zeros(samples + 8 * beat)
     for beat_number, start in enumerate(range(0, samples, beat)):
         degree = int(degrees[(beat_number // 4) % 4])
         chord = [root + 12 * ((degree + step) // 7) + scale[(degree + step) % 7] for step in (0, 2, 4)]
         if beat_number % 4 == 0:
-            _add(out, start, 0.8 * _tone(chord[0] - 12, 4 * beat, timbre + 0.5, decay=1.0))
+            _add(audio, start, 0.8 * _tone(chord[0] - 12, 4 * beat, timbre + 0.5, decay=1.0))
             if not arpeggio:
                 for note in chord:
-                    _add(out, start, 0.4 * _tone(note + 12, 4 * beat, timbre, decay=0.4))
+                    _add(audio, start, 0.4 * _tone(note + 12, 4 * beat, timbre, decay=0.4))
         if arpeggio:
-            for half in (0, beat // 2):
-                _add(out, start + half, 0.6 * _tone(chord[int(rng.integers(3))] + 12, beat, timbre, decay=3.0))
+            for offset in (0, beat // 2):
+                _add(audio, start + offset, 0.6 * _tone(chord[int(rng.integers(3))] + 12, beat, timbre, decay=3.0))
         if rng.random() < 0.4:  # a melody
-            _add(out, start, 0.5 * _tone(chord[int(rng.integers(3))] + 24, beat, timbre, decay=2.0))
+            _add(audio, start, 0.5 * _tone(chord[int(rng.integers(3))] + 24, beat, timbre, decay=2.0))
         if drums:
-            _add(out, start, _drum(rng, low=beat_number % 2 == 0))
-    return out[:samples]
+            _add(audio, start, _drum(rng, low=beat_number % 2 == 0))
+    return audio[:samples]
 
 
-def _add(out: np.ndarray, start: int, part: np.ndarray) -> None:
-    out[start : start + len(part)] += part[: max(0, len(out) - start)]
+def _add(audio: np.ndarray, start: int, part: np.ndarray) -> None:
+    audio[start : start + len(part)] += part[: max(0, len(audio) - start)]
 
 
 def _tone(note: float, samples: int, timbre: float, decay: float) -> np.ndarray:
     time = np.arange(samples) / RATE
     frequency = 440 * 2 ** ((note - 69) / 12)
-    first = np.exp(2j * np.pi * frequency * time)
-    wave, turning = np.zeros(samples), first.copy()
+    fundamental = np.exp(2j * np.pi * frequency * time)
+    wave, turning = np.zeros(samples), fundamental.copy()
     for harmonic in range(1, 9):
         if harmonic * frequency < 7000:
             wave += turning.imag * harmonic**-timbre
-            turning *= first
+            turning *= fundamental
     wave *= np.exp(-decay * time)
     ramp = min(samples // 4, RATE // 50)
     wave[:ramp] *= np.linspace(0, 1, ramp)
@@ -204,7 +204,7 @@ def household(rng: np.random.Generator, samples: int, index: int) -> np.ndarray:
         return _band(white, 60, float(rng.uniform(300, 900))) * blades
     if sound == 4:  # rain on a window: many small drops
         return signal.lfilter([1.0], [1.0, -0.5], white * (rng.random(samples) < 0.02)) + 0.05 * white
-    out = 0.003 * white
+    audio = 0.003 * white
     for start in np.sort(rng.uniform(0, time[-1], size=int(rng.integers(3, 6 + int(3 * samples / RATE))))):
         tail = np.arange(min(RATE // 2, samples - int(start * RATE))) / RATE
         if sound == 5:  # dishes
@@ -216,8 +216,8 @@ def household(rng: np.random.Generator, samples: int, index: int) -> np.ndarray:
             hit, decay = np.sin(2 * np.pi * rng.uniform(80, 300) * tail) + 0.3 * rng.standard_normal(len(tail)), 40.0
         else:  # typing
             hit, decay = rng.standard_normal(len(tail)), 150.0
-        _add(out, int(start * RATE), rng.uniform(0.4, 1.0) * hit * np.exp(-decay * tail))
-    return out
+        _add(audio, int(start * RATE), rng.uniform(0.4, 1.0) * hit * np.exp(-decay * tail))
+    return audio
 
 
 def _band(audio: np.ndarray, low: float, high: float, order: int = 2) -> np.ndarray:

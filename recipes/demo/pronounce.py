@@ -72,10 +72,10 @@ def align(spoken: SynthesisedSpeech, accent: str) -> Tuple[Timed, List[Tuple[str
     where their phones fit best to the words spoken alone.
     """
     phones: Timed = []
-    first = []  # the index of each phoneme's first phone
+    first_phones = []  # the index of each phoneme's first phone
     parts_of = [to_phones(name, accent) for name, _, _ in spoken.phones]
     for index, (_, start, duration) in enumerate(spoken.phones):
-        first.append(len(phones))
+        first_phones.append(len(phones))
         parts = parts_of[index]
         if len(parts) > 1 and parts[-1] == "R" and index + 1 < len(parts_of) and parts_of[index + 1][:1] == ("R",):
             parts = parts[:-1]  # "for a": the linking r is the vowel's own
@@ -84,7 +84,7 @@ def align(spoken: SynthesisedSpeech, accent: str) -> Tuple[Timed, List[Tuple[str
         if not parts and phones:  # a mark: its time belongs to the phone before it
             symbol, onset, _ = phones[-1]
             phones[-1] = (symbol, onset, start + duration - onset)
-    first.append(len(phones))
+    first_phones.append(len(phones))
 
     words: List[Tuple[str, float, float, Tuple[str, ...]]] = []
     i = 0
@@ -95,7 +95,7 @@ def align(spoken: SynthesisedSpeech, accent: str) -> Tuple[Timed, List[Tuple[str
         group = [word for word, _ in spoken.words[i:j]]
         begin = spoken.words[i][1]
         following = spoken.words[j][1] if j < len(spoken.words) else None
-        span = phones[first[begin or 0] : first[following] if following is not None else len(phones)]
+        span = phones[first_phones[begin or 0] : first_phones[following] if following is not None else len(phones)]
         spoken_phones = [phone for phone in span if phone[0] != SILENCE]
         stretches = _part(spoken_phones, [alone(word, accent) for word in group]) if len(group) > 1 else [spoken_phones]
         for word, stretch in zip(group, stretches, strict=True):
@@ -113,11 +113,11 @@ def _part(phones: Timed, expected: Sequence[Tuple[str, ...]]) -> List[Timed]:
     best: Optional[Tuple[int, List[Timed]]] = None
     for cut in range(1, len(phones) - len(expected) + 2):
         cost = _distance(tuple(symbol for symbol, _, _ in phones[:cut]), expected[0])
-        rest = _part(phones[cut:], expected[1:])
-        for part, pronunciation in zip(rest, expected[1:], strict=True):
+        remainder = _part(phones[cut:], expected[1:])
+        for part, pronunciation in zip(remainder, expected[1:], strict=True):
             cost += _distance(tuple(symbol for symbol, _, _ in part), pronunciation)
         if best is None or cost < best[0]:
-            best = cost, [phones[:cut], *rest]
+            best = cost, [phones[:cut], *remainder]
     return best[1] if best else [phones, *([] for _ in expected[1:])]
 
 

@@ -183,13 +183,13 @@ def speak(voice: Voice, text: str) -> SynthesisedSpeech:
 
 
 def _words(text: str, starts: List[Tuple[int, int]]) -> List[Tuple[str, Optional[int]]]:
-    first: Dict[int, int] = {}
+    first_phones: Dict[int, int] = {}
     for position, index in starts:
-        first.setdefault(position, index)
+        first_phones.setdefault(position, index)
     words: List[Tuple[str, Optional[int]]] = []
     position = 0
     for word in text.split(" "):
-        words.append((word, first.get(position)))
+        words.append((word, first_phones.get(position)))
         position += len(word) + 1
     return words
 
