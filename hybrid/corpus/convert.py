@@ -47,9 +47,11 @@ def readable(path: Path, cache: Optional[Path]) -> Path:
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-            if done.returncode or not temporary.exists():
-                lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            process = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+            )
+            if process.returncode or not temporary.exists():
+                lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
                 raise DataError(
                     f"{name} that ffmpeg cannot decode: {lines[-1][:160]}", file=path, remedy="copy the file again"
                 )
