@@ -131,7 +131,9 @@ class G2P:
     def scores(
         self, letters: str, *, beam: float = math.inf, max_active: float = math.inf
     ) -> Dict[Tuple[str, ...], float]:
-        """Return log p(letters, phones) of all phone sequences that the search reaches; `letters` are folded and known.
+        """Return log p(letters, phones) of all phone sequences that the search reaches.
+
+        `letters` are folded and known.
         """
         rows: List[Dict[Hypothesis, float]] = [{} for _ in range(len(letters) + 1)]
         rows[0][(), self.model.first_state] = 0.0

@@ -85,7 +85,8 @@ class Lang:
         self._disambig_entries, largest = add_disambig(self._entries)
         # #0 is the grammar's, 1..largest the words', and one more is silence's.
         self._silence_disambig = f"#{largest + 1}"
-        names = ["<eps>", *self.silence_phones, *self.nonsilence_phones, *(f"#{n}" for n in range(largest + 2))]
+        disambig = [f"#{number}" for number in range(largest + 2)]
+        names = ["<eps>", *self.silence_phones, *self.nonsilence_phones, *disambig]
         self.phones: Dict[str, int] = {name: number for number, name in enumerate(names)}
         names = ["<eps>", *sorted(lexicon.words), "#0", "<s>", "</s>"]
         self.words: Dict[str, int] = {name: number for number, name in enumerate(names)}
@@ -207,12 +208,13 @@ class Lang:
 
     @property
     def L_disambig(self) -> kaldifst.StdVectorFst:
-        """The transducer from phones to words with disambiguation symbols and the self-loop of #0, for decoding graphs.
-        """
+        """The transducer from phones to words for decoding graphs, with disambiguation symbols and #0's self-loop."""
         return self._fst("L_disambig")
 
     def L_no_cost(self) -> kaldifst.StdVectorFst:
-        """Return L with every arc free: LF-MMI's numerator takes its phone costs from the denominator's phone LM alone.
+        """Return L with every arc free.
+
+        LF-MMI's numerator takes its phone costs from the denominator's phone LM alone.
         """
         return self._fst("L_no_cost")
 
@@ -305,7 +307,9 @@ class Lang:
         return ids
 
     def words_of(self, names: Iterable[str]) -> List[str]:
-        """Return the words that a hypothesis of this lang's output symbols says: its pieces joined, words as they are.
+        """Return the words that a hypothesis of this lang's output symbols says.
+
+        Pieces are joined, words stay as they are.
         """
         if self.pieces is None:
             return list(names)

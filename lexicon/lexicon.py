@@ -182,7 +182,7 @@ class Lexicon:
 
     @property
     def phones(self) -> List[str]:
-        """Every phone, sorted."""
+        """The phones, each once, sorted."""
         return sorted({phone for _, item in self for phone in item.phones})
 
     def __iter__(self):
@@ -192,8 +192,7 @@ class Lexicon:
                 yield word, pronunciation
 
     def save(self, path: PathLike) -> None:
-        """Write the lexicon as lexicon.txt, or as lexiconp.txt where some probability is not 1; `load` reads it back.
-        """
+        """Write a lexicon.txt, or a lexiconp.txt where some probability is not 1; `load` reads it back."""
         # A first phone that looks like a number would be read back as a probability.
         with_probs = any(item.prob != 1.0 or NUMBER.match(item.phones[0]) for _, item in self)
         write_text(

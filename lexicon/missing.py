@@ -57,13 +57,13 @@ class Vocabulary:
         """Returns a line for the log on what was missing and what became of it; None where nothing was."""
         if not self.missing:
             return None
-        first = ", ".join(f"{word} ({count})" for word, count in list(self.missing.items())[:5])
+        examples = ", ".join(f"{word} ({count})" for word, count in list(self.missing.items())[:5])
         num_unpronounced = len(self.missing) - len(self.made)
         parts = [f"{len(self.made)} pronounced by G2P"] if self.made else []
         if num_unpronounced:
             outcome = "without pronunciation" if self.unknown_word is None else f"taken as {self.unknown_word}"
             parts.append(f"{num_unpronounced} {outcome}")
-        return f"{len(self.missing)} words are not in the lexicon ({', '.join(parts)}): {first}"
+        return f"{len(self.missing)} words are not in the lexicon ({', '.join(parts)}): {examples}"
 
 
 def cover(
@@ -81,9 +81,9 @@ def cover(
     lacking = {word: count for word, count in counts.items() if word not in lexicon and word not in FILLERS}
     missing = dict(sorted(lacking.items(), key=lambda pair: (-pair[1], pair[0])))
     if policy == "error" and missing:
-        first = ", ".join(f"{word} ({count})" for word, count in list(missing.items())[:10])
+        examples = ", ".join(f"{word} ({count})" for word, count in list(missing.items())[:10])
         raise DataError(
-            f"{len(missing)} words of the transcripts have no pronunciation: {first}",
+            f"{len(missing)} words of the transcripts have no pronunciation: {examples}",
             remedy="add them to the lexicon, or let G2P pronounce them, or take them as the unknown word",
         )
     if policy == "unk":

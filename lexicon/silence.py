@@ -128,7 +128,9 @@ def make_silence_fst(
     silence_disambig: Optional[str] = None,
     word_disambig: bool = False,
 ) -> kaldifst.StdVectorFst:
-    """Make L of the shape above, arcs sorted by output label; the arguments are those of lexicon.fst.make_lexicon_fst.
+    """Make L of the shape above, arcs sorted by output label.
+
+    The arguments are those of lexicon.fst.make_lexicon_fst.
     """
     fst = kaldifst.StdVectorFst()
 

@@ -181,9 +181,10 @@ class Pieces:
     def encode(self, word: str) -> List[str]:
         """Return the pieces of one word, the most probable ones. Raises DataError where `covers` is false."""
         if not self.covers(word):
-            unknown = [piece for piece in self._split(word) if piece not in self._name_set]
+            unknown_pieces = [piece for piece in self._split(word) if piece not in self._name_set]
             raise DataError(
-                f"the word {word} cannot be written in pieces: no training transcript has {' '.join(unknown) or MARK}",
+                f"the word {word} cannot be written in pieces: no training transcript has "
+                f"{' '.join(unknown_pieces) or MARK}",
                 remedy="correct the transcript, or train the pieces on text that has these letters",
             )
         return list(self._split(word))
@@ -274,14 +275,14 @@ def _rewrite(model: bytes, needed: Iterable[str]) -> bytes:
     new_scores = {piece: score for piece, score in scores.items() if _usable(piece)}
     for piece in needed:
         new_scores.setdefault(piece, sum(scores.get(character, floor) for character in piece))
-    unknown = [(name, score, kind) for name, (score, kind) in pieces.items() if kind == _UNKNOWN]
+    unknown_pieces = [(name, score, kind) for name, (score, kind) in pieces.items() if kind == _UNKNOWN]
     ordered = sorted(new_scores.items(), key=lambda pair: (-pair[1], pair[0]))
-    out = b""
-    for name, score, kind in unknown + [(name, score, _NORMAL) for name, score in ordered]:
+    encoded = b""
+    for name, score, kind in unknown_pieces + [(name, score, _NORMAL) for name, score in ordered]:
         text = name.encode("utf-8")
         body = b"\x0a" + _varint(len(text)) + text + b"\x15" + struct.pack("<f", score) + b"\x18" + _varint(kind)
-        out += b"\x0a" + _varint(len(body)) + body
-    return out + other_fields
+        encoded += b"\x0a" + _varint(len(body)) + body
+    return encoded + other_fields
 
 
 def _fields(message: bytes) -> Iterator[Tuple[int, Any, bytes]]:
@@ -310,10 +311,10 @@ def _read_varint(data: bytes, position: int) -> Tuple[int, int]:
 
 
 def _varint(value: int) -> bytes:
-    out = b""
+    encoded = b""
     while value > 127:
-        out, value = out + bytes([value & 127 | 128]), value >> 7
-    return out + bytes([value])
+        encoded, value = encoded + bytes([value & 127 | 128]), value >> 7
+    return encoded + bytes([value])
 
 
 def _sentencepiece() -> Any:

@@ -82,8 +82,8 @@ def assemble(
     phones, durations = phone_segments(found.tids, senones)
     ids = lang.word_ids(" ".join(one.words), identifier)
     segments = word_segments(phones, durations, ids, lang, utterance=identifier)
-    spoken = [spoken_word(segment, lang, loop) for segment in segments]
-    word_confidences = confidences(loop, aligner.loglikes(found.features), spoken, KAPPA)
+    word_spans = [spoken_word(segment, lang, loop) for segment in segments]
+    word_confidences = confidences(loop, aligner.loglikes(found.features), word_spans, KAPPA)
     clock = _Clock(one.start, one.end, len(found.tids))
     words = [
         WordTime(word, clock(segment.start), clock(segment.start + segment.frames), float(confidence), source)

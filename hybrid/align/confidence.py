@@ -84,9 +84,9 @@ def loop_loglikes(loop: PhoneLoop, x: np.ndarray, spans: Sequence[Tuple[int, int
         with np.errstate(divide="ignore"):
             rows = np.log(np.exp(rows - best) @ loop.matrix) + best
         alpha[:num_running] = np.maximum(rows, MINUS_INFINITY) + x[start[:num_running] + step]
-    out = np.empty(len(order))
-    out[order] = _log_sum(alpha + loop.leave)
-    return out
+    totals = np.empty(len(order))
+    totals[order] = _log_sum(alpha + loop.leave)
+    return totals
 
 
 def word_loglikes(loop: PhoneLoop, x: np.ndarray, words: Sequence[WordSpan]) -> np.ndarray:
@@ -100,8 +100,8 @@ def word_loglikes(loop: PhoneLoop, x: np.ndarray, words: Sequence[WordSpan]) -> 
     state, source, target, weight, owner, begins = _chains(loop, words)
     order = np.argsort(target, kind="stable")
     source, target, weight = source[order], target[order], weight[order]
-    reached, offsets = np.unique(target, return_index=True)
-    place = np.repeat(np.arange(len(reached)), np.diff(np.r_[offsets, len(target)]))
+    targets, offsets = np.unique(target, return_index=True)
+    place = np.repeat(np.arange(len(targets)), np.diff(np.r_[offsets, len(target)]))
     start = np.array([word.start for word in words])[owner]
     frames = np.array([word.frames for word in words])[owner]
     alpha = np.full(len(state), MINUS_INFINITY)
@@ -111,7 +111,7 @@ def word_loglikes(loop: PhoneLoop, x: np.ndarray, words: Sequence[WordSpan]) -> 
         values = alpha[source] + weight
         best = np.maximum.reduceat(values, offsets)
         alpha = np.full(len(state), MINUS_INFINITY)
-        alpha[reached] = best + np.log(np.add.reduceat(np.exp(values - best[place]), offsets))
+        alpha[targets] = best + np.log(np.add.reduceat(np.exp(values - best[place]), offsets))
         alpha += x[np.minimum(start + step, len(x) - 1), state]
         result = np.where(step < frames, alpha, result)
     return _ends(loop, words, state, owner, begins, result)
@@ -153,7 +153,7 @@ def _ends(
 ) -> np.ndarray:
     """Sums over the last phone's states of each chain, then over the pronunciations of each word."""
     ends = np.r_[begins[1:], len(state)]
-    out = np.full(len(words), MINUS_INFINITY)
+    word_scores = np.full(len(words), MINUS_INFINITY)
     chain = 0
     for number, word in enumerate(words):
         values = []
@@ -162,8 +162,8 @@ def _ends(
             rows = slice(ends[chain] - last, ends[chain])
             values.append(log_prob + _log_sum((alpha[rows] + loop.leave[state[rows]])[None])[0])
             chain += 1
-        out[number] = _log_sum(np.array(values)[None])[0]
-    return out
+        word_scores[number] = _log_sum(np.array(values)[None])[0]
+    return word_scores
 
 
 def _log_sum(values: np.ndarray) -> np.ndarray:

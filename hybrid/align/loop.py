@@ -147,9 +147,10 @@ class PhoneLoop:
     def phones(self, names: Sequence[str]) -> List[int]:
         """Return the numbers of phones by their names. Raises DataError for one that the model lacks."""
         index = {name: number for number, name in enumerate(self.names)}
-        unknown = [name for name in names if name not in index]
-        if unknown:
-            raise DataError(f"the model has no phone {unknown[0]}", remedy="use the lexicon that it was trained with")
+        unknown_phones = [name for name in names if name not in index]
+        if unknown_phones:
+            what = f"the model has no phone {unknown_phones[0]}"
+            raise DataError(what, remedy="use the lexicon that it was trained with")
         return [index[name] for name in names]
 
 

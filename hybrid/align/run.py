@@ -105,15 +105,15 @@ def _words(options: Options, run: Run, corpus: Corpus) -> tuple[Dict[str, List[s
             corpus.skip(cut.id, reason)
     corpus.drop_skipped()
     if normalise.notes:
-        first = ", ".join(f"{note} ({count})" for note, count in normalise.notes.most_common(5))
+        examples = ", ".join(f"{note} ({count})" for note, count in normalise.notes.most_common(5))
         outcome = "left out" if normalise.unknown is None else "taken as the unknown word"
-        run.log(f"{normalise.notes.total()} notes in brackets are no words, {outcome}: {first}")
+        run.log(f"{normalise.notes.total()} notes in brackets are no words, {outcome}: {examples}")
     if vocabulary.missing:
-        first = ", ".join(f"{word} ({count})" for word, count in list(vocabulary.missing.items())[:5])
+        examples = ", ".join(f"{word} ({count})" for word, count in list(vocabulary.missing.items())[:5])
         outcome = f"{len(vocabulary.made)} pronounced by G2P (g2p.txt)" if vocabulary.made else "see oov.tsv"
         pronounced = vocabulary.made or options.oov == "spn"
         remedy = "" if pronounced else "; --g2p pronounces them, --oov spn passes over them"
-        run.log(f"{len(vocabulary.missing)} words are not in the lexicon, {outcome}: {first}{remedy}")
+        run.log(f"{len(vocabulary.missing)} words are not in the lexicon, {outcome}: {examples}{remedy}")
     rows = [f"{word}\t{count}\n" for word, count in vocabulary.missing.items() if word not in vocabulary.made]
     write_text(options.out / "oov.tsv", "".join(rows))
     g2p_lines = [f"{word}\t{' '.join(item.phones)}\n" for word, items in vocabulary.made.items() for item in items]

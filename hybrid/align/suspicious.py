@@ -103,13 +103,13 @@ def _rate(utterance: AlignedUtterance) -> float:
 
 def _doubted(utterance: AlignedUtterance) -> Tuple[float, str]:
     confidences = [(word.confidence, word) for word in utterance.words if word.confidence is not None]
-    expected = sum(1.0 - confidence for confidence, _ in confidences)
+    num_wrong = sum(1.0 - confidence for confidence, _ in confidences)
     lowest = sorted(confidences, key=lambda pair: pair[0])
     examples = lowest[:1] + [pair for pair in lowest[1:5] if pair[0] < LOW]
     word_list = ", ".join(f"{word.word} ({confidence:.2f}) at {word.start:.2f} s" for confidence, word in examples)
     count = sum(confidence < LOW for confidence, _ in confidences)
     reason = f"{count} of {len(confidences)} words doubted: {word_list}"
-    return expected / max(WRONG_LIMIT, WRONG_SHARE * len(confidences)), reason
+    return num_wrong / max(WRONG_LIMIT, WRONG_SHARE * len(confidences)), reason
 
 
 def _pause(utterance: AlignedUtterance) -> Tuple[float, str]:

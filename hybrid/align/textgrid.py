@@ -15,19 +15,19 @@ def tier(name: str, marked: Sequence[Interval], start: float, end: float) -> Tie
     Intervals may not overlap in a TextGrid: what begins before its forerunner ends, or lies outside, is cut; an
     interval of which nothing is left is left out.
     """
-    out: List[Interval] = []
+    intervals: List[Interval] = []
     time = start
     for interval in sorted(marked, key=lambda interval: (interval.start, interval.end)):
         begin, stop = max(interval.start, time), min(interval.end, end)
         if stop <= begin:
             continue
         if begin > time:
-            out.append(Interval(time, begin, ""))
-        out.append(Interval(begin, stop, interval.text))
+            intervals.append(Interval(time, begin, ""))
+        intervals.append(Interval(begin, stop, interval.text))
         time = stop
-    if time < end or not out:
-        out.append(Interval(time, end, ""))
-    return Tier(name, start, end, out)
+    if time < end or not intervals:
+        intervals.append(Interval(time, end, ""))
+    return Tier(name, start, end, intervals)
 
 
 def format_textgrid(tiers: Sequence[Tier]) -> str:

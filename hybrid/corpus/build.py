@@ -88,7 +88,7 @@ def build_corpus(
     _without_utterance(corpus, listing)
     examined = _examine_all(corpus, listing, reading, executor, progress)
     channels = Channels(utterances, reading)
-    unknown = 0
+    num_unknown = 0
     for utterance in utterances:
         audio = None if utterance.recording is None else examined[utterance.recording]
         try:
@@ -100,14 +100,14 @@ def build_corpus(
         except DataError as error:
             corpus.skip(utterance.id, error.what, error.file or utterance.file or _path(audio), error.remedy)
             continue
-        unknown += utterance.speaker is None
+        num_unknown += utterance.speaker is None
         corpus.cuts.append(cut)
     if not listing.keep_order:
         corpus.cuts.sort(key=lambda cut: cut.id)
     corpus.notes += channels.notes
-    if unknown:
+    if num_unknown:
         corpus.notes.append(
-            f"{unknown} of {len(corpus.cuts)} utterances have no speaker: each counts as a speaker of its own"
+            f"{num_unknown} of {len(corpus.cuts)} utterances have no speaker: each counts as a speaker of its own"
         )
     return corpus
 

@@ -30,15 +30,15 @@ class Channels:
         and for tiers that cannot be shared out.
         """
         channels = sorted(recording.channel_ids or [0])
-        wanted = self._wanted(one, recording, channels)
-        if wanted is None:
-            wanted = self._unsaid_channel(one, recording, channels, path)
-        if wanted in channels:
-            return wanted
-        if wanted == 0 and len(channels) == 1:
+        channel = self._wanted(one, recording, channels)
+        if channel is None:
+            channel = self._unsaid_channel(one, recording, channels, path)
+        if channel in channels:
+            return channel
+        if channel == 0 and len(channels) == 1:
             return channels[0]  # manifests say 0 where they mean "the one that there is"
         raise DataError(
-            f"there is no channel {wanted}: the audio has {', '.join(map(str, channels))} (counted from 0)",
+            f"there is no channel {channel}: the audio has {', '.join(map(str, channels))} (counted from 0)",
             remedy="mend the channel, or choose one that is there",
         )
 

@@ -29,13 +29,13 @@ def readable(path: Path, cache: Optional[Path]) -> Path:
     try:
         with open(path, "rb") as stream:
             head = stream.read(HEAD)
-        about = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return path  # whoever opens it says what is wrong
     name = foreign_name(head)
     if name is None:
         return path
-    key = hashlib.sha256(f"{path} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{path} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:24]
     target = Path(cache).resolve() / "converted" / f"{key}.flac"
     if target.exists():
         return target

@@ -30,7 +30,7 @@ def list_kaldi(folder: Path, reading: Reading) -> Listing:
     genders = _genders(listing, folder / "spk2gender")
     _durations(listing, folder / "reco2dur")
     segments = _segments(listing, folder / "segments")
-    where, file = "wav.scp" if segments is None else "segments", folder / "text"
+    table_name, file = "wav.scp" if segments is None else "segments", folder / "text"
     if segments is None:
         segments = {name: Utterance(name, name) for name in listing.recordings}
     else:
@@ -38,7 +38,7 @@ def list_kaldi(folder: Path, reading: Reading) -> Listing:
     skipped = {row.utterance for row in listing.skipped}
     for identifier in sorted({*segments, *texts} - skipped):
         if identifier not in segments:
-            listing.skip(identifier, f"transcript without audio: not in {where}", file, f"add it to {where}")
+            listing.skip(identifier, f"transcript without audio: not in {table_name}", file, f"add it to {table_name}")
             continue
         utterance = segments[identifier]
         if reading.transcripts and identifier not in texts:

@@ -155,12 +155,12 @@ def _call(recipe: Callable[..., Any], name: str, reading: Reading, part_argument
 @contextmanager
 def _working_in(folder: Path) -> Iterator[None]:
     """Some recipes write into the folder you work in (switchboard: what they fetch)."""
-    before = os.getcwd()
+    previous_folder = os.getcwd()
     os.chdir(folder)
     try:
         yield
     finally:
-        os.chdir(before)
+        os.chdir(previous_folder)
 
 
 def _folder_wanted(name: str) -> str:

@@ -80,8 +80,8 @@ def withhold(cuts: Sequence[MonoCut], share: float, seed: int = 0) -> Tuple[List
     if num_labelled >= len(candidates):
         return list(cuts), []
     labelled_names = choose_speakers(candidates, num_labelled, seed, group=None if unnamed else genders.__getitem__)
-    labelled, rest = _part(cuts, lambda cut: (cut.id if unnamed else _speaker(cut)) in labelled_names)
-    return labelled, [_without_text(cut) for cut in rest]
+    labelled, unlabelled = _part(cuts, lambda cut: (cut.id if unnamed else _speaker(cut)) in labelled_names)
+    return labelled, [_without_text(cut) for cut in unlabelled]
 
 
 def _speaker(cut: MonoCut) -> str:

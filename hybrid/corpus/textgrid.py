@@ -75,21 +75,21 @@ def parse_textgrid(text: str) -> List[Tier]:
 
 
 def _parse_tier(tokens: Iterator[Tuple[str, str]], number: int, before: List[Tier]) -> Tier:
-    where = f"tier {number}"
+    location = f"tier {number}"
     if before:
-        where += f", after tier {before[-1].name!r} of {len(before[-1].intervals)} intervals (are there more?)"
-    kind = str(_take(tokens, "text", where))
+        location += f", after tier {before[-1].name!r} of {len(before[-1].intervals)} intervals (are there more?)"
+    kind = str(_take(tokens, "text", location))
     if kind not in ("IntervalTier", "TextTier"):
-        raise DataError(f"{where}: of the class {kind!r}", remedy=_REMEDY)
-    name = str(_take(tokens, "text", where))
-    where = f"tier {name!r}"
-    tier = Tier(name, _time(tokens, where), _time(tokens, where), points=kind == "TextTier")
-    for place in range(_count(tokens, where)):
-        interval_place = f"{where}, interval {place + 1}"
+        raise DataError(f"{location}: of the class {kind!r}", remedy=_REMEDY)
+    name = str(_take(tokens, "text", location))
+    location = f"tier {name!r}"
+    tier = Tier(name, _time(tokens, location), _time(tokens, location), points=kind == "TextTier")
+    for place in range(_count(tokens, location)):
+        interval_place = f"{location}, interval {place + 1}"
         begin = _time(tokens, interval_place)
         end = begin if tier.points else _time(tokens, interval_place)
         if end < begin:
-            raise DataError(f"{where}: an interval from {begin:g} to {end:g}", remedy=_REMEDY)
+            raise DataError(f"{location}: an interval from {begin:g} to {end:g}", remedy=_REMEDY)
         tier.intervals.append(Interval(begin, end, str(_take(tokens, "text", interval_place))))
     return tier
 
@@ -101,21 +101,21 @@ def _tokens(text: str) -> Iterator[Tuple[str, str]]:
             yield match.lastgroup, value.replace('""', '"') if match.lastgroup == "text" else value
 
 
-def _take(tokens: Iterator[Tuple[str, str]], kind: str, where: str) -> Union[str, float]:
+def _take(tokens: Iterator[Tuple[str, str]], kind: str, location: str) -> Union[str, float]:
     token = next(tokens, None)
     if token is None:
-        raise DataError(f"the TextGrid is truncated in {where}", remedy=_REMEDY)
+        raise DataError(f"the TextGrid is truncated in {location}", remedy=_REMEDY)
     if token[0] != kind:
-        raise DataError(f"{where}: a {kind} is wanted where {token[1]!r} stands", remedy=_REMEDY)
+        raise DataError(f"{location}: a {kind} is wanted where {token[1]!r} stands", remedy=_REMEDY)
     return token[1]
 
 
-def _time(tokens: Iterator[Tuple[str, str]], where: str) -> float:
-    return float(_take(tokens, "number", where))
+def _time(tokens: Iterator[Tuple[str, str]], location: str) -> float:
+    return float(_take(tokens, "number", location))
 
 
-def _count(tokens: Iterator[Tuple[str, str]], where: str) -> int:
-    value = _time(tokens, where)
+def _count(tokens: Iterator[Tuple[str, str]], location: str) -> int:
+    value = _time(tokens, location)
     if not 0 <= value < 1e9 or value != int(value):
-        raise DataError(f"{where}: {value:g} as a number of tiers or intervals", remedy=_REMEDY)
+        raise DataError(f"{location}: {value:g} as a number of tiers or intervals", remedy=_REMEDY)
     return int(value)

@@ -80,9 +80,9 @@ def _words(summary: CorpusSummary, lexicon: str, pronunciations: Optional[Lexico
         return ['units = "graphemes"'.ljust(_AT) + '# no lexicon: words are spelled in letters; or lexicon = "FILE"']
     lines = [_line("lexicon", lexicon, f"{len(pronunciations)} words")]
     if summary.missing:
-        first = ", ".join(word for word, _ in summary.missing.most_common(5))
+        examples = ", ".join(word for word, _ in summary.missing.most_common(5))
         lines.append(
-            _line("oov", "g2p", f"{len(summary.missing)} words of the transcripts are not in it: {first} ...")
+            _line("oov", "g2p", f"{len(summary.missing)} words of the transcripts are not in it: {examples} ...")
         )
     return lines
 
