@@ -44,11 +44,11 @@ def silences_in_words(lexicon: Lexicon, silences: Sequence[str], oov: Optional[s
     notices = []
     for silence in silences:
         words = dict.fromkeys(word for word, item in lexicon if silence in item.phones)
-        spoken = [word for word in words if word != oov and not is_note(word) and not word.startswith("!")]
-        if spoken:
+        spoken_words = [word for word in words if word != oov and not is_note(word) and not word.startswith("!")]
+        if spoken_words:
             notices.append(
-                f"{silence} is the phone of silence or noise, and also in {len(spoken)} words, as "
-                f"{', '.join(spoken[:3])}: what is learnt of it is of both"
+                f"{silence} is the phone of silence or noise, and also in {len(spoken_words)} words, as "
+                f"{', '.join(spoken_words[:3])}: what is learnt of it is of both"
             )
     return notices
 

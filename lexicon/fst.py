@@ -56,7 +56,7 @@ class Entry(NamedTuple):
 
 
 def add_disambig(entries: Sequence[Entry]) -> Tuple[List[Entry], int]:
-    """Entries with #1, #2, ... where needed, and the largest number used (0: none).
+    """Return the entries with #1, #2, ... where needed, and the largest number used (0: none).
 
     Matches Kaldi's utils/add_lex_disambig.pl: a pronunciation gets a symbol if it occurs more than once or if
     it is a proper prefix of another; numbers count up for each phone sequence on its own, so that few are used.
@@ -65,9 +65,9 @@ def add_disambig(entries: Sequence[Entry]) -> Tuple[List[Entry], int]:
     owners: Dict[Tuple[str, ...], List[str]] = {}
     prefixes: Set[Tuple[str, ...]] = set()
     for entry in entries:
-        known = owners.setdefault(entry.phones, [])
-        if entry.word not in known:
-            known.append(entry.word)
+        words = owners.setdefault(entry.phones, [])
+        if entry.word not in words:
+            words.append(entry.word)
         prefixes.update(entry.phones[:length] for length in range(1, len(entry.phones)))
     result, largest = [], 0
     for entry in entries:
@@ -91,7 +91,7 @@ def make_lexicon_fst(
     word_disambig: bool = False,
     costs: bool = True,
 ) -> kaldifst.StdVectorFst:
-    """L as described above, arcs sorted by output label (ready to be composed with G on its right).
+    """Make L as described above, arcs sorted by output label (ready to be composed with G on its right).
 
     `silence_disambig` (the name of a phone symbol) follows each silence; `word_disambig` adds the self-loop
     #0:#0. With `costs` false every arc costs 0: which phone sequences a word sequence can have, and no more.
@@ -110,9 +110,9 @@ def make_lexicon_fst(
         if silence_disambig is None:
             arc(pause, phones[silence], 0, 0.0, loop)
         else:
-            after = fst.add_state()
-            arc(pause, phones[silence], 0, 0.0, after)
-            arc(after, phones[silence_disambig], 0, 0.0, loop)
+            disambig_state = fst.add_state()
+            arc(pause, phones[silence], 0, 0.0, disambig_state)
+            arc(disambig_state, phones[silence_disambig], 0, 0.0, loop)
     else:
         start = loop = fst.add_state()
         ends = [(loop, 0.0)]

@@ -55,9 +55,9 @@ class G2P:
         self.case = case
         self.notices = list(notices)
         self._longest = max((len(graphone.letters) for graphone in model.graphones), default=0)
-        mute = [letter for letter in self.letters if not model.spells(letter)]
-        if self._longest == 0 or mute:
-            raise ModelError(f"no graphone for the letters {mute} alone", remedy=_AGAIN)
+        mute_letters = [letter for letter in self.letters if not model.spells(letter)]
+        if self._longest == 0 or mute_letters:
+            raise ModelError(f"no graphone for the letters {mute_letters} alone", remedy=_AGAIN)
 
     @classmethod
     def train(
@@ -69,7 +69,7 @@ class G2P:
         shapes: Sequence[Shape] = SHAPES,
         silence_phones: Iterable[str] = (),
     ) -> G2P:
-        """Every pronunciation counts once, whatever its probability.
+        """Train on a lexicon, of which every pronunciation counts once, whatever its probability.
 
         Not learnt from, with a notice: pronunciations that hold one of `silence_phones` (fillers such as <unk>),
         and those that the shapes cannot cut (letters that are read as words: W as D AH B AH L Y UW).
@@ -79,20 +79,22 @@ class G2P:
             raise ConfigError(f"an n-gram of order {order}", remedy="give 1 or more; usual: 6 to 8")
         notices: List[str] = []
         silences = {*silence_phones}
-        spoken = [(word, item.phones) for word, item in lexicon if silences.isdisjoint(item.phones)]
-        _notice(notices, "with a silence phone", [w for w, item in lexicon if not silences.isdisjoint(item.phones)])
-        case = _case([word for word, _ in spoken])
-        pairs = [(_fold(word, case), phones) for word, phones in spoken]
+        entries = [(word, item.phones) for word, item in lexicon if silences.isdisjoint(item.phones)]
+        fillers = [word for word, item in lexicon if not silences.isdisjoint(item.phones)]
+        _notice(notices, "with a silence phone", fillers)
+        case = _case([word for word, _ in entries])
+        pairs = [(_fold(word, case), phones) for word, phones in entries]
         aligner = Aligner(pairs, shapes=shapes)
-        _notice(notices, "that cannot be cut into graphones", [pairs[k][0] for k in aligner.rejected])
+        _notice(notices, "that cannot be cut into graphones", [pairs[number][0] for number in aligner.rejected])
         aligner.train(1)
-        early = aligner.probs()
+        early_probs = aligner.probs()
         aligner.train(iterations)
-        best = aligner.best()
-        graphones = {graphone for path in best for graphone in path}
-        graphones |= _alone(aligner.probs(), early, {letter for k in aligner.kept for letter in pairs[k][0]})
+        segmentations = aligner.best()
+        graphones = {graphone for path in segmentations for graphone in path}
+        letters = {letter for number in aligner.accepted for letter in pairs[number][0]}
+        graphones |= _alone(aligner.probs(), early_probs, letters)
         names = {graphone: token_name(graphone) for graphone in graphones}
-        sentences = ([names[graphone] for graphone in path] for path in best)
+        sentences = ([names[graphone] for graphone in path] for path in segmentations)
         model = ngram.train(sentences, order, vocabulary=names.values())
         return cls(GraphoneLm.from_ngram(model, sorted(graphones)), case=case, notices=notices + model.notices)
 
@@ -108,15 +110,18 @@ class G2P:
     def pronounce(
         self, word: str, n: int = 1, *, skip_unknown: bool = False, beam: float = 8.0, max_active: float = 30
     ) -> List[Pronunciation]:
-        """The up to `n` best pronunciations, the best first; their probabilities sum to 1.
+        """Return up to `n` best pronunciations, the best first; their probabilities sum to 1.
 
         A letter that was never seen raises DataError, or is passed over with `skip_unknown`. `beam` is in nats.
         Raises DataError for an empty word or one in which no letter is sounded, ConfigError for n below 1.
         """
         if n < 1 or not beam > 0 or not max_active >= 1:
             raise ConfigError(f"the {n} best within {beam:g}, at most {max_active:g}", remedy="give positive numbers")
-        found = self.scores(self._read(word, skip_unknown), beam=beam, max_active=max_active)
-        ranked = sorted(((score, phones) for phones, score in found.items() if phones), key=lambda x: (-x[0], x[1]))
+        phone_scores = self.scores(self._read(word, skip_unknown), beam=beam, max_active=max_active)
+        ranked = sorted(
+            ((score, phones) for phones, score in phone_scores.items() if phones),
+            key=lambda pair: (-pair[0], pair[1]),
+        )
         if not ranked:
             raise DataError(f"no letter of {word!r} is sounded", remedy="give its phones in the lexicon")
         best = ranked[:n]
@@ -126,7 +131,10 @@ class G2P:
     def scores(
         self, letters: str, *, beam: float = math.inf, max_active: float = math.inf
     ) -> Dict[Tuple[str, ...], float]:
-        """log p(letters, phones) of all phone sequences that the search reaches; `letters` are folded and known."""
+        """Return log p(letters, phones) of all phone sequences that the search reaches.
+
+        `letters` are folded and known.
+        """
         rows: List[Dict[Hypothesis, float]] = [{} for _ in range(len(letters) + 1)]
         rows[0][(), self.model.first_state] = 0.0
         for i in range(len(letters)):
@@ -134,26 +142,26 @@ class G2P:
                 for j in range(i + 1, min(i + self._longest, len(letters)) + 1):
                     chunk = letters[i:j]
                     if self.model.spells(chunk):
-                        for step, token, after in self.model.steps(state, chunk, beam):
-                            _add(rows[j], (phones + self.model.graphones[token].phones, after), score + step)
+                        for step, token, next_state in self.model.steps(state, chunk, beam):
+                            _add(rows[j], (phones + self.model.graphones[token].phones, next_state), score + step)
             rows[i].clear()
-        found: Dict[Tuple[str, ...], float] = {}
+        totals: Dict[Tuple[str, ...], float] = {}
         for (phones, state), score in _prune(rows[-1], beam, max_active):
             for step, _, _ in self.model.steps(state, "", beam):
-                _add(found, phones, score + step)
-        return found
+                _add(totals, phones, score + step)
+        return totals
 
     def lexicon(self, words: Iterable[str], n: int = 1, *, skip_unknown: bool = False) -> Lexicon:
-        """The words as given, with their n best pronunciations each."""
+        """Make a lexicon of the words as given, with their n best pronunciations each."""
         return Lexicon({word: self.pronounce(word, n, skip_unknown=skip_unknown) for word in words})
 
     def _read(self, word: str, skip_unknown: bool) -> str:
         letters = _fold(word, self.case)
         unknown = sorted({letter for letter in letters if not self.model.spells(letter)})
         if unknown and not skip_unknown:
-            named = ", ".join(f"{letter!r} (U+{ord(letter):04X})" for letter in unknown)
+            letter_list = ", ".join(f"{letter!r} (U+{ord(letter):04X})" for letter in unknown)
             raise DataError(
-                f"{word!r} is spelled with {named}, which no word of the lexicon is",
+                f"{word!r} is spelled with {letter_list}, which no word of the lexicon is",
                 remedy="spell it with the lexicon's letters, add words with them to the lexicon, or skip them",
             )
         letters = "".join(letter for letter in letters if letter not in unknown)
@@ -162,7 +170,7 @@ class G2P:
         return letters
 
     def save(self, folder: PathLike) -> None:
-        """model.safetensors (the n-gram) and config.json (graphones, case)."""
+        """Write model.safetensors (the n-gram) and config.json (graphones, case)."""
         save_tensors(f"{folder}/model.safetensors", self.model.arrays)
         write_json(
             f"{folder}/config.json",
@@ -176,7 +184,10 @@ class G2P:
 
     @classmethod
     def load(cls, folder: PathLike) -> G2P:
-        """Raises DataError for a missing file, ModelError for one that is broken or of another version."""
+        """Read the model that `save` wrote.
+
+        Raises DataError for a missing file, ModelError for one that is broken or of another version.
+        """
         file = f"{folder}/config.json"
         config = read_json(file)
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
@@ -197,33 +208,33 @@ def _prune(row: Dict[Hypothesis, float], beam: float, max_active: float) -> List
         return []
     floor = max(row.values()) - beam
     # The hypothesis itself breaks ties, so that a second run finds the same.
-    kept = sorted((item for item in row.items() if item[1] >= floor), key=lambda item: (-item[1], item[0]))
-    return kept if max_active == math.inf else kept[: int(max_active)]
+    hypotheses = sorted((pair for pair in row.items() if pair[1] >= floor), key=lambda pair: (-pair[1], pair[0]))
+    return hypotheses if max_active == math.inf else hypotheses[: int(max_active)]
 
 
 def _add(table: Dict, key, value: float) -> None:
     """table[key] = log(exp(table[key]) + exp(value))"""
-    old = table.get(key)
-    if old is None:
+    previous = table.get(key)
+    if previous is None:
         table[key] = value
     else:
-        low, high = (old, value) if old < value else (value, old)
+        low, high = (previous, value) if previous < value else (value, previous)
         table[key] = high + math.log1p(math.exp(low - high))
 
 
-def _alone(probs: Dict[Graphone, float], early: Dict[Graphone, float], letters: Set[str]) -> Set[Graphone]:
+def _alone(probs: Dict[Graphone, float], early_probs: Dict[Graphone, float], letters: Set[str]) -> Set[Graphone]:
     """For every letter its most probable graphone of one letter, so that a letter seen only within longer ones (Q in
     QU) can still be read in any word. Where EM has driven all of them to 0, those after its first iteration count.
 
     Raises ConfigError where the shapes do not let a letter stand alone.
     """
     best: Dict[str, Tuple[float, Graphone]] = {}
-    for table in (early, probs):
-        own: Dict[str, Tuple[float, Graphone]] = {}
+    for table in (early_probs, probs):
+        candidates: Dict[str, Tuple[float, Graphone]] = {}
         for graphone, prob in table.items():
             if len(graphone.letters) == 1:
-                own[graphone.letters] = max(own.get(graphone.letters, (0.0, graphone)), (prob, graphone))
-        best.update(own)
+                candidates[graphone.letters] = max(candidates.get(graphone.letters, (0.0, graphone)), (prob, graphone))
+        best.update(candidates)
     if missing := sorted(letters - set(best)):
         raise ConfigError(f"the graphone shapes never leave {missing[0]!r} alone", remedy="add the shape (1, 0)")
     return {graphone for _, graphone in best.values()}
@@ -243,6 +254,6 @@ def _fold(word: str, case: Optional[str]) -> str:
 
 def _notice(notices: List[str], what: str, words: Sequence[str]) -> None:
     if words:
-        shown = ", ".join(words[:10]) + (", ..." if len(words) > 10 else "")
-        notices.append(f"{len(words)} pronunciations {what} are left out: {shown}")
+        examples = ", ".join(words[:10]) + (", ..." if len(words) > 10 else "")
+        notices.append(f"{len(words)} pronunciations {what} are left out: {examples}")
         log.warning("%s", notices[-1])

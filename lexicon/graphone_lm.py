@@ -30,7 +30,7 @@ _CACHE = 1 << 18  # steps and rows kept; what is kept changes the speed alone
 
 
 def token_name(graphone: Graphone) -> str:
-    """The graphone as a word of lm.ngram: letters, a blank, its phones. Letters and phones hold no blanks."""
+    """Return the graphone as a word of lm.ngram: letters, a blank, its phones. Letters and phones hold no blanks."""
     return " ".join((graphone.letters, *graphone.phones)) if graphone.phones else graphone.letters + " "
 
 
@@ -63,7 +63,7 @@ class GraphoneLm:
 
     @classmethod
     def from_ngram(cls, model: NgramModel, graphones: Sequence[Graphone]) -> GraphoneLm:
-        """`graphones` are all of the model's words, by `token_name`."""
+        """Make the trie of an n-gram model, all of whose words `graphones` are, by `token_name`."""
         graphones = sorted(graphones)
         ids = {token_name(graphone): number for number, graphone in enumerate(graphones)}
         ids |= {END: len(ids), START: len(ids) + 1}
@@ -81,8 +81,8 @@ class GraphoneLm:
             columns["suffix"].append(levels.nodes(ngrams[rank, 1:]))
             if order < model.order:
                 names = list(table)
-                found = model.backoffs[order - 1]
-                columns["backoff"].append(LN10 * np.array([found.get(names[k], 0.0) for k in rank]))
+                backoffs = model.backoffs[order - 1]
+                columns["backoff"].append(LN10 * np.array([backoffs.get(names[index], 0.0) for index in rank]))
         arrays = {
             "token": np.concatenate(columns["token"]).astype(np.int32),
             "logprob": np.concatenate(columns["logprob"]).astype(np.float32),
@@ -93,33 +93,33 @@ class GraphoneLm:
         return cls(graphones, arrays)
 
     def spells(self, letters: str) -> bool:
-        """Whether some graphone has these letters."""
+        """Return whether some graphone has these letters."""
         return letters in self._ranges
 
     def steps(self, state: int, letters: str, beam: float) -> Steps:
-        """How the graphones that spell `letters` ("": the end) follow `state`, without those whose log p is more
+        """Return how the graphones that spell `letters` ("": the end) follow `state`, without those whose log p is more
         than `beam` below the best."""
         key = (state, letters, beam)
-        found = self._steps.get(key)
-        if found is None:
+        steps = self._steps.get(key)
+        if steps is None:
             if len(self._steps) >= _CACHE:
                 self._steps.clear()
             logs, states = self._row(state, letters)
             order = np.argsort(-logs, kind="stable")
             order = order[logs[order] >= logs[order[0]] - beam]
             begin, _ = self._ranges[letters]
-            found = list(zip(logs[order].tolist(), (begin + order).tolist(), states[order].tolist()))
-            self._steps[key] = found
-        return found
+            steps = list(zip(logs[order].tolist(), (begin + order).tolist(), states[order].tolist()))
+            self._steps[key] = steps
+        return steps
 
     def _row(self, node: int, letters: str) -> Tuple[np.ndarray, np.ndarray]:
         """log p and next state of each graphone that spells `letters`."""
         key = (node, letters)
-        found = self._rows.get(key)
-        if found is None:
+        row = self._rows.get(key)
+        if row is None:
             low, high = self._ranges[letters]
             if node == 0:
-                found = self._logprob[1 + low : 1 + high], self._state[1 + low : 1 + high]
+                row = self._logprob[1 + low : 1 + high], self._state[1 + low : 1 + high]
             else:
                 logs, states = self._row(int(self._suffix[node]), letters)
                 logs = logs + self._backoff[node]
@@ -129,11 +129,11 @@ class GraphoneLm:
                     places = self._token[first:last] - low
                     states = states.copy()
                     logs[places], states[places] = self._logprob[first:last], self._state[first:last]
-                found = logs, states
+                row = logs, states
             if len(self._rows) >= _CACHE:
                 self._rows.clear()
-            self._rows[key] = found
-        return found
+            self._rows[key] = row
+        return row
 
     def _states(self) -> np.ndarray:
         """Of each node: itself where it has children, else the longest suffix that has."""
@@ -162,11 +162,11 @@ class _Levels:
         return place
 
     def nodes(self, ngrams: np.ndarray) -> np.ndarray:
-        """[n] node numbers of the n-grams, all of one order and added before."""
+        """Return the node numbers [n] of the n-grams, all of one order and added before."""
         return self._offsets[ngrams.shape[1]] + self._places(ngrams)
 
     def add(self, ngrams: np.ndarray) -> np.ndarray:
-        """The next order's n-grams, in any order; returns the indices that sort them."""
+        """Add the next order's n-grams, in any order; returns the indices that sort them."""
         keys = self._places(ngrams[:, :-1]) * self._size + ngrams[:, -1]
         rank = np.argsort(keys)
         self._keys.append(keys[rank])
@@ -174,7 +174,7 @@ class _Levels:
         return rank
 
     def children(self) -> np.ndarray:
-        """Where the children of each node below the highest order begin, and where the last one's end."""
+        """Return where the children of each node below the highest order begin, and where the last one's end."""
         begins = []
         for order, keys in enumerate(self._keys):
             parents = self._offsets[order + 1] - self._offsets[order]

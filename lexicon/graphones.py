@@ -70,7 +70,7 @@ class Aligner:
     """EM over the pairs, and their best segmentations.
 
     `pairs` are (word, phones); `rejected` lists the indices of those that no segmentation covers (more phones
-    than their letters can stand for) or that are longer than MAX_LETTERS, and `kept` the others.
+    than their letters can stand for) or that are longer than MAX_LETTERS, and `accepted` the others.
     Raises DataError where none is left, ConfigError for a shape without letters or given twice.
     """
 
@@ -80,15 +80,19 @@ class Aligner:
         self.shapes = tuple(shapes)
         possible = {(len(word), len(phones)) for word, phones in pairs if len(word) <= MAX_LETTERS}
         possible = {lengths for lengths in possible if _fits(*lengths, self.shapes)}
-        self.kept = [k for k, (word, phones) in enumerate(pairs) if (len(word), len(phones)) in possible]
-        self.rejected = sorted({*range(len(pairs))} - {*self.kept})
-        if not self.kept:
+        self.accepted = [k for k, (word, phones) in enumerate(pairs) if (len(word), len(phones)) in possible]
+        self.rejected = sorted({*range(len(pairs))} - {*self.accepted})
+        if not self.accepted:
             raise DataError(
                 f"none of {len(pairs)} pronunciations can be cut into graphones",
                 remedy="give a lexicon of words spelled with letters, at most two phones a letter",
             )
-        self._letter_chunks = {a: _chunks((pairs[k][0] for k in self.kept), a) for a in sorted({a for a, _ in shapes})}
-        self._phone_chunks = {b: _chunks((pairs[k][1] for k in self.kept), b) for b in sorted({b for _, b in shapes})}
+        self._letter_chunks = {
+            a: _chunks((pairs[k][0] for k in self.accepted), a) for a in sorted({a for a, _ in shapes})
+        }
+        self._phone_chunks = {
+            b: _chunks((pairs[k][1] for k in self.accepted), b) for b in sorted({b for _, b in shapes})
+        }
         self._batches = list(self._make_batches(pairs))
         sizes = {(a, b): (len(self._letter_chunks[a]), len(self._phone_chunks[b])) for a, b in self.shapes}
         start = _start([(a, k * p) for (a, _), (k, p) in sizes.items()])
@@ -100,7 +104,7 @@ class Aligner:
 
     def _make_batches(self, pairs: Sequence[Tuple[str, Sequence[str]]]) -> Iterable[Batch]:
         by_length: Dict[int, List[int]] = {}
-        for k in sorted(self.kept, key=lambda k: len(pairs[k][1])):  # little padding
+        for k in sorted(self.accepted, key=lambda k: len(pairs[k][1])):  # little padding
             by_length.setdefault(len(pairs[k][0]), []).append(k)
         for n in sorted(by_length):
             for begin in range(0, len(by_length[n]), _BATCH):
@@ -117,7 +121,7 @@ class Aligner:
                 )
 
     def step(self) -> float:
-        """One EM iteration. Returns the natural log-likelihood of the kept pairs as it was before."""
+        """Run one EM iteration. Returns the natural log-likelihood of the accepted pairs as it was before."""
         counts = {shape: np.zeros(table.size) for shape, table in self._probs.items()}
         scaled = {shape: table * self._scale ** shape[0] for shape, table in self._probs.items()}
         total, letters = 0.0, 0
@@ -132,7 +136,7 @@ class Aligner:
         return total
 
     def train(self, iterations: int = 10, *, gain: float = 1e-3) -> List[float]:
-        """Steps until the log-likelihood of a letter rises by less than `gain`; returns that of all before each step.
+        """Run EM until the log-likelihood of a letter rises by less than `gain`; returns that of all before each step.
 
         Raises ConfigError for less than 1 iteration."""
         if iterations < 1:
@@ -146,18 +150,18 @@ class Aligner:
         return history
 
     def probs(self) -> Dict[Graphone, float]:
-        """Every graphone of a probability above 0."""
-        found = {}
+        """Return the probability of every graphone for which it is above 0."""
+        probs = {}
         for (a, b), table in self._probs.items():
             letters, phones = list(self._letter_chunks[a]), list(self._phone_chunks[b])
             for row, column in zip(*np.nonzero(table)):
-                found[Graphone("".join(letters[row]), phones[column])] = float(table[row, column])
-        return found
+                probs[Graphone("".join(letters[row]), phones[column])] = float(table[row, column])
+        return probs
 
     def best(self) -> List[Tuple[Graphone, ...]]:
-        """The most probable segmentation of each kept pair, in the order of `kept` (Viterbi; among equals the one
-        whose last graphones have the earlier shapes)."""
-        found: Dict[int, Tuple[Graphone, ...]] = {}
+        """Return the most probable segmentation of each accepted pair, in the order of `accepted` (Viterbi; among
+        equals the one whose last graphones have the earlier shapes)."""
+        paths: Dict[int, Tuple[Graphone, ...]] = {}
         with np.errstate(divide="ignore"):
             logs = {shape: np.log(table) for shape, table in self._probs.items()}
         letters = {a: list(chunks) for a, chunks in self._letter_chunks.items()}
@@ -172,8 +176,8 @@ class Aligner:
                     path.append(
                         Graphone("".join(letters[a][batch.letters[a][word, i]]), phones[b][batch.phones[b][word, j]])
                     )
-                found[k] = tuple(reversed(path))
-        return [found[k] for k in self.kept]
+                paths[k] = tuple(reversed(path))
+        return [paths[k] for k in self.accepted]
 
     def _expect(self, batch: Batch, probs: Dict[Shape, np.ndarray], counts: Dict[Shape, np.ndarray]) -> np.ndarray:
         """Adds the batch's expected counts; returns the (scaled) likelihood of each word."""
@@ -191,15 +195,15 @@ class Aligner:
         # A word beyond the range, were there one, would count for nothing: its alpha beta are 0.
         likelihood = np.maximum(alpha[n, words, batch.lengths], np.finfo(np.float64).tiny)
         weight = 1.0 / likelihood[:, None]
-        seen: Dict[Shape, List[Tuple[np.ndarray, np.ndarray]]] = {shape: [] for shape in probs}
+        contributions: Dict[Shape, List[Tuple[np.ndarray, np.ndarray]]] = {shape: [] for shape in probs}
         for i in range(n - 1, -1, -1):
             for (a, b), table in probs.items():
                 if i + a <= n and b <= m:
                     places = _places(batch, i, (a, b), table.shape[1])
-                    ahead = table.ravel()[places] * beta[i + a, :, b:]
-                    beta[i, :, : m + 1 - b] += ahead
-                    seen[a, b].append((places, alpha[i, :, : m + 1 - b] * ahead * weight))
-        for shape, parts in seen.items():
+                    continuation = table.ravel()[places] * beta[i + a, :, b:]
+                    beta[i, :, : m + 1 - b] += continuation
+                    contributions[a, b].append((places, alpha[i, :, : m + 1 - b] * continuation * weight))
+        for shape, parts in contributions.items():
             if parts:
                 places, amounts = (np.concatenate([part.ravel() for part in column]) for column in zip(*parts))
                 counts[shape] += np.bincount(places, amounts, minlength=len(counts[shape]))
@@ -229,25 +233,25 @@ def _places(batch: Batch, i: int, shape: Shape, width: int) -> np.ndarray:
 
 def _fits(n: int, m: int, shapes: Sequence[Shape]) -> bool:
     """Whether n letters and m >= 1 phones can be cut into graphones."""
-    reached = {(0, 0)}
+    cells = {(0, 0)}
     for i in range(n):
-        reached |= {(i + a, j + b) for k, j in tuple(reached) if k == i for a, b in shapes if i + a <= n and j + b <= m}
-    return n > 0 and m > 0 and (n, m) in reached
+        cells |= {(i + a, j + b) for k, j in tuple(cells) if k == i for a, b in shapes if i + a <= n and j + b <= m}
+    return n > 0 and m > 0 and (n, m) in cells
 
 
 def _chunks(items: Iterable[Sequence[str]], size: int) -> Dict[Tuple[str, ...], int]:
     """The chunks of that size, numbered in sorted order."""
-    found = {tuple(item[k : k + size]) for item in items for k in range(len(item) - size + 1)}
-    return {chunk: number for number, chunk in enumerate(sorted(found))}
+    chunks = {tuple(item[k : k + size]) for item in items for k in range(len(item) - size + 1)}
+    return {chunk: number for number, chunk in enumerate(sorted(chunks))}
 
 
 def _numbers(items: Sequence[Sequence[str]], size: int, longest: int, table: Dict[Tuple[str, ...], int]) -> np.ndarray:
     """[items, max(longest - size + 1, 0)]: the numbers of the chunks, padded with len(table)."""
-    found = np.full((len(items), max(longest - size + 1, 0)), len(table), np.int64)
+    numbers = np.full((len(items), max(longest - size + 1, 0)), len(table), np.int64)
     for row, item in enumerate(items):
         for k in range(len(item) - size + 1):
-            found[row, k] = table[tuple(item[k : k + size])]
-    return found
+            numbers[row, k] = table[tuple(item[k : k + size])]
+    return numbers
 
 
 def _start(sizes: Sequence[Tuple[int, int]]) -> float:

@@ -85,7 +85,8 @@ class Lang:
         self._disambig_entries, largest = add_disambig(self._entries)
         # #0 is the grammar's, 1..largest the words', and one more is silence's.
         self._silence_disambig = f"#{largest + 1}"
-        names = ["<eps>", *self.silence_phones, *self.nonsilence_phones, *(f"#{n}" for n in range(largest + 2))]
+        disambig = [f"#{number}" for number in range(largest + 2)]
+        names = ["<eps>", *self.silence_phones, *self.nonsilence_phones, *disambig]
         self.phones: Dict[str, int] = {name: number for number, name in enumerate(names)}
         names = ["<eps>", *sorted(lexicon.words), "#0", "<s>", "</s>"]
         self.words: Dict[str, int] = {name: number for number, name in enumerate(names)}
@@ -107,7 +108,9 @@ class Lang:
         silence_probs: Optional[SilenceProbs] = None,
         pieces: Optional[Pieces] = None,
     ) -> Lang:
-        """`silence` is the phone between words; `spoken_noise` a second silence phone, of the word `oov`
+        """Make a Lang of a lexicon; check it first, and log what is odd but usable.
+
+        `silence` is the phone between words; `spoken_noise` a second silence phone, of the word `oov`
         (`<UNK>` if not named). With `position_dependent`, phones become AA_B, AA_E, AA_I and AA_S; silence
         phones stay as they are. `silence_prob` in [0, 1) is the probability of silence between two words,
         used where there are no `silence_probs`, which depend on the words (lexicon/prons.py learns them).
@@ -134,7 +137,7 @@ class Lang:
         check_phones(lexicon, silences, position_dependent)
         if pieces is not None:
             check_pieces(pieces, lexicon)
-        made = cls(
+        lang = cls(
             lexicon,
             silence_phones=silences,
             oov=oov,
@@ -143,23 +146,24 @@ class Lang:
             silence_probs=silence_probs,
             pieces=pieces,
         )
-        made.notices = silences_in_words(lexicon, silences, oov)
-        for notice in made.notices:
+        lang.notices = silences_in_words(lexicon, silences, oov)
+        for notice in lang.notices:
             log.warning("%s", notice)
-        return made
+        return lang
 
     def with_probs(self, lexicon: Lexicon, silence_probs: Optional[SilenceProbs] = None) -> Lang:
-        """The same words, pronunciations and phones, all with the ids they have, and other probabilities.
+        """Return a Lang of the same words, pronunciations and phones, all with the ids they have, and other
+        probabilities.
 
         Trees and models of this lang go on fitting. `lexicon` as learnt by lexicon/prons.py from this lang's.
         Raises ModelError where it differs in more than probabilities, or the silence probabilities do not fit it.
         """
         for word in sorted({*lexicon.words, *self.lexicon.words}):
-            have, want = (
-                [item.phones for item in one.pronunciations(word)] if word in one else None
-                for one in (lexicon, self.lexicon)
+            new_phones, old_phones = (
+                [item.phones for item in source.pronunciations(word)] if word in source else None
+                for source in (lexicon, self.lexicon)
             )
-            if have != want:
+            if new_phones != old_phones:
                 raise ModelError(
                     f"the pronunciations of {word} are not those that the ids are made of",
                     remedy="learn the probabilities with the lexicon of this lang folder, or make a new one",
@@ -175,7 +179,7 @@ class Lang:
         )
 
     def position(self, phones: Sequence[str], begins: bool = True, ends: bool = True) -> tuple:
-        """Puts position marks on the phones of one word: ("AE", "N", "D") -> ("AE_B", "N_I", "D_E").
+        """Put position marks on the phones of one word: ("AE", "N", "D") -> ("AE_B", "N_I", "D_E").
 
         `begins`, `ends`: whether these are its first and its last; not so for the phones of a piece.
         """
@@ -199,16 +203,19 @@ class Lang:
 
     @property
     def L(self) -> kaldifst.StdVectorFst:
-        """Phones to words without disambiguation symbols, for training graphs."""
+        """The transducer from phones to words without disambiguation symbols, for training graphs."""
         return self._fst("L")
 
     @property
     def L_disambig(self) -> kaldifst.StdVectorFst:
-        """Phones to words with disambiguation symbols and the self-loop of #0, for decoding graphs."""
+        """The transducer from phones to words for decoding graphs, with disambiguation symbols and #0's self-loop."""
         return self._fst("L_disambig")
 
     def L_no_cost(self) -> kaldifst.StdVectorFst:
-        """L with every arc free: LF-MMI's numerator takes its phone costs from the denominator's phone LM alone."""
+        """Return L with every arc free.
+
+        LF-MMI's numerator takes its phone costs from the denominator's phone LM alone.
+        """
         return self._fst("L_no_cost")
 
     def _fst(self, kind: str) -> kaldifst.StdVectorFst:
@@ -230,14 +237,14 @@ class Lang:
         return self._fsts[kind]
 
     def phone_groups(self) -> List[List[int]]:
-        """Ids of phones that share a root of the decision tree: each silence alone, then each phone with all its
-        positions (Kaldi's roots.txt)."""
+        """Return the ids of phones that share a root of the decision tree: each silence alone, then each phone with all
+        its positions (Kaldi's roots.txt)."""
         groups = [[self.phones[name]] for name in self.silence_phones]
         return groups + [[self.phones[base + mark] for mark in self._positions] for base in self.nonsilence_base]
 
     @property
     def phone_ids(self) -> List[int]:
-        """Ids of every phone, silences included, without `<eps>` and disambiguation symbols."""
+        """The ids of every phone, silences included, without `<eps>` and disambiguation symbols."""
         return list(range(1, self.disambig_phones[0]))
 
     @property
@@ -253,25 +260,27 @@ class Lang:
         return {number: name for name, number in self.words.items()}
 
     def base_phone(self, phone: int) -> str:
-        """The name of a phone without its position mark. Raises KeyError for an id that is no phone."""
+        """Return the name of a phone without its position mark. Raises KeyError for an id that is no phone."""
         name = self.phone_names[phone]
         if self.position_dependent and name not in self.silence_phones and name.endswith(POSITIONS):
             return name[:-2]
         return name
 
     def pronunciation_ids(self, word: str) -> List[List[int]]:
-        """Phone ids, with position marks, of each pronunciation of the word. Raises KeyError where it has none.
+        """Return the phone ids, with position marks, of each pronunciation of the word.
+
+        Raises KeyError where it has none.
 
         Of a piece, those inside of a word and those at its end.
         """
         return [
-            [self.phones[p] for p in self.position(item.phones, begins, ends)]
+            [self.phones[phone] for phone in self.position(item.phones, begins, ends)]
             for item in self.lexicon.pronunciations(word)
             for begins, ends in (self._places(word) if self.position_dependent else [(True, True)])
         ]
 
     def word_ids(self, text: str, utterance: Optional[str] = None) -> List[int]:
-        """Ids of the words of a transcript, or of the pieces that its words are written in.
+        """Return the ids of the words of a transcript, or of the pieces that its words are written in.
 
         `<s>`, `</s>` and `<sil>` are skipped, for L has them by itself. A word without a pronunciation (that cannot
         be written in pieces) becomes `oov` if there is one; else raises DataError naming it.
@@ -298,19 +307,22 @@ class Lang:
         return ids
 
     def words_of(self, names: Iterable[str]) -> List[str]:
-        """The words that a hypothesis of this lang's output symbols says: its pieces joined, words as they are."""
+        """Return the words that a hypothesis of this lang's output symbols says.
+
+        Pieces are joined, words stay as they are.
+        """
         if self.pieces is None:
             return list(names)
         return join(MARK + name if name == self.oov else name for name in names)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The words of the ids (pieces are joined), parted by blanks."""
+        """Return the words of the ids (pieces are joined), parted by blanks."""
         names = self.word_names
         return " ".join(self.words_of(names[number] for number in ids))
 
     def save(self, folder: PathLike) -> None:
-        """phones.txt, words.txt, lexicon.txt, config.json and, where there are silence probabilities, silprobs.json
-        and, where the words are pieces, pieces.model; L is rebuilt when loaded."""
+        """Write phones.txt, words.txt, lexicon.txt, config.json and, where there are silence probabilities,
+        silprobs.json and, where the words are pieces, pieces.model; L is rebuilt when loaded."""
         folder = Path(folder)
         self.lexicon.save(folder / "lexicon.txt")
         write_table(folder / "phones.txt", self.phones)
@@ -335,7 +347,10 @@ class Lang:
 
     @classmethod
     def load(cls, folder: PathLike) -> Lang:
-        """Raises DataError for a missing file, ModelError for tables that do not belong to the lexicon."""
+        """Read what `save` wrote.
+
+        Raises DataError for a missing file, ModelError for tables that do not belong to the lexicon.
+        """
         folder = Path(folder)
         config = read_json(folder / "config.json")
         if not isinstance(config, dict) or config.get("format") != _FORMAT:

@@ -19,7 +19,7 @@ FILLERS = frozenset({"<s>", "</s>", "<sil>"})
 UNKNOWN_WORD, SPOKEN_NOISE = "<UNK>", "SPN"  # the word for words without a pronunciation, and its phone
 RESERVED_WORDS = frozenset({"<eps>", "<s>", "</s>"})
 _DISAMBIG = re.compile(r"#[0-9]+$")
-_SAID = 5  # notices that are logged; all are kept
+_MAX_LOGGED = 5  # notices that are logged; all are kept
 
 
 class Pronunciation(NamedTuple):
@@ -39,7 +39,7 @@ class Oov:
 
 
 def is_reserved(symbol: str) -> bool:
-    """Names that graphs use for themselves: `<eps>` and the disambiguation symbols #0, #1, ..."""
+    """Return whether graphs use a name for themselves: `<eps>` and the disambiguation symbols #0, #1, ..."""
     return symbol == "<eps>" or _DISAMBIG.match(symbol) is not None
 
 
@@ -61,8 +61,11 @@ class Lexicon:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Iterable[Union[str, Sequence[str], Pronunciation]]]) -> Lexicon:
-        """`{"A": ["AH", "EY"], "AND": ["AE N D"]}`; a pronunciation is a string of phones, a sequence of them,
-        or a Pronunciation. Raises DataError as `from_file` does."""
+        """Make a lexicon of a dictionary, `{"A": ["AH", "EY"], "AND": ["AE N D"]}`.
+
+        A pronunciation is a string of phones, a sequence of them, or a Pronunciation. Raises DataError as `from_file`
+        does.
+        """
         table: Dict[str, List[Pronunciation]] = {}
         for word, pronunciations in entries.items():
             if isinstance(pronunciations, str):
@@ -79,7 +82,7 @@ class Lexicon:
 
     @classmethod
     def from_file(cls, path: PathLike) -> Lexicon:
-        """Reads a lexicon in any of the formats of lexicon/reader.py, or Kaldi's folder `dict`.
+        """Read a lexicon in any of the formats of lexicon/reader.py, or Kaldi's folder `dict`.
 
         Raises DataError naming file, line and word for what read_rows refuses, a file without a word, a probability
         outside (0, 1], and words or phones named like the symbols of graphs.
@@ -89,7 +92,7 @@ class Lexicon:
 
     @classmethod
     def load(cls, path: PathLike) -> Lexicon:
-        """Reads what `save` wrote; there a phone may be named by a number, as letters of a spelled word are (4U: 4 u).
+        """Read what `save` wrote; there a phone may be named by a number, as letters of a spelled word are (4U: 4 u).
 
         Raises DataError as `from_file`.
         """
@@ -103,61 +106,64 @@ class Lexicon:
             self._add(row.word, Pronunciation(row.phones, row.prob), (path, row.number))
         if not self._entries:
             raise DataError("a lexicon without a word", file=path, remedy="give a file of lines `WORD P1 P2 ...`")
-        for notice in self.notices[:_SAID]:
+        for notice in self.notices[:_MAX_LOGGED]:
             log.warning("%s: %s", path, notice)
-        if len(self.notices) > _SAID:
-            log.warning("%s: and %d more of that kind", path, len(self.notices) - _SAID)
+        if len(self.notices) > _MAX_LOGGED:
+            log.warning("%s: and %d more of that kind", path, len(self.notices) - _MAX_LOGGED)
         return self
 
-    def _add(self, word: str, pronunciation: Pronunciation, where: Optional[Tuple[Path, int]]) -> None:
-        at, file = ("", None) if where is None else (f"line {where[1]}: ", where[0])
+    def _add(self, word: str, pronunciation: Pronunciation, location: Optional[Tuple[Path, int]]) -> None:
+        prefix, file = ("", None) if location is None else (f"line {location[1]}: ", location[0])
         if word in FILLERS:
-            self.notices.append(f"{at}filler {word} left out: pauses and sentence ends are part of the graph")
+            self.notices.append(f"{prefix}filler {word} left out: pauses and sentence ends are part of the graph")
             return
         if not word or len(word.split()) != 1:
-            raise DataError(f"{at}{word!r} is not one word", file=file, remedy="give one word a line, without blanks")
+            raise DataError(
+                f"{prefix}{word!r} is not one word", file=file, remedy="give one word a line, without blanks"
+            )
         if VARIANT.match(word):
-            raise DataError(f"{at}{word} is named like a variant", file=file, remedy="give the word without (N)")
+            raise DataError(f"{prefix}{word} is named like a variant", file=file, remedy="give the word without (N)")
         if word in RESERVED_WORDS or is_reserved(word):
-            raise DataError(f"{at}the word {word} is a symbol of the graphs", file=file, remedy="rename the word")
+            raise DataError(f"{prefix}the word {word} is a symbol of the graphs", file=file, remedy="rename the word")
         if not pronunciation.phones:
             raise DataError(
-                f"{at}no phones for the word {word!r}", file=file, remedy="give its phones, or leave the word out"
+                f"{prefix}no phones for the word {word!r}", file=file, remedy="give its phones, or leave the word out"
             )
         for phone in pronunciation.phones:
             if phone in self._checked:
                 continue
             if is_reserved(phone):
                 raise DataError(
-                    f"{at}a phone of {word!r} is named {phone}, a symbol of the graphs",
+                    f"{prefix}a phone of {word!r} is named {phone}, a symbol of the graphs",
                     file=file,
                     remedy="rename the phone, or give the lexicon without disambiguation symbols",
                 )
             if not phone or len(phone.split()) != 1:
-                raise DataError(f"{at}{phone!r} is not one phone", file=file, remedy="part the phones by blanks")
+                raise DataError(f"{prefix}{phone!r} is not one phone", file=file, remedy="part the phones by blanks")
             self._checked.add(phone)
         if not 0.0 < pronunciation.prob <= 1.0:
             raise DataError(
-                f"{at}probability {pronunciation.prob:g} of {word!r} is not above 0 and at most 1",
+                f"{prefix}probability {pronunciation.prob:g} of {word!r} is not above 0 and at most 1",
                 file=file,
                 remedy="give each word probabilities of which the largest is 1, or that sum to 1",
             )
-        known = self._entries.setdefault(word, [])
-        for index, other in enumerate(known):
-            if other.phones == pronunciation.phones:
+        pronunciations = self._entries.setdefault(word, [])
+        for index, candidate in enumerate(pronunciations):
+            if candidate.phones == pronunciation.phones:
                 self.notices.append(
-                    f"{at}{word} {' '.join(other.phones)} stands there twice: kept once, with the larger probability"
+                    f"{prefix}{word} {' '.join(candidate.phones)} stands there twice: kept once, with the larger "
+                    "probability"
                 )
-                known[index] = max(other, pronunciation, key=lambda item: item.prob)
+                pronunciations[index] = max(candidate, pronunciation, key=lambda item: item.prob)
                 return
-        known.append(pronunciation)
+        pronunciations.append(pronunciation)
 
     def with_word(self, word: str, phones: Sequence[str]) -> Lexicon:
-        """A copy with one more word (as for the unknown word); the word's entries are replaced if it had any."""
+        """Return a copy with one more word (as for the unknown word); the word's entries are replaced if it had any."""
         return Lexicon({**self._entries, word: [Pronunciation(tuple(phones))]})
 
     def pronunciations(self, word: str) -> List[Pronunciation]:
-        """Raises KeyError for a word that has none."""
+        """Return the pronunciations of a word. Raises KeyError for a word that has none."""
         return list(self._entries[word])
 
     def __contains__(self, word: object) -> bool:
@@ -176,7 +182,7 @@ class Lexicon:
 
     @property
     def phones(self) -> List[str]:
-        """Every phone, sorted."""
+        """The phones, each once, sorted."""
         return sorted({phone for _, item in self for phone in item.phones})
 
     def __iter__(self):
@@ -186,7 +192,7 @@ class Lexicon:
                 yield word, pronunciation
 
     def save(self, path: PathLike) -> None:
-        """As lexicon.txt, or as lexiconp.txt where some probability is not 1; `load` reads it back."""
+        """Write a lexicon.txt, or a lexiconp.txt where some probability is not 1; `load` reads it back."""
         # A first phone that looks like a number would be read back as a probability.
         with_probs = any(item.prob != 1.0 or NUMBER.match(item.phones[0]) for _, item in self)
         write_text(
@@ -198,24 +204,27 @@ class Lexicon:
 
 
 def check_text(lexicon: Lexicon, texts: Union[Mapping[str, str], Iterable]) -> List[Oov]:
-    """The words of the texts that the lexicon lacks, the most frequent first.
+    """Return the words of the texts that the lexicon lacks, the most frequent first.
 
     `texts` is {utterance: text}, pairs (utterance, text), or cuts with one supervision each.
     """
     pairs: Iterable = texts.items() if isinstance(texts, Mapping) else texts
     counts: Dict[str, int] = {}
-    where: Dict[str, List[str]] = {}
-    seen: Set[Tuple[str, str]] = set()
+    utterances_of: Dict[str, List[str]] = {}
+    word_utterances: Set[Tuple[str, str]] = set()
     for item in pairs:
         if hasattr(item, "supervisions"):
-            utterance, text = item.id, " ".join(s.text or "" for s in item.supervisions)
+            utterance, text = item.id, " ".join(supervision.text or "" for supervision in item.supervisions)
         else:
             utterance, text = item
         for word in text.split():
             if word in lexicon or word in FILLERS:
                 continue
             counts[word] = counts.get(word, 0) + 1
-            if (word, utterance) not in seen:
-                seen.add((word, utterance))
-                where.setdefault(word, []).append(utterance)
-    return [Oov(word, counts[word], tuple(where[word])) for word in sorted(counts, key=lambda w: (-counts[w], w))]
+            if (word, utterance) not in word_utterances:
+                word_utterances.add((word, utterance))
+                utterances_of.setdefault(word, []).append(utterance)
+    return [
+        Oov(word, counts[word], tuple(utterances_of[word]))
+        for word in sorted(counts, key=lambda word: (-counts[word], word))
+    ]

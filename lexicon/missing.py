@@ -57,13 +57,13 @@ class Vocabulary:
         """Returns a line for the log on what was missing and what became of it; None where nothing was."""
         if not self.missing:
             return None
-        first = ", ".join(f"{word} ({count})" for word, count in list(self.missing.items())[:5])
-        rest = len(self.missing) - len(self.made)
+        examples = ", ".join(f"{word} ({count})" for word, count in list(self.missing.items())[:5])
+        num_unpronounced = len(self.missing) - len(self.made)
         parts = [f"{len(self.made)} pronounced by G2P"] if self.made else []
-        if rest:
-            done = "without pronunciation" if self.unknown_word is None else f"taken as {self.unknown_word}"
-            parts.append(f"{rest} {done}")
-        return f"{len(self.missing)} words are not in the lexicon ({', '.join(parts)}): {first}"
+        if num_unpronounced:
+            outcome = "without pronunciation" if self.unknown_word is None else f"taken as {self.unknown_word}"
+            parts.append(f"{num_unpronounced} {outcome}")
+        return f"{len(self.missing)} words are not in the lexicon ({', '.join(parts)}): {examples}"
 
 
 def cover(
@@ -81,16 +81,16 @@ def cover(
     lacking = {word: count for word, count in counts.items() if word not in lexicon and word not in FILLERS}
     missing = dict(sorted(lacking.items(), key=lambda pair: (-pair[1], pair[0])))
     if policy == "error" and missing:
-        first = ", ".join(f"{word} ({count})" for word, count in list(missing.items())[:10])
+        examples = ", ".join(f"{word} ({count})" for word, count in list(missing.items())[:10])
         raise DataError(
-            f"{len(missing)} words of the transcripts have no pronunciation: {first}",
+            f"{len(missing)} words of the transcripts have no pronunciation: {examples}",
             remedy="add them to the lexicon, or let G2P pronounce them, or take them as the unknown word",
         )
     if policy == "unk":
         word, noise = unknown_of(lexicon)
-        used = lexicon if word in lexicon else lexicon.with_word(word, (noise,))
+        used_lexicon = lexicon if word in lexicon else lexicon.with_word(word, (noise,))
         missing.pop(word, None)
-        return Vocabulary(used, missing, unknown_word=word, spoken_noise=noise)
+        return Vocabulary(used_lexicon, missing, unknown_word=word, spoken_noise=noise)
     vocabulary = Vocabulary(lexicon, missing)
     if policy == "g2p" and missing:
         _pronounce(vocabulary, g2p_model)
@@ -104,10 +104,10 @@ def _pronounce(vocabulary: Vocabulary, model: Optional[PathLike]) -> None:
         speller = G2P.train(lexicon, order=7 if len(lexicon) > _LARGE else 4, silence_phones=silences)
     else:
         speller = G2P.load(model)
-        strange = sorted(set(speller.phones) - set(lexicon.phones))
-        if strange:
+        unknown_phones = sorted(set(speller.phones) - set(lexicon.phones))
+        if unknown_phones:
             raise ConfigError(
-                f"the G2P model has the phone {strange[0]}, which the lexicon lacks",
+                f"the G2P model has the phone {unknown_phones[0]}, which the lexicon lacks",
                 file=model,
                 remedy="let G2P be learnt from this lexicon (--g2p), or give the model of its phones",
             )
@@ -133,5 +133,5 @@ def unknown_of(lexicon: Lexicon) -> Tuple[str, str]:
     """
     noise = silence_names(lexicon)[1] or SPOKEN_NOISE
     names = (word for word in lexicon.words if word.lower() in _UNKNOWN_NAMES)
-    own = (name for name in names if lexicon.pronunciations(name)[0].phones == (noise,))
-    return next(own, UNKNOWN_WORD), noise
+    candidates = (name for name in names if lexicon.pronunciations(name)[0].phones == (noise,))
+    return next(candidates, UNKNOWN_WORD), noise

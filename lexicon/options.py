@@ -63,14 +63,14 @@ def _apply(options: argparse.Namespace) -> int:
     from hybrid.lexicon.g2p import G2P
 
     model = G2P.load(options.model)
-    bad = 0
+    num_failed = 0
     for word in options.words if options.words != ["-"] else sys.stdin.read().split():
         try:
-            found = model.pronounce(word, options.n, skip_unknown=options.skip_unknown)
+            pronunciations = model.pronounce(word, options.n, skip_unknown=options.skip_unknown)
         except DataError as error:
             print(error, file=sys.stderr)
-            bad += 1
+            num_failed += 1
             continue
-        for item in found:
-            print(word, *([f"{item.prob:.6g}"] if options.n > 1 else []), *item.phones)
-    return 1 if bad else 0
+        for pronunciation in pronunciations:
+            print(word, *([f"{pronunciation.prob:.6g}"] if options.n > 1 else []), *pronunciation.phones)
+    return 1 if num_failed else 0

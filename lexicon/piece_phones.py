@@ -33,7 +33,7 @@ def phone_pieces(
     counts: Optional[Mapping[str, int]] = None,
     least: float = 0.1,
 ) -> Lexicon:
-    """A lexicon of all pieces, in the phones of `lexicon`.
+    """Make a lexicon of all pieces, in the phones of `lexicon`.
 
     `counts`: how often each word occurs in the training text; every word counts once more than that.
     `pronounce` (as of `piece_lexicon`) is asked for pieces that no word of the lexicon deals phones to; where it raises
@@ -44,49 +44,49 @@ def phone_pieces(
     """
     if not 0.0 <= least <= 1.0:
         raise ConfigError(f"pronunciations above a share of {least:g}", remedy="give a share from 0 to 1; usual: 0.1")
-    dealt: Dict[str, CounterType[Phones]] = {}
-    silent, seen = 0, counts or {}
-    usable = [(word, item.phones) for word, item in lexicon if pieces.covers(word)]
-    if not usable:
+    phone_counts: Dict[str, CounterType[Phones]] = {}
+    num_silent, word_counts = 0, counts or {}
+    pronunciations = [(word, item.phones) for word, item in lexicon if pieces.covers(word)]
+    if not pronunciations:
         raise DataError(
             "no word of the lexicon is written in the letters of the pieces",
             remedy="check that lexicon and transcripts write words alike (capitals, accents)",
         )
-    failed = 0
-    for (word, whole), graphones in zip(usable, _graphones(usable), strict=True):
-        parts = pieces.encode(word)
-        failed += len(parts) > 1 and not graphones
-        for piece, phones in [(parts[0], whole)] if len(parts) == 1 else deal(parts, graphones):
+    num_failed = 0
+    for (word, word_phones), graphones in zip(pronunciations, _graphones(pronunciations), strict=True):
+        word_pieces = pieces.encode(word)
+        num_failed += len(word_pieces) > 1 and not graphones
+        for piece, phones in [(word_pieces[0], word_phones)] if len(word_pieces) == 1 else deal(word_pieces, graphones):
             if phones:
-                dealt.setdefault(piece, Counter())[phones] += 1 + seen.get(word, 0)
+                phone_counts.setdefault(piece, Counter())[phones] += 1 + word_counts.get(word, 0)
             elif graphones:
-                silent += 1
-    asked = [piece for piece in pieces.names if piece not in dealt]
+                num_silent += 1
+    missing_pieces = [piece for piece in pieces.names if piece not in phone_counts]
     table: Dict[str, List[Pronunciation]] = {}
-    for piece in asked:
+    for piece in missing_pieces:
         twin = piece[1:] if piece.startswith(MARK) else MARK + piece
         try:
             table[piece] = piece_lexicon([piece], pronounce).pronunciations(piece)
         except DataError as error:
-            if twin not in dealt:
+            if twin not in phone_counts:
                 raise DataError(
                     f"no pronunciation for the piece {piece}: {error.what}",
                     remedy="give the dictionary words in which it sounds, or spell pieces in letters",
                 ) from error
-            dealt[piece] = dealt[twin]
-    for piece, shares in dealt.items():
-        most = max(shares.values())
+            phone_counts[piece] = phone_counts[twin]
+    for piece, shares in phone_counts.items():
+        largest = max(shares.values())
         table[piece] = [
-            Pronunciation(phones, count / most)
+            Pronunciation(phones, count / largest)
             for phones, count in sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
-            if count >= least * most
+            if count >= least * largest
         ]
     notices = [
         f"{what}: {count}"
         for what, count in (
-            ("pronunciations that could not be cut into graphones", failed),
-            ("pronunciations in which a piece was dealt no phone", silent),
-            ("pieces of no word of the lexicon, pronounced by their letters", len(asked)),
+            ("pronunciations that could not be cut into graphones", num_failed),
+            ("pronunciations in which a piece was dealt no phone", num_silent),
+            ("pieces of no word of the lexicon, pronounced by their letters", len(missing_pieces)),
         )
         if count
     ]
@@ -94,25 +94,25 @@ def phone_pieces(
 
 
 def deal(pieces: Sequence[str], graphones: Sequence[Graphone]) -> Iterator[Tuple[str, Phones]]:
-    """(piece, its phones) of one word; the letters of the graphones are those of the pieces."""
+    """Yield (piece, its phones) of one word; the letters of the graphones are those of the pieces."""
     owner = [number for number, piece in enumerate(pieces) for _ in piece[piece.startswith(MARK) :]]
     phones: List[List[str]] = [[] for _ in pieces]
-    at = 0
+    position = 0
     for graphone in graphones:
-        phones[owner[at]] += graphone.phones
-        at += len(graphone.letters)
-    for piece, its in zip(pieces, phones, strict=True):
-        yield piece, tuple(its)
+        phones[owner[position]] += graphone.phones
+        position += len(graphone.letters)
+    for piece, piece_phones in zip(pieces, phones, strict=True):
+        yield piece, tuple(piece_phones)
 
 
 def _graphones(pairs: Sequence[Tuple[str, Phones]]) -> List[Tuple[Graphone, ...]]:
     """Of each pair; none where it cannot be cut."""
-    found: List[Tuple[Graphone, ...]] = [() for _ in pairs]
+    segmentations: List[Tuple[Graphone, ...]] = [() for _ in pairs]
     try:
         aligner = Aligner(pairs)
     except DataError:
-        return found
+        return segmentations
     aligner.train()
-    for k, path in zip(aligner.kept, aligner.best(), strict=True):
-        found[k] = path
-    return found
+    for index, path in zip(aligner.accepted, aligner.best(), strict=True):
+        segmentations[index] = path
+    return segmentations

@@ -65,7 +65,7 @@ class PronCounts:
     utterances: int = 0
 
     def add(self, segments: Sequence[WordSegment], phones: np.ndarray, lang: Lang) -> None:
-        """Counts one utterance: its words as of lexicon/segment.py, and phones [n] with their silences."""
+        """Count one utterance: its words as of lexicon/segment.py, and phones [n] with their silences."""
         left, end = (lang.words["<s>"], 0), 0
         for segment in segments:
             right = (segment.word, segment.pronunciation)
@@ -86,7 +86,7 @@ class PronCounts:
 
     @property
     def prons(self) -> Counter[WordPron]:
-        """How often each word was aligned with each pronunciation; `</s>` once an utterance."""
+        """The counts of each word with each pronunciation in the alignments; `</s>` once an utterance."""
         return _sides(self.pairs)[1]
 
 
@@ -105,7 +105,9 @@ def learn(
     silence_smoothing: float = 2.0,
     correction_smoothing: float = 2.0,
 ) -> Learnt:
-    """The estimates derived above; the three are counts: that of each pronunciation, lambda_2 and lambda_3.
+    """Estimate the probabilities of pronunciations and of silence around words, as derived above.
+
+    The three smoothings are counts: that of each pronunciation, lambda_2 and lambda_3.
 
     `lang` is the one of the alignments, whose lexicon gives the order of the words and pronunciations.
     Raises DataError where nothing was counted, ModelError for counts of another lang, ConfigError for smoothing that is
@@ -127,16 +129,16 @@ def learn(
     )
 
 
-def _lexicon(seen: Counter[WordPron], lang: Lang, smoothing: float) -> Lexicon:
+def _lexicon(pron_counts: Counter[WordPron], lang: Lang, smoothing: float) -> Lexicon:
     table: Dict[str, List[Pronunciation]] = {}
     for name in lang.lexicon.words:
         table[name] = lang.lexicon.pronunciations(name)
-        found = [seen[lang.words[name], number] for number in range(len(table[name]))]
-        if any(found):
-            top = max(found) + smoothing
+        counts = [pron_counts[lang.words[name], number] for number in range(len(table[name]))]
+        if any(counts):
+            largest = max(counts) + smoothing
             table[name] = [
-                Pronunciation(item.phones, (count + smoothing) / top)
-                for item, count in zip(table[name], found, strict=True)
+                Pronunciation(item.phones, (count + smoothing) / largest)
+                for item, count in zip(table[name], counts, strict=True)
             ]
     return Lexicon(table)
 
@@ -146,25 +148,26 @@ def _silence(counts: PronCounts, lang: Lang, smoothing: float, correction_smooth
     left_silence, right_silence = _sides(counts.silences)
     overall = _bounded(sum(counts.silences.values()) / sum(counts.pairs.values()))
 
-    def after(spoken: WordPron) -> float:
-        return _bounded((left_silence[spoken] + smoothing * overall) / (left[spoken] + smoothing))
+    def after(pron: WordPron) -> float:
+        return _bounded((left_silence[pron] + smoothing * overall) / (left[pron] + smoothing))
 
     expected: Dict[WordPron, float] = dict.fromkeys(right, 0.0)
-    for (one, two), count in sorted(counts.pairs.items()):  # sorted: the same sum for any order of utterances
-        expected[two] += count * after(one)
+    # sorted: the same sum for any order of utterances
+    for (left_pron, right_pron), count in sorted(counts.pairs.items()):
+        expected[right_pron] += count * after(left_pron)
 
-    def corrections(spoken: WordPron) -> Tuple[float, float]:
-        total, silences, likely = right[spoken], right_silence[spoken], expected.get(spoken, 0.0)
-        with_silence = (silences + correction_smoothing) / (likely + correction_smoothing)
-        without = (total - silences + correction_smoothing) / (total - likely + correction_smoothing)
-        return max(with_silence, _LEAST), max(without, _LEAST)
+    def corrections(pron: WordPron) -> Tuple[float, float]:
+        total, silences, num_expected = right[pron], right_silence[pron], expected.get(pron, 0.0)
+        silence_ratio = (silences + correction_smoothing) / (num_expected + correction_smoothing)
+        nonsilence_ratio = (total - silences + correction_smoothing) / (total - num_expected + correction_smoothing)
+        return max(silence_ratio, _LEAST), max(nonsilence_ratio, _LEAST)
 
     words: Dict[str, List[WordSilence]] = {}
-    seen = {word for word, _ in right}
+    seen_words = {word for word, _ in right}
     for name in lang.lexicon.words:
-        if lang.words[name] in seen:  # the others have the overall probability, which is what the formulas give
-            rows = [(lang.words[name], number) for number in range(len(lang.lexicon.pronunciations(name)))]
-            words[name] = [WordSilence(after(row), *corrections(row)) for row in rows]
+        if lang.words[name] in seen_words:  # the others have the overall probability, which is what the formulas give
+            prons = [(lang.words[name], number) for number in range(len(lang.lexicon.pronunciations(name)))]
+            words[name] = [WordSilence(after(pron), *corrections(pron)) for pron in prons]
     end = corrections((lang.words["</s>"], 0))
     return SilenceProbs(after((lang.words["<s>"], 0)), *end, overall, words)
 
@@ -173,9 +176,9 @@ def _sides(pairs: Counter[Tuple[WordPron, WordPron]]) -> Tuple[Counter[WordPron]
     """Sums over the right neighbour, and over the left one."""
     left: Counter[WordPron] = Counter()
     right: Counter[WordPron] = Counter()
-    for (one, two), count in pairs.items():
-        left[one] += count
-        right[two] += count
+    for (left_pron, right_pron), count in pairs.items():
+        left[left_pron] += count
+        right[right_pron] += count
     return left, right
 
 
@@ -185,10 +188,10 @@ def _bounded(prob: float) -> float:
 
 def _check(counts: PronCounts, lang: Lang) -> None:
     names = lang.word_names
-    number_of = {word: len(lang.lexicon.pronunciations(name)) for word, name in names.items() if name in lang.lexicon}
-    number_of.update({lang.words["<s>"]: 1, lang.words["</s>"]: 1})
-    for word, pronunciation in {spoken for pair in counts.pairs for spoken in pair}:
-        if pronunciation >= number_of.get(word, 0):
+    num_prons = {word: len(lang.lexicon.pronunciations(name)) for word, name in names.items() if name in lang.lexicon}
+    num_prons.update({lang.words["<s>"]: 1, lang.words["</s>"]: 1})
+    for word, pronunciation in {pron for pair in counts.pairs for pron in pair}:
+        if pronunciation >= num_prons.get(word, 0):
             raise ModelError(
                 f"counts of pronunciation {pronunciation + 1} of word {word} ({names.get(word, 'no word')}), which the "
                 f"lexicon does not have",

@@ -52,7 +52,7 @@ class Row(NamedTuple):
 
 
 def read_rows(path: PathLike) -> Tuple[List[Row], List[str]]:
-    """Returns the pronunciations of a file, or of Kaldi's folder `dict`, and what is worth knowing about them.
+    """Return the pronunciations of a file, or of Kaldi's folder `dict`, and what is worth knowing about them.
 
     Lines that are empty or start with `;;;` are skipped. Raises DataError naming file, line and word for what cannot be
     opened, is not UTF-8, has no phones, or has as a phone what is a number, a comment or a part of a list with commas.
@@ -69,7 +69,7 @@ class _Reader:
         self.number = 0
         self.comments: List[str] = []
         self.rows: List[Row] = []
-        self.sound: Set[str] = set()  # phones that have been looked at
+        self.checked_phones: Set[str] = set()  # phones that have been looked at
         self.joined: List[Tuple[int, str, List[str]]] = []  # number, first column, what would be phones in it
 
     def read(self) -> Tuple[List[Row], List[str]]:
@@ -140,7 +140,7 @@ class _Reader:
                 "give none, a probability, or four or five numbers as Kaldi's lexiconp_silprob.txt and MFA have",
             )
         for index, phone in enumerate(phones):
-            if phone in self.sound:
+            if phone in self.checked_phones:
                 continue
             if _STRANGE_NUMBER.match(phone):
                 where = "where a probability or the first phone" if index == 0 else "among the phones"
@@ -154,42 +154,43 @@ class _Reader:
                     f"{phone!r} among the phones of {word!r} is no phone",
                     "comments stand behind a # with blanks around it, or in lines that begin with ;;;",
                 )
-            self.sound.add(phone)
+            self.checked_phones.add(phone)
 
     def _check_probabilities(self) -> None:
         """In lexiconp.txt all lines have a probability: a number that only some have may be something else."""
-        single = next((row for row in self.rows if len(row.numbers) == 1 and not row.tabs), None)
-        without = next((row for row in self.rows if not row.numbers), None)
-        if single is not None and without is not None:
+        row_with_prob = next((row for row in self.rows if len(row.numbers) == 1 and not row.tabs), None)
+        row_without = next((row for row in self.rows if not row.numbers), None)
+        if row_with_prob is not None and row_without is not None:
+            prob = row_with_prob.numbers[0]
             self._fail(
-                f"no probability for {without.word!r}, though line {single.number} has one ({single.numbers[0]:g})",
+                f"no probability for {row_without.word!r}, though line {row_with_prob.number} has one ({prob:g})",
                 "give every line `WORD PROBABILITY PHONES`, or none",
-                without.number,
+                row_without.number,
             )
 
     def _check_hashes(self) -> None:
         """`#HASH-MARK HH AE SH` is a word of CMUdict, `# my lexicon` a comment: its phones are found nowhere else."""
-        doubtful = [row for row in self.rows if row.word.startswith("#") and not row.word[1:].isdigit()]
-        if not doubtful:
+        hash_rows = [row for row in self.rows if row.word.startswith("#") and not row.word[1:].isdigit()]
+        if not hash_rows:
             return
         counts: Dict[str, int] = {}
         for row in self.rows:
             for phone in set(row.phones):
                 counts[phone] = counts.get(phone, 0) + 1
-        for row in doubtful:
+        for row in hash_rows:
             if any(counts[phone] == 1 for phone in row.phones):
                 self._doubt(" ".join((row.word, *row.phones)), row.word, row.number)
 
     def _check_joined(self) -> None:
         if not self.joined:
             return
-        within = {number: set(parts) for number, _, parts in self.joined}
-        known = {phone for row in self.rows for phone in set(row.phones) - within.get(row.number, set())}
+        joined_phones = {number: set(parts) for number, _, parts in self.joined}
+        known_phones = {phone for row in self.rows for phone in set(row.phones) - joined_phones.get(row.number, set())}
         for number, column, parts in self.joined:
-            if not known.issuperset(parts):
-                odd = [f"U+{ord(character):04X}" for character in column if _ODD_BLANK.match(character)]
+            if not known_phones.issuperset(parts):
+                odd_blanks = [f"U+{ord(character):04X}" for character in column if _ODD_BLANK.match(character)]
                 self._fail(
-                    f"{column!r}: one word, or a word and a phone? It holds the blank {odd[0]}",
+                    f"{column!r}: one word, or a word and a phone? It holds the blank {odd_blanks[0]}",
                     "put an ordinary blank or a tab where columns are parted, and none into a word",
                     number,
                 )
@@ -203,7 +204,7 @@ class _Reader:
 
 
 def read_saved(path: PathLike) -> List[Row]:
-    """Returns the rows of a file that Lexicon.save wrote, whatever its phones are called.
+    """Return the rows of a file that Lexicon.save wrote, whatever its phones are called.
 
     A number before the phones of the first line says that every line has one. Raises DataError as read_rows.
     """

@@ -53,23 +53,23 @@ def word_segments(
     *,
     utterance: Optional[str] = None,
 ) -> List[WordSegment]:
-    """phones [n] (ids of lang.phones) and durations [n] in frames, silences included -> one segment a word.
+    """Return one segment a word, from the phones and durations of an alignment.
 
-    `words` are ids as of Lang.word_ids: of pieces, where the lexicon is of pieces. What lies between segments is
-    optional silence.
+    phones [n] are ids of lang.phones, durations [n] frames, both with the silences. `words` are ids as of
+    Lang.word_ids: of pieces, where the lexicon is of pieces. What lies between segments is optional silence.
     Raises DataError, naming `utterance`, where the phones do not spell the words, for ids that are no words, and
     where phones and durations differ in length.
     """
-    spelled = np.asarray(phones).tolist()
+    phone_ids = np.asarray(phones).tolist()
     lengths = np.asarray(durations)
-    if len(spelled) != len(lengths):
+    if len(phone_ids) != len(lengths):
         raise DataError(
-            f"{len(spelled)} phones with {len(lengths)} durations", utterance=utterance, remedy="align it again"
+            f"{len(phone_ids)} phones with {len(lengths)} durations", utterance=utterance, remedy="align it again"
         )
     silence = lang.phones[lang.optional_silence]
     spellings = _spellings(lang)
-    # reached[j]: phones used -> (log probability, phones used before the word, its first phone, its pronunciation)
-    reached: List[_Ends] = [{0: (0.0, 0, 0, 0)}]
+    # ends_of_words[j]: phones used -> (log probability, phones used before the word, its first phone, pronunciation)
+    ends_of_words: List[_Ends] = [{0: (0.0, 0, 0, 0)}]
     for word in words:
         word = int(word)
         if not 1 <= word < lang.word_disambig:
@@ -80,38 +80,38 @@ def word_segments(
             )
         ends: _Ends = {}
         begins_word, pronunciations = spellings[word]
-        begins = _after_silence(reached[-1], spelled, silence if begins_word else None)
-        for begin, (score, used) in sorted(begins.items()):
+        begins = _after_silence(ends_of_words[-1], phone_ids, silence if begins_word else None)
+        for begin, (score, previous_end) in sorted(begins.items()):
             for number, (spelling, log_prob) in enumerate(pronunciations):
                 end = begin + len(spelling)
-                if spelled[begin:end] == spelling and (end not in ends or score + log_prob > ends[end][0]):
-                    ends[end] = (score + log_prob, used, begin, number)
+                if phone_ids[begin:end] == spelling and (end not in ends or score + log_prob > ends[end][0]):
+                    ends[end] = (score + log_prob, previous_end, begin, number)
         if not ends:
-            where = max(begins)
-            place = f"does not fit at frame {lengths[:where].sum()}: {_names(spelled, where, lang)}"
+            furthest = max(begins)
+            place = f"does not fit at frame {lengths[:furthest].sum()}: {_names(phone_ids, furthest, lang)}"
             raise DataError(
-                f"the phones do not spell the words: {lang.word_names[word]} (word {len(reached)} of {len(words)}) "
-                + (place if where < len(spelled) else "is left"),
+                f"the phones do not spell the words: {lang.word_names[word]} "
+                f"(word {len(ends_of_words)} of {len(words)}) " + (place if furthest < len(phone_ids) else "is left"),
                 utterance=utterance,
                 remedy=_REMEDY,
             )
-        reached.append(ends)
-    final = _after_silence(reached[-1], spelled, silence)
-    if len(spelled) not in final:
-        rest = _names(spelled, max(final), lang)
+        ends_of_words.append(ends)
+    final = _after_silence(ends_of_words[-1], phone_ids, silence)
+    if len(phone_ids) not in final:
+        remainder = _names(phone_ids, max(final), lang)
         raise DataError(
-            f"the phones do not spell the words: {rest} is left after the last of {len(words)} words",
+            f"the phones do not spell the words: {remainder} is left after the last of {len(words)} words",
             utterance=utterance,
             remedy=_REMEDY,
         )
     times: List[int] = np.r_[0, np.cumsum(lengths)].astype(np.int64).tolist()
     segments = []
-    end = final[len(spelled)][1]
+    end = final[len(phone_ids)][1]
     for number in range(len(words), 0, -1):
-        _, used, first, pronunciation = reached[number][end]
+        _, previous_end, first, pronunciation = ends_of_words[number][end]
         frames = times[end] - times[first]
         segments.append(WordSegment(int(words[number - 1]), pronunciation, first, end - first, times[first], frames))
-        end = used
+        end = previous_end
     return segments[::-1]
 
 
@@ -119,22 +119,22 @@ _REMEDY = "align it with the lexicon and the transcript that it is used with"
 _Ends = Dict[int, Tuple[float, int, int, int]]
 
 
-def _names(phones: List[int], where: int, lang: Lang) -> str:
+def _names(phones: List[int], position: int, lang: Lang) -> str:
     """The next five phones, to read."""
-    return " ".join(lang.phone_names.get(phone, str(phone)) for phone in phones[where : where + 5])
+    return " ".join(lang.phone_names.get(phone, str(phone)) for phone in phones[position : position + 5])
 
 
 def _after_silence(ends: _Ends, phones: List[int], silence: Optional[int]) -> Dict[int, Tuple[float, int]]:
     """Phones used -> (log probability, where the word before ended): the ends, and what silences lead to from them."""
-    reached: Dict[int, Tuple[float, int]] = {}
+    begins: Dict[int, Tuple[float, int]] = {}
     for end in sorted(ends):
         score, place = ends[end][0], end
-        while place not in reached or score > reached[place][0]:
-            reached[place] = (score, end)
+        while place not in begins or score > begins[place][0]:
+            begins[place] = (score, end)
             if place == len(phones) or phones[place] != silence:
                 break
             place += 1
-    return reached
+    return begins
 
 
 class _Spellings(Dict[int, Tuple[bool, List[Tuple[List[int], float]]]]):

@@ -67,7 +67,7 @@ class SilenceProbs:
     def __post_init__(self) -> None:
         rows = [("<s>", WordSilence(self.start)), ("any word", WordSilence(self.overall))]
         rows += [("</s>", WordSilence(0.5, self.end_silence, self.end_nonsilence))]
-        rows += [(word, row) for word, of_word in self.words.items() for row in of_word]
+        rows += [(word, row) for word, word_rows in self.words.items() for row in word_rows]
         for word, row in rows:
             if not (0.0 < row.after < 1.0 and all(0.0 < factor < math.inf for factor in row[1:])):
                 raise ModelError(
@@ -78,35 +78,39 @@ class SilenceProbs:
 
     @classmethod
     def uniform(cls, prob: float) -> SilenceProbs:
-        """The same everywhere: L then costs what it costs without them and with this silence_prob."""
+        """Make probabilities that are the same everywhere: L then costs what it costs without them and with this
+        silence_prob."""
         return cls(prob, 1.0, 1.0, prob)
 
     def rows(self, lexicon: Lexicon) -> Dict[str, List[WordSilence]]:
-        """Word -> one WordSilence a pronunciation, every word of the lexicon. Raises ModelError if it is another."""
+        """Return word -> one WordSilence a pronunciation, of every word of the lexicon.
+
+        Raises ModelError if it is another lexicon.
+        """
         table = {word: [WordSilence(self.overall)] * len(lexicon.pronunciations(word)) for word in lexicon.words}
-        for word, of_word in self.words.items():
+        for word, word_rows in self.words.items():
             count = len(table.get(word, ()))
-            if len(of_word) != count:
+            if len(word_rows) != count:
                 raise ModelError(
-                    f"silence probabilities of {len(of_word)} pronunciations of {word}, which has {count}",
+                    f"silence probabilities of {len(word_rows)} pronunciations of {word}, which has {count}",
                     remedy=_AGAIN,
                 )
-            table[word] = list(of_word)
+            table[word] = list(word_rows)
         return table
 
     def save(self, path: PathLike) -> None:
-        """JSON; numbers are written in full, so that `load` gives the same."""
-        words = {word: [list(row) for row in of_word] for word, of_word in self.words.items()}
+        """Write the probabilities as JSON; numbers are written in full, so that `load` gives the same."""
+        words = {word: [list(row) for row in word_rows] for word, word_rows in self.words.items()}
         ends = {"end_silence": self.end_silence, "end_nonsilence": self.end_nonsilence}
         write_json(path, {"start": self.start, **ends, "overall": self.overall, "words": words})
 
     @classmethod
     def load(cls, path: PathLike) -> SilenceProbs:
-        """Raises DataError for a missing file, ModelError for one that holds something else."""
+        """Read what `save` wrote. Raises DataError for a missing file, ModelError for one that holds something else."""
         try:
             values = dict(read_json(path))
             table = values.pop("words").items()
-            words = {word: [WordSilence(*map(float, row)) for row in of_word] for word, of_word in table}
+            words = {word: [WordSilence(*map(float, row)) for row in word_rows] for word, word_rows in table}
             return cls(**{name: float(value) for name, value in values.items()}, words=words)
         except ModelError as error:
             raise ModelError(error.what, file=path, remedy=error.remedy) from error
@@ -124,7 +128,10 @@ def make_silence_fst(
     silence_disambig: Optional[str] = None,
     word_disambig: bool = False,
 ) -> kaldifst.StdVectorFst:
-    """L of the shape above, arcs sorted by output label; the arguments are those of lexicon.fst.make_lexicon_fst."""
+    """Make L of the shape above, arcs sorted by output label.
+
+    The arguments are those of lexicon.fst.make_lexicon_fst.
+    """
     fst = kaldifst.StdVectorFst()
 
     def arc(source: int, ilabel: int, olabel: int, prob: float, target: int) -> None:

@@ -41,31 +41,31 @@ Pronounce = Callable[[str], Iterable[Union[str, Sequence[str], Pronunciation]]]
 
 
 def atoms(word: str) -> List[str]:
-    """The letters of a word, each with what is written behind it: DON'T -> D O N' T; 'TIS -> 'T I S.
+    """Split a word into its letters, each with what is written behind it: DON'T -> D O N' T; 'TIS -> 'T I S.
 
     Raises DataError for a word without a letter, one in brackets (a noise, no word), and one that holds the mark.
     """
-    found: List[str] = []
-    front = ""
+    letters: List[str] = []
+    prefix = ""
     for character in word:
         if unicodedata.category(character)[0] in "LN":
-            found.append(front + character)
-            front = ""
-        elif found:
-            found[-1] += character
+            letters.append(prefix + character)
+            prefix = ""
+        elif letters:
+            letters[-1] += character
         else:
-            front += character
-    if not found or MARK in word or is_note(word):
-        what = "has no letter" if not found else f"holds {MARK}" if MARK in word else "is in brackets, as noises are"
+            prefix += character
+    if not letters or MARK in word or is_note(word):
+        what = "has no letter" if not letters else f"holds {MARK}" if MARK in word else "is in brackets, as noises are"
         raise DataError(
             f"the word {word} {what}: it cannot be spelled",
             remedy="take it out of the transcripts, or write it in letters",
         )
-    return found
+    return letters
 
 
 def spell(word: str) -> Tuple[str, ...]:
-    """The phones of a word spelled in letters: Don't -> d o n t. Raises DataError as `atoms`."""
+    """Return the phones of a word spelled in letters: Don't -> d o n t. Raises DataError as `atoms`."""
     phones = []
     for atom in atoms(word):
         letter = "".join(character for character in atom if unicodedata.category(character)[0] in "LNM")
@@ -74,12 +74,12 @@ def spell(word: str) -> Tuple[str, ...]:
 
 
 def graphemic_lexicon(words: Iterable[str]) -> Lexicon:
-    """Every word once, sorted, spelled in letters. Raises DataError as `atoms`."""
+    """Make a lexicon of every word once, sorted, spelled in letters. Raises DataError as `atoms`."""
     return piece_lexicon(words, lambda word: [spell(word)])
 
 
 def piece_lexicon(pieces: Iterable[str], pronounce: Pronounce) -> Lexicon:
-    """The lexicon of the pieces, sorted: `pronounce` gets the letters of each, without the mark, and returns its
+    """Make the lexicon of the pieces, sorted: `pronounce` gets the letters of each, without the mark, and returns its
     pronunciations, whatever makes them (`spell`, a dictionary, a grapheme-to-phoneme model).
 
     Raises DataError for a piece that has none.
@@ -96,7 +96,10 @@ def piece_lexicon(pieces: Iterable[str], pronounce: Pronounce) -> Lexicon:
 
 
 def join(pieces: Iterable[str]) -> List[str]:
-    """The words that pieces spell; ▁A ▁COO K I E -> A COOKIE. The first piece begins a word whether marked or not."""
+    """Return the words that pieces spell: ▁A ▁COO K I E -> A COOKIE.
+
+    The first piece begins a word whether marked or not.
+    """
     words: List[str] = []
     for piece in pieces:
         if piece.startswith(MARK) or not words:
@@ -124,11 +127,11 @@ class Pieces:
             for number in range(processor.get_piece_size())
             if not processor.is_unknown(number) and not processor.is_control(number)
         ]
-        self._known = frozenset(self.names)
+        self._name_set = frozenset(self.names)
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> Pieces:
-        """Trains on transcripts. `size` is sentencepiece's vocabulary, <unk> and ▁ included; short texts give fewer
+        """Train on transcripts. `size` is sentencepiece's vocabulary, <unk> and ▁ included; short texts give fewer
         pieces, and what every word needs comes on top (see above). The same texts and size give the same bytes.
 
         Raises ConfigError for a size below the number of characters, DataError for texts without a word and as
@@ -139,11 +142,11 @@ class Pieces:
         if not words:
             raise DataError("no word to train pieces on", remedy="give the transcripts of the training set")
         needed = needed_pieces(words)
-        least = len({character for word in words for character in word}) + 2
-        if size < least:
+        min_size = len({character for word in words for character in word}) + 2
+        if size < min_size:
             raise ConfigError(
-                f"{size} pieces for a text of {least - 2} different characters",
-                remedy=f"give {least} or more (lang.pieces); some hundreds to thousands are usual",
+                f"{size} pieces for a text of {min_size - 2} different characters",
+                remedy=f"give {min_size} or more (lang.pieces); some hundreds to thousands are usual",
             )
         writer = io.BytesIO()
         try:
@@ -172,15 +175,16 @@ class Pieces:
         return cls(_rewrite(writer.getvalue(), needed))
 
     def covers(self, word: str) -> bool:
-        """Whether the word can be written in pieces: whether its letters are known."""
-        return MARK not in word and self._known.issuperset(self._split(word))
+        """Return whether the word can be written in pieces: whether its letters are known."""
+        return MARK not in word and self._name_set.issuperset(self._split(word))
 
     def encode(self, word: str) -> List[str]:
-        """The pieces of one word, the most probable ones. Raises DataError where `covers` is false."""
+        """Return the pieces of one word, the most probable ones. Raises DataError where `covers` is false."""
         if not self.covers(word):
-            unknown = [piece for piece in self._split(word) if piece not in self._known]
+            unknown_pieces = [piece for piece in self._split(word) if piece not in self._name_set]
             raise DataError(
-                f"the word {word} cannot be written in pieces: no training transcript has {' '.join(unknown) or MARK}",
+                f"the word {word} cannot be written in pieces: no training transcript has "
+                f"{' '.join(unknown_pieces) or MARK}",
                 remedy="correct the transcript, or train the pieces on text that has these letters",
             )
         return list(self._split(word))
@@ -212,13 +216,13 @@ class Pieces:
         return {**self.__dict__, "_processor": None, "_words": {}}
 
     def save(self, path: PathLike) -> None:
-        """A file of sentencepiece's own format."""
+        """Write the model in sentencepiece's own format."""
         with atomic_write(path) as stream:
             stream.write(self.model)
 
     @classmethod
     def load(cls, path: PathLike) -> Pieces:
-        """Raises DataError for a missing file, ModelError for one that is something else."""
+        """Read what `save` wrote. Raises DataError for a missing file, ModelError for one that is something else."""
         try:
             with open(path, "rb") as stream:
                 return cls(stream.read())
@@ -229,14 +233,17 @@ class Pieces:
 
 
 def needed_pieces(words: Iterable[str]) -> List[str]:
-    """The pieces without which some word of the same letters could not be written, sorted: of A'S come A' ▁A' S ▁S."""
-    found = set()
+    """Return the pieces without which some word of the same letters could not be written, sorted.
+
+    Of A'S come A' ▁A' S ▁S.
+    """
+    pieces = set()
     for word in words:
         for atom in atoms(word):
-            found.add(MARK + atom)
+            pieces.add(MARK + atom)
             if unicodedata.category(atom[0])[0] in "LN":  # else it begins a word
-                found.add(atom)
-    return sorted(found)
+                pieces.add(atom)
+    return sorted(pieces)
 
 
 def _usable(piece: str) -> bool:
@@ -256,58 +263,58 @@ def _rewrite(model: bytes, needed: Iterable[str]) -> bytes:
     with 1: text, 2: score (a float), 3: type; the other fields are kept as they are.
     """
     pieces: Dict[str, Tuple[float, int]] = {}
-    rest = b""
-    for number, value, whole in _fields(model):
+    other_fields = b""
+    for number, value, field_bytes in _fields(model):
         if number != 1 or not isinstance(value, bytes):
-            rest += whole
+            other_fields += field_bytes
             continue
-        parts = {inner: content for inner, content, _ in _fields(value)}
+        parts = {field: content for field, content, _ in _fields(value)}
         pieces[parts[1].decode("utf-8")] = (struct.unpack("<f", parts[2])[0], parts.get(3, _NORMAL))
     scores = {piece: score for piece, (score, kind) in pieces.items() if kind == _NORMAL}
     floor = min(scores.values())
-    kept = {piece: score for piece, score in scores.items() if _usable(piece)}
+    new_scores = {piece: score for piece, score in scores.items() if _usable(piece)}
     for piece in needed:
-        kept.setdefault(piece, sum(scores.get(character, floor) for character in piece))
-    unknown = [(name, score, kind) for name, (score, kind) in pieces.items() if kind == _UNKNOWN]
-    ordered = sorted(kept.items(), key=lambda pair: (-pair[1], pair[0]))
-    out = b""
-    for name, score, kind in unknown + [(name, score, _NORMAL) for name, score in ordered]:
+        new_scores.setdefault(piece, sum(scores.get(character, floor) for character in piece))
+    unknown_pieces = [(name, score, kind) for name, (score, kind) in pieces.items() if kind == _UNKNOWN]
+    ordered = sorted(new_scores.items(), key=lambda pair: (-pair[1], pair[0]))
+    encoded = b""
+    for name, score, kind in unknown_pieces + [(name, score, _NORMAL) for name, score in ordered]:
         text = name.encode("utf-8")
         body = b"\x0a" + _varint(len(text)) + text + b"\x15" + struct.pack("<f", score) + b"\x18" + _varint(kind)
-        out += b"\x0a" + _varint(len(body)) + body
-    return out + rest
+        encoded += b"\x0a" + _varint(len(body)) + body
+    return encoded + other_fields
 
 
 def _fields(message: bytes) -> Iterator[Tuple[int, Any, bytes]]:
     """(field number, value, all its bytes) of a protocol buffer; varints as int, others as bytes."""
-    at = 0
-    while at < len(message):
-        begin = at
-        key, at = _read_varint(message, at)
+    position = 0
+    while position < len(message):
+        begin = position
+        key, position = _read_varint(message, position)
         kind = key & 7
         value: Any
         if kind == 0:
-            value, at = _read_varint(message, at)
+            value, position = _read_varint(message, position)
         else:
-            size, at = _read_varint(message, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
-            value, at = message[at : at + size], at + size
-        yield key >> 3, value, message[begin:at]
+            size, position = _read_varint(message, position) if kind == 2 else ({1: 8, 5: 4}[kind], position)
+            value, position = message[position : position + size], position + size
+        yield key >> 3, value, message[begin:position]
 
 
-def _read_varint(data: bytes, at: int) -> Tuple[int, int]:
+def _read_varint(data: bytes, position: int) -> Tuple[int, int]:
     value = shift = 0
     while True:
-        byte = data[at]
-        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+        byte = data[position]
+        value, shift, position = value | (byte & 127) << shift, shift + 7, position + 1
         if byte < 128:
-            return value, at
+            return value, position
 
 
 def _varint(value: int) -> bytes:
-    out = b""
+    encoded = b""
     while value > 127:
-        out, value = out + bytes([value & 127 | 128]), value >> 7
-    return out + bytes([value])
+        encoded, value = encoded + bytes([value & 127 | 128]), value >> 7
+    return encoded + bytes([value])
 
 
 def _sentencepiece() -> Any:

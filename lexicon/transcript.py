@@ -37,7 +37,10 @@ _PLACE = "\0"  # stands for a note within a text
 
 
 def is_note(token: str) -> bool:
-    """Whether a token, which the lexicon does not have, notes something that is no word: [laughter], <noise>, --."""
+    """Return whether a token, which the lexicon does not have, notes something that is no word.
+
+    Such are [laughter], <noise> and --.
+    """
     return _NOTE.fullmatch(token) is not None
 
 
@@ -63,7 +66,7 @@ class Normaliser:
         self.notes: CounterType[str] = Counter()
         self._case: Callable[[str], str] = str if lexicon is None else case_of(lexicon.words)
         self._folded: Optional[Dict[str, List[str]]] = None
-        self._known: Dict[str, Tuple[List[str], Optional[str]]] = {}  # token -> its words, or the note that it is
+        self._token_words: Dict[str, Tuple[List[str], Optional[str]]] = {}  # token -> its words, or the note that it is
 
     def __call__(self, text: str) -> List[str]:
         places: List[str] = []
@@ -74,14 +77,14 @@ class Normaliser:
             if token == _PLACE:
                 words += self._note(places.pop(0))
                 continue
-            if token not in self._known:
-                self._known[token] = self._token(token)
-            found, note = self._known[token]
-            words += found if note is None else self._note(note)
+            if token not in self._token_words:
+                self._token_words[token] = self._token(token)
+            token_words, note = self._token_words[token]
+            words += token_words if note is None else self._note(note)
         return words
 
     def find(self, token: str) -> Optional[str]:
-        """The lexicon's word that `token` is, or differs from in the form of its characters alone; else None.
+        """Return the lexicon's word that `token` is, or differs from in the form of its characters alone; else None.
 
         Where several do, that with the token's apostrophes and dashes, then its case, the lower case, the first.
         """

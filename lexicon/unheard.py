@@ -8,26 +8,26 @@ from hybrid.lexicon.lexicon import Lexicon
 
 
 def phones_unheard(lexicon: Lexicon, words: Iterable[str], silences: Sequence[str] = ()) -> Dict[str, List[str]]:
-    """Returns {phone: the lexicon's words that have it} of the phones in no pronunciation of `words`, sorted.
+    """Return {phone: the lexicon's words that have it} of the phones in no pronunciation of `words`, sorted.
 
     words: those of the training transcripts, in the lexicon's spelling, in any order and as often as they come.
     silences: phones that need no word to be heard.
     """
-    heard: Set[str] = set(silences)
+    training_phones: Set[str] = set(silences)
     for word in set(words):
         if word in lexicon:
-            heard.update(phone for item in lexicon.pronunciations(word) for phone in item.phones)
-    unheard: Dict[str, List[str]] = {}
+            training_phones.update(phone for item in lexicon.pronunciations(word) for phone in item.phones)
+    words_of_phone: Dict[str, List[str]] = {}
     for word, item in lexicon:
-        for phone in {*item.phones} - heard:
-            having = unheard.setdefault(phone, [])
-            if not having or having[-1] != word:
-                having.append(word)
-    return dict(sorted(unheard.items()))
+        for phone in {*item.phones} - training_phones:
+            phone_words = words_of_phone.setdefault(phone, [])
+            if not phone_words or phone_words[-1] != word:
+                phone_words.append(word)
+    return dict(sorted(words_of_phone.items()))
 
 
 def words_unheard(lexicon: Lexicon, unheard: Mapping[str, object], words: Iterable[str]) -> List[str]:
-    """Returns those of `words`, as of a language model, that cannot be said without a phone of `unheard`, in order."""
+    """Return those of `words`, as of a language model, that cannot be said without a phone of `unheard`, in order."""
     return [
         word
         for word in dict.fromkeys(words)
@@ -38,17 +38,18 @@ def words_unheard(lexicon: Lexicon, unheard: Mapping[str, object], words: Iterab
 def unheard_notices(
     lexicon: Lexicon, words: Iterable[str], silences: Sequence[str] = (), vocabulary: Iterable[str] = ()
 ) -> List[str]:
-    """Returns lines for the log: each phone that no training word has, and what words of `vocabulary` (a language
+    """Return lines for the log: each phone that no training word has, and what words of `vocabulary` (a language
     model's) need one."""
-    unheard = phones_unheard(lexicon, words, silences)
+    words_of_phone = phones_unheard(lexicon, words, silences)
     notices = [
-        f"the phone {phone} is in no word of the training transcripts; {len(its)} of the lexicon have it, as {its[0]}"
-        for phone, its in unheard.items()
+        f"the phone {phone} is in no word of the training transcripts; {len(phone_words)} of the lexicon have it, as "
+        f"{phone_words[0]}"
+        for phone, phone_words in words_of_phone.items()
     ]
-    needing = words_unheard(lexicon, unheard, vocabulary)
-    if needing:
+    words_needing = words_unheard(lexicon, words_of_phone, vocabulary)
+    if words_needing:
         notices.append(
-            f"{len(needing)} words of the language model need such a phone: {', '.join(needing[:5])}"
-            + (", ..." if len(needing) > 5 else "")
+            f"{len(words_needing)} words of the language model need such a phone: {', '.join(words_needing[:5])}"
+            + (", ..." if len(words_needing) > 5 else "")
         )
     return notices

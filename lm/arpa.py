@@ -29,7 +29,7 @@ _REMEDY = "make the file again, or give another one"
 
 
 def read(path: PathLike) -> NgramModel:
-    """Reads an ARPA file of any order.
+    """Read an ARPA file of any order.
 
     Raises DataError naming file and line for: no `\\data\\` or `\\end\\`, counts that do not match, orders that
     are missing or out of order, lines with too few or too many fields, numbers that are none, a log probability
@@ -138,7 +138,7 @@ class _Reader:
 
 
 def write(path: PathLike, model: NgramModel) -> None:
-    """Writes the model, n-grams sorted, logarithms with 7 digits: `read` gives the same model to 1e-6.
+    """Write the model, n-grams sorted, logarithms with 7 digits: `read` gives the same model to 1e-6.
 
     Raises DiskError where it cannot be written; the file is whole or absent.
     """

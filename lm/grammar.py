@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def arpa_to_fst(
     model: Union[NgramModel, str, PathLike], words: Mapping[str, int], *, backoff: str = "#0"
 ) -> kaldifst.StdVectorFst:
-    """G of the model (or of the ARPA file at that path), costs natural logs, arcs sorted by input label.
+    """Make G of the model (or of the ARPA file at that path), costs natural logs, arcs sorted by input label.
 
     Matches Kaldi's arpa2fst with --disambig-symbol=#0: `<s>` is the start state's history, `</s>` a final cost,
     back-off arcs read `backoff` and write epsilon. n-grams with words that `words` lacks are left out, counted
@@ -43,9 +43,9 @@ def arpa_to_fst(
     if backoff not in words:
         raise GraphError(f"the table of words has no {backoff}", remedy="use the words of a Lang")
     # A word that is its own marker or epsilon can never be spoken.
-    usable = {word for (word,) in model.probs[0] if word in words and word not in (backoff, "<eps>")}
-    usable |= {START, END}
-    missing = [word for word in model.vocabulary if word not in usable]
+    usable_words = {word for (word,) in model.probs[0] if word in words and word not in (backoff, "<eps>")}
+    usable_words |= {START, END}
+    missing = [word for word in model.vocabulary if word not in usable_words]
     fst = kaldifst.StdVectorFst()
     states: Dict[Ngram, int] = {(): fst.add_state()}
     if (START,) in model.probs[0]:
@@ -54,24 +54,24 @@ def arpa_to_fst(
     else:
         fst.start = states[()]
 
-    unreachable = 0
-    lost = len(missing)
-    kept = []
+    num_unreachable = 0
+    num_left_out = len(missing)
+    scored_ngrams = []
     for order, prob in enumerate(model.probs, 1):
         for ngram, value in sorted(prob.items()):
             # <s> only begins and </s> only ends; Kaldi skips other n-grams with a warning.
             if ngram[-1] == START or START in ngram[1:] or END in ngram[:-1]:
                 continue
-            if not usable.issuperset(ngram):
-                lost += order > 1
+            if not usable_words.issuperset(ngram):
+                num_left_out += order > 1
                 continue
             history = ngram[:-1]
             if history and history not in model.probs[order - 2]:
-                unreachable += 1
+                num_unreachable += 1
                 continue
             if history not in states:
                 states[history] = fst.add_state()
-            kept.append((ngram, value))
+            scored_ngrams.append((ngram, value))
 
     def target(history: Ngram) -> Tuple[int, float]:
         cost = 0.0
@@ -80,7 +80,7 @@ def arpa_to_fst(
             history = history[1:]
         return states[history], cost
 
-    for ngram, value in kept:
+    for ngram, value in scored_ngrams:
         history, word = ngram[:-1], ngram[-1]
         if word == END:
             fst.set_final(states[history], -LN10 * value)
@@ -95,13 +95,13 @@ def arpa_to_fst(
 
     for count, what in (
         (len(missing), f"words of the language model are not in the table of words: {' '.join(missing[:10])}"),
-        (lost - len(missing), "n-grams hold such words"),
-        (unreachable, "n-grams follow a history that is not listed"),
+        (num_left_out - len(missing), "n-grams hold such words"),
+        (num_unreachable, "n-grams follow a history that is not listed"),
     ):
         if count:
             log.warning("%d %s; left out of the grammar", count, what)
     kaldifst.connect(fst)
-    if fst.start < 0 or not any(True for ngram, _ in kept if ngram[-1] != END):
+    if fst.start < 0 or not any(True for ngram, _ in scored_ngrams if ngram[-1] != END):
         raise GraphError(
             "the grammar accepts no sentence",
             remedy="check that the language model and the lexicon write their words alike, and that </s> is listed",

@@ -38,7 +38,7 @@ class Perplexity:
 
     @property
     def perplexity(self) -> float:
-        """exp(-logprob / events), events being the words and sentence ends that logprob holds."""
+        """The perplexity exp(-logprob / events), events being the words and sentence ends that logprob holds."""
         return math.exp(-self.logprob / self.events) if self.events else math.inf
 
 
@@ -70,7 +70,7 @@ class NgramModel:
         return word if (word,) in self.probs[0] else self.unknown
 
     def logprob(self, word: str, history: Sequence[str] = ()) -> float:
-        """Natural log of p(word | history); the history is cut to the last `order` - 1 words.
+        """Return the natural log of p(word | history); the history is cut to the last `order` - 1 words.
 
         `<s>` begins a sentence's history, `</s>` is the word that ends it. A word outside the vocabulary
         counts as the unknown word if the model has one, else its probability is 0 (-inf); in a history it
@@ -80,9 +80,9 @@ class NgramModel:
         if mapped is None or mapped == START:
             return -math.inf
         context: List[str] = []
-        for item in list(history)[len(history) - min(len(history), self.order - 1) :]:
-            known = self._map(item)
-            context = [*context, known] if known is not None else []
+        for history_word in list(history)[len(history) - min(len(history), self.order - 1) :]:
+            context_word = self._map(history_word)
+            context = [*context, context_word] if context_word is not None else []
         return LN10 * self._log10(mapped, tuple(context))
 
     def _log10(self, word: str, context: Ngram) -> float:
@@ -96,7 +96,7 @@ class NgramModel:
             context = context[1:]
 
     def sentence_logprob(self, words: Sequence[str]) -> float:
-        """Natural log of the probability of the whole sentence, its end included."""
+        """Return the natural log of the probability of the whole sentence, its end included."""
         history = [START]
         total = 0.0
         for word in [*words, END]:
@@ -105,20 +105,22 @@ class NgramModel:
         return total
 
     def perplexity(self, sentences: Iterable[Sentence]) -> Perplexity:
-        """Sentences are strings of words or sequences of them; `<s>` and `</s>` around them may be there or not, and
+        """Measure the perplexity of the model on sentences.
+
+        Sentences are strings of words or sequences of them; `<s>` and `</s>` around them may be there or not, and
         count alike. Empty ones are skipped.
 
         Raises DataError where there is none, and for `<s>` or `</s>` within one.
         """
         logprob, words, count, oovs, zeros, events = 0.0, 0, 0, 0, 0, 0
         for number, sentence in enumerate(sentences, 1):
-            items = sentence_words(sentence, f"sentence {number}")
-            if not items:
+            tokens = sentence_words(sentence, f"sentence {number}")
+            if not tokens:
                 continue
             count += 1
-            words += len(items)
+            words += len(tokens)
             history = [START]
-            for word in [*items, END]:
+            for word in [*tokens, END]:
                 oov = word not in self
                 oovs += oov
                 if not oov or self.unknown is not None:

@@ -41,17 +41,17 @@ FALLBACK = (0.5, 1.0, 1.5)
 
 
 def discounts(counts: Iterable[int]) -> Optional[Tuple[float, float, float]]:
-    """D1, D2, D3+ by equation 26 from the adjusted counts of one order; None where they cannot be estimated:
+    """Estimate D1, D2, D3+ by equation 26 from the adjusted counts of one order; None where they cannot be estimated:
     no n-gram has the count 1, 2, 3 or 4 (without a 4, D3 would be 3 and leave nothing of a count of 3), or a
     discount would not lie between 0 and k."""
     number = Counter(counts)
     if not all(number[k] for k in (1, 2, 3, 4)):
         return None
     y = number[1] / (number[1] + 2 * number[2])
-    found = tuple(k - (k + 1) * y * number[k + 1] / number[k] for k in (1, 2, 3))
-    if not all(0.0 < value < k for k, value in enumerate(found, 1)):
+    steps = tuple(k - (k + 1) * y * number[k + 1] / number[k] for k in (1, 2, 3))
+    if not all(0.0 < value < k for k, value in enumerate(steps, 1)):
         return None
-    return found[0], found[1], found[2]
+    return steps[0], steps[1], steps[2]
 
 
 def train(
@@ -61,7 +61,7 @@ def train(
     vocabulary: Optional[Iterable[str]] = None,
     unknown: Optional[str] = None,
 ) -> NgramModel:
-    """Interpolated modified Kneser-Ney of that order.
+    """Train an interpolated modified Kneser-Ney model of that order.
 
     `sentences` are strings of words or sequences of them, with or without <s> and </s>; empty ones are skipped.
     `vocabulary` (default: the words of the sentences) is closed: another word in a sentence is replaced by
@@ -71,54 +71,54 @@ def train(
     """
     if order < 1:
         raise ConfigError(f"an n-gram model of order {order}", remedy="give an order of 1 or more; usual: 3")
-    known: Optional[Set[str]] = None if vocabulary is None else {*vocabulary} - {START, END}
-    if known is not None and unknown is not None:
-        known.add(unknown)
-    counts, words = _count(sentences, order, known, unknown)
-    if known is not None:
-        words = known
+    known_words: Optional[Set[str]] = None if vocabulary is None else {*vocabulary} - {START, END}
+    if known_words is not None and unknown is not None:
+        known_words.add(unknown)
+    counts, words = _count(sentences, order, known_words, unknown)
+    if known_words is not None:
+        words = known_words
     elif unknown is not None:
         words.add(unknown)
     adjusted = _adjust(counts)
     notices: List[str] = []
-    steps: List[Tuple[float, float, float]] = []
+    order_discounts: List[Tuple[float, float, float]] = []
     for number, table in enumerate(adjusted, 1):
-        found = discounts(table.values())
-        if found is None:
+        discount = discounts(table.values())
+        if discount is None:
             notices.append(
                 f"{number}-grams: too few counts to estimate discounts from; {FALLBACK[0]}, {FALLBACK[1]} and "
                 f"{FALLBACK[2]} are taken"
             )
             log.warning("%s", notices[-1])
-        steps.append(found or FALLBACK)
-    return _interpolate(adjusted, steps, sorted(words), notices)
+        order_discounts.append(discount or FALLBACK)
+    return _interpolate(adjusted, order_discounts, sorted(words), notices)
 
 
 def _count(
-    sentences: Iterable[Sentence], order: int, known: Optional[Set[str]], unknown: Optional[str]
+    sentences: Iterable[Sentence], order: int, known_words: Optional[Set[str]], unknown: Optional[str]
 ) -> Tuple[List[CounterType[Ngram]], Set[str]]:
     """Counts of each order, and the words met."""
     counts: List[CounterType[Ngram]] = [Counter() for _ in range(order)]
     words: Set[str] = set()
-    some = False
+    has_sentence = False
     for number, sentence in enumerate(sentences, 1):
-        items = sentence_words(sentence, f"sentence {number}")
-        if not items:
+        tokens = sentence_words(sentence, f"sentence {number}")
+        if not tokens:
             continue
-        some = True
-        for index, word in enumerate(items):
-            if known is not None and word not in known:
+        has_sentence = True
+        for index, word in enumerate(tokens):
+            if known_words is not None and word not in known_words:
                 if unknown is None:
                     raise DataError(
                         f"sentence {number}: the word {word} is not in the vocabulary",
                         remedy="add it to the vocabulary, or name a word for unknown ones",
                     )
-                items[index] = unknown
-        words.update(items)
-        padded = (START, *items, END)
+                tokens[index] = unknown
+        words.update(tokens)
+        padded = (START, *tokens, END)
         for length in range(1, order + 1):
             counts[length - 1].update(padded[i : i + length] for i in range(len(padded) - length + 1))
-    if not some:
+    if not has_sentence:
         raise DataError("no sentence to train a language model on", remedy="give a text with one sentence a line")
     del counts[0][(START,)]  # never predicted
     return counts, words
@@ -131,43 +131,43 @@ def _adjust(counts: List[CounterType[Ngram]]) -> List[Dict[Ngram, int]]:
         if index + 1 == len(counts):
             adjusted.append(dict(table))
             break
-        continuation: CounterType[Ngram] = Counter(longer[1:] for longer in counts[index + 1])
-        adjusted.append({g: count if g[0] == START else continuation[g] for g, count in table.items()})
+        continuation: CounterType[Ngram] = Counter(ngram[1:] for ngram in counts[index + 1])
+        adjusted.append({ngram: count if ngram[0] == START else continuation[ngram] for ngram, count in table.items()})
     return adjusted
 
 
 def _interpolate(
     adjusted: List[Dict[Ngram, int]],
-    steps: Sequence[Tuple[float, float, float]],
+    order_discounts: Sequence[Tuple[float, float, float]],
     words: List[str],
     notices: List[str],
 ) -> NgramModel:
     events = [*words, END]
-    lower: Dict[Ngram, float] = {}
+    lower_probs: Dict[Ngram, float] = {}
     probs: List[Dict[Ngram, float]] = []
     backoffs: List[Dict[Ngram, float]] = [{} for _ in adjusted[:-1]]
-    for index, (table, discount) in enumerate(zip(adjusted, steps, strict=True)):
+    for index, (table, discount) in enumerate(zip(adjusted, order_discounts, strict=True)):
         total: Dict[Ngram, float] = {}
-        taken: Dict[Ngram, float] = {}
+        discounted: Dict[Ngram, float] = {}
         for ngram, count in table.items():
             history = ngram[:-1]
             total[history] = total.get(history, 0.0) + count
-            taken[history] = taken.get(history, 0.0) + discount[min(count, 3) - 1]
-        current: Dict[Ngram, float] = {}
+            discounted[history] = discounted.get(history, 0.0) + discount[min(count, 3) - 1]
+        current_probs: Dict[Ngram, float] = {}
         if index == 0:
-            base = taken[()] / total[()] / len(events)
-            current = {(word,): base for word in events}
+            base = discounted[()] / total[()] / len(events)
+            current_probs = {(word,): base for word in events}
         for ngram, count in table.items():
             history = ngram[:-1]
             value = (count - discount[min(count, 3) - 1]) / total[history]
-            value += base if index == 0 else taken[history] / total[history] * lower[ngram[1:]]
-            current[ngram] = value
+            value += base if index == 0 else discounted[history] / total[history] * lower_probs[ngram[1:]]
+            current_probs[ngram] = value
         if index > 0:
             backoffs[index - 1] = {
-                history: math.log10(amount / total[history]) for history, amount in taken.items()
+                history: math.log10(amount / total[history]) for history, amount in discounted.items()
             }
         # Rounding must not lift a certain word above probability 1.
-        probs.append({ngram: min(math.log10(value), 0.0) for ngram, value in current.items()})
-        lower = current
+        probs.append({ngram: min(math.log10(value), 0.0) for ngram, value in current_probs.items()})
+        lower_probs = current_probs
     probs[0][(START,)] = LOG10_ZERO
     return NgramModel(probs, backoffs, notices)

@@ -54,7 +54,7 @@ def _train(options: argparse.Namespace) -> None:
         read_sentences(options.text), options.order, vocabulary=vocabulary, unknown=options.unknown
     )
     arpa.write(options.arpa, model)
-    sizes = ", ".join(f"{len(table)} {n}-grams" for n, table in enumerate(model.probs, 1))
+    sizes = ", ".join(f"{len(table)} {order}-grams" for order, table in enumerate(model.probs, 1))
     # The model itself may go to standard output, or to a pipe that is read from there.
     special = find_destination(Path(options.arpa)).special
     print(f"{options.arpa}: {sizes}", file=sys.stderr if special else sys.stdout)

@@ -30,40 +30,40 @@ class Sampler:
 
     def __init__(self, model: NgramModel, rng: np.random.Generator) -> None:
         self.model, self.rng = model, rng
-        listed: Dict[Ngram, List[Tuple[str, float]]] = defaultdict(list)
+        followers: Dict[Ngram, List[Tuple[str, float]]] = defaultdict(list)
         for probs in model.probs:
             for ngram, prob in probs.items():
                 if ngram[-1] not in (START, model.unknown):
-                    listed[ngram[:-1]].append((ngram[-1], 10.0**prob if prob > LOG10_ZERO else 0.0))
-        if not any(prob for word, prob in listed[()] if word != END):
+                    followers[ngram[:-1]].append((ngram[-1], 10.0**prob if prob > LOG10_ZERO else 0.0))
+        if not any(prob for word, prob in followers[()] if word != END):
             raise DataError("no word of the n-gram model has a probability", remedy="train it again on some text")
         # history -> its words, the sums of their probabilities up to each, and m
-        self._listed: Dict[Ngram, Tuple[List[str], np.ndarray, float]] = {}
-        for history in sorted(listed, key=len):
-            words = [word for word, _ in listed[history]]
-            sums = np.cumsum([prob for _, prob in listed[history]])
-            self._listed[history] = (words, sums, float(sums[-1]) + self._left(history, words))
+        self._followers: Dict[Ngram, Tuple[List[str], np.ndarray, float]] = {}
+        for history in sorted(followers, key=len):
+            words = [word for word, _ in followers[history]]
+            sums = np.cumsum([prob for _, prob in followers[history]])
+            self._followers[history] = (words, sums, float(sums[-1]) + self._unlisted_mass(history, words))
 
-    def _left(self, history: Ngram, listed: List[str]) -> float:
+    def _unlisted_mass(self, history: Ngram, followers: List[str]) -> float:
         """The probability of the words not listed under `history`."""
         if not history:
             return 0.0
-        shorter = history[1:]
+        suffix = history[1:]
         backoff = 10.0 ** self.model.backoffs[len(history) - 1].get(history, 0.0)
-        rest = self._mass(shorter) - sum(math.exp(self.model.logprob(word, shorter)) for word in listed)
-        return backoff * max(0.0, rest)
+        remainder = self._mass(suffix) - sum(math.exp(self.model.logprob(word, suffix)) for word in followers)
+        return backoff * max(0.0, remainder)
 
     def _mass(self, history: Ngram) -> float:
         """m(history); of one under which nothing is listed that of its suffix times the back-off."""
-        if history in self._listed:
-            return self._listed[history][2]
+        if history in self._followers:
+            return self._followers[history][2]
         return 10.0 ** self.model.backoffs[len(history) - 1].get(history, 0.0) * self._mass(history[1:])
 
     def word(self, history: Ngram) -> str:
-        """The next word, END for none, after a history of at most order - 1 words, which may begin with START."""
-        while history not in self._listed:
+        """Draw the next word, END for none, after a history of at most order - 1 words, which may begin with START."""
+        while history not in self._followers:
             history = history[1:]
-        words, sums, mass = self._listed[history]
+        words, sums, mass = self._followers[history]
         place = int(np.searchsorted(sums, self.rng.random() * mass, side="right"))
         if place < len(words):
             return words[place]
@@ -75,25 +75,25 @@ class Sampler:
         return words[-1]  # what is left to the shorter history is rounding
 
     def sentence(self) -> List[str]:
-        """Without START and END; may be empty."""
-        keep = self.model.order - 1
+        """Draw a sentence, without START and END; it may be empty."""
+        num_context = self.model.order - 1
         history: List[str] = [START]
         while len(history) <= MOST_WORDS:
-            word = self.word(tuple(history[max(0, len(history) - keep) :]))
+            word = self.word(tuple(history[max(0, len(history) - num_context) :]))
             if word == END:
                 break
             history.append(word)
         return history[1:]
 
     def text(self, words: int) -> Iterator[List[str]]:
-        """Sentences, empty ones left out, until there are at least so many words. Raises DataError for a model that
-        has none but empty sentences."""
-        drawn, empty = 0, 0
-        while drawn < words:
+        """Yield sentences, empty ones left out, until there are at least so many words. Raises DataError for a model
+        that has none but empty sentences."""
+        num_drawn, num_empty = 0, 0
+        while num_drawn < words:
             sentence = self.sentence()
-            drawn += len(sentence)
-            empty = 0 if sentence else empty + 1
-            if empty > 10_000:
+            num_drawn += len(sentence)
+            num_empty = 0 if sentence else num_empty + 1
+            if num_empty > 10_000:
                 raise DataError("the n-gram model hardly has other than empty sentences", remedy="train it on text")
             if sentence:
                 yield sentence

@@ -72,7 +72,7 @@ tiny_pairs = st.lists(
 @given(tiny_pairs, st.sampled_from([SHAPES, WIDE]))
 def test_em_equals_enumeration_and_never_loses(pairs, shapes):
     aligner = Aligner(pairs, shapes=shapes)
-    assert aligner.kept == [*range(len(pairs))]
+    assert aligner.accepted == [*range(len(pairs))]
     probs = aligner.probs()
     # At the start every segmentation of a word is as probable as the next.
     for letters, phones in pairs:

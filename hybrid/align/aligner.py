@@ -57,24 +57,25 @@ class Aligner:
         return self.data.store.num_chunks
 
     def loglikes(self, features: np.ndarray) -> np.ndarray:
-        """Features of `chunk` [T, D] -> log-likelihoods of all pdfs [T, num_pdfs]."""
+        """Return the log-likelihoods of all pdfs [T, num_pdfs] for features of `chunk` [T, D]."""
         gmms = self.model.gmms if self.data.transforms is not None else self.model.first_pass
         return np.ascontiguousarray(gmms.loglikes(features).T)
 
     def chunk(self, index: int) -> Iterator[Tuple[str, np.ndarray, Optional[np.ndarray], float]]:
-        """(id, features [T, D] adapted to the speaker, tids [T] or None, score a frame) of each utterance."""
+        """Yield (id, features [T, D] adapted to the speaker, tids [T] or None, score a frame) of each utterance."""
         chunk, features = self.data.load(index)
-        found = self.data.aligned(index)
+        alignment = self.data.aligned(index)
         bounds = chunk.offsets
-        for number, tids in enumerate(found.each()):
-            yield chunk.ids[number], features[bounds[number] : bounds[number + 1]], tids, float(found.loglike[number])
+        for number, tids in enumerate(alignment.each()):
+            loglike = float(alignment.loglike[number])
+            yield chunk.ids[number], features[bounds[number] : bounds[number + 1]], tids, loglike
 
 
 # ------------------------------------------------------------------ features
 
 
 def extractor(about: Optional[Mapping[str, Any]]) -> FeatureExtractor:
-    """Of a model's features.json, or the default of a new model."""
+    """Return the feature extractor that a model's features.json describes, or the default of a new model."""
     return FeatureExtractor(Mfcc() if about is None else config_from_json(about["mfcc"]))
 
 
@@ -103,7 +104,7 @@ def make_features(
 
 
 def make_store(features: PathLike, words: Mapping[str, Sequence[str]], about: Mapping[str, Any], folder: Path) -> Store:
-    """The cepstra of the utterances that have `words`, by speaker."""
+    """Make a store of the cepstra of the utterances that have `words`, by speaker."""
 
     def items() -> Iterator[StoredUtterance]:
         for cut, arrays in iterate_arrays(features, "mfcc"):
@@ -117,7 +118,7 @@ def make_store(features: PathLike, words: Mapping[str, Sequence[str]], about: Ma
 
 
 def find_model(path: PathLike) -> Tuple[Path, Path]:
-    """(folder of the model, folder of its lang) for the folder of a run, of an alignment, or of a model itself.
+    """Return (folder of the model, folder of its lang) for the folder of a run, of an alignment, or of a model itself.
 
     Raises ModelError that says where it was looked for.
     """
@@ -138,7 +139,7 @@ def find_model(path: PathLike) -> Tuple[Path, Path]:
 
 
 def load(folder: PathLike) -> Tuple[GmmModel, Mapping[str, Any]]:
-    """The model and its features.json. Raises ModelError where a part is missing."""
+    """Return the model and its features.json. Raises ModelError where a part is missing."""
     about = read_json(Path(folder) / "features.json")
     if not isinstance(about, dict) or not {"mfcc", "cmvn"} <= set(about):
         raise ModelError("not what features of a GMM look like", file=Path(folder) / "features.json")
@@ -146,7 +147,7 @@ def load(folder: PathLike) -> Tuple[GmmModel, Mapping[str, Any]]:
 
 
 def loop_counts(folder: PathLike, senones: Senones, base: Mapping[int, str]) -> Optional[LoopCounts]:
-    """Of a model's training alignments, where it keeps them."""
+    """Return the counts of the phone loop from a model's training alignments; None where it keeps none."""
     folder = Path(folder)
     for place in (folder / LOOP, folder.parent / LOOP):
         if place.exists():
@@ -178,7 +179,7 @@ def train(
     log: Log = print,
     progress: Progress,
 ) -> GmmModel:
-    """Monophones to speaker-adapted triphones in `folder`; goes on where a killed training was.
+    """Train monophones to speaker-adapted triphones in `folder`; goes on where a killed training was.
 
     Under five minutes of speech it ends with plain triphones. Utterances that do not fit take no part (aligning names
     them). Sizes follow the amount of speech. Raises DataError where none is left.
@@ -192,7 +193,10 @@ def train(
 
 
 def sizes(frames: int) -> Dict[str, StepOptions]:
-    """Gaussians and leaves for an amount of speech: those tuned on AN4 (250,000 frames), Kaldi's from 100 h on."""
+    """Return the number of Gaussians and leaves for an amount of speech.
+
+    They are those tuned on AN4 (250,000 frames), and Kaldi's from 100 h on.
+    """
     leaves = int(np.clip(frames // 140, 40, 4200))  # at most: the threshold stops small corpora far earlier
     gaussians = int(np.clip(frames // 56, 200, 40_000))
     triphones = StepOptions(35, gaussians, leaves, 500.0 if frames < 1_000_000 else 300.0)
@@ -213,15 +217,18 @@ def align(
     log: Log = print,
     progress: Progress,
 ) -> Tuple[Aligner, Dict[str, str]]:
-    """The best path of every utterance, kept by chunks in `folder`; and {id: reason} of those that have none."""
+    """Find the best path of every utterance, kept by chunks in `folder`.
+
+    Returns the aligner with the paths, and {id: reason} of the utterances that have none.
+    """
     context = Context(
         folder, lang.silence_ids, executor=executor, log=log, progress=progress, device=choose("auto")
     )
     data, reasons = align_store(model, store, lang, options, context, keep=True)
     for index in range(store.num_chunks):
-        found = data.aligned(index)
+        alignment = data.aligned(index)
         for number, identifier in enumerate(store.about(index)["ids"]):
-            if not found.lengths[number]:
-                reasons.setdefault(identifier, found.reason(number))
+            if not alignment.lengths[number]:
+                reasons.setdefault(identifier, alignment.reason(number))
     return Aligner(model, lang, data), reasons
 

@@ -44,24 +44,28 @@ class ViterbiPath(NamedTuple):
 def assemble_all(
     aligner: Aligner, loop: PhoneLoop, known: Mapping[str, Reference], executor: Optional[Executor] = None
 ) -> Iterator[List[Any]]:
-    """For each chunk an AlignedUtterance, or (id, reason), for each of its utterances in `known` that has a path."""
+    """Yield the list of results of each chunk.
+
+    A result is an AlignedUtterance, or (id, reason), for each of the chunk's utterances in `known` that has a path.
+    """
 
     def jobs() -> Iterator[Tuple[Aligner, PhoneLoop, int, Dict[str, Reference]]]:
         for index in range(aligner.num_chunks):
             ids = aligner.data.store.about(index)["ids"]
-            yield aligner, loop, index, {i: known[i] for i in ids if i in known}
+            yield aligner, loop, index, {identifier: known[identifier] for identifier in ids if identifier in known}
 
     return map(_assemble_chunk, jobs()) if executor is None else ordered_map(executor, _assemble_chunk, jobs())
 
 
 def _assemble_chunk(job: Tuple[Aligner, PhoneLoop, int, Dict[str, Reference]]) -> List[Any]:
-    aligner, loop, index, known = job
+    aligner, loop, index, references = job
     rows: List[Any] = []
     for identifier, features, tids, loglike in aligner.chunk(index):
-        if tids is None or identifier not in known:
+        if tids is None or identifier not in references:
             continue
         try:
-            rows.append(assemble(aligner, loop, identifier, known[identifier], ViterbiPath(features, tids, loglike)))
+            path = ViterbiPath(features, tids, loglike)
+            rows.append(assemble(aligner, loop, identifier, references[identifier], path))
         except DataError as error:
             rows.append((identifier, error.what))
     return rows
@@ -70,17 +74,20 @@ def _assemble_chunk(job: Tuple[Aligner, PhoneLoop, int, Dict[str, Reference]]) -
 def assemble(
     aligner: Aligner, loop: PhoneLoop, identifier: str, one: Reference, found: ViterbiPath
 ) -> AlignedUtterance:
-    """Raises DataError where the phones of the alignment do not spell its words."""
+    """Return the words, phones and states of an utterance with their times and confidences.
+
+    Raises DataError where the phones of the alignment do not spell its words.
+    """
     lang, senones = aligner.lang, aligner.senones
     phones, durations = phone_segments(found.tids, senones)
     ids = lang.word_ids(" ".join(one.words), identifier)
     segments = word_segments(phones, durations, ids, lang, utterance=identifier)
-    spoken = [spoken_word(segment, lang, loop) for segment in segments]
-    sure = confidences(loop, aligner.loglikes(found.features), spoken, KAPPA)
+    word_spans = [spoken_word(segment, lang, loop) for segment in segments]
+    word_confidences = confidences(loop, aligner.loglikes(found.features), word_spans, KAPPA)
     clock = _Clock(one.start, one.end, len(found.tids))
     words = [
         WordTime(word, clock(segment.start), clock(segment.start + segment.frames), float(confidence), source)
-        for word, segment, confidence, source in zip(one.words, segments, sure, one.sources, strict=True)
+        for word, segment, confidence, source in zip(one.words, segments, word_confidences, one.sources, strict=True)
     ]
     return AlignedUtterance(
         id=identifier,
@@ -97,13 +104,13 @@ def assemble(
 
 
 def spoken_word(segment: WordSegment, lang: Lang, loop: PhoneLoop) -> WordSpan:
-    """The word of a segment with all of its pronunciations, as confidences take it."""
-    items = lang.lexicon.pronunciations(lang.word_names[segment.word])
+    """Return the word of a segment with all of its pronunciations, as confidences take it."""
+    pronunciations = lang.lexicon.pronunciations(lang.word_names[segment.word])
     return WordSpan(
         segment.start,
         segment.frames,
-        tuple(tuple(loop.phones(item.phones)) for item in items),
-        tuple(math.log(item.prob) for item in items),
+        tuple(tuple(loop.phones(pronunciation.phones)) for pronunciation in pronunciations),
+        tuple(math.log(pronunciation.prob) for pronunciation in pronunciations),
     )
 
 
@@ -132,12 +139,14 @@ def _phones(
     visits = np.flatnonzero(~senones.is_self_loop[tids])  # frames at which a state is entered
     ends = np.r_[visits[1:], len(tids)]
     states = senones.tid2hmm_state[tids[visits]]
-    out = []
+    phone_times = []
     begin = 0
     for number, (phone, frames) in enumerate(zip(phones.tolist(), durations.tolist())):
-        some = range(*np.searchsorted(visits, [begin, begin + frames]))
-        visited = tuple(StateTime(int(states[k]), clock(visits[k]), clock(ends[k])) for k in some)
+        visit_numbers = range(*np.searchsorted(visits, [begin, begin + frames]))
+        state_times = tuple(
+            StateTime(int(states[visit]), clock(visits[visit]), clock(ends[visit])) for visit in visit_numbers
+        )
         name = lang.base_phone(phone)
-        out.append(PhoneTime(name, clock(begin), clock(begin + frames), owner.get(number), visited))
+        phone_times.append(PhoneTime(name, clock(begin), clock(begin + frames), owner.get(number), state_times))
         begin += frames
-    return out
+    return phone_times

@@ -21,11 +21,11 @@ def align(corpus: PathLike, lexicon: PathLike, out: PathLike, **options: Any) ->
     options: those of the command with underscores (model, formats, g2p, oov, jobs, ...), the fields of Options.
     Raises ConfigError for an unknown option or a wrong value, and what run_align raises.
     """
-    known = [field.name for field in fields(Options)][3:]
+    option_names = [field.name for field in fields(Options)][3:]
     for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            remedy = f"did you mean {near[0]}" if near else f"known: {', '.join(known)}"
+        if name not in option_names:
+            matches = difflib.get_close_matches(name, option_names, 1)
+            remedy = f"did you mean {matches[0]}" if matches else f"known: {', '.join(option_names)}"
             raise ConfigError(f"align has no option {name!r}", remedy=remedy)
     values = dict(options)
     for name in _PATHS:

@@ -52,17 +52,17 @@ class WordSpan:
 
 
 def confidences(loop: PhoneLoop, loglikes: np.ndarray, words: Sequence[WordSpan], kappa: float = KAPPA) -> np.ndarray:
-    """loglikes of pdfs [T, num_pdfs] -> confidence of each word, 0 to 1."""
+    """Return the confidence of each word [n], 0 to 1, from the log-likelihoods of pdfs `loglikes` [T, num_pdfs]."""
     return posterior(scores(loop, loglikes, words, kappa))
 
 
 def posterior(score: np.ndarray) -> np.ndarray:
-    """Scores -> confidences, 0 to 1, rising."""
+    """Return the confidences of scores: 0 to 1, rising."""
     return 1.0 / (1.0 + np.exp(-np.clip(SLOPE * np.asarray(score) + OFFSET, -500, 500)))
 
 
 def scores(loop: PhoneLoop, loglikes: np.ndarray, words: Sequence[WordSpan], kappa: float = KAPPA) -> np.ndarray:
-    """The score r of each word [n], at least WORST."""
+    """Return the score r of each word [n], at least WORST, from `loglikes` [T, num_pdfs]."""
     if not words:
         return np.zeros(0)
     x = kappa * loop.loglikes(loglikes)
@@ -71,26 +71,28 @@ def scores(loop: PhoneLoop, loglikes: np.ndarray, words: Sequence[WordSpan], kap
 
 
 def loop_loglikes(loop: PhoneLoop, x: np.ndarray, spans: Sequence[Tuple[int, int]]) -> np.ndarray:
-    """x [T, K] scaled log-likelihoods, spans (start, frames) -> L_loop [n]."""
+    """Return L_loop [n] of spans (start, frames); x [T, K] are scaled log-likelihoods."""
     start, frames = np.array(spans, dtype=np.int64).reshape(-1, 2).T
     order = np.argsort(-frames, kind="stable")  # longest first: those still running are the first rows
     start, frames = start[order], frames[order]
     alpha = np.full((len(order), loop.num_states), MINUS_INFINITY)
     alpha[:, loop.first[:-1]] = loop.start + x[start][:, loop.first[:-1]]
     for step in range(1, int(frames[0])):
-        live = int(np.searchsorted(-frames, -step))
-        rows = alpha[:live]
+        num_running = int(np.searchsorted(-frames, -step))
+        rows = alpha[:num_running]
         best = rows.max(1, keepdims=True)
         with np.errstate(divide="ignore"):
             rows = np.log(np.exp(rows - best) @ loop.matrix) + best
-        alpha[:live] = np.maximum(rows, MINUS_INFINITY) + x[start[:live] + step]
-    out = np.empty(len(order))
-    out[order] = _log_sum(alpha + loop.leave)
-    return out
+        alpha[:num_running] = np.maximum(rows, MINUS_INFINITY) + x[start[:num_running] + step]
+    totals = np.empty(len(order))
+    totals[order] = _log_sum(alpha + loop.leave)
+    return totals
 
 
 def word_loglikes(loop: PhoneLoop, x: np.ndarray, words: Sequence[WordSpan]) -> np.ndarray:
-    """x [T, K] scaled log-likelihoods -> L_word [n]; MINUS_INFINITY or below where the word does not fit its frames.
+    """Return L_word [n], MINUS_INFINITY or below where the word does not fit its frames.
+
+    x [T, K] are scaled log-likelihoods.
 
     All pronunciations of all words are one list of chains: `state` is the loop's state of each, arcs (source, target,
     weight) are sorted by their targets, of which each has one at least (a loop, or the way in from the state before).
@@ -98,8 +100,8 @@ def word_loglikes(loop: PhoneLoop, x: np.ndarray, words: Sequence[WordSpan]) -> 
     state, source, target, weight, owner, begins = _chains(loop, words)
     order = np.argsort(target, kind="stable")
     source, target, weight = source[order], target[order], weight[order]
-    reached, offsets = np.unique(target, return_index=True)
-    place = np.repeat(np.arange(len(reached)), np.diff(np.r_[offsets, len(target)]))
+    targets, offsets = np.unique(target, return_index=True)
+    place = np.repeat(np.arange(len(targets)), np.diff(np.r_[offsets, len(target)]))
     start = np.array([word.start for word in words])[owner]
     frames = np.array([word.frames for word in words])[owner]
     alpha = np.full(len(state), MINUS_INFINITY)
@@ -109,7 +111,7 @@ def word_loglikes(loop: PhoneLoop, x: np.ndarray, words: Sequence[WordSpan]) -> 
         values = alpha[source] + weight
         best = np.maximum.reduceat(values, offsets)
         alpha = np.full(len(state), MINUS_INFINITY)
-        alpha[reached] = best + np.log(np.add.reduceat(np.exp(values - best[place]), offsets))
+        alpha[targets] = best + np.log(np.add.reduceat(np.exp(values - best[place]), offsets))
         alpha += x[np.minimum(start + step, len(x) - 1), state]
         result = np.where(step < frames, alpha, result)
     return _ends(loop, words, state, owner, begins, result)
@@ -127,20 +129,20 @@ def _chains(loop: PhoneLoop, words: Sequence[WordSpan]) -> Tuple[np.ndarray, ...
     for number, word in enumerate(words):
         for phones in word.pronunciations:
             begins.append(size)
-            before = np.zeros(0, dtype=np.int64)  # the states of the phone before
+            previous_states = np.zeros(0, dtype=np.int64)  # the states of the phone before
             for phone in phones:
-                own = np.arange(loop.first[phone], loop.first[phone + 1])
-                block = loop.inside[own[0] : own[-1] + 1, own[0] : own[-1] + 1]
+                states = np.arange(loop.first[phone], loop.first[phone + 1])
+                block = loop.inside[states[0] : states[-1] + 1, states[0] : states[-1] + 1]
                 rows, columns = np.nonzero(block > MINUS_INFINITY)
-                leaving = loop.leave[state[-1]] if len(before) else np.zeros(0)
-                out = before[leaving > MINUS_INFINITY]
-                source += [size + rows, out]
-                target += [size + columns, np.full(len(out), size)]
+                leaving = loop.leave[state[-1]] if len(previous_states) else np.zeros(0)
+                exits = previous_states[leaving > MINUS_INFINITY]
+                source += [size + rows, exits]
+                target += [size + columns, np.full(len(exits), size)]
                 weight += [block[rows, columns], leaving[leaving > MINUS_INFINITY]]
-                before = np.arange(size, size + len(own))
-                state.append(own)
-                size += len(own)
-                owner += [number] * len(own)
+                previous_states = np.arange(size, size + len(states))
+                state.append(states)
+                size += len(states)
+                owner += [number] * len(states)
     parts = (np.concatenate(part) for part in (state, source, target, weight))
     return (*parts, np.array(owner), np.array(begins))
 
@@ -151,7 +153,7 @@ def _ends(
 ) -> np.ndarray:
     """Sums over the last phone's states of each chain, then over the pronunciations of each word."""
     ends = np.r_[begins[1:], len(state)]
-    out = np.full(len(words), MINUS_INFINITY)
+    word_scores = np.full(len(words), MINUS_INFINITY)
     chain = 0
     for number, word in enumerate(words):
         values = []
@@ -160,8 +162,8 @@ def _ends(
             rows = slice(ends[chain] - last, ends[chain])
             values.append(log_prob + _log_sum((alpha[rows] + loop.leave[state[rows]])[None])[0])
             chain += 1
-        out[number] = _log_sum(np.array(values)[None])[0]
-    return out
+        word_scores[number] = _log_sum(np.array(values)[None])[0]
+    return word_scores
 
 
 def _log_sum(values: np.ndarray) -> np.ndarray:

@@ -21,12 +21,16 @@ class CtmRow(NamedTuple):
 
 
 def format_ctm(rows: Iterable[CtmRow]) -> str:
-    """Sorted by recording, channel and time; milliseconds, rounded at both ends, so that neighbours stay neighbours."""
+    """Format the rows as a CTM, sorted by recording, channel and time.
+
+    Times are rounded to milliseconds at both ends, so that neighbours stay neighbours.
+    """
     lines = []
-    for row in sorted(rows, key=lambda one: (one.recording, one.channel, one.start)):
+    for row in sorted(rows, key=lambda row: (row.recording, row.channel, row.start)):
         begin, end = round(1000 * row.start), round(1000 * (row.start + row.duration))
-        sure = "" if row.confidence is None else f" {row.confidence:.2f}"
-        lines.append(f"{row.recording} {row.channel} {begin / 1000:.3f} {(end - begin) / 1000:.3f} {row.label}{sure}\n")
+        confidence = "" if row.confidence is None else f" {row.confidence:.2f}"
+        times = f"{begin / 1000:.3f} {(end - begin) / 1000:.3f}"
+        lines.append(f"{row.recording} {row.channel} {times} {row.label}{confidence}\n")
     return "".join(lines)
 
 
@@ -35,7 +39,7 @@ def write_ctm(path: PathLike, rows: Iterable[CtmRow]) -> None:
 
 
 def read_ctm(path: PathLike) -> List[CtmRow]:
-    """Comments (`;;`) and empty lines are left out. Raises DataError naming file and line."""
+    """Read the rows of a CTM without its comments (`;;`) and empty lines. Raises DataError naming file and line."""
     rows = []
     for number, line in enumerate(read_lines(path, "give the path of a CTM"), 1):
         fields = line.split()
@@ -44,11 +48,11 @@ def read_ctm(path: PathLike) -> List[CtmRow]:
         try:
             if len(fields) not in (5, 6):
                 raise ValueError(f"{len(fields)} columns")
-            sure = float(fields[5]) if len(fields) == 6 else None
+            confidence = float(fields[5]) if len(fields) == 6 else None
             start, duration = float(fields[2]), float(fields[3])
             if not (math.isfinite(start) and math.isfinite(duration)):
                 raise ValueError(f"{fields[2]} {fields[3]} are no times")
-            rows.append(CtmRow(fields[0], fields[1], start, duration, fields[4], sure))
+            rows.append(CtmRow(fields[0], fields[1], start, duration, fields[4], confidence))
         except ValueError as error:
             raise DataError(
                 f"line {number} is not `recording channel start duration label [confidence]`: {error}",

@@ -41,7 +41,7 @@ class LoopCounts:
         return cls(np.zeros(senones.num_tids + 1), np.zeros((len(names) + 1, len(names))), names)
 
     def add(self, tids: np.ndarray, senones: Senones, base: Mapping[int, str]) -> None:
-        """Counts one utterance."""
+        """Count one utterance."""
         self.tids += np.bincount(tids, minlength=len(self.tids))
         index = {name: number for number, name in enumerate(self.names)}
         sequence = [index[base[int(phone)]] for phone in phone_segments(tids, senones)[0]]
@@ -53,7 +53,7 @@ class LoopCounts:
 
     @classmethod
     def load(cls, path: PathLike) -> LoopCounts:
-        """Raises ModelError for a file that holds something else."""
+        """Read what `save` wrote. Raises ModelError for a file that holds something else."""
         from safetensors import safe_open
 
         tensors = load_tensors(path)
@@ -83,9 +83,9 @@ class PhoneLoop:
 
     def __post_init__(self) -> None:
         phone = np.repeat(np.arange(len(self.names)), np.diff(self.first))
-        full = np.exp(self.inside)
-        full[:, self.first[:-1]] += np.exp(self.leave)[:, None] * np.exp(self.follow)[phone]
-        self._matrix = full
+        matrix = np.exp(self.inside)
+        matrix[:, self.first[:-1]] += np.exp(self.leave)[:, None] * np.exp(self.follow)[phone]
+        self._matrix = matrix
 
     @property
     def num_states(self) -> int:
@@ -93,12 +93,15 @@ class PhoneLoop:
 
     @property
     def matrix(self) -> np.ndarray:
-        """[K, K]: all transitions of the loop as probabilities, those from phone to phone included."""
+        """The matrix [K, K] of all transitions of the loop as probabilities, those from phone to phone included."""
         return self._matrix
 
     @classmethod
     def from_counts(cls, counts: LoopCounts, senones: Senones, base: Mapping[int, str]) -> PhoneLoop:
-        """`base`: phone id -> name without position mark. Raises ModelError where the counts are of other senones."""
+        """Estimate the loop from counts. Raises ModelError where the counts are of other senones.
+
+        `base`: phone id -> name without position mark.
+        """
         if len(counts.tids) != senones.num_tids + 1 or counts.names != sorted(set(base.values())):
             raise ModelError("the counts of the phone loop are of another model", remedy="delete them")
         names = counts.names
@@ -106,7 +109,7 @@ class PhoneLoop:
             base[phone]: entry.states for entry in senones.topology.entries for phone in entry.phones
         }
         first = np.r_[0, np.cumsum([len(states[name]) for name in names])]
-        place = {name: int(first[number]) for number, name in enumerate(names)}
+        offsets = {name: int(first[number]) for number, name in enumerate(names)}
         size = int(first[-1])
         mixture = np.zeros((size, senones.num_pdfs))
         arcs = np.zeros((size, size + 1))  # the last column: out of the phone
@@ -115,17 +118,17 @@ class PhoneLoop:
                 if state.forward_class != state.loop_class:
                     raise ModelError("a phone loop needs states of one pdf class", remedy="use the model of a GMM")
                 for target, prob in state.transitions:
-                    out = size if target == len(states[name]) else place[name] + target
-                    arcs[place[name] + number, out] += prob  # as many counts as one visit gives
+                    column = size if target == len(states[name]) else offsets[name] + target
+                    arcs[offsets[name] + number, column] += prob  # as many counts as one visit gives
         firsts: Dict[int, int] = {}
         for tid in range(1, senones.num_tids + 1):
             firsts.setdefault(int(senones.tid2state[tid]), tid)
         for tid in range(1, senones.num_tids + 1):
             name, number = base[int(senones.tid2phone[tid])], int(senones.tid2hmm_state[tid])
-            mixture[place[name] + number, senones.tid2pdf[tid]] += counts.tids[tid] + 1e-3
+            mixture[offsets[name] + number, senones.tid2pdf[tid]] += counts.tids[tid] + 1e-3
             target = states[name][number].transitions[tid - firsts[int(senones.tid2state[tid])]][0]
-            out = size if target == len(states[name]) else place[name] + target
-            arcs[place[name] + number, out] += counts.tids[tid]
+            column = size if target == len(states[name]) else offsets[name] + target
+            arcs[offsets[name] + number, column] += counts.tids[tid]
         mixture /= mixture.sum(1, keepdims=True)
         arcs /= arcs.sum(1, keepdims=True)
         with np.errstate(divide="ignore"):
@@ -134,16 +137,20 @@ class PhoneLoop:
         return cls(names, first, mixture, logs[:, :-1], logs[:, -1], start, follow)
 
     def loglikes(self, loglikes: np.ndarray) -> np.ndarray:
-        """loglikes of pdfs [T, num_pdfs] -> of the loop's states [T, K] float64, floored 600 below the frame's best."""
+        """Return the log-likelihoods of the loop's states [T, K] float64 from those of pdfs `loglikes` [T, num_pdfs].
+
+        They are floored 600 below the frame's best.
+        """
         best = loglikes.max(1, keepdims=True).astype(np.float64)
         return best + np.log(np.maximum(np.exp(loglikes - best) @ self.mixture.T, 1e-260))
 
     def phones(self, names: Sequence[str]) -> List[int]:
-        """Numbers of phones by their names. Raises DataError for one that the model lacks."""
+        """Return the numbers of phones by their names. Raises DataError for one that the model lacks."""
         index = {name: number for number, name in enumerate(self.names)}
-        unknown = [name for name in names if name not in index]
-        if unknown:
-            raise DataError(f"the model has no phone {unknown[0]}", remedy="use the lexicon that it was trained with")
+        unknown_phones = [name for name in names if name not in index]
+        if unknown_phones:
+            what = f"the model has no phone {unknown_phones[0]}"
+            raise DataError(what, remedy="use the lexicon that it was trained with")
         return [index[name] for name in names]
 
 

@@ -18,7 +18,7 @@ FORMATS = ("ctm", "textgrid", "json", "lhotse")
 
 
 def check_formats(formats: Sequence[str]) -> List[str]:
-    """Raises ConfigError for a name that is none of FORMATS."""
+    """Return the formats, each once. Raises ConfigError for a name that is none of FORMATS."""
     for name in formats:
         if name not in FORMATS:
             raise ConfigError(f"no output format {name!r}", remedy=f"use some of {', '.join(FORMATS)}")
@@ -40,15 +40,16 @@ def write_outputs(
             write_ctm(folder / "phones.ctm", phone_rows(utterances))
             written += ["words.ctm", "phones.ctm"]
         elif name == "textgrid":
-            for recording, some in by_recording(utterances).items():
+            for recording, recording_utterances in by_recording(utterances).items():
                 path = folder / "textgrid" / _inside(recording)
-                write_textgrid(path, tiers_of(some, durations[recording]))
+                write_textgrid(path, tiers_of(recording_utterances, durations[recording]))
             written.append("textgrid/")
         elif name == "json":
-            write_jsonl(folder / "alignment.jsonl", (one.to_json() for one in utterances))
+            write_jsonl(folder / "alignment.jsonl", (utterance.to_json() for utterance in utterances))
             written.append("alignment.jsonl")
         else:
-            write_jsonl(folder / "supervisions.jsonl.gz", (supervision(one).to_dict() for one in utterances))
+            supervisions = (supervision(utterance).to_dict() for utterance in utterances)
+            write_jsonl(folder / "supervisions.jsonl.gz", supervisions)
             written.append("supervisions.jsonl.gz")
     return written
 
@@ -60,35 +61,42 @@ def _inside(recording: str) -> Path:
 
 
 def word_rows(utterances: Iterable[AlignedUtterance]) -> List[CtmRow]:
-    """Channels count from 1 in a CTM; times are those of the recording."""
+    """Return the rows of words.ctm: channels count from 1 in a CTM, times are those of the recording."""
     return [
-        CtmRow(one.recording, str(one.channel + 1), word.start, word.end - word.start, word.word, word.confidence)
-        for one in utterances
-        for word in one.words
+        CtmRow(
+            utterance.recording, str(utterance.channel + 1), word.start, word.end - word.start, word.word,
+            word.confidence,
+        )  # fmt: skip
+        for utterance in utterances
+        for word in utterance.words
     ]
 
 
 def phone_rows(utterances: Iterable[AlignedUtterance]) -> List[CtmRow]:
-    """A phone has the confidence of its word; silences have 1, as Kaldi writes where it has none."""
+    """Return the rows of phones.ctm.
+
+    A phone has the confidence of its word; silences have 1, as Kaldi writes where it has none.
+    """
     return [
         CtmRow(
-            one.recording, str(one.channel + 1), phone.start, phone.end - phone.start, phone.phone, _sure(one, phone)
-        )
-        for one in utterances
-        for phone in one.phones
+            utterance.recording, str(utterance.channel + 1), phone.start, phone.end - phone.start, phone.phone,
+            _sure(utterance, phone),
+        )  # fmt: skip
+        for utterance in utterances
+        for phone in utterance.phones
     ]
 
 
 def _sure(utterance: AlignedUtterance, phone: PhoneTime) -> float:
-    sure = None if phone.word is None else utterance.words[phone.word].confidence
-    return 1.0 if sure is None else sure
+    confidence = None if phone.word is None else utterance.words[phone.word].confidence
+    return 1.0 if confidence is None else confidence
 
 
 def by_recording(utterances: Iterable[AlignedUtterance]) -> Dict[str, List[AlignedUtterance]]:
-    found: Dict[str, List[AlignedUtterance]] = {}
-    for one in utterances:
-        found.setdefault(one.recording, []).append(one)
-    return found
+    groups: Dict[str, List[AlignedUtterance]] = {}
+    for utterance in utterances:
+        groups.setdefault(utterance.recording, []).append(utterance)
+    return groups
 
 
 def tiers_of(utterances: Sequence[AlignedUtterance], duration: float) -> List[Tier]:
@@ -97,21 +105,25 @@ def tiers_of(utterances: Sequence[AlignedUtterance], duration: float) -> List[Ti
     Silence between words is empty, in both. The alignment's last frame is cut to the recording's end. Words of a
     speaker's utterances that overlap in time have further tiers, `words 2` and `phones 2`: no word is lost.
     """
-    speakers = sorted({one.speaker for one in utterances})
-    layers = [(who, number, own) for who in speakers for number, own in enumerate(_layers(utterances, who), 1)]
+    speakers = sorted({utterance.speaker for utterance in utterances})
+    layers = [
+        (speaker, number, layer)
+        for speaker in speakers
+        for number, layer in enumerate(_layers(utterances, speaker), 1)
+    ]
     tiers = []
-    for speaker, number, own in layers:
-        words = [Interval(word.start, word.end, word.word) for one in own for word in one.words]
+    for speaker, number, layer in layers:
+        words = [Interval(word.start, word.end, word.word) for utterance in layer for word in utterance.words]
         phones = [
             Interval(phone.start, phone.end, phone.phone)
-            for one in own
-            for phone in one.phones
+            for utterance in layer
+            for phone in utterance.phones
             if phone.word is not None
         ]
-        for name, marked in (("words", words), ("phones", phones)):
+        for name, intervals in (("words", words), ("phones", phones)):
             label = name if number == 1 else f"{name} {number}"
             label = label if len(speakers) == 1 else f"{speaker} - {label}"
-            tiers.append(tier(label, marked, 0.0, round(duration, 6)))
+            tiers.append(tier(label, intervals, 0.0, round(duration, 6)))
     return tiers
 
 
@@ -119,20 +131,24 @@ def _layers(utterances: Sequence[AlignedUtterance], speaker: str) -> List[List[A
     """The speaker's utterances in as few lists as can be in which no two have words at the same time."""
     layers: List[List[AlignedUtterance]] = []
     ends: List[float] = []
-    own = [one for one in utterances if one.speaker == speaker]
-    for one in sorted(own, key=lambda each: (each.words[0].start if each.words else each.start, each.id)):
-        start, end = (one.words[0].start, one.words[-1].end) if one.words else (one.start, one.start)
+    speaker_utterances = [utterance for utterance in utterances if utterance.speaker == speaker]
+    for utterance in sorted(
+        speaker_utterances,
+        key=lambda utterance: (utterance.words[0].start if utterance.words else utterance.start, utterance.id),
+    ):
+        words = utterance.words
+        start, end = (words[0].start, words[-1].end) if words else (utterance.start, utterance.start)
         place = next((number for number, last in enumerate(ends) if last <= start), len(layers))
         if place == len(layers):
             layers.append([])
             ends.append(end)
-        layers[place].append(one)
+        layers[place].append(utterance)
         ends[place] = max(ends[place], end)
     return layers
 
 
 def supervision(utterance: AlignedUtterance) -> SupervisionSegment:
-    """Lhotse's supervision with alignments `word`, `phone` and `state` (`AH_1`: the second state of AH).
+    """Return Lhotse's supervision with alignments `word`, `phone` and `state` (`AH_1`: the second state of AH).
 
     Times are those of the recording; the score is the confidence of the word, None for silence.
     """
@@ -144,7 +160,7 @@ def supervision(utterance: AlignedUtterance) -> SupervisionSegment:
     for phone in utterance.phones:
         score = None if phone.word is None else utterance.words[phone.word].confidence
         phones.append(item(phone.phone, phone.start, phone.end, score))
-        states += [item(f"{phone.phone}_{one.state}", one.start, one.end, score) for one in phone.states]
+        states += [item(f"{phone.phone}_{state.state}", state.start, state.end, score) for state in phone.states]
     return SupervisionSegment(
         id=utterance.id,
         recording_id=utterance.recording,

@@ -62,10 +62,10 @@ class AlignedUtterance:
         return [phone for phone in self.phones if phone.word == word]
 
     def to_json(self) -> Dict[str, Any]:
-        """A row of alignment.jsonl: phones within their words, silences apart, states as [state, start, end]."""
+        """Return a row of alignment.jsonl: phones within their words, silences apart, states as [state, start, end]."""
 
         def row(phone: PhoneTime) -> Dict[str, Any]:
-            states = [[one.state, one.start, one.end] for one in phone.states]
+            states = [[state.state, state.start, state.end] for state in phone.states]
             return {"phone": phone.phone, "start": phone.start, "end": phone.end, "states": states}
 
         words = []
@@ -96,7 +96,7 @@ class AlignedUtterance:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> AlignedUtterance:
-        """Raises DataError for a row that is no alignment."""
+        """Return the utterance of a row of alignment.jsonl. Raises DataError for a row that is no alignment."""
 
         def phone(row: Mapping[str, Any], word: Optional[int]) -> PhoneTime:
             states = tuple(StateTime(int(state), begin, end) for state, begin, end in row["states"])
@@ -111,7 +111,7 @@ class AlignedUtterance:
                 **{name: value[name] for name in ("id", "recording", "channel", "speaker", "text", "start", "end")},
                 loglike=value["loglike"],
                 words=[WordTime(**{name: word[name] for name in names}) for word in value["words"]],
-                phones=sorted(phones, key=lambda one: (one.start, one.end)),
+                phones=sorted(phones, key=lambda phone_time: (phone_time.start, phone_time.end)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not an alignment: {error!r}", remedy="align again") from error

@@ -18,8 +18,8 @@ from hybrid.lexicon.lang import Lang
 def key_of(
     options: Options, words: Mapping[str, Sequence[str]], content: str, lang: Lang, about: Mapping[str, Any]
 ) -> str:
-    """What training and paths depend on: words, lexicon, features and speakers (`content`), model, beams, seed, and the
-    format of both."""
+    """Return a hash of what training and paths depend on: words, lexicon, features and speakers (`content`), model,
+    beams, seed, and the format of both."""
     model = None
     if options.model is not None:
         folder = engines.find_model(options.model)[0]

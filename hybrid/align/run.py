@@ -37,9 +37,12 @@ from hybrid.run import Run
 
 
 def run_align(options: Options) -> Result:
-    """Everything, in order. Raises HybridError for what no utterance could be aligned without (lexicon, model)."""
+    """Align a corpus, from audio, transcripts and lexicon to the files in OUT, and return what came of it.
+
+    Raises HybridError for what no utterance could be aligned without (lexicon, model).
+    """
     options.check()
-    began = time.monotonic()
+    start_time = time.monotonic()
     out = options.out
     run = Run(out, Config({"run": {"jobs": options.jobs}}))
     with disk_errors(out):
@@ -68,7 +71,7 @@ def run_align(options: Options) -> Result:
     ]
     write_jsonl(out / "problems.jsonl", [*errors, *warnings])
     result.too_many = not utterances or len(result.skipped) > options.max_problems * result.total
-    write_summary(options, run, result, time.monotonic() - began)
+    write_summary(options, run, result, time.monotonic() - start_time)
     with disk_errors(out):
         shutil.rmtree(out / "work", ignore_errors=True)
     return result
@@ -102,19 +105,19 @@ def _words(options: Options, run: Run, corpus: Corpus) -> tuple[Dict[str, List[s
             corpus.skip(cut.id, reason)
     corpus.drop_skipped()
     if normalise.notes:
-        first = ", ".join(f"{note} ({count})" for note, count in normalise.notes.most_common(5))
-        done = "left out" if normalise.unknown is None else "taken as the unknown word"
-        run.log(f"{normalise.notes.total()} notes in brackets are no words, {done}: {first}")
+        examples = ", ".join(f"{note} ({count})" for note, count in normalise.notes.most_common(5))
+        outcome = "left out" if normalise.unknown is None else "taken as the unknown word"
+        run.log(f"{normalise.notes.total()} notes in brackets are no words, {outcome}: {examples}")
     if vocabulary.missing:
-        first = ", ".join(f"{word} ({count})" for word, count in list(vocabulary.missing.items())[:5])
-        done = f"{len(vocabulary.made)} pronounced by G2P (g2p.txt)" if vocabulary.made else "see oov.tsv"
-        done_with = vocabulary.made or options.oov == "spn"
-        remedy = "" if done_with else "; --g2p pronounces them, --oov spn passes over them"
-        run.log(f"{len(vocabulary.missing)} words are not in the lexicon, {done}: {first}{remedy}")
+        examples = ", ".join(f"{word} ({count})" for word, count in list(vocabulary.missing.items())[:5])
+        outcome = f"{len(vocabulary.made)} pronounced by G2P (g2p.txt)" if vocabulary.made else "see oov.tsv"
+        pronounced = vocabulary.made or options.oov == "spn"
+        remedy = "" if pronounced else "; --g2p pronounces them, --oov spn passes over them"
+        run.log(f"{len(vocabulary.missing)} words are not in the lexicon, {outcome}: {examples}{remedy}")
     rows = [f"{word}\t{count}\n" for word, count in vocabulary.missing.items() if word not in vocabulary.made]
     write_text(options.out / "oov.tsv", "".join(rows))
-    made = [f"{word}\t{' '.join(item.phones)}\n" for word, items in vocabulary.made.items() for item in items]
-    write_text(options.out / "g2p.txt", "".join(made))
+    g2p_lines = [f"{word}\t{' '.join(item.phones)}\n" for word, items in vocabulary.made.items() for item in items]
+    write_text(options.out / "g2p.txt", "".join(g2p_lines))
     return words, vocabulary
 
 
@@ -124,27 +127,27 @@ def _words(options: Options, run: Run, corpus: Corpus) -> tuple[Dict[str, List[s
 def _align(
     options: Options, run: Run, corpus: Corpus, words: Dict[str, List[str]], vocabulary: Vocabulary, executor: Executor
 ) -> List[AlignedUtterance]:
-    needed = {word for cut in corpus.cuts for word in words[cut.id]}
+    used_words = {word for cut in corpus.cuts for word in words[cut.id]}
     settings = AlignOptions(beam=options.beam, retry_beam=options.retry_beam)
-    found = None if options.model is None else engines.find_model(options.model)
-    like = None if found is None else Lang.load(found[1])
-    lang = make_lang(vocabulary.lexicon, needed, unknown=options.oov == "spn", like=like)
-    model, about = (None, engines.DEFAULT_FEATURES) if found is None else engines.load(found[0])
+    model_folders = None if options.model is None else engines.find_model(options.model)
+    model_lang = None if model_folders is None else Lang.load(model_folders[1])
+    lang = make_lang(vocabulary.lexicon, used_words, unknown=options.oov == "spn", like=model_lang)
+    model, about = (None, engines.DEFAULT_FEATURES) if model_folders is None else engines.load(model_folders[0])
     features = options.out / "work" / "features"
     content = _features(run, corpus, about, features, options, executor)
     if not corpus.cuts:
         return []
-    lines = {cut.id: words[cut.id] for cut in corpus.cuts}
-    key = key_of(options, lines, content, lang, about)
-    work, home = options.out / "work" / "paths", options.out / "model"
-    fresh(work, key)
-    store = engines.make_store(features, lines, about, work / "store")
-    how: Dict[str, Any] = {"executor": executor, "log": run.log, "progress": run.progress}
+    transcripts = {cut.id: words[cut.id] for cut in corpus.cuts}
+    key = key_of(options, transcripts, content, lang, about)
+    work_folder, model_folder = options.out / "work" / "paths", options.out / "model"
+    fresh(work_folder, key)
+    store = engines.make_store(features, transcripts, about, work_folder / "store")
+    hooks: Dict[str, Any] = {"executor": executor, "log": run.log, "progress": run.progress}
     if model is None:
-        fresh(home, key)
-        lang.save(home / "lang")
-        model = engines.train(lang, store, about, home, options=settings, seed=options.seed, **how)
-    aligner, reasons = engines.align(model, lang, store, work, options=settings, **how)
+        fresh(model_folder, key)
+        lang.save(model_folder / "lang")
+        model = engines.train(lang, store, about, model_folder, options=settings, seed=options.seed, **hooks)
+    aligner, reasons = engines.align(model, lang, store, work_folder, options=settings, **hooks)
     for cut in corpus.cuts:
         if cut.id in reasons:
             corpus.skip(cut.id, reasons[cut.id], _file(cut))
@@ -152,28 +155,28 @@ def _align(
     if not corpus.cuts:
         return []
     base = {number: lang.base_phone(number) for number in lang.phone_ids}
-    counts = None if found is None else engines.loop_counts(found[0], aligner.senones, base)
+    counts = None if model_folders is None else engines.loop_counts(model_folders[0], aligner.senones, base)
     if counts is None:
         counts = LoopCounts.zeros(aligner.senones, base)
         for index in range(aligner.num_chunks):
             engines.count_chunk(counts, aligner.data.aligned(index), aligner.senones, base)
-        if found is None:
-            counts.save(home / engines.LOOP)
+        if model_folders is None:
+            counts.save(model_folder / engines.LOOP)
     loop = PhoneLoop.from_counts(counts, aligner.senones, base)
-    made = set(vocabulary.made)
+    g2p_words = set(vocabulary.made)
 
     def source(word: str) -> str:
-        return "g2p" if word in made else "lexicon" if word in lang.lexicon and word != lang.oov else "unknown"
+        return "g2p" if word in g2p_words else "lexicon" if word in lang.lexicon and word != lang.oov else "unknown"
 
-    known = {
+    references = {
         cut.id: Reference(
             cut.recording_id, int(cut.channel), str(cut.supervisions[0].speaker), cut.start, cut.end,
-            lines[cut.id], [source(word) for word in lines[cut.id]],
+            transcripts[cut.id], [source(word) for word in transcripts[cut.id]],
         )
         for cut in corpus.cuts
     }  # fmt: skip
     utterances: List[AlignedUtterance] = []
-    rows_of_chunks = assemble_all(aligner, loop, known, executor)
+    rows_of_chunks = assemble_all(aligner, loop, references, executor)
     for rows in run.progress(rows_of_chunks, total=aligner.num_chunks, desc="confidences"):
         for row in rows:
             if isinstance(row, AlignedUtterance):
@@ -192,13 +195,15 @@ def _features(
     run: Run, corpus: Corpus, about: Mapping[str, Any], folder: Path, options: Options, executor: Executor
 ) -> str:
     """Cepstra of the corpus in `folder`; cuts without are left out of the corpus. Returns the content's fingerprint."""
-    found = Problems(options.out / "work" / "features.jsonl", "align")
+    problems = Problems(options.out / "work" / "features.jsonl", "align")
 
-    def progress(items: Iterable[Any], **more: Any) -> Iterator[Any]:
-        return run.progress(items, **{**more, "desc": "features"})
+    def progress(items: Iterable[Any], **settings: Any) -> Iterator[Any]:
+        return run.progress(items, **{**settings, "desc": "features"})
 
-    content = engines.make_features(corpus.cuts, about, folder, executor=executor, progress=progress, problems=found)
-    for row in found.rows:
+    content = engines.make_features(
+        corpus.cuts, about, folder, executor=executor, progress=progress, problems=problems
+    )
+    for row in problems.rows:
         corpus.skip(row["utterance"], row["reason"], row["file"], row.get("remedy"))
     corpus.drop_skipped()
     return content

@@ -44,7 +44,7 @@ class Options:
         return Reading(self.data, self.speaker, self.channel, cache=self.out / "work" / "corpus")
 
     def check(self) -> None:
-        """Raises ConfigError for what cannot be meant."""
+        """Raise ConfigError for what cannot be meant."""
         self.reading()
         check_formats(self.formats)
         if not 0 <= self.max_problems <= 1:
@@ -74,8 +74,8 @@ class Result:
 
 
 def write_summary(options: Options, run: Run, result: Result, seconds: float) -> None:
-    words = sum(len(one.words) for one in result.utterances)
-    speech = sum(one.end - one.start for one in result.utterances)
+    words = sum(len(utterance.words) for utterance in result.utterances)
+    speech = sum(utterance.end - utterance.start for utterance in result.utterances)
     reasons = Counter(reason.split(":")[0].split(" (")[0] for reason in result.skipped.values())
     suspicious = [row for row in result.suspicions if row.suspicious]
     if suspicious:

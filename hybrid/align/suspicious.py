@@ -47,46 +47,48 @@ class Suspicion:
 
 
 def rank(utterances: Sequence[AlignedUtterance]) -> List[Suspicion]:
-    """All utterances, the most suspicious first."""
+    """Rank all utterances, the most suspicious first."""
     if not utterances:
         return []
-    likely = _likelihood(utterances)
-    rates = np.log([_rate(one) for one in utterances])
+    likelihoods = _likelihood(utterances)
+    rates = np.log([_rate(utterance) for utterance in utterances])
     rate = robust_z(rates, floor=0.1)
-    usual = float(np.exp(np.median(rates)))
+    usual_rate = float(np.exp(np.median(rates)))
     rows = []
-    for number, one in enumerate(utterances):
-        found = [
+    for number, utterance in enumerate(utterances):
+        findings = [
             (
-                max(0.0, -likely[number]) / Z_LIMIT,
-                f"log-likelihood {one.loglike:.1f} a frame, {-likely[number]:.1f} deviations below the others",
+                max(0.0, -likelihoods[number]) / Z_LIMIT,
+                f"log-likelihood {utterance.loglike:.1f} a frame, "
+                f"{-likelihoods[number]:.1f} deviations below the others",
             ),
-            _doubted(one),
+            _doubted(utterance),
             (
                 abs(rate[number]) / Z_LIMIT,
-                f"{_rate(one):.1f} phones a second of speech, where {usual:.1f} are usual",
+                f"{_rate(utterance):.1f} phones a second of speech, where {usual_rate:.1f} are usual",
             ),
-            _pause(one),
-            _long_phone(one),
+            _pause(utterance),
+            _long_phone(utterance),
         ]
-        found.sort(key=lambda pair: -pair[0])
-        rows.append(Suspicion(one.id, round(found[0][0], 3), [why for score, why in found if score >= 1.0], one.text))
+        findings.sort(key=lambda finding: -finding[0])
+        reasons = [reason for score, reason in findings if score >= 1.0]
+        rows.append(Suspicion(utterance.id, round(findings[0][0], 3), reasons, utterance.text))
     return sorted(rows, key=lambda row: (-row.score, row.id))
 
 
 def robust_z(values: np.ndarray, *, floor: float) -> np.ndarray:
-    """(x - median) / (1.4826 MAD) [n]; the deviation is `floor` at least, for values that hardly differ."""
+    """Return (x - median) / (1.4826 MAD) [n]; the deviation is `floor` at least, for values that hardly differ."""
     values = np.asarray(values, dtype=np.float64)
-    middle = np.median(values)
-    return (values - middle) / max(1.4826 * float(np.median(np.abs(values - middle))), floor)
+    median = np.median(values)
+    return (values - median) / max(1.4826 * float(np.median(np.abs(values - median))), floor)
 
 
 def _likelihood(utterances: Sequence[AlignedUtterance]) -> np.ndarray:
     """Log-likelihoods a frame less the speaker's median, as robust z of the corpus."""
-    values = np.array([one.loglike for one in utterances])
+    values = np.array([utterance.loglike for utterance in utterances])
     speakers: Dict[str, List[int]] = {}
-    for number, one in enumerate(utterances):
-        speakers.setdefault(one.speaker, []).append(number)
+    for number, utterance in enumerate(utterances):
+        speakers.setdefault(utterance.speaker, []).append(number)
     centred = values - np.median(values)
     for members in speakers.values():
         if len(members) >= FEW:
@@ -94,42 +96,43 @@ def _likelihood(utterances: Sequence[AlignedUtterance]) -> np.ndarray:
     return robust_z(centred, floor=0.5)
 
 
-def _rate(one: AlignedUtterance) -> float:
-    spoken = [phone for phone in one.phones if phone.word is not None]
-    return max(len(spoken), 1) / max(sum(phone.end - phone.start for phone in spoken), 0.01)
+def _rate(utterance: AlignedUtterance) -> float:
+    phones = [phone for phone in utterance.phones if phone.word is not None]
+    return max(len(phones), 1) / max(sum(phone.end - phone.start for phone in phones), 0.01)
 
 
-def _doubted(one: AlignedUtterance) -> Tuple[float, str]:
-    sure = [(word.confidence, word) for word in one.words if word.confidence is not None]
-    expected = sum(1.0 - confidence for confidence, _ in sure)
-    lowest = sorted(sure, key=lambda pair: pair[0])
-    shown = lowest[:1] + [pair for pair in lowest[1:5] if pair[0] < LOW]
-    named = ", ".join(f"{word.word} ({confidence:.2f}) at {word.start:.2f} s" for confidence, word in shown)
-    count = sum(confidence < LOW for confidence, _ in sure)
-    return expected / max(WRONG_LIMIT, WRONG_SHARE * len(sure)), f"{count} of {len(sure)} words doubted: {named}"
+def _doubted(utterance: AlignedUtterance) -> Tuple[float, str]:
+    confidences = [(word.confidence, word) for word in utterance.words if word.confidence is not None]
+    num_wrong = sum(1.0 - confidence for confidence, _ in confidences)
+    lowest = sorted(confidences, key=lambda pair: pair[0])
+    examples = lowest[:1] + [pair for pair in lowest[1:5] if pair[0] < LOW]
+    word_list = ", ".join(f"{word.word} ({confidence:.2f}) at {word.start:.2f} s" for confidence, word in examples)
+    count = sum(confidence < LOW for confidence, _ in confidences)
+    reason = f"{count} of {len(confidences)} words doubted: {word_list}"
+    return num_wrong / max(WRONG_LIMIT, WRONG_SHARE * len(confidences)), reason
 
 
-def _pause(one: AlignedUtterance) -> Tuple[float, str]:
-    inner = [phone for phone in one.phones[1:-1] if phone.word is None]
-    longest = max(inner, key=lambda phone: phone.end - phone.start, default=None)
+def _pause(utterance: AlignedUtterance) -> Tuple[float, str]:
+    pauses = [phone for phone in utterance.phones[1:-1] if phone.word is None]
+    longest = max(pauses, key=lambda phone: phone.end - phone.start, default=None)
     if longest is None:
         return 0.0, ""
     seconds = longest.end - longest.start
     return seconds / PAUSE_LIMIT, f"a silence of {seconds:.1f} s between words, at {longest.start:.2f} s"
 
 
-def _long_phone(one: AlignedUtterance) -> Tuple[float, str]:
-    spoken = [phone for phone in one.phones if phone.word is not None]
-    longest = max(spoken, key=lambda phone: phone.end - phone.start, default=None)
+def _long_phone(utterance: AlignedUtterance) -> Tuple[float, str]:
+    phones = [phone for phone in utterance.phones if phone.word is not None]
+    longest = max(phones, key=lambda phone: phone.end - phone.start, default=None)
     if longest is None or longest.word is None:
         return 0.0, ""
     seconds = longest.end - longest.start
-    word = one.words[longest.word].word
+    word = utterance.words[longest.word].word
     return seconds / PHONE_LIMIT, f"{longest.phone} of {word} lasts {seconds:.2f} s, at {longest.start:.2f} s"
 
 
 def write_suspicious(path: PathLike, rows: Sequence[Suspicion]) -> None:
-    """Columns: rank, score, utterance, reasons, text; parted by tabs, all utterances."""
+    """Write all utterances, a line each, with the columns rank, score, utterance, reasons, text, parted by tabs."""
     lines = ["rank\tscore\tutterance\treasons\ttext\n"]
     for number, row in enumerate(rows, 1):
         text = " ".join(row.text.split())

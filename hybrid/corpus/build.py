@@ -47,7 +47,7 @@ class Corpus:
 
     @property
     def total(self) -> int:
-        """Utterances, used or skipped."""
+        """The number of utterances, used or skipped."""
         return len(self.cuts) + len({row.utterance for row in self.skipped})
 
     def skip(
@@ -83,56 +83,58 @@ def build_corpus(
     """
     corpus = Corpus(listing.form, skipped=list(listing.skipped), notes=list(listing.notes))
     utterances = _once_each(corpus, listing)
-    untranscribed = {one.id for one in utterances} if not reading.transcripts else listing.untranscribed
-    utterances = [_untranscribed(one) if one.id in untranscribed else one for one in utterances]
+    untranscribed = {utterance.id for utterance in utterances} if not reading.transcripts else listing.untranscribed
+    utterances = [_untranscribed(utterance) if utterance.id in untranscribed else utterance for utterance in utterances]
     _without_utterance(corpus, listing)
     examined = _examine_all(corpus, listing, reading, executor, progress)
     channels = Channels(utterances, reading)
-    unknown = 0
-    for one in utterances:
-        found = None if one.recording is None else examined[one.recording]
+    num_unknown = 0
+    for utterance in utterances:
+        audio = None if utterance.recording is None else examined[utterance.recording]
         try:
-            recording, path = _usable(one, found, one.id not in untranscribed)
-            channel = channels.of(one, recording, path)
-            if isinstance(found, _Examined) and channel in found.faults:
-                raise found.faults[channel]
-            cut = _cut(one, recording, channel, reading)
+            recording, path = _usable(utterance, audio, utterance.id not in untranscribed)
+            channel = channels.of(utterance, recording, path)
+            if isinstance(audio, _Examined) and channel in audio.faults:
+                raise audio.faults[channel]
+            cut = _cut(utterance, recording, channel, reading)
         except DataError as error:
-            corpus.skip(one.id, error.what, error.file or one.file or _path(found), error.remedy)
+            corpus.skip(utterance.id, error.what, error.file or utterance.file or _path(audio), error.remedy)
             continue
-        unknown += one.speaker is None
+        num_unknown += utterance.speaker is None
         corpus.cuts.append(cut)
     if not listing.keep_order:
         corpus.cuts.sort(key=lambda cut: cut.id)
     corpus.notes += channels.notes
-    if unknown:
+    if num_unknown:
         corpus.notes.append(
-            f"{unknown} of {len(corpus.cuts)} utterances have no speaker: each counts as a speaker of its own"
+            f"{num_unknown} of {len(corpus.cuts)} utterances have no speaker: each counts as a speaker of its own"
         )
     return corpus
 
 
-def _untranscribed(one: Utterance) -> Utterance:
-    return replace(one, text=None, wrong=None)
+def _untranscribed(utterance: Utterance) -> Utterance:
+    return replace(utterance, text=None, wrong=None)
 
 
 def _once_each(corpus: Corpus, listing: Listing) -> List[Utterance]:
     """Skip ids that are given more than once: nobody can say which transcript or audio is the right one."""
-    counts = Counter(one.id for one in listing.utterances)
+    counts = Counter(utterance.id for utterance in listing.utterances)
     for identifier, count in counts.items():
         if count > 1:
-            same = [one for one in listing.utterances if one.id == identifier]
-            shown = "; ".join(f"{one.file or one.recording}: {one.text}" for one in same[:3])
-            corpus.skip(identifier, f"the id is given {count} times ({shown})", None, "give each an id of its own")
-    return [one for one in listing.utterances if counts[one.id] == 1]
+            duplicates = [utterance for utterance in listing.utterances if utterance.id == identifier]
+            examples = "; ".join(
+                f"{utterance.file or utterance.recording}: {utterance.text}" for utterance in duplicates[:3]
+            )
+            corpus.skip(identifier, f"the id is given {count} times ({examples})", None, "give each an id of its own")
+    return [utterance for utterance in listing.utterances if counts[utterance.id] == 1]
 
 
 def _without_utterance(corpus: Corpus, listing: Listing) -> None:
     """Skip recordings that no utterance speaks of; what speaks of them and is skipped has been named."""
-    named = {one.recording for one in listing.utterances} | listing.spoken_of
-    named |= {row.utterance for row in corpus.skipped}
+    recording_names = {utterance.recording for utterance in listing.utterances} | listing.spoken_of
+    recording_names |= {row.utterance for row in corpus.skipped}
     for name, source in listing.recordings.items():
-        if name in named:
+        if name in recording_names:
             continue
         file = source.file if isinstance(source, DataError) else _path_of(source)
         corpus.skip(name, "audio without transcript", file, "transcribe it, or take it out of the corpus")
@@ -148,25 +150,25 @@ def _examine_all(
     executor: Optional[Executor],
     progress: Optional[Progress],
 ) -> Dict[str, Union[_Examined, DataError]]:
-    todo = list(listing.recordings.items())
-    work = partial(_examine, decode=reading.decode, cache=reading.cache)
+    sources = list(listing.recordings.items())
+    examine = partial(_examine, decode=reading.decode, cache=reading.cache)
     results: Iterable[Union[_Examined, DataError]]
-    results = map(work, todo) if executor is None else ordered_map(executor, work, todo)
+    results = map(examine, sources) if executor is None else ordered_map(executor, examine, sources)
     if progress is not None:
-        results = progress(results, total=len(todo), desc="checking audio")
+        results = progress(results, total=len(sources), desc="checking audio")
     examined: Dict[str, Union[_Examined, DataError]] = {}
-    differ: List[str] = []
-    for (name, _), result in zip(todo, results, strict=True):
+    differences: List[str] = []
+    for (name, _), result in zip(sources, results, strict=True):
         examined[name] = result
         if isinstance(result, _Examined):
             seconds = result.recording.duration
             corpus.durations[name] = seconds
-            said = listing.durations.get(name, seconds)
-            if abs(said - seconds) > SLACK:
-                differ.append(f"{name}: {said:g} s where the audio has {seconds:g} s")
-    if differ:
+            stated_seconds = listing.durations.get(name, seconds)
+            if abs(stated_seconds - seconds) > SLACK:
+                differences.append(f"{name}: {stated_seconds:g} s where the audio has {seconds:g} s")
+    if differences:
         corpus.notes.append(
-            f"{len(differ)} recordings do not last what the corpus says of them (the first: {differ[0]})"
+            f"{len(differences)} recordings do not last what the corpus says of them (the first: {differences[0]})"
         )
     return examined
 
@@ -193,15 +195,17 @@ def _examine_manifest(recording: Recording, decode: bool) -> _Examined:
     for source in recording.sources:
         if source.type != "file":
             continue
-        info, found = scan(source.source) if decode else (inspect(source.source), {})
-        faults.update({source.channels[index]: fault for index, fault in found.items() if index < len(source.channels)})
-        said = (recording.sampling_rate, recording.num_samples)
+        info, channel_faults = scan(source.source) if decode else (inspect(source.source), {})
+        faults.update(
+            {source.channels[index]: fault for index, fault in channel_faults.items() if index < len(source.channels)}
+        )
+        stated_size = (recording.sampling_rate, recording.num_samples)
         if recording.transforms:
             continue
-        if info.sampling_rate != said[0] or info.num_samples < said[1]:
+        if info.sampling_rate != stated_size[0] or info.num_samples < stated_size[1]:
             raise DataError(
-                f"the manifest says {said[1]} samples at {said[0]} Hz, the file has {info.num_samples} at "
-                f"{info.sampling_rate} Hz",
+                f"the manifest says {stated_size[1]} samples at {stated_size[0]} Hz, the file has "
+                f"{info.num_samples} at {info.sampling_rate} Hz",
                 file=info.path,
                 remedy="make the manifest again, or copy the file again",
             )
@@ -231,61 +235,61 @@ def _path_of(source: Union[Path, Recording]) -> Optional[str]:
     return str(files[0]) if files else None
 
 
-def _path(found: Union[_Examined, DataError, None]) -> Optional[str]:
-    return found.path if isinstance(found, _Examined) else None if found is None else found.file
+def _path(audio: Union[_Examined, DataError, None]) -> Optional[str]:
+    return audio.path if isinstance(audio, _Examined) else None if audio is None else audio.file
 
 
 # ------------------------------------------------------------------ utterances
 
 
 def _usable(
-    one: Utterance, found: Union[_Examined, DataError, None], transcribed: bool
+    utterance: Utterance, audio: Union[_Examined, DataError, None], transcribed: bool
 ) -> Tuple[Recording, str]:
     """Raise DataError for what is wrong with transcript or audio; else return the recording and its file."""
-    if one.wrong is not None:
-        raise DataError(one.wrong, remedy="mend the transcript")
-    if found is None:
+    if utterance.wrong is not None:
+        raise DataError(utterance.wrong, remedy="mend the transcript")
+    if audio is None:
         what = "no audio" if not transcribed else "neither audio nor transcript"
-        what = what if one.text is None else "transcript without audio"
-        raise DataError(what, file=one.file, remedy="restore the audio, or take it out of the corpus")
-    if transcribed and one.text is None:
+        what = what if utterance.text is None else "transcript without audio"
+        raise DataError(what, file=utterance.file, remedy="restore the audio, or take it out of the corpus")
+    if transcribed and utterance.text is None:
         raise DataError("audio without transcript", remedy="transcribe it, or take it out of the corpus")
-    if transcribed and not one_line(one.text or ""):
+    if transcribed and not one_line(utterance.text or ""):
         raise DataError("the transcript is empty", remedy="transcribe it, or take it out of the corpus")
-    if isinstance(found, DataError):
-        raise found
-    return found.recording, found.path
+    if isinstance(audio, DataError):
+        raise audio
+    return audio.recording, audio.path
 
 
-def _cut(one: Utterance, recording: Recording, channel: int, reading: Reading) -> MonoCut:
+def _cut(utterance: Utterance, recording: Recording, channel: int, reading: Reading) -> MonoCut:
     """Raise DataError where start and end are no part of the recording."""
     total = recording.duration
-    stop = total if one.end is None else one.end
-    mend = "mend its times"
-    if not (math.isfinite(one.start) and math.isfinite(stop)):
-        raise DataError(f"from {one.start} to {stop}: these are no times", remedy=mend)
-    if one.start < -SLACK or stop > total + SLACK or one.start >= total:
-        raise DataError(f"{one.start:g} s to {stop:g} s lie outside the audio of {total:g} s", remedy=mend)
-    if stop < one.start:
-        raise DataError(f"it ends, at {stop:g} s, before it starts, at {one.start:g} s", remedy=mend)
-    start = max(one.start, 0.0)
+    end = total if utterance.end is None else utterance.end
+    remedy = "mend its times"
+    if not (math.isfinite(utterance.start) and math.isfinite(end)):
+        raise DataError(f"from {utterance.start} to {end}: these are no times", remedy=remedy)
+    if utterance.start < -SLACK or end > total + SLACK or utterance.start >= total:
+        raise DataError(f"{utterance.start:g} s to {end:g} s lie outside the audio of {total:g} s", remedy=remedy)
+    if end < utterance.start:
+        raise DataError(f"it ends, at {end:g} s, before it starts, at {utterance.start:g} s", remedy=remedy)
+    start = max(utterance.start, 0.0)
     half = 0.5 / recording.sampling_rate
-    if start < half and abs(stop - total) < half:
-        start, stop = 0.0, total  # the whole recording, whatever times have been rounded to
-    stop = min(stop, total)
-    duration = stop if start == 0.0 else round(stop - start, 8)
+    if start < half and abs(end - total) < half:
+        start, end = 0.0, total  # the whole recording, whatever times have been rounded to
+    end = min(end, total)
+    duration = end if start == 0.0 else round(end - start, 8)
     if duration < reading.min_duration:
         raise DataError(
             f"it lasts {duration:.3f} s, less than {reading.min_duration:g} s", remedy="take it out of the corpus"
         )
     supervision = SupervisionSegment(
-        id=one.id,
+        id=utterance.id,
         recording_id=recording.id,
         start=0.0,
         duration=duration,
         channel=channel,
-        text=None if one.text is None else one_line(one.text),
-        speaker=one.speaker or one.id,
-        gender=one.gender,
+        text=None if utterance.text is None else one_line(utterance.text),
+        speaker=utterance.speaker or utterance.id,
+        gender=utterance.gender,
     )
-    return MonoCut(one.id, start, duration, channel, supervisions=[supervision], recording=recording)
+    return MonoCut(utterance.id, start, duration, channel, supervisions=[supervision], recording=recording)

@@ -29,41 +29,41 @@ class Channels:
         Raises DataError for a channel that the recording lacks, for an utterance of another channel than was chosen,
         and for tiers that cannot be shared out.
         """
-        there = sorted(recording.channel_ids or [0])
-        wanted = self._wanted(one, recording, there)
-        if wanted is None:
-            wanted = self._unsaid_channel(one, recording, there, path)
-        if wanted in there:
-            return wanted
-        if wanted == 0 and len(there) == 1:
-            return there[0]  # manifests say 0 where they mean "the one that there is"
+        channels = sorted(recording.channel_ids or [0])
+        channel = self._wanted(one, recording, channels)
+        if channel is None:
+            channel = self._unsaid_channel(one, recording, channels, path)
+        if channel in channels:
+            return channel
+        if channel == 0 and len(channels) == 1:
+            return channels[0]  # manifests say 0 where they mean "the one that there is"
         raise DataError(
-            f"there is no channel {wanted}: the audio has {', '.join(map(str, there))} (counted from 0)",
+            f"there is no channel {channel}: the audio has {', '.join(map(str, channels))} (counted from 0)",
             remedy="mend the channel, or choose one that is there",
         )
 
-    def _wanted(self, one: Utterance, recording: Recording, there: List[int]) -> Optional[int]:
-        if self.chosen is None or len(there) == 1:
-            return one.channel
-        if recording.id in self._talkers and one.channel is not None and one.channel != self.chosen:
+    def _wanted(self, utterance: Utterance, recording: Recording, channels: List[int]) -> Optional[int]:
+        if self.chosen is None or len(channels) == 1:
+            return utterance.channel
+        if recording.id in self._talkers and utterance.channel is not None and utterance.channel != self.chosen:
             raise DataError(
-                f"it is on channel {one.channel}, and channel {self.chosen} was chosen",
+                f"it is on channel {utterance.channel}, and channel {self.chosen} was chosen",
                 remedy="choose no channel, and each utterance is read from its own",
             )
         return self.chosen
 
-    def _unsaid_channel(self, one: Utterance, recording: Recording, there: List[int], path: str) -> int:
-        if len(there) == 1:
-            return there[0]
-        place, tiers = one.tier or (0, 1)
-        if tiers > 1 and tiers % len(there):
+    def _unsaid_channel(self, utterance: Utterance, recording: Recording, channels: List[int], path: str) -> int:
+        if len(channels) == 1:
+            return channels[0]
+        place, tiers = utterance.tier or (0, 1)
+        if tiers > 1 and tiers % len(channels):
             raise DataError(
-                f"nobody can say which of {len(there)} channels each of the {tiers} tiers of its TextGrid is on",
-                remedy=f"make the tiers {len(there)}, or a multiple, in the order of the channels; or choose a channel "
-                "for all",
+                f"nobody can say which of {len(channels)} channels each of the {tiers} tiers of its TextGrid is on",
+                remedy=f"make the tiers {len(channels)}, or a multiple, in the order of the channels; or choose a "
+                "channel for all",
             )
         self._unsaid[TIERS if tiers > 1 else FIRST].setdefault(recording.id, path)
-        return there[place * len(there) // tiers]
+        return channels[place * len(channels) // tiers]
 
     @property
     def notes(self) -> List[str]:
@@ -79,8 +79,8 @@ def _talkers(utterances: Iterable[Utterance]) -> Mapping[str, Set[int]]:
 
     A manifest that names one channel throughout may only mean "the first"; one that names two tells talkers apart.
     """
-    named: Dict[str, Set[int]] = defaultdict(set)
-    for one in utterances:
-        if one.recording is not None and one.channel is not None:
-            named[one.recording].add(one.channel)
-    return {recording: channels for recording, channels in named.items() if len(channels) > 1}
+    channels: Dict[str, Set[int]] = defaultdict(set)
+    for utterance in utterances:
+        if utterance.recording is not None and utterance.channel is not None:
+            channels[utterance.recording].add(utterance.channel)
+    return {recording: numbers for recording, numbers in channels.items() if len(numbers) > 1}

@@ -29,13 +29,13 @@ def readable(path: Path, cache: Optional[Path]) -> Path:
     try:
         with open(path, "rb") as stream:
             head = stream.read(HEAD)
-        about = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return path  # whoever opens it says what is wrong
     name = foreign_name(head)
     if name is None:
         return path
-    key = hashlib.sha256(f"{path} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{path} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:24]
     target = Path(cache).resolve() / "converted" / f"{key}.flac"
     if target.exists():
         return target
@@ -47,9 +47,11 @@ def readable(path: Path, cache: Optional[Path]) -> Path:
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-            if done.returncode or not temporary.exists():
-                lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            process = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+            )
+            if process.returncode or not temporary.exists():
+                lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
                 raise DataError(
                     f"{name} that ffmpeg cannot decode: {lines[-1][:160]}", file=path, remedy="copy the file again"
                 )

@@ -32,7 +32,7 @@ def list_folder(folder: Path, reading: Reading) -> Listing:
     listing = Listing("folder of audio and transcripts")
     audio: Dict[str, List[Path]] = {}
     texts: Dict[str, Dict[str, Path]] = {}
-    others: Dict[str, List[Path]] = {}
+    other_files: Dict[str, List[Path]] = {}
     for file in _files(folder, listing):
         name = plain_id(file.relative_to(folder).with_suffix("").as_posix())
         suffix = file.suffix.lower()
@@ -41,10 +41,10 @@ def list_folder(folder: Path, reading: Reading) -> Listing:
         elif suffix in TEXT:
             texts.setdefault(name, {})[suffix] = file
         else:
-            others.setdefault(name, []).append(file)
+            other_files.setdefault(name, []).append(file)
     for name in set(texts) - set(audio):
         # Audio under another ending, or none: known by its first bytes.
-        files = [file for file in others.get(name, []) if looks_like_audio(file)]
+        files = [file for file in other_files.get(name, []) if looks_like_audio(file)]
         if files:
             audio[name] = files
     if not reading.transcripts:
@@ -78,44 +78,49 @@ class _Reader:
             return
         path = Path(os.path.abspath(files[0]))
         listing.recordings[name] = path
-        whole = Utterance(name, name, speaker=_speaker(path, self.reading))
+        utterance = Utterance(name, name, speaker=_speaker(path, self.reading))
         if not self.reading.transcripts:
-            listing.utterances.append(whole)
+            listing.utterances.append(utterance)
         elif transcript is None:
             what = "audio without transcript (.lab, .txt or .TextGrid beside it)"
             listing.skip(name, what, path, "put its transcript beside it")
         elif transcript.suffix.lower() == ".textgrid":
-            self._textgrid(whole, transcript)
+            self._textgrid(utterance, transcript)
         else:
-            listing.utterances.append(_text(whole, transcript))
+            listing.utterances.append(_text(utterance, transcript))
 
-    def _textgrid(self, whole: Utterance, transcript: Path) -> None:
+    def _textgrid(self, utterance: Utterance, transcript: Path) -> None:
         """An utterance for each interval with text; its tier is the speaker unless the file's name is."""
-        self.listing.spoken_of.add(whole.id)
+        self.listing.spoken_of.add(utterance.id)
         try:
             tiers = [tier for tier in read_textgrid(transcript) if not tier.points]
         except DataError as error:
-            self.listing.skip(whole.id, error.what, error.file, error.remedy)
+            self.listing.skip(utterance.id, error.what, error.file, error.remedy)
             return
         speech = [tier for tier in tiers if not _NO_SPEECH.fullmatch(tier.name.strip())]
         if len(speech) < len(tiers):
             self.passed_over.append(transcript)
-        spoken = [(item, place) for place, tier in enumerate(speech) for item in tier.intervals if item.text.strip()]
-        if not spoken:
+        intervals = [
+            (interval, place)
+            for place, tier in enumerate(speech)
+            for interval in tier.intervals
+            if interval.text.strip()
+        ]
+        if not intervals:
             self.listing.skip(
-                whole.id, "the transcript is empty: no interval with text", transcript, "transcribe it"
+                utterance.id, "the transcript is empty: no interval with text", transcript, "transcribe it"
             )
-        order = sorted(spoken, key=lambda pair: (pair[0].start, speech[pair[1]].name))
-        for number, (item, place) in enumerate(order, 1):
-            speaker = whole.speaker if self.reading.speaker else plain_id(speech[place].name) or whole.speaker
+        order = sorted(intervals, key=lambda pair: (pair[0].start, speech[pair[1]].name))
+        for number, (interval, place) in enumerate(order, 1):
+            speaker = utterance.speaker if self.reading.speaker else plain_id(speech[place].name) or utterance.speaker
             self.listing.utterances.append(
                 replace(
-                    whole,
-                    id=f"{whole.id}-{number:03d}",
-                    text=item.text,
+                    utterance,
+                    id=f"{utterance.id}-{number:03d}",
+                    text=interval.text,
                     speaker=speaker,
-                    start=item.start,
-                    end=item.end,
+                    start=interval.start,
+                    end=interval.end,
                     tier=(place, len(speech)),
                 )
             )
@@ -131,20 +136,20 @@ def _speaker(path: Path, reading: Reading) -> Optional[str]:
     return plain_id(name) or None
 
 
-def _text(whole: Utterance, transcript: Path) -> Utterance:
+def _text(utterance: Utterance, transcript: Path) -> Utterance:
     try:
-        return replace(whole, text=decode(read_bytes(transcript)))
+        return replace(utterance, text=decode(read_bytes(transcript)))
     except UnicodeDecodeError as error:
         wrong = f"the transcript is not UTF-8 (byte {error.start + 1}: {error.reason})"
     except DataError as error:
         wrong = f"the transcript: {error.what}"
-    return replace(whole, wrong=wrong, file=transcript)
+    return replace(utterance, wrong=wrong, file=transcript)
 
 
 def _files(folder: Path, listing: Listing) -> List[Path]:
     """All files below, sorted; each folder once, though links lead to it again. What cannot be read is skipped."""
-    found: List[Path] = []
-    seen: Set[Path] = set()
+    files: List[Path] = []
+    real_folders: Set[Path] = set()
 
     def unreadable(error: OSError) -> None:
         place = Path(str(error.filename))
@@ -152,23 +157,24 @@ def _files(folder: Path, listing: Listing) -> List[Path]:
         listing.skip(name, f"the folder cannot be read: {error.strerror}", place, "check its permissions")
 
     for top, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-        real = Path(top).resolve()
-        if real in seen:
+        real_folder = Path(top).resolve()
+        if real_folder in real_folders:
             folders.clear()
             continue
-        seen.add(real)
+        real_folders.add(real_folder)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             if not name.startswith(".") and _plain(file := Path(top) / name, listing):
-                found.append(file)
-    return sorted(found)
+                files.append(file)
+    return sorted(files)
 
 
 def _plain(file: Path, listing: Listing) -> bool:
     """Whether it is a file with a name that can be written down; what is not is skipped, where it is of a corpus."""
-    shown = str(file).encode("utf-8", "backslashreplace").decode("utf-8")
-    if shown != str(file):
-        listing.skip(plain_id(Path(shown).stem), "the name of the file is not UTF-8", shown, "give it another name")
+    printable = str(file).encode("utf-8", "backslashreplace").decode("utf-8")
+    if printable != str(file):
+        reason = "the name of the file is not UTF-8"
+        listing.skip(plain_id(Path(printable).stem), reason, printable, "give it another name")
         return False
     if file.exists() and not file.is_file():  # a pipe would be waited for
         listing.skip(plain_id(file.stem), "it is no plain file", file, "take it out of the corpus")

@@ -46,7 +46,7 @@ class Items:
         self._add(plain_id(str(one.id)), name, one, 0.0, one.channel)
 
     def finish(self) -> None:
-        """Without transcripts a recording that no supervision speaks of is an utterance."""
+        """Add, without transcripts, each recording that no supervision speaks of as an utterance."""
         self.listing.spoken_of |= self._supervised
         if not self.reading.transcripts:
             for name in self.listing.recordings:
@@ -70,27 +70,29 @@ class Items:
             self.listing.skip(identifier, what, None, "give each recording an id of its own")
             return
         self.listing.spoken_of.add(name)
-        for one in cut.supervisions:
+        for supervision in cut.supervisions:
             # A MonoCut says which channel is read; of several the supervision does.
-            channel = one.channel if isinstance(cut, MultiCut) else cut.channel
-            own = plain_id(str(one.id)) if len(cut.supervisions) > 1 else identifier
-            self._add(own, name, one, cut.start, channel)
+            channel = supervision.channel if isinstance(cut, MultiCut) else cut.channel
+            utterance_id = plain_id(str(supervision.id)) if len(cut.supervisions) > 1 else identifier
+            self._add(utterance_id, name, supervision, cut.start, channel)
         if not cut.supervisions and self.reading.transcripts:
             self.listing.skip(identifier, "a cut without transcript", None, "give it a supervision")
         elif not cut.supervisions:
             self._append(identifier, name, None, cut.start, cut.duration, cut.channel)
 
-    def _add(self, identifier: str, recording: str, one: SupervisionSegment, offset: float, channel: Any) -> None:
-        start: Any = one.start
+    def _add(
+        self, identifier: str, recording: str, supervision: SupervisionSegment, offset: float, channel: Any
+    ) -> None:
+        start: Any = supervision.start
         if _is_number(start) and _is_number(offset):
             start = round(offset + start, 8)
-        self._append(identifier, recording, one, start, one.duration, channel)
+        self._append(identifier, recording, supervision, start, supervision.duration, channel)
 
     def _append(
         self,
         identifier: str,
         recording: str,
-        one: Optional[SupervisionSegment],
+        supervision: Optional[SupervisionSegment],
         start: Any,
         duration: Any,
         channel: Any,
@@ -100,8 +102,9 @@ class Items:
             what = f"start {start!r}, duration {duration!r}, channel {channel!r}: these are no numbers"
             self.listing.skip(identifier, what, None, "mend the manifest")
             return
-        chosen = self.reading.channel
-        text = None if one is None else one.text
+        reading_channel = self.reading.channel
+        text = None if supervision is None else supervision.text
+        speaker = None if supervision is None else supervision.speaker
         wrong = None if text is None or isinstance(text, str) else f"the transcript is no text: {text!r}"
         self.listing.utterances.append(
             Utterance(
@@ -109,11 +112,11 @@ class Items:
                 recording,
                 # A supervision without text is as one with an empty text.
                 "" if text is None else str(text),
-                (str(one.speaker).strip() or None) if one is not None and one.speaker is not None else None,
+                None if speaker is None else str(speaker).strip() or None,
                 float(start),
                 round(float(start) + float(duration), 8),
-                int(chosen if chosen is not None and chosen in channels else min(channels)),
-                None if one is None else gender_of(one.gender),
+                int(reading_channel if reading_channel is not None and reading_channel in channels else min(channels)),
+                None if supervision is None else gender_of(supervision.gender),
                 wrong,
             )
         )

@@ -30,29 +30,29 @@ def list_kaldi(folder: Path, reading: Reading) -> Listing:
     genders = _genders(listing, folder / "spk2gender")
     _durations(listing, folder / "reco2dur")
     segments = _segments(listing, folder / "segments")
-    where, file = "wav.scp" if segments is None else "segments", folder / "text"
+    table_name, file = "wav.scp" if segments is None else "segments", folder / "text"
     if segments is None:
         segments = {name: Utterance(name, name) for name in listing.recordings}
     else:
-        listing.spoken_of.update(str(one.recording) for one in segments.values())
-    said = {row.utterance for row in listing.skipped}
-    for identifier in sorted({*segments, *texts} - said):
+        listing.spoken_of.update(str(utterance.recording) for utterance in segments.values())
+    skipped = {row.utterance for row in listing.skipped}
+    for identifier in sorted({*segments, *texts} - skipped):
         if identifier not in segments:
-            listing.skip(identifier, f"transcript without audio: not in {where}", file, f"add it to {where}")
+            listing.skip(identifier, f"transcript without audio: not in {table_name}", file, f"add it to {table_name}")
             continue
-        one = segments[identifier]
+        utterance = segments[identifier]
         if reading.transcripts and identifier not in texts:
             listing.skip(identifier, "audio without transcript: not in text", file, "add its line to text")
             continue
-        if one.recording not in listing.recordings:
-            reason = f"its recording {one.recording} is not in wav.scp"
+        if utterance.recording not in listing.recordings:
+            reason = f"its recording {utterance.recording} is not in wav.scp"
             listing.skip(identifier, reason, folder / "segments", "add the recording to wav.scp")
             continue
         speaker = speakers.get(identifier) or None
         listing.utterances.append(
             Utterance(
-                identifier, one.recording, texts.get(identifier), speaker, one.start, one.end, one.channel,
-                genders.get(speaker or ""),
+                identifier, utterance.recording, texts.get(identifier), speaker, utterance.start, utterance.end,
+                utterance.channel, genders.get(speaker or ""),
             )
         )  # fmt: skip
     return listing
@@ -91,13 +91,13 @@ def _table(listing: Listing, path: Path, needed: bool) -> Dict[str, str]:
     if not needed and not path.exists():
         return {}
     table: Dict[str, str] = {}
-    bad: Dict[str, str] = {}
+    faults: Dict[str, str] = {}
     for number, line, wrong in text_lines(path):
         name, *rest = line.split(None, 1)
         if wrong or name in table:
-            bad[name] = wrong or f"the id is there twice in {path.name} (line {number})"
+            faults[name] = wrong or f"the id is there twice in {path.name} (line {number})"
         table[name] = rest[0] if rest else ""
-    for name, reason in bad.items():
+    for name, reason in faults.items():
         listing.skip(name, reason, path, _TWICE if "twice" in reason else "convert the file to UTF-8")
         del table[name]
     return table
@@ -106,17 +106,19 @@ def _table(listing: Listing, path: Path, needed: bool) -> Dict[str, str]:
 def _genders(listing: Listing, path: Path) -> Dict[str, str]:
     """Speaker -> m or f; what is neither, or is given in two ways, is unknown, and a note says so."""
     genders: Dict[str, str] = {}
-    odd: List[str] = []
+    odd_lines: List[str] = []
     for number, line, wrong in text_lines(path) if path.exists() else ():
         fields = line.split()
         gender = gender_of(fields[1]) if len(fields) == 2 else None
         if wrong or gender not in ("m", "f"):
-            odd.append(f"line {number}")
+            odd_lines.append(f"line {number}")
         elif genders.setdefault(fields[0], gender) != gender:
-            odd.append(f"line {number}")
+            odd_lines.append(f"line {number}")
             genders[fields[0]] = ""
-    if odd:
-        listing.notes.append(f"{path}: {len(odd)} lines are not `speaker m|f`, once each (the first: {odd[0]})")
+    if odd_lines:
+        listing.notes.append(
+            f"{path}: {len(odd_lines)} lines are not `speaker m|f`, once each (the first: {odd_lines[0]})"
+        )
     return {speaker: gender for speaker, gender in genders.items() if gender}
 
 
@@ -165,12 +167,12 @@ def _seconds(text: str) -> float:
 
 
 def _durations(listing: Listing, path: Path) -> None:
-    odd: List[str] = []
+    odd_lines: List[str] = []
     for number, line, wrong in text_lines(path) if path.exists() else ():
         try:
             name, text = line.split()
             listing.durations[name] = _seconds(text)
         except ValueError as error:
-            odd.append(wrong or f"line {number}: {error}")
-    if odd:
-        listing.notes.append(f"{path}: {len(odd)} lines are not `recording seconds` (the first: {odd[0]})")
+            odd_lines.append(wrong or f"line {number}: {error}")
+    if odd_lines:
+        listing.notes.append(f"{path}: {len(odd_lines)} lines are not `recording seconds` (the first: {odd_lines[0]})")

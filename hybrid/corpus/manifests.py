@@ -81,25 +81,25 @@ def _named(folder: Path, kind: str) -> List[Path]:
 def _choose(folder: Path) -> Path:
     """The manifest of cuts, else of recordings, in a folder made by lhotse."""
     for kind in _KINDS:
-        found = _named(folder, kind)
-        if len(found) > 1:
-            names = ", ".join(file.name for file in found)
+        files = _named(folder, kind)
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
             raise DataError(f"several manifests of {kind}: {names}", file=folder, remedy="give one of them as CORPUS")
-        if found:
-            return found[0]
+        if files:
+            return files[0]
     raise DataError("no manifest", file=folder, remedy=_AGAIN)
 
 
-def _partner(path: Path, kind: str, other: str) -> Optional[Path]:
+def _partner(path: Path, kind: str, other_kind: str) -> Optional[Path]:
     """The file beside `path` whose name has `other` where its own has `kind`, in any of the endings."""
     ending = next(ending for ending in sorted(ENDINGS, key=len, reverse=True) if path.name.endswith(ending))
     stem = path.name[: -len(ending)]
     if kind not in stem:
         return None
-    for each in (ending, *ENDINGS):
-        found = path.with_name(stem.replace(kind, other) + each)
-        if found.is_file():
-            return found
+    for candidate in (ending, *ENDINGS):
+        partner = path.with_name(stem.replace(kind, other_kind) + candidate)
+        if partner.is_file():
+            return partner
     return None
 
 

@@ -29,12 +29,12 @@ def at_rate(cuts: Sequence[MonoCut], rate: int) -> Tuple[List[MonoCut], List[str
 
     Audio of another rate is resampled when it is read. A cut of a whole recording stays that of the whole.
     """
-    out: List[MonoCut] = []
+    new_cuts: List[MonoCut] = []
     resampled: Dict[Tuple[str, ...], Recording] = {}
     rates: Dict[int, Dict[str, None]] = defaultdict(dict)
     for cut in cuts:
         if cut.sampling_rate == rate:
-            out.append(cut)
+            new_cuts.append(cut)
             continue
         # Two corpora may have recordings of the same id.
         key = (cut.recording.id, *(str(source.source) for source in cut.recording.sources))
@@ -45,11 +45,12 @@ def at_rate(cuts: Sequence[MonoCut], rate: int) -> Tuple[List[MonoCut], List[str
         whole = cut.start == 0.0 and cut.duration == cut.recording.duration
         duration = recording.duration if whole else min(cut.duration, round(recording.duration - cut.start, 8))
         supervisions = [
-            replace(one, duration=duration) if one.duration == cut.duration else one for one in cut.supervisions
+            replace(supervision, duration=duration) if supervision.duration == cut.duration else supervision
+            for supervision in cut.supervisions
         ]
-        out.append(replace(cut, recording=recording, duration=duration, supervisions=supervisions))
+        new_cuts.append(replace(cut, recording=recording, duration=duration, supervisions=supervisions))
     notes = [
-        f"{len(names)} recordings at {other} Hz are resampled to {rate} Hz (the first: {next(iter(names))})"
-        for other, names in sorted(rates.items())
+        f"{len(names)} recordings at {other_rate} Hz are resampled to {rate} Hz (the first: {next(iter(names))})"
+        for other_rate, names in sorted(rates.items())
     ]
-    return out, notes
+    return new_cuts, notes

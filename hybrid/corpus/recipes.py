@@ -43,9 +43,10 @@ def list_recipe(source: str, reading: Reading, log: Optional[Callable[[str], Non
     """
     name, _, part = source[len(LHOTSE) :].strip("/").partition("/")
     if name not in names():
-        near = difflib.get_close_matches(name, names(), 3)
-        shown = ", ".join(near) if near else ", ".join(names())
-        raise ConfigError(f"Lhotse has no recipe {name!r}", remedy=f"{'perhaps' if near else 'one of'} {shown}")
+        matches = difflib.get_close_matches(name, names(), 3)
+        suggestions = ", ".join(matches) if matches else ", ".join(names())
+        remedy = f"{'perhaps' if matches else 'one of'} {suggestions}"
+        raise ConfigError(f"Lhotse has no recipe {name!r}", remedy=remedy)
     if reading.data is None:
         raise ConfigError(f"{source}: where is the corpus?", remedy="give the unpacked corpus with --data DIR")
     if not Path(reading.data).is_dir():
@@ -53,12 +54,12 @@ def list_recipe(source: str, reading: Reading, log: Optional[Callable[[str], Non
     recipe = getattr(lhotse.recipes, f"prepare_{name}")
     if log is not None:
         log(f"lhotse prepares {name} in {reading.data}")
-    warned: List[str] = []
-    with _warnings(warned):
+    messages: List[str] = []
+    with _warnings(messages):
         path, leaf = _find(recipe, name, part, reading)
     listing = Listing(f"Lhotse's recipe {name}" + (f", part {path}" if path else ""))
-    if warned:
-        listing.notes.append(f"Lhotse's recipe {name} has {len(warned)} warnings (the first: {warned[0]})")
+    if messages:
+        listing.notes.append(f"Lhotse's recipe {name} has {len(messages)} warnings (the first: {messages[0]})")
     items = Items(listing, Path(reading.data), reading, trusted=True)
     if "recordings" not in leaf:
         for cut in leaf["cuts"]:
@@ -85,16 +86,16 @@ def _find(recipe: Callable[..., Any], name: str, part: str, reading: Reading) ->
 
 def _places(data: Path, name: str) -> List[Path]:
     """The folder, then those in it that are called as the recipe, and one that is alone."""
-    below = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+    subfolders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
     letters = "".join(filter(str.isalnum, name))
-    called = [path for path in below if letters in "".join(filter(str.isalnum, path.name.lower()))]
-    return [data, *(called or (below if len(below) == 1 else []))]
+    namesakes = [path for path in subfolders if letters in "".join(filter(str.isalnum, path.name.lower()))]
+    return [data, *(namesakes or (subfolders if len(subfolders) == 1 else []))]
 
 
 def _prepare(recipe: Callable[..., Any], name: str, part: str, reading: Reading) -> Tuple[str, Leaf]:
     """The part that is meant. Recipes that can be asked for it alone are; what they say otherwise is not trusted."""
     parameters = inspect.signature(recipe).parameters
-    option = next((each for each in _PARTS if each in parameters), None)
+    option = next((keyword for keyword in _PARTS if keyword in parameters), None)
     if part and option is not None and parameters[option].default is not inspect.Parameter.empty:
         try:
             parts = _leaves(_call(recipe, name, reading, {option: (part.split("/")[0],)}))
@@ -109,34 +110,36 @@ def _prepare(recipe: Callable[..., Any], name: str, part: str, reading: Reading)
         return part, parts[part]
     if not part and len(parts) == 1:
         return next(iter(parts.items()))
-    there = ", ".join(f"{LHOTSE}{name}/{each}" if each else f"{LHOTSE}{name}" for each in sorted(parts)) or "none"
+    available = ", ".join(f"{LHOTSE}{name}/{path}" if path else f"{LHOTSE}{name}" for path in sorted(parts)) or "none"
     what = f"the corpus has no part {part!r}" if part else "the corpus has several parts"
-    raise ConfigError(f"{LHOTSE}{name}: {what}", file=reading.data, remedy=f"one of {there}")
+    raise ConfigError(f"{LHOTSE}{name}: {what}", file=reading.data, remedy=f"one of {available}")
 
 
-def _call(recipe: Callable[..., Any], name: str, reading: Reading, more: Dict[str, Any]) -> Any:
+def _call(recipe: Callable[..., Any], name: str, reading: Reading, part_arguments: Dict[str, Any]) -> Any:
     parameters = inspect.signature(recipe).parameters
     corpus = "corpus_dir" if "corpus_dir" in parameters else next(iter(parameters))
-    out = next((each for each in _OUTPUT if each in parameters), None)
-    given: Dict[str, Any] = {corpus: os.path.abspath(str(reading.data)), **more}
-    place = room(reading, "lhotse", f"{name} {given[corpus]} {more}")
-    if out is not None:
-        given[out] = str(place)
+    output_option = next((keyword for keyword in _OUTPUT if keyword in parameters), None)
+    arguments: Dict[str, Any] = {corpus: os.path.abspath(str(reading.data)), **part_arguments}
+    place = room(reading, "lhotse", f"{name} {arguments[corpus]} {part_arguments}")
+    if output_option is not None:
+        arguments[output_option] = str(place)
     if "absolute_paths" in parameters:
-        given["absolute_paths"] = True
-    lacking = [
-        each.name
-        for each in parameters.values()
-        if each.default is inspect.Parameter.empty and each.name not in given and each.kind is not each.VAR_KEYWORD
+        arguments["absolute_paths"] = True
+    missing = [
+        parameter.name
+        for parameter in parameters.values()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.name not in arguments
+        and parameter.kind is not parameter.VAR_KEYWORD
     ]
-    if lacking:
+    if missing:
         raise ConfigError(
-            f"{LHOTSE}{name} also wants {', '.join(lacking)}, which cannot be said here",
+            f"{LHOTSE}{name} also wants {', '.join(missing)}, which cannot be said here",
             remedy=f"make the manifests with `lhotse prepare {name.replace('_', '-')}` and give their folder",
         )
     try:
         with _working_in(place):
-            return recipe(**given)
+            return recipe(**arguments)
     except ImportError as error:
         raise MissingDependency(
             f"Lhotse's recipe {name} wants the library {error.name}", remedy=f"pip install {error.name}"
@@ -152,28 +155,28 @@ def _call(recipe: Callable[..., Any], name: str, reading: Reading, more: Dict[st
 @contextmanager
 def _working_in(folder: Path) -> Iterator[None]:
     """Some recipes write into the folder you work in (switchboard: what they fetch)."""
-    before = os.getcwd()
+    previous_folder = os.getcwd()
     os.chdir(folder)
     try:
         yield
     finally:
-        os.chdir(before)
+        os.chdir(previous_folder)
 
 
 def _folder_wanted(name: str) -> str:
     return f"give the folder that `lhotse prepare {name.replace('_', '-')} --help` asks for with --data DIR"
 
 
-def _leaves(made: Any, path: str = "") -> Dict[str, Leaf]:
+def _leaves(output: Any, path: str = "") -> Dict[str, Leaf]:
     """{path of the part: its manifests}."""
-    if not isinstance(made, Mapping):
+    if not isinstance(output, Mapping):
         return {}
-    if "recordings" in made or "cuts" in made:
-        return {path: made}
-    found: Dict[str, Leaf] = {}
-    for key, value in made.items():
-        found.update(_leaves(value, f"{path}/{key}" if path else str(key)))
-    return found
+    if "recordings" in output or "cuts" in output:
+        return {path: output}
+    leaves: Dict[str, Leaf] = {}
+    for key, value in output.items():
+        leaves.update(_leaves(value, f"{path}/{key}" if path else str(key)))
+    return leaves
 
 
 def _empty(leaf: Leaf) -> bool:
@@ -181,16 +184,16 @@ def _empty(leaf: Leaf) -> bool:
 
 
 @contextmanager
-def _warnings(told: List[str]) -> Iterator[None]:
+def _warnings(messages: List[str]) -> Iterator[None]:
     """Collects what is said by logging.warning meanwhile."""
 
-    class Ear(logging.Handler):
+    class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
+            messages.append(record.getMessage())
 
-    ear, root = Ear(logging.WARNING), logging.getLogger()
-    root.addHandler(ear)
+    handler, root = Collector(logging.WARNING), logging.getLogger()
+    root.addHandler(handler)
     try:
         yield
     finally:
-        root.removeHandler(ear)
+        root.removeHandler(handler)

@@ -51,13 +51,13 @@ def list_shar(folder: Path, reading: Reading, log: Optional[Callable[[str], None
         for line, row in read_rows(manifest):
             try:
                 cut = deserialize_item(row)
-                own = cut.recording if tar is None else audio.get(str(cut.id))
-                if own is None or any(source.type == "shar" for source in own.sources):
+                recording = cut.recording if tar is None else audio.get(str(cut.id))
+                if recording is None or any(source.type == "shar" for source in recording.sources):
                     what = f"no audio for it in recording.{number}.tar" + (f" ({broken})" if broken else "")
                     listing.skip(str(cut.id), what, tar or folder, "copy the shard again")
                     continue
                 # Each cut has its own piece of audio, under the id of the recording that it was cut from.
-                cut.recording = replace(own, id=str(cut.id))
+                cut.recording = replace(recording, id=str(cut.id))
             except BROKEN as error:
                 name = str(row.get("id") or f"{manifest.name}:{line}")
                 what = f"line {line} cannot be read: {type(error).__name__}: {error}"
@@ -69,7 +69,7 @@ def list_shar(folder: Path, reading: Reading, log: Optional[Callable[[str], None
 
 def _unpack(tar: Path, place: Path) -> Tuple[Dict[str, Recording], Optional[str]]:
     """{id of the cut: its audio, now a file}, and what broke off the reading, if anything did."""
-    found: Dict[str, Recording] = {}
+    recordings: Dict[str, Recording] = {}
     try:
         for recording, path in TarIterator(str(tar)):
             if recording is None:
@@ -80,7 +80,7 @@ def _unpack(tar: Path, place: Path) -> Tuple[Dict[str, Recording], Optional[str]
             with disk_errors(file):
                 file.write_bytes(data)  # the folder is made anew each time: half a file is never taken for a whole one
             source = AudioSource("file", recording.sources[0].channels, str(file))
-            found[str(path.parent / path.stem)] = replace(recording, sources=[source])
+            recordings[str(path.parent / path.stem)] = replace(recording, sources=[source])
     except (OSError, EOFError, zlib.error, tarfile.TarError, *BROKEN) as error:
-        return found, f"broken after {len(found)} recordings: {type(error).__name__}: {error}"
-    return found, None
+        return recordings, f"broken after {len(recordings)} recordings: {type(error).__name__}: {error}"
+    return recordings, None

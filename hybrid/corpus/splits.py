@@ -53,16 +53,16 @@ def hold_out(
     """
     names, genders = _speakers(cuts)
     if len(names) > 1 and not _unnamed(cuts):
-        held = choose_speakers(names, speakers, seed, group=genders.__getitem__)
-        return _part(cuts, lambda cut: _speaker(cut) not in held)
+        held_speakers = choose_speakers(names, speakers, seed, group=genders.__getitem__)
+        return _part(cuts, lambda cut: _speaker(cut) not in held_speakers)
     if speakers < 1:
         raise DataError(f"{speakers} speakers cannot be held out", remedy="hold out one at least")
     count = max(speakers, min(round(SHARE * len(cuts)), MOST))
-    chosen = choose_speakers((cut.id for cut in cuts), count, seed)
+    held_ids = choose_speakers((cut.id for cut in cuts), count, seed)
     if log is not None:
-        why = "there is one speaker" if len(names) == 1 else "no utterance names its speaker"
-        log(f"{why}: {count} of {len(cuts)} utterances are held out, and not {speakers} speakers")
-    return _part(cuts, lambda cut: cut.id not in chosen)
+        reason = "there is one speaker" if len(names) == 1 else "no utterance names its speaker"
+        log(f"{reason}: {count} of {len(cuts)} utterances are held out, and not {speakers} speakers")
+    return _part(cuts, lambda cut: cut.id not in held_ids)
 
 
 def withhold(cuts: Sequence[MonoCut], share: float, seed: int = 0) -> Tuple[List[MonoCut], List[MonoCut]]:
@@ -75,13 +75,13 @@ def withhold(cuts: Sequence[MonoCut], share: float, seed: int = 0) -> Tuple[List
         raise ConfigError(f"a share of {share} with transcripts", remedy="a share above 0, up to 1")
     names, genders = _speakers(cuts)
     unnamed = len(names) == 1 or _unnamed(cuts)
-    everyone = {cut.id for cut in cuts} if unnamed else names
-    known = max(1, round(share * len(everyone)))
-    if known >= len(everyone):
+    candidates = {cut.id for cut in cuts} if unnamed else names
+    num_labelled = max(1, round(share * len(candidates)))
+    if num_labelled >= len(candidates):
         return list(cuts), []
-    chosen = choose_speakers(everyone, known, seed, group=None if unnamed else genders.__getitem__)
-    labelled, rest = _part(cuts, lambda cut: (cut.id if unnamed else _speaker(cut)) in chosen)
-    return labelled, [_without_text(cut) for cut in rest]
+    labelled_names = choose_speakers(candidates, num_labelled, seed, group=None if unnamed else genders.__getitem__)
+    labelled, unlabelled = _part(cuts, lambda cut: (cut.id if unnamed else _speaker(cut)) in labelled_names)
+    return labelled, [_without_text(cut) for cut in unlabelled]
 
 
 def _speaker(cut: MonoCut) -> str:
@@ -108,5 +108,5 @@ def _part(
 
 
 def _without_text(cut: MonoCut) -> MonoCut:
-    supervisions = [replace(one, text=None, alignment=None, custom=None) for one in cut.supervisions]
+    supervisions = [replace(supervision, text=None, alignment=None, custom=None) for supervision in cut.supervisions]
     return replace(cut, supervisions=supervisions, custom=None)

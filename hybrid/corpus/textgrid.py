@@ -63,35 +63,35 @@ def parse_textgrid(text: str) -> List[Tier]:
     if _take(tokens, "flag", "the header") == "exists":
         for number in range(_count(tokens, "the header")):
             tiers.append(_parse_tier(tokens, number + 1, tiers))
-    left = sum(1 for _ in tokens)
-    if left:
-        after = f"tier {tiers[-1].name!r} of {len(tiers[-1].intervals)} intervals" if tiers else "the header"
+    num_left = sum(1 for _ in tokens)
+    if num_left:
+        last_part = f"tier {tiers[-1].name!r} of {len(tiers[-1].intervals)} intervals" if tiers else "the header"
         raise DataError(
-            f"{left} numbers or texts are left over after {after}: its number of intervals, or that of the tiers, is "
-            "too small",
+            f"{num_left} numbers or texts are left over after {last_part}: its number of intervals, or that of the "
+            "tiers, is too small",
             remedy=_REMEDY,
         )
     return tiers
 
 
 def _parse_tier(tokens: Iterator[Tuple[str, str]], number: int, before: List[Tier]) -> Tier:
-    where = f"tier {number}"
+    location = f"tier {number}"
     if before:
-        where += f", after tier {before[-1].name!r} of {len(before[-1].intervals)} intervals (are there more?)"
-    kind = str(_take(tokens, "text", where))
+        location += f", after tier {before[-1].name!r} of {len(before[-1].intervals)} intervals (are there more?)"
+    kind = str(_take(tokens, "text", location))
     if kind not in ("IntervalTier", "TextTier"):
-        raise DataError(f"{where}: of the class {kind!r}", remedy=_REMEDY)
-    name = str(_take(tokens, "text", where))
-    where = f"tier {name!r}"
-    out = Tier(name, _time(tokens, where), _time(tokens, where), points=kind == "TextTier")
-    for place in range(_count(tokens, where)):
-        here = f"{where}, interval {place + 1}"
-        begin = _time(tokens, here)
-        end = begin if out.points else _time(tokens, here)
+        raise DataError(f"{location}: of the class {kind!r}", remedy=_REMEDY)
+    name = str(_take(tokens, "text", location))
+    location = f"tier {name!r}"
+    tier = Tier(name, _time(tokens, location), _time(tokens, location), points=kind == "TextTier")
+    for place in range(_count(tokens, location)):
+        interval_place = f"{location}, interval {place + 1}"
+        begin = _time(tokens, interval_place)
+        end = begin if tier.points else _time(tokens, interval_place)
         if end < begin:
-            raise DataError(f"{where}: an interval from {begin:g} to {end:g}", remedy=_REMEDY)
-        out.intervals.append(Interval(begin, end, str(_take(tokens, "text", here))))
-    return out
+            raise DataError(f"{location}: an interval from {begin:g} to {end:g}", remedy=_REMEDY)
+        tier.intervals.append(Interval(begin, end, str(_take(tokens, "text", interval_place))))
+    return tier
 
 
 def _tokens(text: str) -> Iterator[Tuple[str, str]]:
@@ -101,21 +101,21 @@ def _tokens(text: str) -> Iterator[Tuple[str, str]]:
             yield match.lastgroup, value.replace('""', '"') if match.lastgroup == "text" else value
 
 
-def _take(tokens: Iterator[Tuple[str, str]], kind: str, where: str) -> Union[str, float]:
-    found = next(tokens, None)
-    if found is None:
-        raise DataError(f"the TextGrid is truncated in {where}", remedy=_REMEDY)
-    if found[0] != kind:
-        raise DataError(f"{where}: a {kind} is wanted where {found[1]!r} stands", remedy=_REMEDY)
-    return found[1]
+def _take(tokens: Iterator[Tuple[str, str]], kind: str, location: str) -> Union[str, float]:
+    token = next(tokens, None)
+    if token is None:
+        raise DataError(f"the TextGrid is truncated in {location}", remedy=_REMEDY)
+    if token[0] != kind:
+        raise DataError(f"{location}: a {kind} is wanted where {token[1]!r} stands", remedy=_REMEDY)
+    return token[1]
 
 
-def _time(tokens: Iterator[Tuple[str, str]], where: str) -> float:
-    return float(_take(tokens, "number", where))
+def _time(tokens: Iterator[Tuple[str, str]], location: str) -> float:
+    return float(_take(tokens, "number", location))
 
 
-def _count(tokens: Iterator[Tuple[str, str]], where: str) -> int:
-    value = _time(tokens, where)
+def _count(tokens: Iterator[Tuple[str, str]], location: str) -> int:
+    value = _time(tokens, location)
     if not 0 <= value < 1e9 or value != int(value):
-        raise DataError(f"{where}: {value:g} as a number of tiers or intervals", remedy=_REMEDY)
+        raise DataError(f"{location}: {value:g} as a number of tiers or intervals", remedy=_REMEDY)
     return int(value)

@@ -36,15 +36,15 @@ def find_parts(corpus: str) -> Parts:
     root = Path(corpus)
     if not root.exists():
         raise DataError("no such corpus", file=root, remedy="give a folder, a Kaldi data folder or a Lhotse manifest")
-    found: Dict[str, List[str]] = {"train": [], "dev": [], "test": []}
+    folders: Dict[str, List[str]] = {"train": [], "dev": [], "test": []}
     if root.is_dir() and not (root / "wav.scp").is_file():
         for folder in sorted(root.iterdir()):
             for role, pattern in _PARTS.items():
                 if folder.is_dir() and re.match(pattern, folder.name.lower()):
-                    found[role].append(_shown(folder))
-    if not found["train"]:
+                    folders[role].append(_shown(folder))
+    if not folders["train"]:
         return Parts([_shown(root)])
-    return Parts(found["train"], found["dev"], {_name(path): path for path in found["test"]})
+    return Parts(folders["train"], folders["dev"], {_name(path): path for path in folders["test"]})
 
 
 def _shown(path: Path) -> str:
@@ -93,22 +93,22 @@ class CorpusSummary:
 
 def look(sources: List[str], reading: Reading, lexicon: Optional[Lexicon]) -> CorpusSummary:
     """Read the headers of all audio and all transcripts. Raises DataError as read_corpus."""
-    found = CorpusSummary()
+    summary = CorpusSummary()
     normalise = Normaliser(lexicon)
     names = set()
     for source in sources:
         corpus = read_corpus(source, reading)
-        found.form = corpus.form
-        found.skipped += corpus.total - len(corpus.cuts)
-        found.notes += corpus.notes
+        summary.form = corpus.form
+        summary.skipped += corpus.total - len(corpus.cuts)
+        summary.notes += corpus.notes
         for cut in corpus.cuts:
-            found.utterances += 1
-            found.hours += cut.duration / 3600
-            found.rates[cut.sampling_rate] += 1
+            summary.utterances += 1
+            summary.hours += cut.duration / 3600
+            summary.rates[cut.sampling_rate] += 1
             names.add(cut.supervisions[0].speaker)
             words = normalise(cut.supervisions[0].text or "")
-            found.words += len(words)
+            summary.words += len(words)
             if lexicon is not None:
-                found.missing.update(word for word in words if word not in lexicon)
-    found.speakers = len(names)
-    return found
+                summary.missing.update(word for word in words if word not in lexicon)
+    summary.speakers = len(names)
+    return summary

@@ -23,24 +23,25 @@ def describe(options: argparse.Namespace) -> str:
     speaker = options.speaker
     reading = Reading(data=options.data, speaker=speaker_of(speaker))
     pronunciations = None if not lexicon else Lexicon.from_file(lexicon)
-    found = look(parts.train, reading, pronunciations)
-    lines = [*_head(options, found), "[corpus]", _sources(parts.train)]
+    summary = look(parts.train, reading, pronunciations)
+    lines = [*_head(options, summary), "[corpus]", _sources(parts.train)]
     if dev:
         lines.append(_line("dev", dev))
         lines += [f"# also there: {path}" for path in parts.dev[1:]]
     else:
-        held = max(1, round(0.1 * found.speakers))
-        lines.append(_line("dev_speakers", held, f"of {found.speakers}, held out to choose scales and stop training"))
+        num_held = max(1, round(0.1 * summary.speakers))
+        comment = f"of {summary.speakers}, held out to choose scales and stop training"
+        lines.append(_line("dev_speakers", num_held, comment))
     if tests:
         lines.append(f"test = {{ {', '.join(f'{name} = {json.dumps(path)}' for name, path in tests.items())} }}")
     else:
-        held = max(1, round(0.1 * found.speakers))
-        lines.append(_line("test_speakers", held, "held out to be the test set; or test = { NAME = \"SOURCE\" }"))
+        num_held = max(1, round(0.1 * summary.speakers))
+        lines.append(_line("test_speakers", num_held, "held out to be the test set; or test = { NAME = \"SOURCE\" }"))
     if speaker != "folder":
         lines.append(_line("speaker", speaker))
-    lines += _words(found, lexicon, pronunciations)
-    said = "" if options.lm else "an n-gram of the transcripts; or an ARPA file"
-    lines.append(_line("lm", options.lm or "train", said))
+    lines += _words(summary, lexicon, pronunciations)
+    comment = "" if options.lm else "an n-gram of the transcripts; or an ARPA file"
+    lines.append(_line("lm", options.lm or "train", comment))
     for name, what in (("noise", "recordings of noise"), ("rooms", "impulse responses")):
         value = getattr(options, name)
         lines.append(_line(name, value) if value else f'# {name} = "DIR"'.ljust(_AT) + f"# {what}, for a robust model")
@@ -59,38 +60,40 @@ def _sources(train: List[str]) -> str:
     return f"train = {json.dumps(train[0] if len(train) == 1 else train, ensure_ascii=False)}"
 
 
-def _head(options: argparse.Namespace, found: CorpusSummary) -> List[str]:
-    rates = ", ".join(f"{rate} Hz" for rate, _ in found.rates.most_common())
+def _head(options: argparse.Namespace, summary: CorpusSummary) -> List[str]:
+    rates = ", ".join(f"{rate} Hz" for rate, _ in summary.rates.most_common())
     lines = [
-        f"# {options.corpus}: {found.form}",
-        f"# training: {found.utterances} utterances, {found.hours:.2f} hours, {found.speakers} speakers, "
-        f"{found.words} words, {rates}",
+        f"# {options.corpus}: {summary.form}",
+        f"# training: {summary.utterances} utterances, {summary.hours:.2f} hours, {summary.speakers} speakers, "
+        f"{summary.words} words, {rates}",
     ]
-    if found.skipped:
-        lines.append(f"# {found.skipped} utterances cannot be used: the stage prepare will name them (problems.jsonl)")
-    lines += [f"# {note}" for note in found.notes[:3]]
+    if summary.skipped:
+        lines.append(
+            f"# {summary.skipped} utterances cannot be used: the stage prepare will name them (problems.jsonl)"
+        )
+    lines += [f"# {note}" for note in summary.notes[:3]]
     return [*lines, "# Settings that are not here: recipes/defaults.toml. Sizes follow from the hours of speech.", ""]
 
 
-def _words(found: CorpusSummary, lexicon: str, pronunciations: Optional[Lexicon]) -> List[str]:
+def _words(summary: CorpusSummary, lexicon: str, pronunciations: Optional[Lexicon]) -> List[str]:
     if pronunciations is None:
         return ['units = "graphemes"'.ljust(_AT) + '# no lexicon: words are spelled in letters; or lexicon = "FILE"']
     lines = [_line("lexicon", lexicon, f"{len(pronunciations)} words")]
-    if found.missing:
-        first = ", ".join(word for word, _ in found.missing.most_common(5))
+    if summary.missing:
+        examples = ", ".join(word for word, _ in summary.missing.most_common(5))
         lines.append(
-            _line("oov", "g2p", f"{len(found.missing)} words of the transcripts are not in it: {first} ...")
+            _line("oov", "g2p", f"{len(summary.missing)} words of the transcripts are not in it: {examples} ...")
         )
     return lines
 
 
 def _tests(texts: List[str]) -> Dict[str, str]:
-    found = {}
+    tests = {}
     for text in texts:
         name, equals, source = text.partition("=")
         if not equals:
             name, source = Path(text).name, text
         if not NAME.fullmatch(name) or not source:
             raise ConfigError(f"--test {text}", remedy="write --test NAME=SOURCE, as --test other=data/test_other")
-        found[name] = source
-    return found
+        tests[name] = source
+    return tests

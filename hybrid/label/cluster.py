@@ -12,8 +12,8 @@ _INSTALL = "install what is installed here on every machine of the cluster"
 
 
 def over_dask(scheduler: str, work: Callable[[Path], Done], manifests: Sequence[Path]) -> Iterator[Done]:
-    """What became of each manifest, in their order; all are handed in at once, so that no worker of however large a
-    cluster waits for us.
+    """Yield what became of each manifest, in their order; all are handed in at once, so that no worker of however
+    large a cluster waits for us.
 
     scheduler: its address, or the file that it has written. A worker that dies is replaced by another; a manifest over
     which several have died is one that failed. Raises ConfigError where no scheduler answers or its workers lack this
@@ -23,9 +23,9 @@ def over_dask(scheduler: str, work: Callable[[Path], Done], manifests: Sequence[
         from dask.distributed import Client
     except ImportError as error:
         raise ConfigError("Dask is not installed", remedy="pip install distributed") from error
-    where: Dict[str, Any] = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
+    connection: Dict[str, Any] = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
     try:
-        client = Client(**where, set_as_default=False)
+        client = Client(**connection, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no Dask scheduler at {scheduler}: {error}",
@@ -52,8 +52,8 @@ def _done(path: Path, future: Any) -> Done:
     except (ImportError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "deserialization" not in str(error):
             raise
-        why = error.__cause__ or error
-        raise ConfigError(f"the cluster cannot run this program: {why}", remedy=_INSTALL) from error
+        cause = error.__cause__ or error
+        raise ConfigError(f"the cluster cannot run this program: {cause}", remedy=_INSTALL) from error
     except (CancelledError, OSError) as error:
         raise HybridError(
             f"the Dask cluster was lost: {error}", remedy="run the same command again: what is done stays"

@@ -18,12 +18,14 @@ Work = Callable[[Path], Done]
 
 
 def label(options: argparse.Namespace) -> int:
-    """Exit code 0. Raises ConfigError, ModelError; DataError where a manifest has failed or too many cuts have no
-    targets."""
+    """Write the targets of the cuts of all manifests as `hybrid label` does, and return the exit code 0.
+
+    Raises ConfigError, ModelError; DataError where a manifest has failed or too many cuts have no targets.
+    """
     prepare_environment()
     from hybrid.train.teacher import about_of
 
-    named = _named(options)
+    manifests = _named(options)
     if options.k < 0:
         raise ConfigError(f"--k is {options.k}", remedy="how many outputs are kept, such as 20; 0: all")
     if options.dask is None:
@@ -32,19 +34,19 @@ def label(options: argparse.Namespace) -> int:
     work = Label(
         options.model.resolve(), about, options.out.resolve(), options.shard_size, options.device, options.precision
     )  # fmt: skip
-    found = _work_through(options, work, named, "without targets")
-    found.say(about.frame_shift, f"the {about.k} highest of {about.num_pdfs} {about.kind}")
-    write_json(options.out / LABELS, {"about": about.to_dict(), **found.counts()})
-    return found.judged("have no targets", options)
+    outcome = _work_through(options, work, manifests, "without targets")
+    outcome.say(about.frame_shift, f"the {about.k} highest of {about.num_pdfs} {about.kind}")
+    write_json(options.out / LABELS, {"about": about.to_dict(), **outcome.counts()})
+    return outcome.judged("have no targets", options)
 
 
 def pack(options: argparse.Namespace) -> int:
-    """As `label`."""
+    """Pack the features and targets of all manifests as `hybrid pack` does; returns and raises as `label`."""
     prepare_environment()
     from hybrid.data.targets import TargetsAbout
     from hybrid.label.packed import Pack
 
-    named = _named(options)
+    manifests = _named(options)
     features = options.model / "features.json"
     if not features.is_file():
         raise ModelError("no such file", file=features, remedy="give the folder of a model, such as the teacher's")
@@ -59,10 +61,10 @@ def pack(options: argparse.Namespace) -> int:
     work = Pack(
         read_json(features), options.targets.resolve(), about, options.out.resolve(), options.shard_size, options.dtype
     )  # fmt: skip
-    found = _work_through(options, work, named, "left out")
-    found.say(about.frame_shift, f"features in {options.dtype}, {about.k} targets a frame")
-    write_json(options.out / "pack.json", found.counts())
-    return found.judged("are not packed", options)
+    outcome = _work_through(options, work, manifests, "left out")
+    outcome.say(about.frame_shift, f"features in {options.dtype}, {about.k} targets a frame")
+    write_json(options.out / "pack.json", outcome.counts())
+    return outcome.judged("are not packed", options)
 
 
 class _Outcome(NamedTuple):
@@ -72,10 +74,10 @@ class _Outcome(NamedTuple):
     seconds: float
 
     def total(self, name: str) -> int:
-        return sum(getattr(one, name) for one in self.done)
+        return sum(getattr(manifest, name) for manifest in self.done)
 
     def counts(self) -> Dict[str, Any]:
-        failed = [one.name for one in self.done if one.error]
+        failed = [manifest.name for manifest in self.done if manifest.error]
         return {**{name: self.total(name) for name in ("cuts", "frames", "problems")}, "failed": failed}
 
     def say(self, frame_shift: float, what: str) -> None:
@@ -86,15 +88,15 @@ class _Outcome(NamedTuple):
         """Returns 0, and says what cuts were left out. Raises DataError that says all that failed, where a manifest
         did or too many cuts."""
         failed, problems = self.counts()["failed"], self.total("problems")
-        every = self.total("cuts") + problems
-        cuts = f"{problems} of {every} cuts {bad} (why: *.problems.jsonl)"
+        total = self.total("cuts") + problems
+        cuts = f"{problems} of {total} cuts {bad} (why: *.problems.jsonl)"
         if failed:
-            shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
+            examples = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
             raise DataError(
-                f"{len(failed)} of {len(self.done)} manifests {bad}: {shown}" + (f"; {cuts}" if problems else ""),
+                f"{len(failed)} of {len(self.done)} manifests {bad}: {examples}" + (f"; {cuts}" if problems else ""),
                 file=options.out, remedy="mend them and run the same command again: what is done stays",
             )  # fmt: skip
-        if problems > options.max_problems * every:
+        if problems > options.max_problems * total:
             raise DataError(
                 cuts, file=options.out, remedy="mend them, or set --max-problems higher than "
                 f"{options.max_problems:g}",
@@ -104,33 +106,33 @@ class _Outcome(NamedTuple):
         return 0
 
 
-def _work_through(options: argparse.Namespace, work: Work, named: Dict[str, Path], left_out: str) -> _Outcome:
+def _work_through(options: argparse.Namespace, work: Work, manifests: Dict[str, Path], left_out: str) -> _Outcome:
     options.out.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
+    start_time = time.monotonic()
     done: List[Done] = []
-    for found in _results(options, work, [path.resolve() for path in named.values()]):
-        done.append(found)
-        what = found.error or f"{found.cuts} cuts, {found.frames} frames" + (
-            f", {found.problems} {left_out}" if found.problems else ""
+    for result in _results(options, work, [path.resolve() for path in manifests.values()]):
+        done.append(result)
+        what = result.error or f"{result.cuts} cuts, {result.frames} frames" + (
+            f", {result.problems} {left_out}" if result.problems else ""
         )
-        print(f"{len(done)}/{len(named)} {found.name}: {what}", flush=True)
-    return _Outcome(done, time.monotonic() - began)
+        print(f"{len(done)}/{len(manifests)} {result.name}: {what}", flush=True)
+    return _Outcome(done, time.monotonic() - start_time)
 
 
 def _named(options: argparse.Namespace) -> Dict[str, Path]:
     """The manifests by their names. Raises ConfigError, for options that both commands have too; DataError."""
     if options.shard_size < 1 or not 0 <= options.max_problems <= 1:
         raise ConfigError("--shard-size is below 1, or --max-problems not a share")
-    named: Dict[str, Path] = {}
+    manifests: Dict[str, Path] = {}
     for path in options.manifests:
         if not path.is_file():
             raise DataError("no such manifest", file=path)
-        other = named.setdefault(name_of(path), path)
+        other = manifests.setdefault(name_of(path), path)
         if other != path:
             raise ConfigError(
                 f"two manifests of the name {name_of(path)}: {other} and {path}", remedy="targets go by it: rename one"
             )
-    return named
+    return manifests
 
 
 def _results(options: argparse.Namespace, work: Work, manifests: List[Path]) -> Iterator[Done]:

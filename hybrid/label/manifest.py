@@ -72,7 +72,7 @@ def failed(name: str, problems: Problems, error: HybridError) -> Done:
 
 
 def name_of(manifest: Path) -> str:
-    """cuts.000012.jsonl.gz -> cuts.000012"""
+    """Return the name of a manifest without its endings: cuts.000012.jsonl.gz -> cuts.000012."""
     name = manifest.name
     for end in (".gz", ".jsonl"):
         name = name.removesuffix(end)
@@ -91,35 +91,35 @@ class _Outputs:
             teacher = _teacher(self.label)
         if self.features is None:
             self.features = features_of(self.cuts, teacher.features)
-        found: Dict[str, Union[np.ndarray, DataError]] = {}
+        outputs: Dict[str, Union[np.ndarray, DataError]] = {}
         data: List[Utterance] = []
         for cut in cuts:
             x = self.features[cut.id]
             if isinstance(x, DataError):
-                found[cut.id] = x
+                outputs[cut.id] = x
             else:
                 data.append(Utterance(cut.id, x))
         if data:
             with _LOCK:
-                found.update(teacher(data))
-        return found
+                outputs.update(teacher(data))
+        return outputs
 
 
 def features_of(cuts: List[Cut], about: Mapping[str, Any]) -> Dict[str, Union[np.ndarray, DataError]]:
-    """Network features, or why there are none. about: a model's features.json."""
-    front = FeatureExtractor(config_from_json(about["logmel"]))
-    rate = front.config.sampling_rate
-    found: Dict[str, Union[np.ndarray, DataError]] = {}
-    raw: Dict[str, np.ndarray] = {}
+    """Compute the network features of each cut, or say why there are none. about: a model's features.json."""
+    extractor = FeatureExtractor(config_from_json(about["logmel"]))
+    rate = extractor.config.sampling_rate
+    features: Dict[str, Union[np.ndarray, DataError]] = {}
+    raw_features: Dict[str, np.ndarray] = {}
     for cut in cuts:
         try:
-            raw[cut.id] = front.compute(load_samples(cut, rate), rate)
+            raw_features[cut.id] = extractor.compute(load_samples(cut, rate), rate)
         except DataError as error:
-            found[cut.id] = error
-    if raw:
+            features[cut.id] = error
+    if raw_features:
         speakers = {cut.id: cut.supervisions[0].speaker or cut.id if cut.supervisions else cut.id for cut in cuts}
-        found.update(network_input(raw, speakers, about["cmvn"]))
-    return found
+        features.update(network_input(raw_features, speakers, about["cmvn"]))
+    return features
 
 
 def _teacher(label: Label) -> Teacher:
@@ -128,15 +128,18 @@ def _teacher(label: Label) -> Teacher:
     if key not in _LOADED:
         _LOADED.clear()
         teacher = Teacher(label.model, label.about, device_of(label.device, worker_number()), label.precision)
-        found = TargetsAbout.of_model(label.model, k=label.about.k, head=label.about.head)
-        if found.teacher != label.about.teacher:
+        about = TargetsAbout.of_model(label.model, k=label.about.k, head=label.about.head)
+        if about.teacher != label.about.teacher:
             raise ModelError("the model has changed since the labelling began", file=label.model)
         _LOADED[key] = teacher
     return _LOADED[key]
 
 
 def device_of(wanted: str, number: int) -> str:
-    """Of the process of this number: the GPUs that it sees are dealt out. Raises ConfigError where there is none."""
+    """Return the device of the process of this number: the GPUs that it sees are dealt out.
+
+    Raises ConfigError where there is none.
+    """
     count = torch.cuda.device_count() if wanted != "cpu" and torch.cuda.is_available() else 0
     if wanted == "cuda" and not count:
         raise ConfigError("device is cuda, but torch sees none", remedy="use cpu, or look at nvidia-smi")

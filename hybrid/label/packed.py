@@ -47,9 +47,9 @@ class Pack:
         try:
             store = self._targets_of(manifest, problems)
             settings = self._settings(manifest, store)
-            before = self._done(name, settings, problems.path)
-            if before is not None:
-                return before
+            finished = self._done(name, settings, problems.path)
+            if finished is not None:
+                return finished
             cuts = read_manifest(manifest).usable(manifest, problems)
             # A shard is to be a sample of the manifest, whatever order that has.
             order = np.random.default_rng(len(cuts)).permutation(len(cuts))
@@ -82,8 +82,8 @@ class Pack:
         """What a command before has made of the same, if it is whole."""
         try:
             complete = read_complete(self.out / name)
-            before = complete["settings"] or {}
-            if any(before.get(key) != value for key, value in settings.items()):
+            packed_settings = complete["settings"] or {}
+            if any(packed_settings.get(key) != value for key, value in settings.items()):
                 return None
             check_sizes(self.out / name, complete["shards"])
             frames = sum(shard["frames"][FEATURES] for shard in complete["shards"])

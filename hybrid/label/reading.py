@@ -28,7 +28,7 @@ class Manifest(NamedTuple):
     problems: Dict[str, DataError]
 
     def usable(self, path: Path, problems: Problems) -> List[Cut]:
-        """Returns the cuts, after `problems` has been told what is none. Raises DataError where none is left."""
+        """Return the cuts, after `problems` has been told what is none. Raises DataError where none is left."""
         for name, error in self.problems.items():
             problems.add_error(name, error)
         if not self.cuts:
@@ -37,32 +37,33 @@ class Manifest(NamedTuple):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads a manifest of cuts. Raises DataError where it cannot be read, is empty, or is one of something else, which
+    """Read a manifest of cuts. Raises DataError where it cannot be read, is empty, or is one of something else, which
     it names; where single rows are no cuts, they are its problems.
 
     Relative paths in it are from the folder you work in where there is such a file, else from beside the manifest."""
-    found = Manifest([], {})
+    manifest = Manifest([], {})
     ids = set()
     kinds = set()
     for number, item in enumerate(_items(path), 1):
         kinds.add(type(item))
         if isinstance(item, DataError):
-            found.problems[item.utterance or f"row {number}"] = item
+            manifest.problems[item.utterance or f"row {number}"] = item
         elif not isinstance(item, Cut):
-            found.problems[f"row {number}"] = DataError(f"{_name(type(item))[0]}, not a cut", file=path, remedy=_REMEDY)
+            what = f"{_name(type(item))[0]}, not a cut"
+            manifest.problems[f"row {number}"] = DataError(what, file=path, remedy=_REMEDY)
         elif item.id in ids:
-            found.problems[f"{item.id} (row {number})"] = DataError(
+            manifest.problems[f"{item.id} (row {number})"] = DataError(
                 "a cut of this id stands before it", file=path, utterance=item.id, remedy="give each cut its own id"
             )
         else:
             ids.add(item.id)
-            found.cuts.append(item)
+            manifest.cuts.append(item)
     if not kinds:
         raise DataError("no cuts in this manifest", file=path)
-    if len(kinds) == 1 and not found.cuts and DataError not in kinds:
+    if len(kinds) == 1 and not manifest.cuts and DataError not in kinds:
         name, remedy = _name(kinds.pop())
         raise DataError(f"not a manifest of cuts: each row is {name}", file=path, remedy=remedy)
-    return found
+    return manifest
 
 
 def _name(kind: type) -> Tuple[str, str]:
