@@ -66,8 +66,8 @@ class DeviceGmms:
         for begin in range(0, len(features), self._block):
             both = torch.from_numpy(with_squares(features[begin : begin + self._block])).to(self.device)
             scores = self._scores(both)
-            own = scores[:, self._members].masked_fill(~self._inside, -float("inf"))  # [T, pdfs, most]
-            parts.append(torch.logsumexp(own, 2).T.cpu().numpy())
+            pdf_scores = scores[:, self._members].masked_fill(~self._inside, -float("inf"))  # [T, pdfs, most]
+            parts.append(torch.logsumexp(pdf_scores, 2).T.cpu().numpy())
         return np.concatenate(parts, axis=1) if parts else np.zeros((self.gmms.num_pdfs, 0), np.float32)
 
     def accumulate(
@@ -78,18 +78,18 @@ class DeviceGmms:
 
         dim = self.gmms.dim
         for begin in range(0, len(pdfs), self._block):
-            some = slice(begin, begin + self._block)
-            both = torch.from_numpy(with_squares(features[some])).to(self.device)
-            pdf = torch.from_numpy(np.asarray(pdfs[some], np.int64)).to(self.device)
+            block = slice(begin, begin + self._block)
+            both = torch.from_numpy(with_squares(features[block])).to(self.device)
+            pdf = torch.from_numpy(np.asarray(pdfs[block], np.int64)).to(self.device)
             members, inside = self._members[pdf], self._inside[pdf]
-            own = self._scores(both).gather(1, members).masked_fill(~inside, -float("inf"))
-            loglike = torch.logsumexp(own, 1)
+            pdf_scores = self._scores(both).gather(1, members).masked_fill(~inside, -float("inf"))
+            loglike = torch.logsumexp(pdf_scores, 1)
             # Slots outside of a pdf point at its first Gaussian: they must add nothing to it.
-            posteriors = torch.exp(own - loglike[:, None]).masked_fill(~inside, 0.0)
+            posteriors = torch.exp(pdf_scores - loglike[:, None]).masked_fill(~inside, 0.0)
             dense = torch.zeros(len(pdf), self.gmms.num_gaussians, device=self.device)
             dense.scatter_add_(1, members, posteriors)
             if others is not None:
-                both = torch.from_numpy(with_squares(others[some])).to(self.device)
+                both = torch.from_numpy(with_squares(others[block])).to(self.device)
             sums = (dense.T @ both).double().cpu().numpy()
             into.counts += dense.sum(0, dtype=torch.float64).cpu().numpy()
             into.first += sums[:, :dim]

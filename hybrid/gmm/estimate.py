@@ -138,10 +138,10 @@ def update(
         if good.any():
             n = stats.counts[rows[good], None]
             mean[good] = stats.first[rows[good]] / n
-            own = lean(stats.second[rows[good]] / n - mean[good] ** 2, frames[pdf], within)
-            variance[good] = np.maximum(own, variance_floor)
-        kept = prob[keep] if remove else np.maximum(prob, min_weight)
-        weights.append(kept / kept.sum())
+            estimate = lean(stats.second[rows[good]] / n - mean[good] ** 2, frames[pdf], within)
+            variance[good] = np.maximum(estimate, variance_floor)
+        probs = prob[keep] if remove else np.maximum(prob, min_weight)
+        weights.append(probs / probs.sum())
         means.append(mean)
         variances.append(variance)
         sizes.append(len(rows))

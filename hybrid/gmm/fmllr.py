@@ -85,11 +85,11 @@ def speaker_stats(features: np.ndarray, a: np.ndarray, b: np.ndarray, weights: n
     packed = np.zeros((dim, len(upper[0])))
     x, a, b, weights = features[used], a[used], b[used], weights[used].astype(np.float32)
     for begin in range(0, len(x), _BLOCK):
-        some = slice(begin, begin + _BLOCK)
-        xi = np.concatenate([x[some], np.ones((len(x[some]), 1), np.float32)], axis=1)
-        w = weights[some, None]
-        stats.k += (a[some] * w).T @ xi
-        packed += (b[some] * w).T @ (xi[:, upper[0]] * xi[:, upper[1]])
+        block = slice(begin, begin + _BLOCK)
+        xi = np.concatenate([x[block], np.ones((len(x[block]), 1), np.float32)], axis=1)
+        w = weights[block, None]
+        stats.k += (a[block] * w).T @ xi
+        packed += (b[block] * w).T @ (xi[:, upper[0]] * xi[:, upper[1]])
     stats.g[:, upper[0], upper[1]] = packed
     stats.g[:, upper[1], upper[0]] = packed
     stats.beta = float(weights.sum(dtype=np.float64))
@@ -114,19 +114,19 @@ def estimate_fmllr(
 
     The identity and 0 for one with fewer than `min_count` frames.
     """
-    every = list(stats)
-    if not every:
+    speakers = list(stats)
+    if not speakers:
         return []
-    dim = len(every[0].k)
-    result = [(identity(dim), 0.0) for _ in every]
-    enough = [i for i, one in enumerate(every) if one.beta >= max(min_count, 1e-3)]
+    dim = len(speakers[0].k)
+    result = [(identity(dim), 0.0) for _ in speakers]
+    enough = [i for i, speaker in enumerate(speakers) if speaker.beta >= max(min_count, 1e-3)]
     if not enough:
         return result
-    beta = np.array([every[i].beta for i in enough])
-    k = np.stack([every[i].k for i in enough])
-    solved = np.linalg.inv(_conditioned(np.stack([every[i].g for i in enough])))
+    beta = np.array([speakers[i].beta for i in enough])
+    k = np.stack([speakers[i].k for i in enough])
+    solved = np.linalg.inv(_conditioned(np.stack([speakers[i].g for i in enough])))
     w = np.tile(identity(dim), (len(enough), 1, 1))
-    done = np.zeros(len(enough), bool)  # these stay as they are: who else is solved for must not matter
+    converged = np.zeros(len(enough), bool)  # these stay as they are: who else is solved for must not matter
     for _ in range(sweeps):
         before = w.copy()
         square, inverse = w[:, :, :dim].copy(), np.linalg.inv(w[:, :, :dim])
@@ -141,12 +141,12 @@ def estimate_fmllr(
             row = alpha[:, None] * pg + np.einsum("sj,sjk->sk", k[:, i], solved[:, i])
             w[:, i] = row
             replace_row(square, inverse, i, row[:, :dim])
-        w[done] = before[done]
-        done |= np.abs(w - before).max(axis=(1, 2)) < 1e-5
-        if done.all():
+        w[converged] = before[converged]
+        converged |= np.abs(w - before).max(axis=(1, 2)) < 1e-5
+        if converged.all():
             break
     for number, i in enumerate(enough):
-        gain = objective(every[i], w[number]) - objective(every[i], identity(dim))
+        gain = objective(speakers[i], w[number]) - objective(speakers[i], identity(dim))
         if np.isfinite(w[number]).all() and gain > 0:
             result[i] = (w[number], gain)
     return result

@@ -82,8 +82,8 @@ def estimate_mllt(stats: MlltStats, sweeps: int = 200) -> Tuple[np.ndarray, floa
             row = solved[i] @ cofactors
             replace_row(matrix, inverse, i, row * np.sqrt(stats.beta / (cofactors @ row)))
         inverse = np.linalg.inv(matrix)  # rounding must not add up over the sweeps
-        now = objective(stats, matrix)
-        if now - last < 1e-8 * stats.beta:
+        value = objective(stats, matrix)
+        if value - last < 1e-8 * stats.beta:
             break
-        last = now
+        last = value
     return matrix, (objective(stats, matrix) - before) / stats.beta

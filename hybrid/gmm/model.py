@@ -64,26 +64,26 @@ class GmmModel:
         path = folder / "model.safetensors"
         tensors = load_tensors(path)
         prefix = "independent."
-        others = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+        independent = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
         try:
             model = cls(
                 senones,
                 DiagGmms.from_tensors(tensors),
                 FeatureTransform.from_tensors(tensors),
-                DiagGmms.from_tensors(others) if about.get("adapted") else None,
+                DiagGmms.from_tensors(independent) if about.get("adapted") else None,
             )
         except ModelError as error:
             raise ModelError(error.what, file=path, remedy=error.remedy) from error
-        what = None
+        problem = None
         if model.gmms.num_pdfs != senones.num_pdfs:
-            what = f"{model.gmms.num_pdfs} mixtures for {senones.num_pdfs} pdfs"
+            problem = f"{model.gmms.num_pdfs} mixtures for {senones.num_pdfs} pdfs"
         elif {model.gmms.dim, model.first_pass.dim} != {model.feature_transform.dim}:
-            what = f"mixtures of {model.gmms.dim} dimensions for features of {model.feature_transform.dim}"
+            problem = f"mixtures of {model.gmms.dim} dimensions for features of {model.feature_transform.dim}"
         elif not np.array_equal(model.gmms.offsets, model.first_pass.offsets):
-            what = "mixtures with and without transforms that differ in their numbers of Gaussians"
-        if what is not None:
+            problem = "mixtures with and without transforms that differ in their numbers of Gaussians"
+        if problem is not None:
             raise ModelError(
-                what, file=folder, remedy="the parts of this folder are of two runs: run the stage again"
+                problem, file=folder, remedy="the parts of this folder are of two runs: run the stage again"
             )
         return model
 

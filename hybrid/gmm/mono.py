@@ -40,8 +40,8 @@ def train_mono(senones: Senones, data: Data, opts: PassOptions, context: Context
     Raises DataError where no utterance fits its transcript.
     """
     start = context.folder / "alignments.0"
-    found = sum(map_chunks(context.executor, partial(align_equally, data=data, folder=start, seed=0), data.store))
-    if not found:
+    num_aligned = sum(map_chunks(context.executor, partial(align_equally, data=data, folder=start, seed=0), data.store))
+    if not num_aligned:
         raise DataError(
             f"none of {data.store.utterances} utterances is as long as its words need",
             remedy="problems.jsonl of the stage says why each was left out",

@@ -22,9 +22,9 @@ def rows(data: Data, senones: Senones, lang: Lang, executor: Optional[Executor])
 
 
 def _rows(index: int, *, data: Data, senones: Senones, lang: Lang) -> List[Dict[str, Any]]:
-    about, found = data.store.about(index), data.aligned(index)
-    made = []
-    for number, tids in enumerate(found.each()):
+    about, alignments = data.store.about(index), data.aligned(index)
+    records = []
+    for number, tids in enumerate(alignments.each()):
         if tids is None:
             continue
         identifier = about["ids"][number]
@@ -33,10 +33,10 @@ def _rows(index: int, *, data: Data, senones: Senones, lang: Lang) -> List[Dict[
         words = word_segments(
             phones, durations, lang.word_ids(about["texts"][number], identifier), lang, utterance=identifier
         )
-        made.append(
+        records.append(
             {
                 "id": identifier,
-                "loglike": round(float(found.loglike[number]), 4),
+                "loglike": round(float(alignments.loglike[number]), 4),
                 "words": [[lang.word_names[w.word], int(w.start), int(w.frames)] for w in words],
                 "phones": [
                     [senones.phone_names[int(phone)], start, int(length)]
@@ -44,7 +44,7 @@ def _rows(index: int, *, data: Data, senones: Senones, lang: Lang) -> List[Dict[
                 ],
             }
         )
-    return made
+    return records
 
 
 def learn_probs(data: Data, senones: Senones, lang: Lang, executor: Optional[Executor], *, silence: bool) -> Lang:
@@ -57,14 +57,14 @@ def learn_probs(data: Data, senones: Senones, lang: Lang, executor: Optional[Exe
     counts = total(map_chunks(executor, work, data.store))
     if counts is None or not counts.utterances:
         raise DataError("no aligned utterance to learn from", remedy="look at problems.jsonl of the stage")
-    found = learn(counts, lang)
-    return lang.with_probs(found.lexicon, found.silence_probs if silence else None)
+    estimates = learn(counts, lang)
+    return lang.with_probs(estimates.lexicon, estimates.silence_probs if silence else None)
 
 
 def _prons(index: int, *, data: Data, senones: Senones, lang: Lang) -> PronCounts:
-    about, found = data.store.about(index), data.aligned(index)
+    about, alignments = data.store.about(index), data.aligned(index)
     counts = PronCounts()
-    for identifier, text, tids in zip(about["ids"], about["texts"], found.each()):
+    for identifier, text, tids in zip(about["ids"], about["texts"], alignments.each()):
         if tids is not None:
             phones, durations = phone_segments(tids, senones)
             words = lang.word_ids(text, identifier)

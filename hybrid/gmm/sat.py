@@ -46,8 +46,8 @@ def estimate_transforms(model: GmmModel, data: Data, context: Context, name: str
         posteriors_from=model.speaker_independent if data.transforms is None else None,
     )
     gain = frames = 0.0
-    for some, count in map_chunks(context.executor, work, data.store):
-        gain, frames = gain + some, frames + count
+    for chunk_gain, count in map_chunks(context.executor, work, data.store):
+        gain, frames = gain + chunk_gain, frames + count
     return replace(data, transforms=folder), gain / max(frames, 1.0)
 
 
@@ -62,5 +62,5 @@ def train_sat(
     work = partial(independent_chunk, data=data, gmms=model.gmms, tid2pdf=model.senones.tid2pdf)
     stats: GmmStats = total(map_chunks(context.executor, work, data.store))
     # The same Gaussians in both: transforms take posteriors from one for the other, so none may be left out.
-    without = update(model.gmms, stats, remove=False, variance_floor=opts.variance_floor)
-    return replace(model, speaker_independent=without), data
+    independent = update(model.gmms, stats, remove=False, variance_floor=opts.variance_floor)
+    return replace(model, speaker_independent=independent), data

@@ -120,10 +120,10 @@ class Store:
             with open(folder / "base.f32", "wb") as stream:
                 stream.truncate(total * dim * 4)
                 for item in items():
-                    one = stats[item.speaker]
-                    x = np.asarray(item.features, np.float32) - one.mean.astype(np.float32)
+                    cmvn = stats[item.speaker]
+                    x = np.asarray(item.features, np.float32) - cmvn.mean.astype(np.float32)
                     if variance:
-                        x /= np.sqrt(one.variance).astype(np.float32)
+                        x /= np.sqrt(cmvn.variance).astype(np.float32)
                     stream.seek(starts[item.id] * dim * 4)
                     stream.write(np.ascontiguousarray(x, "<f4").tobytes())
         for index, (begin, end) in enumerate(chunks):

@@ -40,8 +40,8 @@ def compile_all(
     """Training graphs of all chunks in `folder`; {id: reason} of utterances that have none."""
     work = partial(compile_graphs, store=data.store, lang=lang, senones=senones, folder=folder)
     reasons: Dict[str, str] = {}
-    for some in map_chunks(context.executor, work, data.store):
-        reasons.update(some)
+    for chunk_reasons in map_chunks(context.executor, work, data.store):
+        reasons.update(chunk_reasons)
     return replace(data, graphs=folder), reasons
 
 
@@ -90,8 +90,8 @@ def new_tree(
     senones = Senones(simpler.topology, grown, simpler.phones)
     counts, first, second = sums[:, 0], sums[:, 1 : 1 + stats.dim], sums[:, 1 + stats.dim :]
     means = first / counts[:, None]
-    own, within = second / counts[:, None] - means**2, within_variance(counts, first, second)
-    variances = np.stack([lean(v, n, within) for v, n in zip(own, counts)])
+    pdf_variances, within = second / counts[:, None] - means**2, within_variance(counts, first, second)
+    variances = np.stack([lean(v, n, within) for v, n in zip(pdf_variances, counts)])
     variances = np.maximum(variances, opts.variance_floor)
     context.log(f"tree: {grown.num_pdfs} pdfs from {len(stats.classes)} events, {len(questions)} questions")
     converted = context.folder / "alignments.0"

@@ -61,12 +61,12 @@ def convert_all(
         return []
     tree = new.tree
     contexts = []
-    for one in alignments:
-        phones, durations = phone_segments(one, old)
+    for alignment in alignments:
+        phones, durations = phone_segments(alignment, old)
         contexts.append(
             np.repeat(windows(phones, tree.context_width, tree.central_position, context_free), durations, axis=0)
         )
-    tids = np.concatenate([np.asarray(one) for one in alignments])
+    tids = np.concatenate([np.asarray(alignment) for alignment in alignments])
     context = np.concatenate(contexts)
     before, after = _tables(old), _tables(new)
     # Each triphone is walked once, however many frames it has.
@@ -85,18 +85,18 @@ def convert_all(
     def key(phone, state, forward, loop):
         return ((phone.astype(np.int64) * _MAX_STATES + state) * size + forward + 1) * size + loop + 1
 
-    wanted = key(old.tid2phone[tids], old.tid2hmm_state[tids], forward_pdf, loop_pdf)
+    states = key(old.tid2phone[tids], old.tid2hmm_state[tids], forward_pdf, loop_pdf)
     head = after.first[1:]
     keys = key(new.tid2phone[head], new.tid2hmm_state[head], after.forward_pdf[1:], after.loop_pdf[1:])
     order = np.argsort(keys)
-    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(order) - 1)]
-    if np.any(keys[place] != wanted):
+    place = order[np.minimum(np.searchsorted(keys, states, sorter=order), len(order) - 1)]
+    if np.any(keys[place] != states):
         raise DataError(
             "an alignment has a phone in a context that the tree does not cover",
             remedy="build the tree on the alignments of the same lexicon",
         )
-    made = (head[place] + (tids - before.first[old.tid2state[tids]])).astype(np.int32)
-    return np.split(made, np.cumsum([len(one) for one in alignments])[:-1])
+    converted = (head[place] + (tids - before.first[old.tid2state[tids]])).astype(np.int32)
+    return np.split(converted, np.cumsum([len(alignment) for alignment in alignments])[:-1])
 
 
 _MAX_STATES = 1024  # of one phone

@@ -127,12 +127,12 @@ def _determinize(fst: kaldifst.StdVectorFst, name: str) -> None:
 
 
 def _check_phones(lang: Any, senones: Any) -> None:
-    known = getattr(senones, "phones", None)
-    if known is None:
+    phones = getattr(senones, "phones", None)
+    if phones is None:
         return
-    wanted = {name: lang.phones[name] for name in (lang.phone_names[number] for number in lang.phone_ids)}
-    if {name: known.get(name) for name in wanted} != wanted:
-        odd = sorted(name for name in wanted if known.get(name) != wanted[name])
+    lang_phones = {name: lang.phones[name] for name in (lang.phone_names[number] for number in lang.phone_ids)}
+    if {name: phones.get(name) for name in lang_phones} != lang_phones:
+        odd = sorted(name for name in lang_phones if phones.get(name) != lang_phones[name])
         raise ModelError(
             f"the senones are of other phones than the lexicon: {' '.join(odd[:5])}",
             remedy="run again from the stage that makes the lexicon",

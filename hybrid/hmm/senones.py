@@ -78,11 +78,11 @@ class Senones:
 
     def _check_covered(self) -> None:
         """Transition states that the tree has no pdf for are left out silently, and graphs over them have no path."""
-        made = set(zip(self.tid2phone[1:].tolist(), self.tid2hmm_state[1:].tolist()))
+        covered = set(zip(self.tid2phone[1:].tolist(), self.tid2hmm_state[1:].tolist()))
         for entry in self.topology.entries:
             for phone in entry.phones:
                 for number in range(len(entry.states)):
-                    if (phone, number) not in made:
+                    if (phone, number) not in covered:
                         name = self.phone_names.get(phone, phone)
                         raise ModelError(
                             f"the tree has no pdf for state {number} of phone {name}",
@@ -135,14 +135,14 @@ class Senones:
         """
         log_probs = self.log_probs.astype(np.float64)
         totals = np.bincount(self.tid2state, weights=counts, minlength=self.tid2state.max() + 1)
-        seen = totals[self.tid2state] >= min_count
-        seen[0] = False
-        probs = np.where(seen, counts / np.maximum(totals[self.tid2state], 1e-30), np.exp(log_probs))
+        counted = totals[self.tid2state] >= min_count
+        counted[0] = False
+        probs = np.where(counted, counts / np.maximum(totals[self.tid2state], 1e-30), np.exp(log_probs))
         # Flooring takes from the others, which may fall under the floor again: Kaldi iterates three times too.
         for _ in range(3):
-            probs = np.where(seen, np.maximum(probs, floor), probs)
+            probs = np.where(counted, np.maximum(probs, floor), probs)
             sums = np.bincount(self.tid2state, weights=probs, minlength=len(totals))
-            probs = np.where(seen, probs / np.maximum(sums[self.tid2state], 1e-30), probs)
+            probs = np.where(counted, probs / np.maximum(sums[self.tid2state], 1e-30), probs)
         log_probs[1:] = np.log(probs[1:])
         self.set_log_probs(log_probs.astype(np.float32))
 

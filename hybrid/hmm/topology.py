@@ -45,12 +45,12 @@ class Topology:
     def __post_init__(self) -> None:
         if not self.entries:
             raise ModelError("a topology without phones", remedy=_REMEDY)
-        seen: Set[int] = set()
+        phones: Set[int] = set()
         for entry in self.entries:
-            twice = seen & set(entry.phones)
+            twice = phones & set(entry.phones)
             if not entry.phones or twice or not all(_is_number(phone, 1) for phone in entry.phones):
                 raise ModelError(f"a topology with the phones {list(entry.phones)}, {len(twice)} twice", remedy=_REMEDY)
-            seen |= set(entry.phones)
+            phones |= set(entry.phones)
             _check_states(entry.states)
 
     @property

@@ -69,17 +69,17 @@ class Tree:
 
     def leaves(self) -> List[int]:
         """The pdf of every leaf, in order (a pdf may stand at several leaves)."""
-        found: List[int] = []
+        pdfs: List[int] = []
         stack: List[Optional[Node]] = [self.root]
         while stack:
             node = stack.pop()
             if isinstance(node, Leaf):
-                found.append(node.pdf)
+                pdfs.append(node.pdf)
             elif isinstance(node, Split):
                 stack += [node.no, node.yes]
             elif isinstance(node, Table):
                 stack += reversed(node.children)
-        return found
+        return pdfs
 
     def _keys(self) -> Set[int]:
         keys: Set[int] = set()
