@@ -45,7 +45,7 @@ def alignments(folder, rows):
 def test_everything_is_counted_once(exp):
     path = exp / "gmm" / "alignments.jsonl.gz"
     rows, found = read_jsonl(path), read_alignments(path)
-    assert found.total == found.read == len(rows) == 40
+    assert found.total == found.counted == len(rows) == 40
     assert found.loglikes == sorted(row["loglike"] for row in rows)
     counts = Counter((name, frames) for row in rows for name, _, frames in row["phones"])
     assert counts == {(name, frames): n for name, some in found.durations.items() for frames, n in some.items()}
@@ -63,7 +63,7 @@ def test_the_drawn_are_the_worst_the_typical_and_two_between(exp):
 def test_a_large_file_is_sampled_evenly_and_that_is_said(exp):
     path = exp / "gmm" / "alignments.jsonl.gz"
     rows, found = read_jsonl(path), read_alignments(path, limit=15)
-    assert (found.total, found.read) == (40, 14)  # every third
+    assert (found.total, found.counted) == (40, 14)  # every third
     assert found.loglikes == sorted(row["loglike"] for row in rows[::3])
     section = bootstrap.alignment_section(ReportData(exp, alignments=found))
     assert "of which 14, spread evenly over the file, were counted" in section

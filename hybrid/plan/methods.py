@@ -73,8 +73,8 @@ class Ddp:
         _check("value_bytes", self.value_bytes, 0, math.inf)
 
     def transfer(self, network: Network, workers: int, parameters: int, compute: float) -> float:
-        whole = network.seconds("all-reduce", workers, self.value_bytes * parameters)
-        return whole - min(self.overlap * whole, BACKWARD * compute)
+        seconds = network.seconds("all-reduce", workers, self.value_bytes * parameters)
+        return seconds - min(self.overlap * seconds, BACKWARD * compute)
 
     def sent(self, workers: int, parameters: int) -> float:
         return traffic("all-reduce", workers, self.value_bytes * parameters)[0]

@@ -102,8 +102,8 @@ def find_model(text: str, input_dim: int, num_pdfs: int) -> Count:
     """
     match = _SPEC.fullmatch(text)
     if match:
-        layers, hidden, both = int(match[1]), int(match[2]), bool(match[3])
-        return count(LstmConfig(input_dim, num_pdfs, hidden=hidden, layers=layers, bidirectional=both))
+        layers, hidden, bidirectional = int(match[1]), int(match[2]), bool(match[3])
+        return count(LstmConfig(input_dim, num_pdfs, hidden=hidden, layers=layers, bidirectional=bidirectional))
     path = Path(text)
     if not path.exists():
         raise ConfigError(

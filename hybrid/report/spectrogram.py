@@ -93,9 +93,9 @@ def _tier(
     for name, start, frames in segments:
         left, width = _LEFT + (start - begin) * _SCALE, frames * _SCALE
         short = phones and frames <= LEAST
-        said = f"{name} {frames * FRAME_MS} ms, from {start * FRAME_MS / 1000:.2f} s"
+        tooltip = f"{name} {frames * FRAME_MS} ms, from {start * FRAME_MS / 1000:.2f} s"
         rect = tag(
-            "rect", tag("title", said), x=_n(left), y=_n(top), width=_n(width), height=_n(height),
+            "rect", tag("title", tooltip), x=_n(left), y=_n(top), width=_n(width), height=_n(height),
             fill="var(--warn)" if short else "var(--band)",
         )  # fmt: skip
         colour = "var(--warn-ink)" if short else "var(--ink)" if spoken[start] else "var(--soft)"

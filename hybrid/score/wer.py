@@ -80,8 +80,8 @@ def align(ref: Sequence[str], hyp: Sequence[str]) -> List[Pair]:
     for i, word in enumerate(ref, 1):
         above = rows[-1]
         row = [i]
-        for j, other in enumerate(hyp, 1):
-            best = above[j - 1] + (word != other)
+        for j, hyp_word in enumerate(hyp, 1):
+            best = above[j - 1] + (word != hyp_word)
             if above[j] < best:
                 best = above[j] + 1
             if row[j - 1] < best:
@@ -143,8 +143,8 @@ def score(
                 raise DataError("no speaker", utterance=name, remedy="give every utterance a speaker, or none")
             speaker_of[name] = speakers[name]
         for speaker in sorted(set(speaker_of.values())):
-            mine = (utterances[name] for name in utterances if speaker_of[name] == speaker)
-            by_speaker[speaker] = sum(mine, Counts())
+            speaker_counts = (utterances[name] for name in utterances if speaker_of[name] == speaker)
+            by_speaker[speaker] = sum(speaker_counts, Counts())
     missing = [name for name in utterances if name not in hyps]
     return Score(sum(utterances.values(), Counts()), utterances, by_speaker, pairs, missing, speaker_of)
 
@@ -158,8 +158,8 @@ def confusions(pairs: Mapping[str, Sequence[Pair]]) -> Dict[str, List[Tuple[str,
                 kind = "ins" if ref is None else "del" if hyp is None else "sub"
                 counters[kind][(ref or "", hyp or "")] += 1
     return {
-        kind: [(ref, hyp, n) for (ref, hyp), n in sorted(found.items(), key=lambda item: (-item[1], item[0]))]
-        for kind, found in counters.items()
+        kind: [(ref, hyp, n) for (ref, hyp), n in sorted(counter.items(), key=lambda item: (-item[1], item[0]))]
+        for kind, counter in counters.items()
     }
 
 

@@ -177,7 +177,7 @@ def _table_json(table: Table) -> Dict[str, Any]:
             {
                 "row": "/".join(comparison.row),
                 "against": "/".join(comparison.against),
-                "conditions": {name: _change_json(found) for name, found in comparison.changes.items()},
+                "conditions": {name: _change_json(change) for name, change in comparison.changes.items()},
             }
             for comparison in table.comparisons
         ],
