@@ -29,10 +29,12 @@ def adapt_speakers(
     before: Optional[Transforms] = None,
     silence_weight: float = SILENCE_WEIGHT,
 ) -> Transforms:
-    """features {id: [T, D]} without transforms, pdfs {id: [T]} of a first pass; {speaker: [D, D + 1]}.
+    """Estimates a transform for each speaker from a first pass, and returns them as {speaker: [D, D + 1]}.
+
+    features {id: [T, D]} without transforms; pdfs {id: [T]} of the first pass.
 
     before: the transforms that this first pass was made with, None for none; the new ones stand in their place. An
-    utterance without a path (no pdfs) says nothing; a speaker with too few frames keeps what he has.
+    utterance without a path (no pdfs) says nothing; a speaker with too few frames keeps what they have.
     """
     speaker_data: Dict[str, Dict[str, list]] = {}
     for identifier in sorted(features):

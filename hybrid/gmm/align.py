@@ -96,7 +96,7 @@ class Aligned:
         return _REASONS[int(self.why[number])]
 
     def each(self) -> List[Optional[np.ndarray]]:
-        """tids of each utterance [T], None where it is not aligned."""
+        """Returns the tids of each utterance [T], None where it is not aligned."""
         parts = np.split(self.tids, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
         return [part if length else None for part, length in zip(parts, self.lengths.tolist(), strict=True)]
 
@@ -128,7 +128,9 @@ def align_chunk(
     options: AlignOptions,
     loglikes: Optional[np.ndarray] = None,
 ) -> Aligned:
-    """features [N, D], the frames of utterances of these lengths; costs of transition ids as of graphs.tid_costs.
+    """Aligns the utterances of a chunk to their training graphs.
+
+    features [N, D]: the frames of utterances of these lengths; costs: of transition ids, as of graphs.tid_costs.
 
     Utterances without a graph, and those shorter than its shortest path, are not aligned. loglikes [num_pdfs, N]:
     those of all pdfs, where a GPU has computed them.
@@ -168,7 +170,9 @@ def align_chunk(
 def beam_search(
     graphs: Graphs, number: int, loglikes: np.ndarray, rows: np.ndarray, costs: np.ndarray, options: AlignOptions
 ) -> Tuple[Optional[np.ndarray], float, int]:
-    """loglikes [K, T] scaled, rows: that of each arc -> (tids [T] or None, log-likelihood a frame, 1 if retried).
+    """Aligns one utterance with a beam: returns (tids [T] or None, log-likelihood a frame, 1 if retried).
+
+    loglikes [K, T], scaled; rows: that of each arc.
 
     Kaldi's FasterDecoder. The graph that it gets reads the number of an arc's transition id within the graph.
     """
@@ -203,7 +207,7 @@ def beam_search(
 
 
 def equal_alignments(graphs: Graphs, lengths: np.ndarray, seed: int) -> Aligned:
-    """The flat start: a random path through each graph, self-loops shared out equally (Kaldi's align-equal)."""
+    """Returns a random path through each graph, self-loops shared out equally: the flat start (Kaldi's align-equal)."""
     import kaldifst
 
     paths: List[Optional[np.ndarray]] = []

@@ -46,7 +46,7 @@ class Data:
     transforms: Optional[Path] = None
 
     def load(self, index: int) -> Tuple[Chunk, np.ndarray]:
-        """The chunk, and its features [N, D] with the speakers' transforms if there are any."""
+        """Returns a chunk, and its features [N, D] with the speakers' transforms if there are any."""
         chunk = self.store.chunk(index)
         features = self.feature_transform.apply(chunk.base, chunk.lengths)
         if self.transforms is not None:
@@ -58,7 +58,7 @@ class Data:
         return Aligned.load(chunk_file(self.alignments, index))
 
     def frames(self, index: int) -> Frames:
-        """The frames of the aligned utterances."""
+        """Returns the frames of the aligned utterances of a chunk."""
         chunk, features = self.load(index)
         return Frames.of(chunk, features, self.aligned(index))
 
@@ -81,7 +81,7 @@ def chunk_file(folder: Path, index: int, suffix: str = "safetensors") -> Path:
 
 
 def map_chunks(executor: Optional[Executor], work: Callable[[int], Result], store: Store) -> Iterator[Result]:
-    """work(index) for every chunk, in order; at most a few of them under way."""
+    """Returns work(index) for every chunk, in order; at most a few of them are under way."""
     indices = range(store.num_chunks)
     return map(work, indices) if executor is None else ordered_map(executor, work, indices)
 
@@ -107,7 +107,10 @@ def save_transforms(folder: Path, index: int, transforms: Transforms) -> None:
 
 
 def compile_graphs(index: int, *, store: Store, lang: Lang, senones: Senones, folder: Path) -> Dict[str, str]:
-    """Writes the graphs of a chunk; {id: reason} of utterances that have none or are too short for their words."""
+    """Writes the graphs of a chunk.
+
+    Returns {id: reason} of utterances that have none or are too short for their words.
+    """
     about = store.about(index)
     compiler = TrainingGraphs(lang, senones, transition_scale=0.0, self_loop_scale=0.0)
     graphs, reasons = Graphs.compile(compiler, about["texts"], about["ids"])
@@ -134,7 +137,7 @@ def _need(path: Optional[Path]) -> Path:
 
 
 def moments(index: int, *, data: Data) -> Tuple[float, np.ndarray, np.ndarray]:
-    """Frames, sum and sum of squares of all frames."""
+    """Returns the number of frames of a chunk, their sum [D] and their sum of squares [D]."""
     _chunk, features = data.load(index)
     x = features.astype(np.float64)
     return float(len(x)), x.sum(0), np.square(x).sum(0)
@@ -231,7 +234,10 @@ def estimate_chunk(
     silent: np.ndarray,
     posteriors_from: Optional[DiagGmms] = None,
 ) -> Tuple[Transforms, float, float]:
-    """Transforms of the chunk's speakers on top of `frames`, their gain, and the frames that they rest on."""
+    """Estimates transforms of the chunk's speakers on top of `frames`.
+
+    Returns the transforms, their gain, and the frames that they rest on.
+    """
     pdfs = tid2pdf[frames.tids]
     a, b = frame_terms(
         gmms, frames.features, pdfs, None if posteriors_from is None else (posteriors_from, frames.features)
@@ -250,7 +256,7 @@ def estimate_chunk(
 
 
 def tree_chunk(index: int, *, data: Data, senones: Senones, context_free: np.ndarray) -> TreeStats:
-    """Triphone statistics of the aligned frames (Kaldi's acc-tree-stats --ci-phones=silence)."""
+    """Returns triphone statistics of the aligned frames (Kaldi's acc-tree-stats --ci-phones=silence)."""
     frames = data.frames(index)
     contexts = []
     for tids in data.aligned(index).each():
@@ -264,7 +270,7 @@ def tree_chunk(index: int, *, data: Data, senones: Senones, context_free: np.nda
 
 
 def lda_chunk(index: int, *, data: Data, tid2pdf: np.ndarray, silent: np.ndarray, number: int) -> LdaStats:
-    """Of the spliced frames, whatever the feature transform's matrix; silence takes no part."""
+    """Returns statistics of the spliced frames, whatever the feature transform's matrix; silence takes no part."""
     chunk = data.store.chunk(index)
     spliced = data.feature_transform.spliced(chunk.base, chunk.lengths)
     frames = Frames.of(chunk, spliced, data.aligned(index))
@@ -282,7 +288,7 @@ def fmllr_chunk(
     index: int, *, data: Data, gmms: DiagGmms, tid2pdf: np.ndarray, silent: np.ndarray, folder: Path,
     posteriors_from: Optional[DiagGmms] = None,
 ) -> Tuple[float, float]:
-    """Writes transforms estimated from the alignments there are; (gain, frames)."""
+    """Writes transforms estimated from the alignments there are; returns (gain, frames)."""
     chunk, features = data.load(index)
     frames = Frames.of(chunk, features, data.aligned(index))
     transforms, gain, count = estimate_chunk(chunk, frames, gmms, tid2pdf, silent, posteriors_from)
@@ -294,7 +300,10 @@ def fmllr_chunk(
 
 
 def independent_chunk(index: int, *, data: Data, gmms: DiagGmms, tid2pdf: np.ndarray) -> GmmStats:
-    """Statistics of features without transforms, posteriors of those with (Kaldi's gmm-acc-stats-twofeats)."""
+    """Returns statistics of features without transforms.
+
+    The posteriors are those of features with transforms (Kaldi's gmm-acc-stats-twofeats).
+    """
     frames = data.frames(index)
     chunk = data.store.chunk(index)
     plain = data.feature_transform.apply(chunk.base, chunk.lengths)[frames.mask]
@@ -304,7 +313,7 @@ def independent_chunk(index: int, *, data: Data, gmms: DiagGmms, tid2pdf: np.nda
 
 
 def total(parts: Iterable[Any]) -> Any:
-    """The sum of the parts in their order; None of none."""
+    """Returns the sum of the parts in their order; None of none."""
     result = None
     for part in parts:
         result = part if result is None else result + part

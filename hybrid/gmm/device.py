@@ -23,7 +23,10 @@ BLOCK_SCORES = 64_000_000  # of S: 256 MB
 
 
 def choose(device: str) -> str:
-    """"auto": a GPU where torch sees one, else the CPU. Raises ConfigError for a GPU that is not there."""
+    """Returns the device to use; "auto" is a GPU where torch sees one, else the CPU.
+
+    Raises ConfigError for a GPU that is not there.
+    """
     if device == "cpu":
         return device
     import torch
@@ -59,7 +62,7 @@ class DeviceGmms:
         return torch.addmm(self._const, both, self._linear.T)
 
     def loglikes(self, features: np.ndarray) -> np.ndarray:
-        """features [T, D] -> [num_pdfs, T] float32, as DiagGmms.loglikes."""
+        """Returns the log-likelihoods [num_pdfs, T] float32 of features [T, D], as DiagGmms.loglikes."""
         import torch
 
         parts = []
@@ -73,7 +76,7 @@ class DeviceGmms:
     def accumulate(
         self, features: np.ndarray, pdfs: np.ndarray, into: GmmStats, others: Optional[np.ndarray] = None
     ) -> None:
-        """As estimate.accumulate."""
+        """Adds frames to the statistics, as estimate.accumulate."""
         import torch
 
         dim = self.gmms.dim

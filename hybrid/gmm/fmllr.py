@@ -57,7 +57,7 @@ def frame_terms(
     pdfs: np.ndarray,
     posteriors_from: Optional[Tuple[DiagGmms, np.ndarray]] = None,
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """a [T, D], b [T, D] float32 of frames aligned to pdfs.
+    """Returns a [T, D] and b [T, D], float32, of frames aligned to pdfs.
 
     Posteriors of the Gaussians are those of `features` under `gmms`; or of other features under another model with as
     many Gaussians in each pdf (Kaldi's gmm-post-to-gpost, for a model that was trained on adapted features).
@@ -77,7 +77,10 @@ def frame_terms(
 
 
 def speaker_stats(features: np.ndarray, a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> FmllrStats:
-    """features [T, D] of one speaker with their `frame_terms`, weights [T] (0 leaves a frame out)."""
+    """Returns the statistics of one speaker.
+
+    features [T, D] with their `frame_terms`, weights [T] (0 leaves a frame out).
+    """
     dim = features.shape[1]
     used = weights > 0
     stats = FmllrStats.zeros(dim)
@@ -97,7 +100,7 @@ def speaker_stats(features: np.ndarray, a: np.ndarray, b: np.ndarray, weights: n
 
 
 def objective(stats: FmllrStats, transform: np.ndarray) -> float:
-    """Q(W) as above, transform [D, D + 1]."""
+    """Returns Q(W) as above, transform [D, D + 1]."""
     linear = float((transform * stats.k).sum())
     quadratic = float(np.einsum("ij,ijk,ik->", transform, stats.g, transform))
     return stats.beta * float(np.linalg.slogdet(transform[:, :-1])[1]) + linear - 0.5 * quadratic
@@ -110,7 +113,7 @@ def identity(dim: int) -> np.ndarray:
 def estimate_fmllr(
     stats: Iterable[FmllrStats], *, min_count: float = MIN_COUNT, sweeps: int = 40
 ) -> List[Tuple[np.ndarray, float]]:
-    """For each speaker (transform [D, D + 1] float64, gain of Q over the identity).
+    """Returns for each speaker (transform [D, D + 1] float64, gain of Q over the identity).
 
     The identity and 0 for one with fewer than `min_count` frames.
     """
@@ -162,7 +165,10 @@ def _conditioned(g: np.ndarray) -> np.ndarray:
 
 
 def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """`first`, then `second`, both affine [D, D + 1] (Kaldi's compose-transforms --b-is-affine)."""
+    """Returns the transform that is `first`, then `second`.
+
+    Both are affine [D, D + 1] (Kaldi's compose-transforms --b-is-affine).
+    """
     matrix = second[:, :-1] @ first
     matrix[:, -1] += second[:, -1]
     return matrix

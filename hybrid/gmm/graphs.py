@@ -49,7 +49,10 @@ class Graphs:
     def compile(
         cls, compiler: TrainingGraphs, texts: Sequence[str], ids: Sequence[str]
     ) -> Tuple[Graphs, Dict[str, str]]:
-        """Graphs of transcripts, and {id: reason} of those without one (a word that the lexicon lacks, no word)."""
+        """Compiles the graphs of transcripts.
+
+        Returns them, and {id: reason} of transcripts without one (a word that the lexicon lacks, no word).
+        """
         parts: List[Any] = []
         reasons: Dict[str, str] = {}
         for identifier, text in zip(ids, texts, strict=True):
@@ -85,7 +88,7 @@ class Graphs:
         )
 
     def fst(self, number: int) -> kaldifst.StdVectorFst:
-        """One graph as an FST, for other programs."""
+        """Returns one graph as an FST, for other programs."""
         from hybrid.fst import ARC, FstArrays
 
         arcs = slice(*self.arcs[number : number + 2])
@@ -153,7 +156,7 @@ def _shortest(
 
 
 def tid_costs(senones: Senones, *, transition_scale: float, self_loop_scale: float) -> np.ndarray:
-    """float32 [num_tids + 1]: what each transition id costs (Kaldi's AddTransitionProbs).
+    """Returns what each transition id costs, float32 [num_tids + 1] (Kaldi's AddTransitionProbs).
 
     With the loop probability p of its state, a loop costs -self_loop_scale log p; another transition of probability
     q costs -transition_scale log(q / (1 - p)) - self_loop_scale log(1 - p).

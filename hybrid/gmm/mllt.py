@@ -40,7 +40,7 @@ class MlltStats:
 
     @classmethod
     def from_frames(cls, gmms: DiagGmms, features: np.ndarray, pdfs: np.ndarray) -> MlltStats:
-        """features [T, D] aligned to pdfs [T]."""
+        """Returns the statistics of features [T, D] aligned to pdfs [T]."""
         dim = gmms.dim
         stats = cls.zeros(dim)
         order, groups = by_pdf(gmms, pdfs)
@@ -62,13 +62,16 @@ class MlltStats:
 
 
 def objective(stats: MlltStats, matrix: np.ndarray) -> float:
-    """Q(A) as above."""
+    """Returns Q(A) as above."""
     quadratic = np.einsum("ij,ijk,ik->", matrix, stats.g, matrix)
     return stats.beta * float(np.linalg.slogdet(matrix)[1]) - 0.5 * float(quadratic)
 
 
 def estimate_mllt(stats: MlltStats, sweeps: int = 200) -> Tuple[np.ndarray, float]:
-    """(A [D, D] float64, the gain of Q a frame over no transform); A is the identity where there is no data."""
+    """Returns A [D, D] float64, and the gain of Q a frame over no transform.
+
+    A is the identity where there is no data.
+    """
     dim = len(stats.g)
     matrix, inverse = np.eye(dim), np.eye(dim)
     if stats.beta < 2 * dim:

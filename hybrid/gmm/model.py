@@ -41,7 +41,7 @@ class GmmModel:
         return np.ascontiguousarray(self.gmms.loglikes(features).T)
 
     def save(self, folder: PathLike, features: Optional[Mapping[str, Any]] = None) -> None:
-        """A model folder as DESIGN says: model.safetensors, config.json, senones/, features.json."""
+        """Writes a model folder as DESIGN says: model.safetensors, config.json, senones/, features.json."""
         folder = Path(folder)
         self.senones.save(folder / "senones")
         tensors = {**self.gmms.tensors(), **self.feature_transform.tensors()}
@@ -55,7 +55,7 @@ class GmmModel:
 
     @classmethod
     def load(cls, folder: PathLike) -> GmmModel:
-        """Raises DataError or ModelError naming the file that is missing or does not fit."""
+        """Reads a model folder. Raises DataError or ModelError naming the file that is missing or does not fit."""
         folder = Path(folder)
         about = read_json(folder / "config.json")
         if not isinstance(about, dict) or about.get("kind") != "gmm":
@@ -89,7 +89,7 @@ class GmmModel:
 
 
 def boosted(gmms: DiagGmms, senones: Senones, silence_phones: Sequence[int], factor: float) -> DiagGmms:
-    """Silence made `factor` times as likely for alignment (Kaldi's gmm-boost-silence)."""
+    """Returns mixtures in which silence is `factor` times as likely, for alignment (Kaldi's gmm-boost-silence)."""
     if factor == 1.0 or not len(silence_phones):
         return gmms
     silent = np.isin(senones.tid2phone[1:], silence_phones)

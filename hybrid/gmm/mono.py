@@ -24,7 +24,7 @@ REALIGN = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 23, 26, 29, 32, 35
 
 
 def options(*, passes: int = 40, gaussians: int = 1000, **more) -> PassOptions:
-    """train_mono.sh: 40 passes, 1000 Gaussians reached ten passes before the end."""
+    """Returns the options of train_mono.sh: 40 passes, 1000 Gaussians reached ten passes before the end."""
     return PassOptions(
         passes=passes,
         realign=tuple(n for n in REALIGN if n < passes),

@@ -69,14 +69,14 @@ class Context:
     device: str = "cpu"
 
     def silent(self, model: GmmModel) -> np.ndarray:
-        """bool [num_tids + 1]: transition ids of silence phones."""
+        """Returns which transition ids are of silence phones, bool [num_tids + 1]."""
         return np.isin(model.senones.tid2phone, self.silence_phones)
 
 
 def run_passes(
     model: GmmModel, data: Data, options: PassOptions, context: Context
 ) -> Tuple[GmmModel, Data]:
-    """Passes 1 .. options.passes, and the model and data (alignments, transforms, feature transform) after them.
+    """Runs passes 1 .. options.passes; returns model and data (alignments, transforms, feature transform) after them.
 
     Rows of FOLDER/passes.jsonl: log-likelihood a frame, Gaussians, retried, failed, and the gain a frame of a
     transform. Raises DataError when an alignment pass loses more than half of the utterances.
@@ -164,7 +164,10 @@ def gather(
     align_to: Optional[Path] = None,
     adapt_to: Optional[Path] = None,
 ) -> PassResult:
-    """Statistics of all aligned frames, summed over the chunks. Raises DataError where no utterance is aligned."""
+    """Returns statistics of all aligned frames, summed over the chunks.
+
+    Raises DataError where no utterance is aligned.
+    """
     senones = model.senones
     job = PassJob(
         data=data,
@@ -204,9 +207,12 @@ def align_all(
     boost_silence: float = 1.0,
     keep: bool = False,
 ) -> Tuple[Data, PassResult]:
-    """Alignments of all utterances with a finished model, in `folder`. `data` has its graphs, and the speakers'
-    transforms where it is adapted: without them the model's mixtures for features without transforms are taken. keep:
-    chunks that an earlier, killed run of the same settings has aligned stay."""
+    """Aligns all utterances with a finished model; writes the alignments in `folder`.
+
+    `data` has its graphs, and the speakers' transforms where it is adapted: without them the model's mixtures for
+    features without transforms are taken. keep: chunks that an earlier, killed run of the same settings has aligned
+    stay.
+    """
     senones = model.senones
     gmms = model.gmms if data.transforms is not None else model.first_pass
     job = PassJob(

@@ -16,7 +16,10 @@ from hybrid.lexicon.segment import word_segments
 
 
 def rows(data: Data, senones: Senones, lang: Lang, executor: Optional[Executor]) -> Iterator[Dict[str, Any]]:
-    """A row for each aligned utterance: "id", "loglike" a frame, "words" and "phones" as [name, start, frames]."""
+    """Yields a row for each aligned utterance.
+
+    "id", "loglike" a frame, "words" and "phones" as [name, start, frames].
+    """
     for part in map_chunks(executor, partial(_rows, data=data, senones=senones, lang=lang), data.store):
         yield from part
 
@@ -48,8 +51,10 @@ def _rows(index: int, *, data: Data, senones: Senones, lang: Lang) -> List[Dict[
 
 
 def learn_probs(data: Data, senones: Senones, lang: Lang, executor: Optional[Executor], *, silence: bool) -> Lang:
-    """The lexicon with the pronunciations' probabilities in these alignments, and with `silence` those of pauses
-    around each word (Kaldi's get_prons.sh and dict_dir_add_pronprobs.sh); all ids stay.
+    """Returns the lexicon with the pronunciations' probabilities in these alignments.
+
+    With `silence` also those of pauses around each word (Kaldi's get_prons.sh and dict_dir_add_pronprobs.sh); all ids
+    stay.
 
     Raises DataError where nothing is aligned.
     """

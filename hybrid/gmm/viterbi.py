@@ -43,7 +43,7 @@ def viterbi(
     columns: Sequence[np.ndarray],
     costs: np.ndarray,
 ) -> List[Optional[Path]]:
-    """The best path of each utterance, None where its graph has none of that length.
+    """Returns the best path of each utterance, None where its graph has none of that length.
 
     numbers: which graphs; loglikes: [K_i, T_i] float32, already scaled; columns: row of `loglikes` for each arc of the
     graph, in its order; costs [num_tids + 1]: of transition ids.
@@ -196,6 +196,6 @@ def _trace(
 
 
 def shared_rows(graphs: Graphs, number: int, tid2pdf: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """(pdfs that a graph uses [K], row of each of its arcs among them)."""
+    """Returns the pdfs that a graph uses [K], and the row of each of its arcs among them."""
     pdfs, rows = np.unique(tid2pdf[graphs.tid[slice(*graphs.arcs[number : number + 2])]], return_inverse=True)
     return pdfs, rows.reshape(-1)

@@ -45,7 +45,7 @@ class TreeStats:
 
     @classmethod
     def from_frames(cls, windows: np.ndarray, classes: np.ndarray, features: np.ndarray) -> TreeStats:
-        """windows [T, width], classes [T], features [T, D] (Kaldi's acc-tree-stats)."""
+        """Returns the statistics of windows [T, width], classes [T] and features [T, D] (Kaldi's acc-tree-stats)."""
         events = np.column_stack([windows, classes]).astype(np.int64)
         if not len(events):
             no_sums = np.zeros((0, 1 + 2 * features.shape[1]))
@@ -66,7 +66,7 @@ class TreeStats:
         )
 
     def merged(self) -> TreeStats:
-        """Each event once, its sums added."""
+        """Returns each event once, its sums added."""
         order, starts = _grouped(np.column_stack([self.windows, self.classes]).astype(np.int64))
         first = order[starts]
         return TreeStats(self.windows[first], self.classes[first], np.add.reduceat(self.sums[order], starts))
@@ -76,7 +76,7 @@ class TreeStats:
         return (self.sums.shape[1] - 1) // 2
 
     def variance_floor(self) -> np.ndarray:
-        """[D]: VARIANCE_FLOOR times the variance of all frames."""
+        """Returns VARIANCE_FLOOR times the variance of all frames, [D]."""
         total = self.sums.sum(0)
         mean = total[1 : 1 + self.dim] / total[0]
         return np.maximum(VARIANCE_FLOOR * (total[1 + self.dim :] / total[0] - mean**2), 1e-10)
@@ -93,7 +93,7 @@ def _grouped(events: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def log_likelihood(sums: np.ndarray, floor: Union[float, np.ndarray] = 1e-10) -> np.ndarray:
-    """L of the head of this file for each row of sums [..., 1 + 2 D]; 0 where there are no frames.
+    """Returns L of the head of this file for each row of sums [..., 1 + 2 D]; 0 where there are no frames.
 
     floor: the lowest variance, one for all dimensions or [D].
     """
@@ -110,7 +110,7 @@ def log_likelihood(sums: np.ndarray, floor: Union[float, np.ndarray] = 1e-10) ->
 def phone_questions(
     stats: TreeStats, central: int, groups: Sequence[Sequence[int]], classes: Optional[Sequence[int]] = None
 ) -> List[Tuple[int, ...]]:
-    """Sets of phones, found by clustering the groups (phones that share a root) by their frames' likelihood."""
+    """Returns sets of phones, found by clustering the groups (phones that share a root) by their frames' likelihood."""
     rows = np.ones(len(stats.classes), bool) if classes is None else np.isin(stats.classes, classes)
     phones, sums = stats.windows[rows, central], stats.sums[rows]
     floor = stats.variance_floor()
@@ -145,7 +145,7 @@ def build_tree(
     unsplit: Sequence[int] = (),
     min_count: float = 0.0,
 ) -> Tuple[Tree, np.ndarray]:
-    """The tree, and the statistics of its pdfs [num_pdfs, 1 + 2 D].
+    """Grows the tree; returns it, and the statistics of its pdfs [num_pdfs, 1 + 2 D].
 
     Each group of phones has a root for every pdf class; groups that hold a phone of `unsplit` (silence) are
     not split. A group never seen gets the statistics of all frames of its pdf class, so that every phone of

@@ -48,7 +48,7 @@ class Senones:
 
     @classmethod
     def monophone(cls, topology: Topology, phones: Dict[str, int], groups: Sequence[Sequence[int]]) -> Senones:
-        """One pdf per state of each group of phones (Kaldi's gmm-init-mono with --shared-phones)."""
+        """Makes senones of one pdf per state of each group of phones (Kaldi's gmm-init-mono with --shared-phones)."""
         return cls(topology, monophone_tree(topology.num_classes, groups), phones)
 
     def _tables(self) -> None:
@@ -95,7 +95,7 @@ class Senones:
 
     @property
     def log_probs(self) -> np.ndarray:
-        """[num_tids + 1] float32, natural log; index 0 is not used."""
+        """The log probabilities of transition ids, [num_tids + 1] float32, natural log; index 0 is not used."""
         return np.asarray(self.transition_model.log_probs, dtype=np.float32)
 
     def set_log_probs(self, log_probs: np.ndarray) -> None:
@@ -128,7 +128,7 @@ class Senones:
         self.transition_model = model
 
     def update_transitions(self, counts: np.ndarray, *, floor: float = 0.01, min_count: float = 5.0) -> None:
-        """Maximum likelihood from the counts [num_tids + 1] of an alignment.
+        """Sets the probabilities of maximum likelihood from the counts [num_tids + 1] of an alignment.
 
         Kaldi's TransitionModel::MleUpdate: a state seen less than `min_count` times keeps its
         probabilities; others are floored at `floor` and renormalised.
@@ -147,7 +147,10 @@ class Senones:
         self.set_log_probs(log_probs.astype(np.float32))
 
     def save(self, folder: PathLike) -> None:
-        """tree.json, topology.json, transitions.safetensors, phones.json; `topo` and `tree` as Kaldi reads them."""
+        """Writes the senones into a folder.
+
+        tree.json, topology.json, transitions.safetensors, phones.json; `topo` and `tree` as Kaldi reads them.
+        """
         folder = Path(folder)
         write_json(folder / "tree.json", self.tree.to_json())
         write_json(folder / "topology.json", self.topology.to_json())
@@ -159,7 +162,7 @@ class Senones:
 
     @classmethod
     def load(cls, folder: PathLike) -> Senones:
-        """Raises DataError or ModelError naming the file that is missing or does not fit."""
+        """Reads a folder of senones. Raises DataError or ModelError naming the file that is missing or does not fit."""
         folder = Path(folder)
         phones = read_json(folder / "phones.json")
         if not isinstance(phones, dict) or not all(isinstance(number, int) for number in phones.values()):
