@@ -27,7 +27,7 @@ class Assumption:
     whole: bool = False
 
     def check(self, value: float) -> None:
-        """Raises ConfigError."""
+        """Raises ConfigError for a value that is out of range or, where `whole`, no integer."""
         good = math.isfinite(value) and value <= self.most
         good = good and (value > self.least if self.above else value >= self.least)
         if good and (not self.whole or value == int(value)):
@@ -148,7 +148,7 @@ class Values:
             self._numbers[name], self._why[name] = value, "measured"
 
     def rows(self) -> List[Tuple[str, str, float, str, str]]:
-        """(group, name, value, unit, where it comes from) of all that have a value, in the order of GROUPS."""
+        """Returns (group, name, value, unit, where it comes from) of all that have a value, in the order of GROUPS."""
         return [
             (group, assumption.name, self._numbers[assumption.name], assumption.unit, self._why[assumption.name])
             for group, assumptions in GROUPS

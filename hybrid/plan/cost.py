@@ -104,7 +104,7 @@ def plan(
     *,
     seed: int = 0,
 ) -> Plan:
-    """Raises ConfigError for what cannot be planned, or rates of other models."""
+    """Computes the plan. Raises ConfigError for what cannot be planned, or rates of other models."""
     gpus, cores = values.whole("gpus"), values.whole("cores")
     if not gpus and not cores:
         raise ConfigError("neither a GPU nor a core", remedy="give --gpus, or --gpus 0 and --cores")

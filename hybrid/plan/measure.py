@@ -53,7 +53,7 @@ def measure(
     seconds: float = SECONDS,
     precision: str = "tf32",
 ) -> Rates:
-    """batch: frames a step, of a GPU. Raises ConfigError where there is no GPU."""
+    """Measures the rates of this machine. batch: frames a step, of a GPU. Raises ConfigError where there is no GPU."""
     if on_gpu and not torch.cuda.is_available():
         raise ConfigError("no GPU to measure on", remedy="--gpus 0 --cores N measures a core and plans for cores")
     prefer_fast_kernels()
@@ -100,7 +100,10 @@ def measure_gtc(
     clock: Callable[[], float] = time.process_time,
     repeats: int = 10,
 ) -> Dict[str, float]:
-    """scan: seconds a parameter to choose what is sent; decode: seconds to add a received element."""
+    """Measures GTC's own work.
+
+    scan: seconds a parameter to choose what is sent; decode: seconds to add a received element.
+    """
     gtc, like = Gtc(density=density), [torch.zeros(parameters, device=device)]
     gradients = [torch.randn(parameters, device=device) for _ in range(3)]
 
@@ -133,7 +136,10 @@ def steps_of(
     seconds: float = SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> List[float]:
-    """Seconds of steps over `batch_frames(frames)` frames: forward, loss, backward and update, or forward alone."""
+    """Measures the seconds of steps over `batch_frames(frames)` frames.
+
+    A step is forward, loss, backward and update, or forward alone.
+    """
     make = _training if training else _labelling
     with products_in(precision):
         return _steps(make(model, frames, device, precision), seconds, clock)

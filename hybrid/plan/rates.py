@@ -53,7 +53,7 @@ class Rates:
 
 
 def read_rates(path: PathLike) -> Rates:
-    """Raises DataError that names what is wrong."""
+    """Reads rates that were measured. Raises DataError that names what is wrong."""
     return parse_rates(read_json(path), path)
 
 

@@ -83,7 +83,10 @@ def _shards(hours: float, shard_hours: float) -> List[float]:
 
 
 def plot(drawn: Sequence[Tuple[str, float, float, float]], subs: Sequence[float], title: str, path: Path) -> None:
-    """drawn: source, first and last hour of training, learning rate of each chunk; subs: hours of each sub-epoch."""
+    """Draws the learning rate over the hours of training.
+
+    drawn: source, first and last hour of training, learning rate of each chunk; subs: hours of each sub-epoch.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

@@ -45,10 +45,10 @@ class ComputeTimes(Protocol):
     """A worker's own seconds a step, as a distribution."""
 
     def workers(self, random: np.random.Generator, count: int) -> np.ndarray:
-        """What sets the workers apart for good, [count]."""
+        """Draws what sets the workers apart for good, [count]."""
 
     def draw(self, random: np.random.Generator, workers: np.ndarray, rounds: int, period: int) -> np.ndarray:
-        """Seconds, [rounds, workers, period]."""
+        """Draws seconds, [rounds, workers, period]."""
 
 
 class LogNormal:
@@ -63,7 +63,7 @@ class LogNormal:
 
     @classmethod
     def fitted(cls, seconds: Seconds) -> LogNormal:
-        """By mean and standard deviation."""
+        """Fits mean and standard deviation."""
         (values,) = _checked([seconds])
         return cls(float(values.mean()), float(values.std() / values.mean()))
 
@@ -142,7 +142,7 @@ def simulate(
     steps: int = STEPS,
     seed: int = 0,
 ) -> List[StepCost]:
-    """One StepCost for each number of workers, in their order. Raises ConfigError."""
+    """Returns one StepCost for each number of workers, in their order. Raises ConfigError."""
     for name, values in (("workers", workers), ("parameters", [parameters]), ("steps", [steps])):
         if not len(values) or any(isinstance(v, bool) or int(v) != v or v < 1 for v in values):
             raise ConfigError(f"{name} is {list(values)!r}", remedy="whole numbers, at least 1")
@@ -166,8 +166,11 @@ def simulate(
 
 
 def falls_under(costs: Sequence[StepCost], share: float = 0.5) -> float:
-    """The number of workers at which the efficiency first falls under `share`, between simulated numbers on a line
-    over log workers; infinite where it does not. costs: in order of workers."""
+    """Returns the number of workers at which the efficiency first falls under `share`.
+
+    It lies between simulated numbers on a line over log workers; infinite where it does not. costs: in order of
+    workers.
+    """
     before = None
     for cost in costs:
         if cost.efficiency < share:

@@ -10,7 +10,7 @@ from hybrid.plan.models import PAPER, Count, count
 
 
 def amount(value: float, unit: str = "B") -> str:
-    """Three digits and a decimal prefix: 5.58e12 -> 5.58 TB."""
+    """Returns a value with three digits and a decimal prefix: 5.58e12 -> 5.58 TB."""
     for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if value >= 0.9995 * 10**power:
             return f"{_three(value / 10**power)} {prefix}{unit}"

@@ -53,7 +53,7 @@ class Utterance:
 
 @dataclass
 class Alignments:
-    """`total` utterances, of which `counted` were counted. durations: phone -> frames -> how often. `drawn`: from the
+    """`total` utterances, `counted` of them read. durations: phone -> frames -> how often. `drawn`: from the
     lowest log-likelihood to a high one; `lowest`: those that fit worst, the worst first."""
 
     total: int = 0
@@ -65,7 +65,10 @@ class Alignments:
 
 
 def read_alignments(path: PathLike, limit: int = LIMIT) -> Alignments:
-    """Raises DataError where the file is truncated or a row is not what it should be, with the number of the line."""
+    """Reads the alignments of a run and counts their durations and log-likelihoods.
+
+    Raises DataError where the file is truncated or a row is not what it should be, with the number of the line.
+    """
     alignments = Alignments(total=sum(1 for _ in _lines(path)))
     step = max(1, math.ceil(alignments.total / limit))
     ranked: List[Tuple[float, int]] = []
@@ -151,7 +154,10 @@ class Duration:
 
 
 def duration_rows(durations: Dict[str, Counter], *, positions: bool = False) -> List[Duration]:
-    """The longest median first; without `positions` those of one phone at different places in a word are one."""
+    """Returns a row for each phone, the longest median first.
+
+    Without `positions` those of one phone at different places in a word are one.
+    """
     merged: Dict[str, Counter] = {}
     for name, counts in durations.items():
         merged.setdefault(name if positions else base(name), Counter()).update(counts)
@@ -169,7 +175,7 @@ def duration_rows(durations: Dict[str, Counter], *, positions: bool = False) -> 
 
 
 def base(name: str) -> str:
-    """The phone without the mark of its place in the word: AH of AH_B."""
+    """Returns the phone without the mark of its place in the word: AH of AH_B."""
     return name[:-2] if len(name) > 2 and name.endswith(_POSITIONS) else name
 
 
@@ -177,7 +183,7 @@ def base(name: str) -> str:
 
 
 def read_features(folder: PathLike, name: str, ids: Sequence[str]) -> Dict[str, np.ndarray]:
-    """The arrays of a few utterances of a set, of which only the shards that hold them are read.
+    """Reads the arrays of a few utterances of a set, and only the shards that hold them.
 
     Raises DataError where the set is missing, unfinished or damaged. An id that is not in it is left out.
     """

@@ -42,7 +42,7 @@ class ReportData:
     notes: List[str] = field(default_factory=list)
 
     def groups(self) -> List[Tuple[str, str]]:
-        """(set, tuned_on) that have results: first the test with the scale chosen on dev."""
+        """Returns the (set, tuned_on) that have results: first the test with the scale chosen on dev."""
         groups = {(row["set"], row["tuned_on"]) for row in self.results}
         return sorted(groups, key=lambda group: (group[0] == DEV, group[1] != "dev", group))
 
@@ -56,11 +56,11 @@ class ReportData:
         return ordered((key[1] for key in self.decodes), CONDITIONS)
 
     def distinct(self, name: str) -> List[Any]:
-        """The values of a key of the marks, each once, in order: commits, commands."""
+        """Returns the values of a key of the marks, each once, in order: commits, commands."""
         return list(dict.fromkeys(mark[name] for mark in self.marks if mark.get(name)))
 
     def versions(self) -> Dict[str, str]:
-        """Of all stages; where two stages ran on different versions, both."""
+        """Returns the versions of all stages; where two stages ran on different versions, both."""
         distinct: Dict[str, List[str]] = {}
         for mark in self.marks:
             versions = mark.get("versions")

@@ -107,6 +107,6 @@ def _origin(data: ReportData) -> List[str]:
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table."""
+    """Makes a Markdown table."""
     lines = [head, ["-" * max(3, len(name)) for name in head], *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

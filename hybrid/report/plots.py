@@ -29,7 +29,7 @@ def lines(
     width: float = 10.5,
     styles: Optional[Mapping[str, int]] = None,
 ) -> str:
-    """Panels side by side, each (title, lines) with a legend where it has more than one; whole: x are integers.
+    """Draws panels side by side, each (title, lines) with a legend where it has more than one; whole: x are integers.
 
     `styles`: label -> number of its colour, so that a line looks the same in every panel; else by place.
     """
@@ -51,7 +51,7 @@ def lines(
 
 
 def intervals(cells: Mapping[Tuple[str, str], Mapping[str, Any]], systems: List[str], conditions: List[str]) -> str:
-    """WER with its interval: a panel a condition, a line a system, all on one scale from 0."""
+    """Draws WER with its interval: a panel a condition, a line a system, all on one scale from 0."""
     figure, axes = _figure(len(conditions), 10.5, 0.8 + 0.3 * len(systems), sharey=True, sharex=True)
     for k, (axis, condition) in enumerate(zip(axes, conditions, strict=True)):
         for row, system in enumerate(systems):
@@ -73,7 +73,7 @@ def intervals(cells: Mapping[Tuple[str, str], Mapping[str, Any]], systems: List[
 
 
 def occupancy(curves: Mapping[str, Sequence[float]], xlabel: str = "senones, by frequency") -> str:
-    """Frames per senone, the most frequent first, on a logarithmic scale; unseen senones end the line."""
+    """Draws frames per senone, the most frequent first, on a logarithmic scale; unseen senones end the line."""
     figure, (axis,) = _figure(1, 10.5, 2.6)
     longest = 0
     for k, (label, counts) in enumerate(curves.items()):
@@ -96,7 +96,7 @@ def occupancy(curves: Mapping[str, Sequence[float]], xlabel: str = "senones, by 
 
 
 def histogram(values: Sequence[float], marked: Mapping[str, float], xlabel: str) -> str:
-    """How often values are; `marked` ones stand as lines with their names at the upper end."""
+    """Draws how often values are; `marked` ones stand as lines with their names at the upper end."""
     figure, (axis,) = _figure(1, 10.5, 2.3)
     counts, edges = np.histogram(np.asarray(values, np.float64), bins=min(60, max(6, len(values) // 6)))
     axis.stairs(counts, edges, color=SERIES[0], linewidth=1.2, fill=False)
@@ -114,7 +114,10 @@ def histogram(values: Sequence[float], marked: Mapping[str, float], xlabel: str)
 
 
 def boxes(rows: Sequence[Tuple[str, Sequence[float], bool]], ylabel: str) -> str:
-    """Quantiles 5, 25, 50, 75, 95 % of each named row as a box with whiskers, on a logarithmic scale; True: flagged."""
+    """Draws quantiles of each named row as a box with whiskers, on a logarithmic scale.
+
+    rows: name, quantiles 5, 25, 50, 75, 95 %, and whether it is flagged.
+    """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     figure, (axis,) = _figure(1, 10.5, 3.3)
@@ -142,7 +145,7 @@ def boxes(rows: Sequence[Tuple[str, Sequence[float], bool]], ylabel: str) -> str
 
 
 def stacked(rows: Mapping[str, Mapping[str, float]], ylabel: str, name: str = "") -> str:
-    """A bar a row, made of its named parts one upon another; the same part has the same colour in all.
+    """Draws a bar a row, made of its named parts one upon another; the same part has the same colour in all.
 
     `name` of the figure, where another of the page may show the same.
     """
@@ -168,7 +171,10 @@ def stacked(rows: Mapping[str, Mapping[str, float]], ylabel: str, name: str = ""
 
 
 def matrix(names: Sequence[str], values: np.ndarray) -> str:
-    """A confusion matrix [reference, recognised], each row as shares of its sum; colour by square root of the share."""
+    """Draws a confusion matrix [reference, recognised], each row as shares of its sum.
+
+    Its colour goes by the square root of the share.
+    """
     shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-30)
     size = min(7.4, max(4.0, 1.6 + 0.17 * len(names)))
     figure, (axis,) = _figure(1, size, size)

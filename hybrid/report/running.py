@@ -69,7 +69,7 @@ def stage_section(data: ReportData) -> Markup:
 
 
 def is_this_page(mark: Dict[str, Any]) -> bool:
-    """The stage that is writing the page cannot be done yet."""
+    """Tells whether a mark is of the stage that is writing the page, which cannot be done yet."""
     return mark.get("stage") == "report" and mark.get("state") == "started"
 
 

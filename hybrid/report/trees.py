@@ -49,7 +49,7 @@ class NamedTree:
 
     @cached_property
     def roots(self) -> List[Root]:
-        """By phone, then by state."""
+        """The roots, by phone, then by state."""
         phones_of: Dict[Tuple[Optional[int], FrozenSet[int]], List[int]] = {}
         nodes: Dict[Tuple[Optional[int], FrozenSet[int]], Node] = {}
         for phone in sorted(self.names):
@@ -68,7 +68,7 @@ class NamedTree:
         return " ".join(bases[:4]) + (f" and {len(bases) - 4} more" if len(bases) > 4 else "")
 
     def frames(self, pdfs: Iterable[int]) -> float:
-        """Of these pdfs together; 0 where no counts are known."""
+        """Returns the frames of these pdfs together; 0 where no counts are known."""
         return 0.0 if self.counts is None else float(self.counts[sorted(pdfs)].sum())
 
     def question(self, node: Split) -> Question:
@@ -81,7 +81,7 @@ class NamedTree:
         return node.key, min(yes, no, key=lambda side: (len(side), sorted(side)))
 
     def text(self, question: Question) -> str:
-        """'right phone: L R W' or 'left phone: AA AO (first), edge of the utterance'."""
+        """Returns a question as text: 'right phone: L R W' or 'left phone: AA AO (first), edge of the utterance'."""
         key, values = question
         return f"{self.side(key)}: {self.phones_text(values)}" if key != PDF_CLASS else f"state: {_listed(values)}"
 
@@ -91,7 +91,7 @@ class NamedTree:
         return "the phone itself" if offset == 0 else f"{'left' if offset < 0 else 'right'} phone{far}"
 
     def phones_text(self, values: Iterable[int]) -> str:
-        """Phones that come at all their places are named alone; others with the places: first, last, inside, alone."""
+        """Names phones that come at all their places alone; others with the places: first, last, inside, alone."""
         values = frozenset(values)
         places: Dict[str, str] = {}
         for phone, name in self.names.items():
@@ -122,7 +122,7 @@ class NamedTree:
 
 
 def read_tree(folder: PathLike) -> NamedTree:
-    """The tree in `folder` (tree.json, phones.json), without counts. Raises DataError, ModelError."""
+    """Reads the tree in `folder` (tree.json, phones.json), without counts. Raises DataError, ModelError."""
     tree = Tree.from_json(read_json(f"{folder}/tree.json"))
     phones = read_json(f"{folder}/phones.json")
     if not isinstance(phones, dict) or not all(type(number) is int for number in phones.values()):
@@ -131,7 +131,10 @@ def read_tree(folder: PathLike) -> NamedTree:
 
 
 def read_counts(path: PathLike, num_pdfs: int) -> np.ndarray:
-    """[num_pdfs] frames. Raises DataError where the file is absent, or is of another number of pdfs."""
+    """Reads the frames of each pdf, [num_pdfs].
+
+    Raises DataError where the file is absent, or is of another number of pdfs.
+    """
     value = read_json(path)
     try:
         counts = np.asarray(value["counts"], np.float64)
@@ -170,7 +173,7 @@ def pdfs_below(node: Node) -> FrozenSet[int]:
 
 
 def depth(node: Node) -> int:
-    """Questions on the longest way to a leaf."""
+    """Returns the number of questions on the longest way to a leaf."""
     deepest, stack = 0, [(node, 0)]
     while stack:
         top, level = stack.pop()
@@ -190,7 +193,7 @@ class Asked:
 
 
 def frequent_questions(named_tree: NamedTree, most: int = 15) -> List[Asked]:
-    """Among the first two questions on the ways from all roots, the most frequent first."""
+    """Returns the most frequent questions, first the most frequent, among the first two on the ways from all roots."""
     times: Tuple[Counter, Counter] = (Counter(), Counter())
     frames: Dict[Question, float] = {}
     for root in named_tree.roots:
@@ -205,7 +208,7 @@ def frequent_questions(named_tree: NamedTree, most: int = 15) -> List[Asked]:
 
 
 def leaf_table(roots: Sequence[Root]) -> Dict[str, Dict[Optional[int], int]]:
-    """phone -> state -> leaves (pdfs), the phones with most leaves first."""
+    """Counts leaves: phone -> state -> leaves (pdfs), the phones with most leaves first."""
     pdfs_of: Dict[str, Dict[Optional[int], FrozenSet[int]]] = {}
     for root in roots:
         states = pdfs_of.setdefault(root.name, {})

@@ -32,7 +32,7 @@ KEY = ("system", "condition", "set", "tuned_on", "seed")
 
 
 def decode_folder(exp: PathLike, system: str, condition: str, name: str, tuned_on: str = "dev") -> Path:
-    """name: of the set, as dev or test."""
+    """Returns the folder of a decode; name: of the set, as dev or test."""
     return Path(exp) / "decode" / system / condition / (name if tuned_on == "dev" else f"{name}-tuned-on-{tuned_on}")
 
 
@@ -116,7 +116,7 @@ def collect(exp: PathLike) -> List[Row]:
 
 
 def read_results(path: PathLike) -> List[Row]:
-    """The rows of a results.json. Raises DataError where it is not one."""
+    """Reads the rows of a results.json. Raises DataError where it is not one."""
     rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and set(KEY) <= set(row) for row in rows):
         raise DataError("not a list of results", file=path, remedy="delete it and run the score stage again")
@@ -124,7 +124,7 @@ def read_results(path: PathLike) -> List[Row]:
 
 
 def system_order(exp: PathLike) -> List[str]:
-    """The systems of a run in the order of its tables; [] where the run does not say."""
+    """Reads the systems of a run in the order of its tables; [] where the run does not say."""
     path = Path(exp) / "decode" / ORDER
     return list(read_json(path)) if path.exists() else []
 
@@ -134,8 +134,10 @@ def _place(name: str, order: Sequence[str]) -> int:
 
 
 def merge(old: Sequence[Row], new: Sequence[Row], order: Sequence[str] = ()) -> List[Row]:
-    """One row per (system, condition, set, tuned_on, seed), the new one where both have it; in the table's order:
-    systems as `order` has them, others as they come."""
+    """Returns one row per (system, condition, set, tuned_on, seed), the new one where both have it.
+
+    They are in the table's order: systems as `order` has them, others as they come.
+    """
     rows = {tuple(row[key] for key in KEY): row for row in (*old, *new)}
     systems = ordered((row["system"] for row in rows.values()), order)
     conditions = ordered((row["condition"] for row in rows.values()), CONDITIONS)
@@ -152,19 +154,22 @@ def merge(old: Sequence[Row], new: Sequence[Row], order: Sequence[str] = ()) -> 
 
 
 def ordered(names, known: Sequence[str]) -> List[str]:
-    """Each name once: the known ones in their order, then the others as they come."""
+    """Returns each name once: the known ones in their order, then the others as they come."""
     distinct = list(dict.fromkeys(names))
     return [name for name in known if name in distinct] + [name for name in distinct if name not in known]
 
 
 def test_sets(rows: Sequence[Row]) -> List[str]:
-    """The names of the sets that are not the development set, as they come."""
+    """Returns the names of the sets that are not the development set, as they come."""
     return list(dict.fromkeys(row["set"] for row in rows if row["set"] != DEV))
 
 
 def columns_of(rows: Sequence[Row]) -> List[Row]:
-    """The rows of all test sets as those of one set "test", with a condition that names the set where there are
-    several: `other` for the set other as recorded, `other noisy` for its noisy twin."""
+    """Returns the rows of all test sets as those of one set "test".
+
+    Their condition names the set where there are several: `other` for the set other as recorded, `other noisy` for the
+    same set with noise.
+    """
     names = test_sets(rows)
     if len(names) == 1:
         return [{**row, "set": "test"} for row in rows if row["set"] != DEV]
@@ -177,7 +182,7 @@ def columns_of(rows: Sequence[Row]) -> List[Row]:
 
 
 def cells(rows: Sequence[Row], name: str, tuned_on: str = "dev") -> Dict[Tuple[str, str], Row]:
-    """(system, condition) -> {"wer", "low", "high", "errors", "words", "seeds", "relative"} of one set.
+    """Returns {(system, condition): {"wer", "low", "high", "errors", "words", "seeds", "relative"}} of one set.
 
     Several seeds: the mean of their WERs, their lowest and highest for low and high. relative: change of WER against
     the first system that has the condition, in percent; None for that one.
@@ -209,8 +214,9 @@ def cells(rows: Sequence[Row], name: str, tuned_on: str = "dev") -> Dict[Tuple[s
 
 
 def table(rows: Sequence[Row], name: Optional[str] = None, tuned_on: str = "dev") -> str:
-    """Markdown that also reads well as plain text: a row a system, a column a condition of the set `name`, or where
-    that is None a column a test set and condition.
+    """Returns the results as Markdown that also reads well as plain text.
+
+    A row a system, a column a condition of the set `name`, or where that is None a column a test set and condition.
 
     A cell: WER, its 95 % interval, the change relative to the first row.
     """

@@ -32,7 +32,7 @@ _FREE = ("model.seed", "run.", "decode.systems")  # settings in which runs to be
 
 
 def merge_runs(exps: Sequence[Path]) -> List[Row]:
-    """Rows of all runs; one that several hold alike (a GMM that the networks of each share) counts once.
+    """Returns the rows of all runs; one that several hold alike (a GMM that the networks of each share) counts once.
 
     Raises DataError where a folder has no results, or two disagree about the same system, set and seed.
     """
@@ -57,7 +57,7 @@ def merge_runs(exps: Sequence[Path]) -> List[Row]:
 
 
 def differing(exps: Sequence[Path]) -> Dict[str, List[Any]]:
-    """Settings, seeds aside, in which the runs differ: setting -> its value in each."""
+    """Returns the settings, seeds aside, in which the runs differ: setting -> its value in each."""
     configs = [read_json(exp / "config.json") for exp in exps]
     names = sorted({name for config in configs for name in config if not name.startswith(_FREE)})
     values = {name: [config.get(name) for config in configs] for name in names}
@@ -65,7 +65,7 @@ def differing(exps: Sequence[Path]) -> Dict[str, List[Any]]:
 
 
 def pooled(exps: Sequence[Path], system: str, condition: str, name: str, tuned_on: str) -> Counts:
-    """Utterance -> errors and words, summed over the seeds that have a decode of it; each seed once."""
+    """Returns errors and words of each utterance, summed over the seeds that have a decode of it; each seed once."""
     by_seed: Dict[Any, Counts] = {}
     for exp in exps:
         decode = read_counts(exp, system, condition, name, tuned_on)
@@ -75,7 +75,7 @@ def pooled(exps: Sequence[Path], system: str, condition: str, name: str, tuned_o
 
 
 def by_key(exps: Mapping[int, Path], system: str, condition: str, name: str, tuned_on: str) -> Dict[int, Counts]:
-    """Key of a run -> errors and words of its utterances, of the runs that have a decode of it.
+    """Returns errors and words of the utterances by the key of a run, of the runs that have a decode of it.
 
     The keys are the values of whatever seed the runs differ in. What does not depend on it (GMMs where only the
     networks have other seeds: a decode of the same recorded seed with the same counts) stands under the first key.
@@ -91,7 +91,7 @@ def by_key(exps: Mapping[int, Path], system: str, condition: str, name: str, tun
 
 
 def read_counts(exp: Path, system: str, condition: str, name: str, tuned_on: str) -> Optional[Tuple[int, Counts]]:
-    """The seed of a decode, and errors and words of its utterances; None where the run has no such decode."""
+    """Reads the seed of a decode, and errors and words of its utterances; None where the run has no such decode."""
     path = decode_folder(exp, system, condition, name, tuned_on) / "wer.json"
     if not path.exists():
         return None
@@ -109,7 +109,7 @@ def summed(several: Iterable[Counts]) -> Counts:
 
 
 def over_conditions(counts: Mapping[str, Counts]) -> Counts:
-    """One set of all conditions; an utterance in two conditions is two segments."""
+    """Joins all conditions in one set; an utterance in two conditions is two segments."""
     return {f"{condition} {i}": value for condition, utterances in counts.items() for i, value in utterances.items()}
 
 
@@ -129,7 +129,7 @@ class Change:
 
 
 def change(before: Mapping[int, Counts], after: Mapping[int, Counts]) -> Optional[Change]:
-    """Of `after` against `before` (as `by_key` gives them), which may be of different runs.
+    """Compares `after` with `before` (as `by_key` gives them), which may be of different runs.
 
     None where they share no seed, or are of other utterances: not a pair.
     """
@@ -141,12 +141,15 @@ def change(before: Mapping[int, Counts], after: Mapping[int, Counts]) -> Optiona
 
 
 def is_pair(a: Counts, b: Counts) -> bool:
-    """Whether both are of the same utterances with the same number of words."""
+    """Tells whether both are of the same utterances with the same number of words."""
     return {i: words for i, (_, words) in a.items()} == {i: words for i, (_, words) in b.items()}
 
 
 def comparison(exps: Sequence[Path], rows: Sequence[Row], name: str, tuned_on: str = "dev") -> str:
-    """Each system against the one before it, per condition and over all: relative change and p, where seeds match."""
+    """Compares each system with the one before it, per condition and over all.
+
+    A line gives the relative change and p, where seeds match.
+    """
     results = cells(rows, name, tuned_on)
     systems = list(dict.fromkeys(system for system, _ in results))
     conditions = ordered((condition for _, condition in results), CONDITIONS)
@@ -175,7 +178,7 @@ def _change(counts: Sequence[Counts]) -> str:
 
 
 def report_runs(exps: Sequence[Path]) -> str:
-    """What `hybrid report` prints of several runs."""
+    """Returns what `hybrid report` prints of several runs."""
     rows = merge_runs(exps)
     names = test_sets(rows)
     parts = []

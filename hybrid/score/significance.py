@@ -28,7 +28,7 @@ def bootstrap_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Tuple[float, float]:
-    """(low, high) of the WER in percent. counts: utterance -> (errors, words of reference).
+    """Returns (low, high) of the WER in percent. counts: utterance -> (errors, words of reference).
 
     Draws as many utterances as there are, with replacement, `resamples` times; each draw has the rate sum of errors /
     sum of words; the interval lies between the quantiles (1 - level) / 2 and (1 + level) / 2 (Bisani and Ney). With
@@ -116,7 +116,7 @@ def relative_change(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Tuple[float, float, float]:
-    """(change, low, high): by how many percent b has more errors than a (negative: fewer), and its interval.
+    """Returns (change, low, high): by how many percent b has more errors than a (negative: fewer), and its interval.
 
     With e_a[i], e_b[i] the errors in utterance i, the change is r = 100 (sum_i e_b[i] / sum_i e_a[i] - 1); words
     cancel, because both are of the same utterances. A draw takes utterances with replacement, utterance i n[i] times,
@@ -155,7 +155,7 @@ def p_text(p: float) -> str:
 
 
 def matched_pairs(gain: np.ndarray) -> float:
-    """Two-sided p-value of MAPSSWE; gain: [segments] errors of one system less those of the other."""
+    """Returns the two-sided p-value of MAPSSWE; gain: [segments] errors of one system less those of the other."""
     n = len(gain)
     if n < 2:
         return float("nan")

@@ -19,7 +19,7 @@ from hybrid.sweep.state import progress, run_of, why_not_shown
 
 
 def sweep(options: argparse.Namespace, load_recipe: Callable[[str], Recipe]) -> int:
-    """Returns the exit code: 1 where a run failed. Raises ConfigError before anything is run."""
+    """Runs `hybrid sweep`; returns the exit code: 1 where a run failed. Raises ConfigError before anything is run."""
     return _Command(options, load_recipe).call()
 
 

@@ -66,7 +66,7 @@ class Table:
 
 
 def measure(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> Table:
-    """The table of the set `name` (test, dev), scales chosen on dev. exps: run -> seed -> its folder."""
+    """Computes the table of the set `name` (test, dev), scales chosen on dev. exps: run -> seed -> its folder."""
     rows = _rows(sweep, exps, name)
     plain = ordered((condition for decodes in rows.values() for condition in decodes), CONDITIONS)
     for decodes in rows.values():
@@ -112,7 +112,7 @@ def _rows(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> Di
 
 
 def set_names(exps: Mapping[str, Mapping[int, Path]]) -> List[str]:
-    """The test sets that any of the runs has decoded, then the development set."""
+    """Returns the test sets that any of the runs has decoded, then the development set."""
     run_folders = [exp for folders in exps.values() for exp in folders.values()]
     names = sorted({file.parent.name for exp in run_folders for file in _decodes(exp, "*")})
     return [*(name for name in names if name != DEV and not name.endswith("-tuned-on-test")), DEV]

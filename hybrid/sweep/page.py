@@ -26,7 +26,7 @@ from hybrid.sweep.table import (
 
 
 def render(result: Result, exp: Path) -> str:
-    """The page, to stand at EXP/index.html."""
+    """Makes the page, to stand at EXP/index.html."""
     notes = [f"{name} failed: {why}" for name, why in result.failed.items()]
     notes += [f"{name} is left out: {why}" for name, why in result.skipped.items()]
     facts = [f"{len(result.sweep.variants)} runs, {len(result.jobs)} with their seeds", f"recipe {result.sweep.recipe}"]

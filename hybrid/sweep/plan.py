@@ -64,7 +64,7 @@ class Job:
 
 
 def jobs(sweep: Sweep, exp: Path, more: Sequence[str] = ()) -> List[Job]:
-    """All runs in the file's order. more: settings from the command line."""
+    """Returns all runs in the file's order. more: settings from the command line."""
     planned = []
     for variant in sweep.variants:
         for seed in variant.seeds:
@@ -79,7 +79,7 @@ def jobs(sweep: Sweep, exp: Path, more: Sequence[str] = ()) -> List[Job]:
 def sources(
     sweep: Sweep, chosen: Sequence[Job], finished: Callable[[Key], bool]
 ) -> Dict[Key, Optional[Key]]:
-    """The run that each chosen one waits for; None for that which is made from nothing.
+    """Returns the run that each chosen one waits for; None for that which is made from nothing.
 
     finished: whether a run that is not chosen is done. Raises ConfigError where a run that has not begun would have
     to wait for one that is neither chosen nor finished.

@@ -29,7 +29,7 @@ _START += "from hybrid.cli import main; sys.exit(main())"
 
 
 def command_of(job: Job, recipe: str, data: Optional[Path], last: Optional[str]) -> List[str]:
-    """The words after `hybrid` that make this run."""
+    """Returns the words after `hybrid` that make this run."""
     words = ["run", recipe, "--exp", str(job.exp)]
     words += [] if data is None else ["--data", str(data)]
     words += [] if last is None else ["--stop-stage", last]
@@ -39,7 +39,7 @@ def command_of(job: Job, recipe: str, data: Optional[Path], last: Optional[str])
 
 @contextlib.contextmanager
 def held(exp: Path) -> Iterator[None]:
-    """EXP made and locked, so that two sweeps do not start the same runs. Raises ConfigError, DiskError."""
+    """Makes EXP and holds its lock, so that two sweeps do not start the same runs. Raises ConfigError, DiskError."""
     with disk_errors(exp):
         exp.mkdir(parents=True, exist_ok=True)
         lock = open(exp / ".sweep", "ab")  # noqa: SIM115  closed below, which unlocks it

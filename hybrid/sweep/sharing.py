@@ -31,8 +31,9 @@ from hybrid.stages import claimed, delete_folder
 
 
 def share(stages_of: Callable[[Run], Sequence[Stage]], run: Run, givers: Sequence[Run]) -> List[str]:
-    """Links into `run` every stage that one of `givers` has done alike; returns their names. stages_of: what makes the
-    stages of a run.
+    """Links into `run` every stage that one of `givers` has done alike; returns their names.
+
+    stages_of: what makes the stages of a run.
 
     Raises ConfigError where another run is at work in the folder, DiskError.
     """

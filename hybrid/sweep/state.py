@@ -19,7 +19,7 @@ def run_of(job: Job, recipe: Recipe, data: Optional[Path]) -> Run:
 
 
 def progress(recipe: Recipe, run: Run, last: Optional[str]) -> Tuple[int, int, str]:
-    """Stages done, stages wanted (those up to `last`), and why the first of the others is not done."""
+    """Returns stages done, stages wanted (those up to `last`), and why the first of the others is not done."""
     stages = recipe.stages(run)
     end = len(stages) if last is None else find(stages, last) + 1
     if not run.exp.is_dir():
@@ -33,7 +33,7 @@ def progress(recipe: Recipe, run: Run, last: Optional[str]) -> Tuple[int, int, s
 
 
 def why_not_shown(recipe: Recipe, run: Run) -> str:
-    """Empty where the decodes in a run's folder are those of its settings; else what is wrong, in words.
+    """Returns "" where the decodes in a run's folder are those of its settings; else what is wrong, in words.
 
     Judged by the marks of the decode stage and all before it: settings, seed, and that each was done on what now lies
     before it. Inputs are not read: the table can be made anew where the corpus is not.
