@@ -93,10 +93,10 @@ def accumulate(
     """
     dim = gmms.dim
     order, groups = by_pdf(gmms, pdfs)
-    both = with_squares(features[order])
-    summed = both if others is None else with_squares(others[order])
+    stacked = with_squares(features[order])
+    summed = stacked if others is None else with_squares(others[order])
     for rows, frames in groups:
-        posteriors, loglike = gmms.posteriors(both[frames], rows)
+        posteriors, loglike = gmms.posteriors(stacked[frames], rows)
         sums = posteriors @ summed[frames]
         into.counts[rows] += posteriors.sum(1, dtype=np.float64)
         into.first[rows] += sums[:, :dim]

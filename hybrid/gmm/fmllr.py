@@ -64,13 +64,13 @@ def frame_terms(
     """
     model, x = posteriors_from or (gmms, features)
     order, groups = by_pdf(model, pdfs)
-    both = with_squares(x[order])
+    stacked = with_squares(x[order])
     a = np.empty((len(pdfs), gmms.dim), np.float32)
     b = np.empty_like(a)
     inverse = (1.0 / gmms.variances).astype(np.float32)
     scaled = (gmms.means / gmms.variances).astype(np.float32)
     for rows, frames in groups:
-        posteriors, _ = model.posteriors(both[frames], rows)
+        posteriors, _ = model.posteriors(stacked[frames], rows)
         a[order[frames]] = posteriors.T @ scaled[rows]
         b[order[frames]] = posteriors.T @ inverse[rows]
     return a, b

@@ -63,10 +63,10 @@ def estimate_lda(stats: LdaStats, dim: int) -> Tuple[np.ndarray, np.ndarray]:
         raise DataError(f"LDA to {dim} dimensions from {size}", remedy="splice more frames or ask for fewer dimensions")
     if total < 2 * size:
         raise DataError(f"LDA of {size} dimensions on {total:.0f} frames", remedy="train on more speech")
-    seen = stats.counts > 0
+    observed = stats.counts > 0
     mean = stats.sums.sum(0) / total
-    offsets = stats.sums[seen] / stats.counts[seen, None] - mean
-    between = (offsets * stats.counts[seen, None]).T @ offsets / total
+    offsets = stats.sums[observed] / stats.counts[observed, None] - mean
+    between = (offsets * stats.counts[observed, None]).T @ offsets / total
     within = stats.second / total - np.outer(mean, mean) - between
     try:
         lower = np.linalg.cholesky((within + within.T) / 2)

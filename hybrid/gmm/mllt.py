@@ -44,10 +44,10 @@ class MlltStats:
         dim = gmms.dim
         stats = cls.zeros(dim)
         order, groups = by_pdf(gmms, pdfs)
-        both = with_squares(features[order])
+        stacked = with_squares(features[order])
         for rows, frames in groups:
-            x = both[frames, :dim]
-            posteriors, _ = gmms.posteriors(both[frames], rows)
+            x = stacked[frames, :dim]
+            posteriors, _ = gmms.posteriors(stacked[frames], rows)
             scatters = np.empty((len(posteriors), dim * dim))
             for m, mean in enumerate(gmms.means[rows].astype(np.float32)):
                 offset = x - mean

@@ -90,7 +90,7 @@ def run_passes(
     for number in context.progress(range(1, options.passes + 1), total=options.passes, desc=folder.name):
         if number <= options.last_increase:
             target += increase
-        if number > state.done:
+        if number > state.passes_done:
             _one_pass(state, number, target, options, context)
     last = state.rows[-1]
     context.log(
@@ -148,7 +148,7 @@ def _one_pass(state: _State, number: int, target: int, options: PassOptions, con
         failed=len(result.failed),
     )
     state.rows.append(row)
-    state.done = number
+    state.passes_done = number
     if aligns or adapts or number in options.mllt or number == options.passes:
         state.save(folder)
     if number == options.passes:
@@ -261,7 +261,7 @@ class _State:
     model: GmmModel
     data: Data
     rows: List[Dict[str, Any]] = field(default_factory=list)
-    done: int = 0
+    passes_done: int = 0
 
     def save(self, folder: Path) -> None:
         tensors = {**self.model.gmms.tensors(), **self.model.feature_transform.tensors()}
@@ -270,7 +270,7 @@ class _State:
             name: None if path is None else path.name
             for name, path in (("alignments", self.data.alignments), ("transforms", self.data.transforms))
         }
-        notes = {"done": self.done, "rows": self.rows, **names}
+        notes = {"done": self.passes_done, "rows": self.rows, **names}
         save_tensors(folder / "state.safetensors", tensors, {"state": json.dumps(notes)})
         for path in folder.iterdir():
             kind = path.name.partition(".")[0]

@@ -53,14 +53,14 @@ class Utterance:
 
 @dataclass
 class Alignments:
-    """`total` utterances, `counted` of them read. durations: phone -> frames -> how often. `drawn`: from the
+    """`total` utterances, `counted` of them read. durations: phone -> frames -> how often. `examples`: from the
     lowest log-likelihood to a high one; `lowest`: those that fit worst, the worst first."""
 
     total: int = 0
     counted: int = 0
     loglikes: List[float] = field(default_factory=list)
     durations: Dict[str, Counter] = field(default_factory=dict)
-    drawn: List[Utterance] = field(default_factory=list)
+    examples: List[Utterance] = field(default_factory=list)
     lowest: List[Utterance] = field(default_factory=list)
 
 
@@ -91,7 +91,7 @@ def read_alignments(path: PathLike, limit: int = LIMIT) -> Alignments:
         if number not in numbers:
             numbers.add(number)
             rows[number].why = why
-            alignments.drawn.append(rows[number])
+            alignments.examples.append(rows[number])
     alignments.lowest = [rows[number] for number in lowest]
     return alignments
 

@@ -114,13 +114,13 @@ def alignment_section(data: ReportData) -> Markup:
         summary += f"; log-likelihood a frame: median {middle:.2f}, 90 % between {low:.2f} and {high:.2f}"
     parts = [tag("p", f"{summary}.")]
     if len(alignments.loglikes) > 1:
-        marked = {row.why: row.loglike for row in alignments.drawn if row.loglike is not None}
+        marked = {row.why: row.loglike for row in alignments.examples if row.loglike is not None}
         parts.append(Markup(plots.histogram(alignments.loglikes, marked, "log-likelihood a frame")))
     text = "Log mel, under it phones and words, with their boundaries; shaded: phones of "
     text += f"{LEAST * FRAME_MS} ms, the least that three states take. The pointer shows names, lengths and times."
     parts.append(soft(text))
-    features, ticks = _spectrograms(data, alignments.drawn)
-    parts += [_drawn(row, features.get(row.id), ticks, f"ali{k}") for k, row in enumerate(alignments.drawn)]
+    features, ticks = _spectrograms(data, alignments.examples)
+    parts += [_drawn(row, features.get(row.id), ticks, f"ali{k}") for k, row in enumerate(alignments.examples)]
     if alignments.lowest:
         rows = [[row.id, _fixed(row.loglike), _seconds(row.frames), row.text] for row in alignments.lowest]
         listed = table(["utterance", "log-likelihood a frame", "length", "words"], rows, numeric=(1, 2))

@@ -35,7 +35,7 @@ class _Command:
         overrides = [override for group in options.overrides for override in group]
         self.jobs = jobs(self.sweep, self.exp, overrides)
         check_settings(self.sweep, self.recipe, self.jobs)
-        self.chosen = self._chosen()
+        self.chosen_jobs = self._chosen()
         if options.stop_stage is not None:
             find(self.recipe.stages(self._run(self.jobs[0])), options.stop_stage)
 
@@ -47,11 +47,11 @@ class _Command:
             raise DataError("--data is no folder", file=data, remedy="give the folder of the corpus with --data")
         if self.options.list:
             return self._list()
-        waits_for = sources(self.sweep, self.chosen, self._finished)
+        waits_for = sources(self.sweep, self.chosen_jobs, self._finished)
         with running.held(self.exp):
-            runner = running.Runner(self.chosen, waits_for, self._words, self._share, self.options.parallel)
+            runner = running.Runner(self.chosen_jobs, waits_for, self._words, self._share, self.options.parallel)
             failed = runner.run()
-            names = {job.key: job.name for job in self.chosen}
+            names = {job.key: job.name for job in self.chosen_jobs}
             return self._report({names[key]: why for key, why in failed.items()})
 
     def _chosen(self) -> List[Job]:
@@ -110,11 +110,11 @@ class _Command:
 
     def _list(self) -> int:
         try:
-            waits_for: Dict[Key, Optional[Key]] = sources(self.sweep, self.chosen, self._finished)
+            waits_for: Dict[Key, Optional[Key]] = sources(self.sweep, self.chosen_jobs, self._finished)
         except ConfigError as error:
             print(f"cannot be run as it is: {error}\n")
             waits_for = {}
-        for job in self.chosen:
+        for job in self.chosen_jobs:
             num_done, num_wanted, why = progress(self.recipe, self._run(job), self.options.stop_stage)
             state = "done" if num_done == num_wanted else f"{num_done} of {num_wanted} stages, {why}"
             before = waits_for.get(job.key)

@@ -101,13 +101,13 @@ class Runner:
         return self.failed
 
     def _start_ready(self) -> None:
-        chosen = {job.key for job in self.jobs}
+        keys = {job.key for job in self.jobs}
         for job in list(self.waiting):
             before = self.waits_for[job.key]
             if before in self.failed:
                 self.waiting.remove(job)
                 self._fail(job, f"not run: it starts from {before[0]}/seed{before[1]}, which failed")
-            elif len(self.running) < self.parallel and (before not in chosen or before in self.ended):
+            elif len(self.running) < self.parallel and (before not in keys or before in self.ended):
                 self.waiting.remove(job)
                 self._start(job)
 
