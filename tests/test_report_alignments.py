@@ -45,7 +45,7 @@ def alignments(folder, rows):
 def test_everything_is_counted_once(exp):
     path = exp / "gmm" / "alignments.jsonl.gz"
     rows, found = read_jsonl(path), read_alignments(path)
-    assert found.total == found.read == len(rows) == 40
+    assert found.total == found.counted == len(rows) == 40
     assert found.loglikes == sorted(row["loglike"] for row in rows)
     counts = Counter((name, frames) for row in rows for name, _, frames in row["phones"])
     assert counts == {(name, frames): n for name, some in found.durations.items() for frames, n in some.items()}
@@ -54,16 +54,16 @@ def test_everything_is_counted_once(exp):
 def test_the_drawn_are_the_worst_the_typical_and_two_between(exp):
     found = read_alignments(exp / "gmm" / "alignments.jsonl.gz")
     ranked = sorted(read_jsonl(exp / "gmm" / "alignments.jsonl.gz"), key=lambda row: row["loglike"])
-    assert [row.id for row in found.drawn] == [ranked[place]["id"] for place in (0, 4, 20, 35)]
+    assert [row.id for row in found.examples] == [ranked[place]["id"] for place in (0, 4, 20, 35)]
     assert [row.id for row in found.lowest] == [row["id"] for row in ranked[:10]]
-    first = found.drawn[0]
+    first = found.examples[0]
     assert [list(phone) for phone in first.phones] == ranked[0]["phones"] and first.why == "the worst fit"
 
 
 def test_a_large_file_is_sampled_evenly_and_that_is_said(exp):
     path = exp / "gmm" / "alignments.jsonl.gz"
     rows, found = read_jsonl(path), read_alignments(path, limit=15)
-    assert (found.total, found.read) == (40, 14)  # every third
+    assert (found.total, found.counted) == (40, 14)  # every third
     assert found.loglikes == sorted(row["loglike"] for row in rows[::3])
     section = bootstrap.alignment_section(ReportData(exp, alignments=found))
     assert "of which 14, spread evenly over the file, were counted" in section
@@ -72,14 +72,15 @@ def test_a_large_file_is_sampled_evenly_and_that_is_said(exp):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_utterances_are_drawn_once_each(tmp_path, count):
     rows = [make_row(f"u{k}", np.random.default_rng(k), BASES, WORDS) for k in range(count)]
-    assert len({row.id for row in alignments(tmp_path, rows).drawn}) == len(alignments(tmp_path, rows).drawn) == count
+    ids = [row.id for row in alignments(tmp_path, rows).examples]
+    assert len(set(ids)) == len(ids) == count
 
 
 def test_log_likelihoods_that_are_none(tmp_path):
     row = make_row("u", np.random.default_rng(0), BASES, WORDS)
     found = alignments(tmp_path, [{**row, "loglike": None}, {**row, "id": "v", "loglike": math.nan}])
     assert found.loglikes == [] and found.lowest == []
-    assert [drawn.id for drawn in found.drawn] == ["u"]
+    assert [drawn.id for drawn in found.examples] == ["u"]
     assert "none has a log-likelihood" in bootstrap.alignment_section(ReportData(tmp_path, alignments=found))
 
 
@@ -287,4 +288,4 @@ def test_spectrograms_of_speed_perturbed_copies_are_found(tmp_path):
     write_logmel(tmp_path, rows[1:], name="train_sp1.1")
     material = ReportData(tmp_path, alignments=alignments(tmp_path, rows))
     section = bootstrap.alignment_section(material)
-    assert section.count("data:image/png") == len(material.alignments.drawn) == 2 and not material.notes
+    assert section.count("data:image/png") == len(material.alignments.examples) == 2 and not material.notes

@@ -29,16 +29,18 @@ def adapt_speakers(
     before: Optional[Transforms] = None,
     silence_weight: float = SILENCE_WEIGHT,
 ) -> Transforms:
-    """features {id: [T, D]} without transforms, pdfs {id: [T]} of a first pass; {speaker: [D, D + 1]}.
+    """Estimates a transform for each speaker from a first pass, and returns them as {speaker: [D, D + 1]}.
+
+    features {id: [T, D]} without transforms; pdfs {id: [T]} of the first pass.
 
     before: the transforms that this first pass was made with, None for none; the new ones stand in their place. An
-    utterance without a path (no pdfs) says nothing; a speaker with too few frames keeps what he has.
+    utterance without a path (no pdfs) says nothing; a speaker with too few frames keeps what they have.
     """
-    found: Dict[str, Dict[str, list]] = {}
+    speaker_data: Dict[str, Dict[str, list]] = {}
     for identifier in sorted(features):
         path = pdfs.get(identifier)
         speaker = speakers[identifier]
-        mine = found.setdefault(speaker, {"x": [], "pdfs": []})
+        utterances = speaker_data.setdefault(speaker, {"x": [], "pdfs": []})
         if path is None or not len(path):
             continue
         if len(path) != len(features[identifier]):
@@ -47,13 +49,13 @@ def adapt_speakers(
                 utterance=identifier,
                 remedy="decode the same features again",
             )
-        mine["x"].append(features[identifier])
-        mine["pdfs"].append(path)
+        utterances["x"].append(features[identifier])
+        utterances["pdfs"].append(path)
     names, stats = [], []
     dim = model.feature_transform.dim
-    for speaker, mine in found.items():
-        x = np.concatenate(mine["x"]) if mine["x"] else np.zeros((0, dim), np.float32)
-        path = np.concatenate(mine["pdfs"]).astype(np.int64) if mine["pdfs"] else np.zeros(0, np.int64)
+    for speaker, utterances in speaker_data.items():
+        x = np.concatenate(utterances["x"]) if utterances["x"] else np.zeros((0, dim), np.float32)
+        path = np.concatenate(utterances["pdfs"]).astype(np.int64) if utterances["pdfs"] else np.zeros(0, np.int64)
         source = None
         if before is None and model.speaker_independent is not None:
             source = (model.speaker_independent, x)
@@ -63,8 +65,8 @@ def adapt_speakers(
         weights = np.where(np.isin(path, silent_pdfs), silence_weight, 1.0)
         names.append(speaker)
         stats.append(speaker_stats(x, a, b, weights))
-    made = {name: transform for name, (transform, _) in zip(names, estimate_fmllr(stats))}
-    return made if before is None else {name: compose(made[name], before[name]) for name in made}
+    transforms = {name: transform for name, (transform, _) in zip(names, estimate_fmllr(stats))}
+    return transforms if before is None else {name: compose(transforms[name], before[name]) for name in transforms}
 
 
 def silent_pdfs(model: GmmModel, silence_phones: np.ndarray) -> np.ndarray:

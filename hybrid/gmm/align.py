@@ -82,9 +82,9 @@ class Aligned:
         retried: int = 0,
         why: Sequence[int] = (),
     ) -> Aligned:
-        found = [path for path in paths if path is not None]
+        aligned = [path for path in paths if path is not None]
         return cls(
-            np.concatenate(found).astype(np.int32) if found else np.zeros(0, np.int32),
+            np.concatenate(aligned).astype(np.int32) if aligned else np.zeros(0, np.int32),
             np.array([0 if path is None else len(path) for path in paths], np.int64),
             np.asarray(loglike, np.float32),
             retried,
@@ -96,7 +96,7 @@ class Aligned:
         return _REASONS[int(self.why[number])]
 
     def each(self) -> List[Optional[np.ndarray]]:
-        """tids of each utterance [T], None where it is not aligned."""
+        """Returns the tids of each utterance [T], None where it is not aligned."""
         parts = np.split(self.tids, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
         return [part if length else None for part, length in zip(parts, self.lengths.tolist(), strict=True)]
 
@@ -128,7 +128,9 @@ def align_chunk(
     options: AlignOptions,
     loglikes: Optional[np.ndarray] = None,
 ) -> Aligned:
-    """features [N, D], the frames of utterances of these lengths; costs of transition ids as of graphs.tid_costs.
+    """Aligns the utterances of a chunk to their training graphs.
+
+    features [N, D]: the frames of utterances of these lengths; costs: of transition ids, as of graphs.tid_costs.
 
     Utterances without a graph, and those shorter than its shortest path, are not aligned. loglikes [num_pdfs, N]:
     those of all pdfs, where a GPU has computed them.
@@ -145,8 +147,8 @@ def align_chunk(
             continue
         # Only the pdfs that the transcript can use are evaluated: some hundred of several thousand.
         pdfs, rows = shared_rows(graphs, number, tid2pdf)
-        some = slice(end - length, end)
-        matrix = gmms.loglikes(features[some], pdfs) if loglikes is None else loglikes[pdfs, some]
+        frames = slice(end - length, end)
+        matrix = gmms.loglikes(features[frames], pdfs) if loglikes is None else loglikes[pdfs, frames]
         matrix *= np.float32(options.acoustic_scale)
         if (graphs.states[number + 1] - graphs.states[number]) * length > LONG:
             paths[number], loglike[number], again = beam_search(graphs, number, matrix, rows, costs, options)
@@ -156,10 +158,10 @@ def align_chunk(
             numbers.append(number)
             matrices.append(matrix)
             columns.append(rows)
-    for number, found in zip(numbers, viterbi(graphs, numbers, matrices, columns, costs)):
-        if found is not None:
-            paths[number] = found.tids
-            loglike[number] = found.score / options.acoustic_scale / lengths[number]
+    for number, path in zip(numbers, viterbi(graphs, numbers, matrices, columns, costs)):
+        if path is not None:
+            paths[number] = path.tids
+            loglike[number] = path.score / options.acoustic_scale / lengths[number]
         else:
             why[number] = NOT_FINITE
     return Aligned.of(paths, loglike, retried, why.tolist())
@@ -168,7 +170,9 @@ def align_chunk(
 def beam_search(
     graphs: Graphs, number: int, loglikes: np.ndarray, rows: np.ndarray, costs: np.ndarray, options: AlignOptions
 ) -> Tuple[Optional[np.ndarray], float, int]:
-    """loglikes [K, T] scaled, rows: that of each arc -> (tids [T] or None, log-likelihood a frame, 1 if retried).
+    """Aligns one utterance with a beam: returns (tids [T] or None, log-likelihood a frame, 1 if retried).
+
+    loglikes [K, T], scaled; rows: that of each arc.
 
     Kaldi's FasterDecoder. The graph that it gets reads the number of an arc's transition id within the graph.
     """
@@ -177,13 +181,13 @@ def beam_search(
     arcs = slice(*graphs.arcs[number : number + 2])
     tids, first, labels = np.unique(graphs.tid[arcs], return_index=True, return_inverse=True)
     order = np.argsort(graphs.source[arcs], kind="stable")
-    made = np.zeros(len(order), ARC)
-    made["ilabel"] = labels.reshape(-1)[order] + 1
-    made["weight"] = (graphs.weight[arcs] + costs[graphs.tid[arcs]])[order]
-    made["nextstate"] = graphs.target[arcs][order]
+    graph_arcs = np.zeros(len(order), ARC)
+    graph_arcs["ilabel"] = labels.reshape(-1)[order] + 1
+    graph_arcs["weight"] = (graphs.weight[arcs] + costs[graphs.tid[arcs]])[order]
+    graph_arcs["nextstate"] = graphs.target[arcs][order]
     final = graphs.final[slice(*graphs.states[number : number + 2])]
     offsets = np.r_[0, np.cumsum(np.bincount(graphs.source[arcs], minlength=len(final)))]
-    fst = from_arrays(FstArrays(int(graphs.start[number]), final, offsets, made))
+    fst = from_arrays(FstArrays(int(graphs.start[number]), final, offsets, graph_arcs))
     decodable = khg.DecodableCtc(np.ascontiguousarray(loglikes[rows[first]].T))
     done, failed, retried, loglike, frames, path, _words = khg.align_utterance_wrapper(
         khg.AlignConfig(beam=options.beam, retry_beam=options.retry_beam, careful=False),
@@ -203,15 +207,15 @@ def beam_search(
 
 
 def equal_alignments(graphs: Graphs, lengths: np.ndarray, seed: int) -> Aligned:
-    """The flat start: a random path through each graph, self-loops shared out equally (Kaldi's align-equal)."""
+    """Returns a random path through each graph, self-loops shared out equally: the flat start (Kaldi's align-equal)."""
     import kaldifst
 
     paths: List[Optional[np.ndarray]] = []
     for number, length in enumerate(lengths.tolist()):
         path = None
         if graphs.start[number] >= 0 and length >= graphs.shortest[number]:
-            ok, found = kaldifst.equal_align(graphs.fst(number), length, rand_seed=seed + number)
-            labels = kaldifst.get_linear_symbol_sequence(found)[1] if ok else []
+            ok, path_fst = kaldifst.equal_align(graphs.fst(number), length, rand_seed=seed + number)
+            labels = kaldifst.get_linear_symbol_sequence(path_fst)[1] if ok else []
             path = np.asarray(labels, np.int32) if len(labels) == length else None
         paths.append(path)
     return Aligned.of(paths, np.zeros(len(paths)))

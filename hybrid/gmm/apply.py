@@ -28,7 +28,10 @@ def align_store(
     boost_silence: float = 1.0,
     keep: bool = False,
 ) -> Tuple[Data, Dict[str, str]]:
-    """The data with graphs, transforms and alignments in the context's folder; {id: reason} of those without a graph.
+    """Aligns every utterance of a store with a finished system.
+
+    Returns the data with graphs, transforms and alignments in the context's folder, and {id: reason} of the utterances
+    without a graph.
 
     Utterances that no path fits have length 0 in the alignments. keep: what an earlier, killed run of the same settings
     has aligned stays.

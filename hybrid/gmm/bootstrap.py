@@ -61,7 +61,7 @@ class TrainedSteps:
 
 
 def monophone_senones(lang: Lang) -> Senones:
-    """One pdf a state of each phone, shared by its positions in a word."""
+    """Returns the senones of monophones: one pdf a state of each phone, shared by its positions in a word."""
     nonsilence = [phone for phone in lang.phone_ids if phone not in lang.silence_ids]
     phones = {name: number for name, number in lang.phones.items() if number in set(lang.phone_ids)}
     return Senones.monophone(bootstrap_topology(nonsilence, lang.silence_ids), phones, lang.phone_groups())

@@ -46,7 +46,7 @@ class Data:
     transforms: Optional[Path] = None
 
     def load(self, index: int) -> Tuple[Chunk, np.ndarray]:
-        """The chunk, and its features [N, D] with the speakers' transforms if there are any."""
+        """Returns a chunk, and its features [N, D] with the speakers' transforms if there are any."""
         chunk = self.store.chunk(index)
         features = self.feature_transform.apply(chunk.base, chunk.lengths)
         if self.transforms is not None:
@@ -58,22 +58,22 @@ class Data:
         return Aligned.load(chunk_file(self.alignments, index))
 
     def frames(self, index: int) -> Frames:
-        """The frames of the aligned utterances."""
+        """Returns the frames of the aligned utterances of a chunk."""
         chunk, features = self.load(index)
         return Frames.of(chunk, features, self.aligned(index))
 
 
 class Frames(NamedTuple):
-    """features [N, D] and transition ids [N] of the aligned utterances; kept: which frames of the chunk they are."""
+    """features [N, D] and transition ids [N] of the aligned utterances; mask: which frames of the chunk they are."""
 
     features: np.ndarray
     tids: np.ndarray
-    kept: np.ndarray
+    mask: np.ndarray
 
     @classmethod
     def of(cls, chunk: Chunk, features: np.ndarray, aligned: Aligned) -> Frames:
-        kept = np.repeat(aligned.lengths > 0, chunk.lengths)
-        return cls(features if kept.all() else features[kept], aligned.tids, kept)
+        mask = np.repeat(aligned.lengths > 0, chunk.lengths)
+        return cls(features if mask.all() else features[mask], aligned.tids, mask)
 
 
 def chunk_file(folder: Path, index: int, suffix: str = "safetensors") -> Path:
@@ -81,7 +81,7 @@ def chunk_file(folder: Path, index: int, suffix: str = "safetensors") -> Path:
 
 
 def map_chunks(executor: Optional[Executor], work: Callable[[int], Result], store: Store) -> Iterator[Result]:
-    """work(index) for every chunk, in order; at most a few of them under way."""
+    """Returns work(index) for every chunk, in order; at most a few of them are under way."""
     indices = range(store.num_chunks)
     return map(work, indices) if executor is None else ordered_map(executor, work, indices)
 
@@ -107,7 +107,10 @@ def save_transforms(folder: Path, index: int, transforms: Transforms) -> None:
 
 
 def compile_graphs(index: int, *, store: Store, lang: Lang, senones: Senones, folder: Path) -> Dict[str, str]:
-    """Writes the graphs of a chunk; {id: reason} of utterances that have none or are too short for their words."""
+    """Writes the graphs of a chunk.
+
+    Returns {id: reason} of utterances that have none or are too short for their words.
+    """
     about = store.about(index)
     compiler = TrainingGraphs(lang, senones, transition_scale=0.0, self_loop_scale=0.0)
     graphs, reasons = Graphs.compile(compiler, about["texts"], about["ids"])
@@ -123,9 +126,9 @@ def compile_graphs(index: int, *, store: Store, lang: Lang, senones: Senones, fo
 def align_equally(index: int, *, data: Data, folder: Path, seed: int) -> int:
     chunk = data.store.about(index)
     graphs = Graphs.load(chunk_file(_need(data.graphs), index))
-    found = equal_alignments(graphs, np.asarray(chunk["frames"]), seed + 1000 * index)
-    found.save(chunk_file(folder, index))
-    return int((found.lengths > 0).sum())
+    alignments = equal_alignments(graphs, np.asarray(chunk["frames"]), seed + 1000 * index)
+    alignments.save(chunk_file(folder, index))
+    return int((alignments.lengths > 0).sum())
 
 
 def _need(path: Optional[Path]) -> Path:
@@ -134,7 +137,7 @@ def _need(path: Optional[Path]) -> Path:
 
 
 def moments(index: int, *, data: Data) -> Tuple[float, np.ndarray, np.ndarray]:
-    """Frames, sum and sum of squares of all frames."""
+    """Returns the number of frames of a chunk, their sum [D] and their sum of squares [D]."""
     _chunk, features = data.load(index)
     x = features.astype(np.float64)
     return float(len(x)), x.sum(0), np.square(x).sum(0)
@@ -143,10 +146,10 @@ def moments(index: int, *, data: Data) -> Tuple[float, np.ndarray, np.ndarray]:
 def convert_alignments(
     index: int, *, data: Data, old: Senones, new: Senones, context_free: np.ndarray, folder: Path
 ) -> None:
-    found = data.aligned(index)
-    made = convert_all([tids for tids in found.each() if tids is not None], old, new, context_free)
-    tids = np.concatenate(made) if made else found.tids
-    Aligned(tids, found.lengths, found.loglike).save(chunk_file(folder, index))
+    alignments = data.aligned(index)
+    converted = convert_all([tids for tids in alignments.each() if tids is not None], old, new, context_free)
+    tids = np.concatenate(converted) if converted else alignments.tids
+    Aligned(tids, alignments.lengths, alignments.loglike).save(chunk_file(folder, index))
 
 
 # ------------------------------------------------------------------ statistics
@@ -191,30 +194,30 @@ class PassResult:
 def run_chunk(index: int, *, job: PassJob) -> PassResult:
     chunk, features = job.data.load(index)
     if job.align_to is None:
-        found = job.data.aligned(index)
+        alignments = job.data.aligned(index)
     elif job.keep and chunk_file(job.align_to, index).exists():
-        found = Aligned.load(chunk_file(job.align_to, index))
+        alignments = Aligned.load(chunk_file(job.align_to, index))
     else:
         graphs = Graphs.load(chunk_file(_need(job.data.graphs), index))
         assert job.costs is not None
         search = job.search or job.gmms
         loglikes = None if job.device == "cpu" else DeviceGmms(search, job.device).loglikes(features)
-        found = align_chunk(
+        alignments = align_chunk(
             features, chunk.lengths, graphs, search, job.tid2pdf, job.costs, job.options, loglikes
         )
-        found.save(chunk_file(job.align_to, index))
+        alignments.save(chunk_file(job.align_to, index))
     result = PassResult(GmmStats.zeros(job.gmms), np.zeros(job.num_tids + 1))
-    result.aligned = int((found.lengths > 0).sum())
-    failed = np.flatnonzero(found.lengths == 0).tolist()
-    result.failed, result.reasons = [chunk.ids[n] for n in failed], [found.reason(n) for n in failed]
-    result.retried = found.retried
-    frames = Frames.of(chunk, features, found)
+    result.aligned = int((alignments.lengths > 0).sum())
+    failed = np.flatnonzero(alignments.lengths == 0).tolist()
+    result.failed, result.reasons = [chunk.ids[n] for n in failed], [alignments.reason(n) for n in failed]
+    result.retried = alignments.retried
+    frames = Frames.of(chunk, features, alignments)
     if job.adapt_to is not None:
         before = None if job.data.transforms is None else load_transforms(job.data.transforms, index)
-        made, result.gain, result.adapted = estimate_chunk(chunk, frames, job.gmms, job.tid2pdf, job.silent)
-        total = made if before is None else {name: compose(made[name], before[name]) for name in made}
+        transforms, result.gain, result.adapted = estimate_chunk(chunk, frames, job.gmms, job.tid2pdf, job.silent)
+        total = transforms if before is None else {name: compose(transforms[name], before[name]) for name in transforms}
         save_transforms(job.adapt_to, index, total)
-        frames = Frames.of(chunk, adapted(chunk, features, made), found)
+        frames = Frames.of(chunk, adapted(chunk, features, transforms), alignments)
     result.counts = np.bincount(frames.tids, minlength=job.num_tids + 1).astype(np.float64)
     if job.device == "cpu":
         accumulate(job.gmms, frames.features, job.tid2pdf[frames.tids], result.stats)
@@ -231,39 +234,43 @@ def estimate_chunk(
     silent: np.ndarray,
     posteriors_from: Optional[DiagGmms] = None,
 ) -> Tuple[Transforms, float, float]:
-    """Transforms of the chunk's speakers on top of `frames`, their gain, and the frames that they rest on."""
+    """Estimates transforms of the chunk's speakers on top of `frames`.
+
+    Returns the transforms, their gain, and the frames that they rest on.
+    """
     pdfs = tid2pdf[frames.tids]
     a, b = frame_terms(
         gmms, frames.features, pdfs, None if posteriors_from is None else (posteriors_from, frames.features)
     )
     weights = (~silent[frames.tids]).astype(np.float32)
-    place = np.r_[0, np.cumsum(frames.kept)]
+    place = np.r_[0, np.cumsum(frames.mask)]
     speakers, stats = [], []
     for speaker, rows in chunk.speaker_rows():
-        some = slice(int(place[rows.start]), int(place[rows.stop]))
+        span = slice(int(place[rows.start]), int(place[rows.stop]))
         speakers.append(speaker)
-        stats.append(speaker_stats(frames.features[some], a[some], b[some], weights[some]))
-    found = estimate_fmllr(stats)
-    transforms = {speaker: transform for speaker, (transform, _) in zip(speakers, found)}
-    return transforms, sum(gain for _, gain in found), sum(one.beta for one, (_, gain) in zip(stats, found) if gain)
+        stats.append(speaker_stats(frames.features[span], a[span], b[span], weights[span]))
+    estimates = estimate_fmllr(stats)
+    transforms = {speaker: transform for speaker, (transform, _) in zip(speakers, estimates)}
+    frames_used = sum(terms.beta for terms, (_, gain) in zip(stats, estimates) if gain)
+    return transforms, sum(gain for _, gain in estimates), frames_used
 
 
 def tree_chunk(index: int, *, data: Data, senones: Senones, context_free: np.ndarray) -> TreeStats:
-    """Triphone statistics of the aligned frames (Kaldi's acc-tree-stats --ci-phones=silence)."""
+    """Returns triphone statistics of the aligned frames (Kaldi's acc-tree-stats --ci-phones=silence)."""
     frames = data.frames(index)
     contexts = []
     for tids in data.aligned(index).each():
         if tids is not None:
             phones, durations = phone_segments(tids, senones)
             contexts.append(np.repeat(windows(phones, 3, 1, context_free), durations, axis=0))
-    none = np.zeros((0, 3), np.int32)
+    no_windows = np.zeros((0, 3), np.int32)
     return TreeStats.from_frames(
-        np.concatenate(contexts) if contexts else none, senones.tid2class[frames.tids], frames.features
+        np.concatenate(contexts) if contexts else no_windows, senones.tid2class[frames.tids], frames.features
     )
 
 
 def lda_chunk(index: int, *, data: Data, tid2pdf: np.ndarray, silent: np.ndarray, number: int) -> LdaStats:
-    """Of the spliced frames, whatever the feature transform's matrix; silence takes no part."""
+    """Returns statistics of the spliced frames, whatever the feature transform's matrix; silence takes no part."""
     chunk = data.store.chunk(index)
     spliced = data.feature_transform.spliced(chunk.base, chunk.lengths)
     frames = Frames.of(chunk, spliced, data.aligned(index))
@@ -281,29 +288,32 @@ def fmllr_chunk(
     index: int, *, data: Data, gmms: DiagGmms, tid2pdf: np.ndarray, silent: np.ndarray, folder: Path,
     posteriors_from: Optional[DiagGmms] = None,
 ) -> Tuple[float, float]:
-    """Writes transforms estimated from the alignments there are; (gain, frames)."""
+    """Writes transforms estimated from the alignments there are; returns (gain, frames)."""
     chunk, features = data.load(index)
     frames = Frames.of(chunk, features, data.aligned(index))
-    made, gain, count = estimate_chunk(chunk, frames, gmms, tid2pdf, silent, posteriors_from)
+    transforms, gain, count = estimate_chunk(chunk, frames, gmms, tid2pdf, silent, posteriors_from)
     if data.transforms is not None:
         before = load_transforms(data.transforms, index)
-        made = {name: compose(made[name], before[name]) for name in made}
-    save_transforms(folder, index, made)
+        transforms = {name: compose(transforms[name], before[name]) for name in transforms}
+    save_transforms(folder, index, transforms)
     return gain, count
 
 
 def independent_chunk(index: int, *, data: Data, gmms: DiagGmms, tid2pdf: np.ndarray) -> GmmStats:
-    """Statistics of features without transforms, posteriors of those with (Kaldi's gmm-acc-stats-twofeats)."""
+    """Returns statistics of features without transforms.
+
+    The posteriors are those of features with transforms (Kaldi's gmm-acc-stats-twofeats).
+    """
     frames = data.frames(index)
     chunk = data.store.chunk(index)
-    plain = data.feature_transform.apply(chunk.base, chunk.lengths)[frames.kept]
+    plain = data.feature_transform.apply(chunk.base, chunk.lengths)[frames.mask]
     stats = GmmStats.zeros(gmms)
     accumulate(gmms, frames.features, tid2pdf[frames.tids], stats, others=plain)
     return stats
 
 
 def total(parts: Iterable[Any]) -> Any:
-    """The sum of the parts in their order; None of none."""
+    """Returns the sum of the parts in their order; None of none."""
     result = None
     for part in parts:
         result = part if result is None else result + part

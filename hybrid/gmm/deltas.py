@@ -17,7 +17,10 @@ from hybrid.lexicon.lang import Lang
 
 
 def options(*, passes: int = 35, gaussians: int = 9000, **more) -> PassOptions:
-    """train_deltas.sh: 35 passes, realignment in 10, 20, 30, Gaussians grown until ten passes before the end."""
+    """Returns the options of train_deltas.sh.
+
+    35 passes, realignment in 10, 20, 30, Gaussians grown until ten passes before the end.
+    """
     return PassOptions(
         passes=passes,
         realign=tuple(n for n in (10, 20, 30) if n < passes),
@@ -30,6 +33,9 @@ def options(*, passes: int = 35, gaussians: int = 9000, **more) -> PassOptions:
 def train_deltas(
     simpler: Senones, data: Data, lang: Lang, tree: TreeOptions, opts: PassOptions, context: Context
 ) -> Tuple[GmmModel, Data]:
-    """`data`: alignments of `simpler`, and the feature transform whose features the tree and the mixtures are for."""
+    """Trains triphones on features with deltas, from the alignments of a simpler system.
+
+    `data`: alignments of `simpler`, and the feature transform whose features the tree and the mixtures are for.
+    """
     model, data = new_tree(simpler, data, lang, tree, opts, context)
     return run_passes(model, data, opts, context)

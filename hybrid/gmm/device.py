@@ -23,7 +23,10 @@ BLOCK_SCORES = 64_000_000  # of S: 256 MB
 
 
 def choose(device: str) -> str:
-    """"auto": a GPU where torch sees one, else the CPU. Raises ConfigError for a GPU that is not there."""
+    """Returns the device to use; "auto" is a GPU where torch sees one, else the CPU.
+
+    Raises ConfigError for a GPU that is not there.
+    """
     if device == "cpu":
         return device
     import torch
@@ -53,44 +56,44 @@ class DeviceGmms:
         self._inside = torch.from_numpy(inside).to(device)
         self._block = max(1, BLOCK_SCORES // gmms.num_gaussians)
 
-    def _scores(self, both: Any) -> Any:
+    def _scores(self, stacked: Any) -> Any:
         import torch
 
-        return torch.addmm(self._const, both, self._linear.T)
+        return torch.addmm(self._const, stacked, self._linear.T)
 
     def loglikes(self, features: np.ndarray) -> np.ndarray:
-        """features [T, D] -> [num_pdfs, T] float32, as DiagGmms.loglikes."""
+        """Returns the log-likelihoods [num_pdfs, T] float32 of features [T, D], as DiagGmms.loglikes."""
         import torch
 
         parts = []
         for begin in range(0, len(features), self._block):
-            both = torch.from_numpy(with_squares(features[begin : begin + self._block])).to(self.device)
-            scores = self._scores(both)
-            own = scores[:, self._members].masked_fill(~self._inside, -float("inf"))  # [T, pdfs, most]
-            parts.append(torch.logsumexp(own, 2).T.cpu().numpy())
+            stacked = torch.from_numpy(with_squares(features[begin : begin + self._block])).to(self.device)
+            scores = self._scores(stacked)
+            pdf_scores = scores[:, self._members].masked_fill(~self._inside, -float("inf"))  # [T, pdfs, most]
+            parts.append(torch.logsumexp(pdf_scores, 2).T.cpu().numpy())
         return np.concatenate(parts, axis=1) if parts else np.zeros((self.gmms.num_pdfs, 0), np.float32)
 
     def accumulate(
         self, features: np.ndarray, pdfs: np.ndarray, into: GmmStats, others: Optional[np.ndarray] = None
     ) -> None:
-        """As estimate.accumulate."""
+        """Adds frames to the statistics, as estimate.accumulate."""
         import torch
 
         dim = self.gmms.dim
         for begin in range(0, len(pdfs), self._block):
-            some = slice(begin, begin + self._block)
-            both = torch.from_numpy(with_squares(features[some])).to(self.device)
-            pdf = torch.from_numpy(np.asarray(pdfs[some], np.int64)).to(self.device)
+            block = slice(begin, begin + self._block)
+            stacked = torch.from_numpy(with_squares(features[block])).to(self.device)
+            pdf = torch.from_numpy(np.asarray(pdfs[block], np.int64)).to(self.device)
             members, inside = self._members[pdf], self._inside[pdf]
-            own = self._scores(both).gather(1, members).masked_fill(~inside, -float("inf"))
-            loglike = torch.logsumexp(own, 1)
+            pdf_scores = self._scores(stacked).gather(1, members).masked_fill(~inside, -float("inf"))
+            loglike = torch.logsumexp(pdf_scores, 1)
             # Slots outside of a pdf point at its first Gaussian: they must add nothing to it.
-            posteriors = torch.exp(own - loglike[:, None]).masked_fill(~inside, 0.0)
+            posteriors = torch.exp(pdf_scores - loglike[:, None]).masked_fill(~inside, 0.0)
             dense = torch.zeros(len(pdf), self.gmms.num_gaussians, device=self.device)
             dense.scatter_add_(1, members, posteriors)
             if others is not None:
-                both = torch.from_numpy(with_squares(others[some])).to(self.device)
-            sums = (dense.T @ both).double().cpu().numpy()
+                stacked = torch.from_numpy(with_squares(others[block])).to(self.device)
+            sums = (dense.T @ stacked).double().cpu().numpy()
             into.counts += dense.sum(0, dtype=torch.float64).cpu().numpy()
             into.first += sums[:, :dim]
             into.second += sums[:, dim:]

@@ -21,7 +21,7 @@ from hybrid.errors import ModelError
 
 
 def with_squares(features: np.ndarray) -> np.ndarray:
-    """[T, D] -> float32 [T, 2 D]: x and x^2 side by side."""
+    """Returns x and x^2 side by side, float32 [T, 2 D], of features [T, D]."""
     x = np.asarray(features, np.float32)
     return np.concatenate([x, x * x], axis=1)
 
@@ -66,25 +66,28 @@ class DiagGmms:
 
     @property
     def terms(self) -> Tuple[np.ndarray, np.ndarray]:
-        """What multiplies [x; x^2], float32 [G, 2 D], and c_m [G]."""
+        """The matrix that multiplies [x; x^2], float32 [G, 2 D], and c_m [G]."""
         return self._linear, self._const
 
     def rows(self, pdfs: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """The Gaussians of some pdfs, and where each pdf's begin in that list ([n] and [n + 1])."""
+        """Returns the Gaussians of some pdfs, and where each pdf's begin in that list ([n] and [n + 1])."""
         sizes = self.offsets[pdfs + 1] - self.offsets[pdfs]
         starts = np.concatenate([[0], np.cumsum(sizes)])
         rows = np.arange(starts[-1]) - np.repeat(starts[:-1] - self.offsets[pdfs], sizes)
         return rows, starts
 
     def gaussian_loglikes(self, features: np.ndarray, rows: Optional[np.ndarray] = None) -> np.ndarray:
-        """features [T, D] -> [G, T] float32, the weight of each Gaussian included."""
+        """Returns the log-likelihoods [G, T] float32 of features [T, D], the weight of each Gaussian included."""
         linear, const = (self._linear, self._const) if rows is None else (self._linear[rows], self._const[rows])
         scores = linear @ with_squares(features).T
         scores += const[:, None]
         return scores
 
     def posteriors(self, both: np.ndarray, rows: slice) -> Tuple[np.ndarray, np.ndarray]:
-        """both [T, 2 D] of `with_squares`, the Gaussians of one pdf -> (posteriors [M, T], log-likelihoods [T])."""
+        """Returns (posteriors [M, T], log-likelihoods [T]) of the Gaussians of one pdf.
+
+        both: [T, 2 D], as of `with_squares`.
+        """
         scores = self._linear[rows] @ both.T
         scores += self._const[rows, None]
         best = scores.max(0)
@@ -95,7 +98,10 @@ class DiagGmms:
         return scores, best + np.log(total)
 
     def loglikes(self, features: np.ndarray, pdfs: Optional[np.ndarray] = None) -> np.ndarray:
-        """features [T, D] -> [num_pdfs, T] float32 (or only the rows of the given pdfs), natural log."""
+        """Returns the log-likelihoods of features [T, D]: [num_pdfs, T] float32, natural log.
+
+        pdfs: the rows of these only.
+        """
         rows, starts = (None, self.offsets) if pdfs is None else self.rows(pdfs)
         scores = self.gaussian_loglikes(features, rows)
         out = np.empty((len(starts) - 1, scores.shape[1]), np.float32)
@@ -120,7 +126,7 @@ class DiagGmms:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> DiagGmms:
-        """Raises ModelError where an array is missing."""
+        """Makes the mixtures of arrays as `tensors` names them. Raises ModelError where an array is missing."""
         try:
             return cls(*(tensors[f"gmm.{name}"] for name in ("weights", "means", "variances", "offsets")))
         except KeyError as error:
@@ -128,7 +134,7 @@ class DiagGmms:
 
     @classmethod
     def single(cls, means: np.ndarray, variances: np.ndarray) -> DiagGmms:
-        """One Gaussian a pdf: means and variances [num_pdfs, D]."""
+        """Makes mixtures of one Gaussian a pdf: means and variances [num_pdfs, D]."""
         count = len(means)
         return cls(
             np.ones(count), means.astype(np.float64), variances.astype(np.float64), np.arange(count + 1, dtype=np.int64)

@@ -60,13 +60,15 @@ class GmmStats:
         )
 
     def occupancy(self, gmms: DiagGmms) -> np.ndarray:
-        """Frames of each pdf, [num_pdfs]."""
+        """Returns the frames of each pdf, [num_pdfs]."""
         return np.add.reduceat(self.counts, gmms.offsets[:-1])
 
 
 def by_pdf(gmms: DiagGmms, pdfs: np.ndarray) -> Tuple[np.ndarray, List[Tuple[slice, slice]]]:
-    """An order of the frames [T] by their pdf, and for every pdf among `pdfs` [T] (its Gaussians, its frames in that
-    order)."""
+    """Sorts frames [T] by their pdf.
+
+    Returns the order, and for every pdf among `pdfs` [T] (its Gaussians, its frames in that order).
+    """
     narrow = np.asarray(pdfs).astype(np.uint16 if gmms.num_pdfs <= 1 << 16 else np.int64)  # 16 bits: a radix sort
     order = np.argsort(narrow, kind="stable")
     bounds = np.flatnonzero(np.diff(narrow[order])) + 1
@@ -91,10 +93,10 @@ def accumulate(
     """
     dim = gmms.dim
     order, groups = by_pdf(gmms, pdfs)
-    both = with_squares(features[order])
-    summed = both if others is None else with_squares(others[order])
+    stacked = with_squares(features[order])
+    summed = stacked if others is None else with_squares(others[order])
     for rows, frames in groups:
-        posteriors, loglike = gmms.posteriors(both[frames], rows)
+        posteriors, loglike = gmms.posteriors(stacked[frames], rows)
         sums = posteriors @ summed[frames]
         into.counts[rows] += posteriors.sum(1, dtype=np.float64)
         into.first[rows] += sums[:, :dim]
@@ -112,7 +114,7 @@ def update(
     variance_floor: float = 1e-3,
     remove: bool = True,
 ) -> DiagGmms:
-    """The mixtures that maximise the likelihood of `stats`.
+    """Returns the mixtures that maximise the likelihood of `stats`.
 
     A Gaussian with fewer than `min_count` frames or a weight under `min_weight` is removed, except the
     heaviest of its pdf, which stays as it is where it has no data. `remove` false: all stay, those with too little as
@@ -138,10 +140,10 @@ def update(
         if good.any():
             n = stats.counts[rows[good], None]
             mean[good] = stats.first[rows[good]] / n
-            own = lean(stats.second[rows[good]] / n - mean[good] ** 2, frames[pdf], within)
-            variance[good] = np.maximum(own, variance_floor)
-        kept = prob[keep] if remove else np.maximum(prob, min_weight)
-        weights.append(kept / kept.sum())
+            estimate = lean(stats.second[rows[good]] / n - mean[good] ** 2, frames[pdf], within)
+            variance[good] = np.maximum(estimate, variance_floor)
+        probs = prob[keep] if remove else np.maximum(prob, min_weight)
+        weights.append(probs / probs.sum())
         means.append(mean)
         variances.append(variance)
         sizes.append(len(rows))
@@ -163,7 +165,7 @@ def lean(variance: np.ndarray, frames: float, within: np.ndarray) -> np.ndarray:
 def split_targets(
     occupancy: np.ndarray, target: int, *, power: float = 0.25, min_count: float = ENOUGH
 ) -> np.ndarray:
-    """How many Gaussians each pdf gets when all share `target` (Kaldi's GetSplitTargets).
+    """Returns how many Gaussians each pdf gets when all share `target` (Kaldi's GetSplitTargets).
 
     Starting from one each, the next Gaussian goes to the pdf with the largest occupancy^power per Gaussian:
     a power below one gives rare pdfs more than their share. A pdf stops at `min_count` frames a Gaussian.

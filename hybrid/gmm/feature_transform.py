@@ -36,7 +36,7 @@ class FeatureTransform:
 
     @classmethod
     def deltas(cls, base_dim: int, order: int = 2, window: int = 2) -> FeatureTransform:
-        """Kaldi's add-deltas: the taps are read off the filters' response to an impulse in each dimension."""
+        """Makes Kaldi's add-deltas: the taps are read off the filters' response to an impulse in each dimension."""
         reach = order * window
         impulse = np.zeros((4 * reach + 1, 1), np.float32)
         impulse[2 * reach] = 1.0
@@ -49,7 +49,7 @@ class FeatureTransform:
 
     @classmethod
     def splice(cls, base_dim: int, left: int, right: int) -> FeatureTransform:
-        """Neighbours side by side (Kaldi's splice-feats)."""
+        """Makes the transform that puts neighbours side by side (Kaldi's splice-feats)."""
         return cls(left, right, np.eye((left + 1 + right) * base_dim, dtype=np.float32))
 
     def then(self, matrix: np.ndarray) -> FeatureTransform:
@@ -58,7 +58,9 @@ class FeatureTransform:
         return FeatureTransform(self.left, self.right, product.astype(np.float32))
 
     def spliced(self, base: np.ndarray, lengths: Union[Sequence[int], np.ndarray]) -> np.ndarray:
-        """base [N, B], the frames of utterances of these lengths one after the other -> [N, (left + 1 + right) B].
+        """Returns frames with their neighbours, [N, (left + 1 + right) B].
+
+        base [N, B]: the frames of utterances of these lengths one after the other.
 
         Beyond its ends an utterance goes on with its first and its last frame.
         """
@@ -85,7 +87,7 @@ class FeatureTransform:
         return runs[starts]
 
     def apply(self, base: np.ndarray, lengths: Union[Sequence[int], np.ndarray]) -> np.ndarray:
-        """[N, B] -> [N, D] float32, as `spliced`, times the matrix."""
+        """Returns the features [N, D] float32 of base [N, B]: as `spliced`, times the matrix."""
         return self.spliced(np.asarray(base, np.float32), lengths) @ self.matrix.T
 
     def tensors(self) -> Dict[str, np.ndarray]:
@@ -93,7 +95,7 @@ class FeatureTransform:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> FeatureTransform:
-        """Raises ModelError where an array is missing."""
+        """Makes the transform of arrays as `tensors` names them. Raises ModelError where an array is missing."""
         try:
             left, right = (int(n) for n in tensors["front.splice"])
             return cls(left, right, np.asarray(tensors["front.matrix"], np.float32))
@@ -102,6 +104,9 @@ class FeatureTransform:
 
 
 def adapt(features: np.ndarray, transform: np.ndarray) -> np.ndarray:
-    """features [T, D], transform [D, D + 1] -> A y + b, float32 (Kaldi's transform-feats with an affine matrix)."""
+    """Returns A y + b, float32.
+
+    features [T, D], transform [D, D + 1] (Kaldi's transform-feats with an affine matrix).
+    """
     transform = np.asarray(transform, np.float32)
     return features @ transform[:, :-1].T + transform[:, -1]

@@ -57,27 +57,30 @@ def frame_terms(
     pdfs: np.ndarray,
     posteriors_from: Optional[Tuple[DiagGmms, np.ndarray]] = None,
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """a [T, D], b [T, D] float32 of frames aligned to pdfs.
+    """Returns a [T, D] and b [T, D], float32, of frames aligned to pdfs.
 
     Posteriors of the Gaussians are those of `features` under `gmms`; or of other features under another model with as
     many Gaussians in each pdf (Kaldi's gmm-post-to-gpost, for a model that was trained on adapted features).
     """
     model, x = posteriors_from or (gmms, features)
     order, groups = by_pdf(model, pdfs)
-    both = with_squares(x[order])
+    stacked = with_squares(x[order])
     a = np.empty((len(pdfs), gmms.dim), np.float32)
     b = np.empty_like(a)
     inverse = (1.0 / gmms.variances).astype(np.float32)
     scaled = (gmms.means / gmms.variances).astype(np.float32)
     for rows, frames in groups:
-        posteriors, _ = model.posteriors(both[frames], rows)
+        posteriors, _ = model.posteriors(stacked[frames], rows)
         a[order[frames]] = posteriors.T @ scaled[rows]
         b[order[frames]] = posteriors.T @ inverse[rows]
     return a, b
 
 
 def speaker_stats(features: np.ndarray, a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> FmllrStats:
-    """features [T, D] of one speaker with their `frame_terms`, weights [T] (0 leaves a frame out)."""
+    """Returns the statistics of one speaker.
+
+    features [T, D] with their `frame_terms`, weights [T] (0 leaves a frame out).
+    """
     dim = features.shape[1]
     used = weights > 0
     stats = FmllrStats.zeros(dim)
@@ -85,11 +88,11 @@ def speaker_stats(features: np.ndarray, a: np.ndarray, b: np.ndarray, weights: n
     packed = np.zeros((dim, len(upper[0])))
     x, a, b, weights = features[used], a[used], b[used], weights[used].astype(np.float32)
     for begin in range(0, len(x), _BLOCK):
-        some = slice(begin, begin + _BLOCK)
-        xi = np.concatenate([x[some], np.ones((len(x[some]), 1), np.float32)], axis=1)
-        w = weights[some, None]
-        stats.k += (a[some] * w).T @ xi
-        packed += (b[some] * w).T @ (xi[:, upper[0]] * xi[:, upper[1]])
+        block = slice(begin, begin + _BLOCK)
+        xi = np.concatenate([x[block], np.ones((len(x[block]), 1), np.float32)], axis=1)
+        w = weights[block, None]
+        stats.k += (a[block] * w).T @ xi
+        packed += (b[block] * w).T @ (xi[:, upper[0]] * xi[:, upper[1]])
     stats.g[:, upper[0], upper[1]] = packed
     stats.g[:, upper[1], upper[0]] = packed
     stats.beta = float(weights.sum(dtype=np.float64))
@@ -97,7 +100,7 @@ def speaker_stats(features: np.ndarray, a: np.ndarray, b: np.ndarray, weights: n
 
 
 def objective(stats: FmllrStats, transform: np.ndarray) -> float:
-    """Q(W) as above, transform [D, D + 1]."""
+    """Returns Q(W) as above, transform [D, D + 1]."""
     linear = float((transform * stats.k).sum())
     quadratic = float(np.einsum("ij,ijk,ik->", transform, stats.g, transform))
     return stats.beta * float(np.linalg.slogdet(transform[:, :-1])[1]) + linear - 0.5 * quadratic
@@ -110,23 +113,23 @@ def identity(dim: int) -> np.ndarray:
 def estimate_fmllr(
     stats: Iterable[FmllrStats], *, min_count: float = MIN_COUNT, sweeps: int = 40
 ) -> List[Tuple[np.ndarray, float]]:
-    """For each speaker (transform [D, D + 1] float64, gain of Q over the identity).
+    """Returns for each speaker (transform [D, D + 1] float64, gain of Q over the identity).
 
     The identity and 0 for one with fewer than `min_count` frames.
     """
-    every = list(stats)
-    if not every:
+    speakers = list(stats)
+    if not speakers:
         return []
-    dim = len(every[0].k)
-    result = [(identity(dim), 0.0) for _ in every]
-    enough = [i for i, one in enumerate(every) if one.beta >= max(min_count, 1e-3)]
+    dim = len(speakers[0].k)
+    result = [(identity(dim), 0.0) for _ in speakers]
+    enough = [i for i, speaker in enumerate(speakers) if speaker.beta >= max(min_count, 1e-3)]
     if not enough:
         return result
-    beta = np.array([every[i].beta for i in enough])
-    k = np.stack([every[i].k for i in enough])
-    solved = np.linalg.inv(_conditioned(np.stack([every[i].g for i in enough])))
+    beta = np.array([speakers[i].beta for i in enough])
+    k = np.stack([speakers[i].k for i in enough])
+    solved = np.linalg.inv(_conditioned(np.stack([speakers[i].g for i in enough])))
     w = np.tile(identity(dim), (len(enough), 1, 1))
-    done = np.zeros(len(enough), bool)  # these stay as they are: who else is solved for must not matter
+    converged = np.zeros(len(enough), bool)  # these stay as they are: who else is solved for must not matter
     for _ in range(sweeps):
         before = w.copy()
         square, inverse = w[:, :, :dim].copy(), np.linalg.inv(w[:, :, :dim])
@@ -141,12 +144,12 @@ def estimate_fmllr(
             row = alpha[:, None] * pg + np.einsum("sj,sjk->sk", k[:, i], solved[:, i])
             w[:, i] = row
             replace_row(square, inverse, i, row[:, :dim])
-        w[done] = before[done]
-        done |= np.abs(w - before).max(axis=(1, 2)) < 1e-5
-        if done.all():
+        w[converged] = before[converged]
+        converged |= np.abs(w - before).max(axis=(1, 2)) < 1e-5
+        if converged.all():
             break
     for number, i in enumerate(enough):
-        gain = objective(every[i], w[number]) - objective(every[i], identity(dim))
+        gain = objective(speakers[i], w[number]) - objective(speakers[i], identity(dim))
         if np.isfinite(w[number]).all() and gain > 0:
             result[i] = (w[number], gain)
     return result
@@ -162,7 +165,10 @@ def _conditioned(g: np.ndarray) -> np.ndarray:
 
 
 def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """`first`, then `second`, both affine [D, D + 1] (Kaldi's compose-transforms --b-is-affine)."""
+    """Returns the transform that is `first`, then `second`.
+
+    Both are affine [D, D + 1] (Kaldi's compose-transforms --b-is-affine).
+    """
     matrix = second[:, :-1] @ first
     matrix[:, -1] += second[:, -1]
     return matrix

@@ -49,7 +49,10 @@ class Graphs:
     def compile(
         cls, compiler: TrainingGraphs, texts: Sequence[str], ids: Sequence[str]
     ) -> Tuple[Graphs, Dict[str, str]]:
-        """Graphs of transcripts, and {id: reason} of those without one (a word that the lexicon lacks, no word)."""
+        """Compiles the graphs of transcripts.
+
+        Returns them, and {id: reason} of transcripts without one (a word that the lexicon lacks, no word).
+        """
         parts: List[Any] = []
         reasons: Dict[str, str] = {}
         for identifier, text in zip(ids, texts, strict=True):
@@ -67,10 +70,10 @@ class Graphs:
 
     @classmethod
     def _join(cls, parts: Sequence[Any]) -> Graphs:
-        none: Any = (-1, *(np.zeros(0, np.int32) for _ in range(3)), *(np.zeros(0, np.float32) for _ in range(2)))
-        rows: List[Any] = [none if part is None else part for part in parts]
+        no_graph: Any = (-1, *(np.zeros(0, np.int32) for _ in range(3)), *(np.zeros(0, np.float32) for _ in range(2)))
+        rows: List[Any] = [no_graph if part is None else part for part in parts]
         source, target, tid, weight, final = (
-            np.concatenate([row[i] for row in (none, *rows)]) for i in range(1, 6)
+            np.concatenate([row[i] for row in (no_graph, *rows)]) for i in range(1, 6)
         )
         return cls(
             states=np.r_[0, np.cumsum([len(row[5]) for row in rows])].astype(np.int64),
@@ -85,17 +88,17 @@ class Graphs:
         )
 
     def fst(self, number: int) -> kaldifst.StdVectorFst:
-        """One graph as an FST, for other programs."""
+        """Returns one graph as an FST, for other programs."""
         from hybrid.fst import ARC, FstArrays
 
         arcs = slice(*self.arcs[number : number + 2])
         order = np.argsort(self.source[arcs], kind="stable")
-        made = np.zeros(len(order), ARC)
-        made["ilabel"], made["weight"] = self.tid[arcs][order], self.weight[arcs][order]
-        made["nextstate"] = self.target[arcs][order]
+        graph_arcs = np.zeros(len(order), ARC)
+        graph_arcs["ilabel"], graph_arcs["weight"] = self.tid[arcs][order], self.weight[arcs][order]
+        graph_arcs["nextstate"] = self.target[arcs][order]
         final = self.final[slice(*self.states[number : number + 2])]
         offsets = np.r_[0, np.cumsum(np.bincount(self.source[arcs], minlength=len(final)))]
-        return from_arrays(FstArrays(int(self.start[number]), final, offsets, made))
+        return from_arrays(FstArrays(int(self.start[number]), final, offsets, graph_arcs))
 
     def save(self, path: PathLike) -> None:
         save_tensors(Path(path), {name: np.ascontiguousarray(value) for name, value in vars(self).items()})
@@ -137,23 +140,23 @@ def _shortest(
     """Frames of the shortest path: states reached after 1, 2, ... arcs."""
     if start < 0:
         return NO_FRAMES
-    seen = np.zeros(len(final), bool)
+    visited = np.zeros(len(final), bool)
     front = np.zeros(len(final), bool)
-    seen[start] = front[start] = True
+    visited[start] = front[start] = True
     frames = 0
     while front.any():
         if np.isfinite(final[front]).any():
             return frames
         reached = np.zeros(len(final), bool)
         reached[target[front[source]]] = True
-        front = reached & ~seen
-        seen |= front
+        front = reached & ~visited
+        visited |= front
         frames += 1
     return NO_FRAMES
 
 
 def tid_costs(senones: Senones, *, transition_scale: float, self_loop_scale: float) -> np.ndarray:
-    """float32 [num_tids + 1]: what each transition id costs (Kaldi's AddTransitionProbs).
+    """Returns what each transition id costs, float32 [num_tids + 1] (Kaldi's AddTransitionProbs).
 
     With the loop probability p of its state, a loop costs -self_loop_scale log p; another transition of probability
     q costs -transition_scale log(q / (1 - p)) - self_loop_scale log(1 - p).

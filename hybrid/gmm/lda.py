@@ -37,7 +37,7 @@ class LdaStats:
 
     @classmethod
     def from_frames(cls, features: np.ndarray, classes: np.ndarray, number: int) -> LdaStats:
-        """features [T, n], classes [T] from 0 to `number` - 1."""
+        """Returns the statistics of features [T, n] of classes [T] from 0 to `number` - 1."""
         x = np.asarray(features, np.float64)
         sums = np.zeros((number, x.shape[1]))
         order = np.argsort(classes, kind="stable")
@@ -52,7 +52,7 @@ class LdaStats:
 
 
 def estimate_lda(stats: LdaStats, dim: int) -> Tuple[np.ndarray, np.ndarray]:
-    """([dim, n] float64, the eigenvalues of all n directions, largest first).
+    """Returns the projection [dim, n], float64, and the eigenvalues of all n directions, largest first.
 
     An eigenvalue is the ratio of between-class to within-class variance in its direction. Raises DataError where there
     are fewer directions than asked for, or too few frames to tell.
@@ -63,10 +63,10 @@ def estimate_lda(stats: LdaStats, dim: int) -> Tuple[np.ndarray, np.ndarray]:
         raise DataError(f"LDA to {dim} dimensions from {size}", remedy="splice more frames or ask for fewer dimensions")
     if total < 2 * size:
         raise DataError(f"LDA of {size} dimensions on {total:.0f} frames", remedy="train on more speech")
-    seen = stats.counts > 0
+    observed = stats.counts > 0
     mean = stats.sums.sum(0) / total
-    offsets = stats.sums[seen] / stats.counts[seen, None] - mean
-    between = (offsets * stats.counts[seen, None]).T @ offsets / total
+    offsets = stats.sums[observed] / stats.counts[observed, None] - mean
+    between = (offsets * stats.counts[observed, None]).T @ offsets / total
     within = stats.second / total - np.outer(mean, mean) - between
     try:
         lower = np.linalg.cholesky((within + within.T) / 2)

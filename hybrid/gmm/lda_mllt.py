@@ -21,7 +21,8 @@ from hybrid.lexicon.lang import Lang
 
 
 def options(*, passes: int = 35, gaussians: int = 9000, power: float = 0.2, **more) -> PassOptions:
-    """train_lda_mllt.sh: as train_deltas.sh, with MLLT in passes 2, 4, 6, 12 and the power 0.2."""
+    """Returns the options of train_lda_mllt.sh: as train_deltas.sh, with MLLT in passes 2, 4, 6, 12 and the power
+    0.2."""
     return PassOptions(
         passes=passes,
         realign=tuple(n for n in (10, 20, 30) if n < passes),
@@ -44,7 +45,9 @@ def train_lda_mllt(
     splice: int = 3,
     dim: int = 40,
 ) -> Tuple[GmmModel, Data]:
-    """`data`: alignments of `simpler`. splice: neighbours on either side; dim: what LDA leaves of them.
+    """Trains triphones on spliced cepstra after LDA and MLLT, from the alignments of a simpler system.
+
+    `data`: alignments of `simpler`. splice: neighbours on either side; dim: what LDA leaves of them.
 
     Raises DataError where `dim` is more than there is, or the frames are too few.
     """

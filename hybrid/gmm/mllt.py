@@ -40,14 +40,14 @@ class MlltStats:
 
     @classmethod
     def from_frames(cls, gmms: DiagGmms, features: np.ndarray, pdfs: np.ndarray) -> MlltStats:
-        """features [T, D] aligned to pdfs [T]."""
+        """Returns the statistics of features [T, D] aligned to pdfs [T]."""
         dim = gmms.dim
         stats = cls.zeros(dim)
         order, groups = by_pdf(gmms, pdfs)
-        both = with_squares(features[order])
+        stacked = with_squares(features[order])
         for rows, frames in groups:
-            x = both[frames, :dim]
-            posteriors, _ = gmms.posteriors(both[frames], rows)
+            x = stacked[frames, :dim]
+            posteriors, _ = gmms.posteriors(stacked[frames], rows)
             scatters = np.empty((len(posteriors), dim * dim))
             for m, mean in enumerate(gmms.means[rows].astype(np.float32)):
                 offset = x - mean
@@ -62,13 +62,16 @@ class MlltStats:
 
 
 def objective(stats: MlltStats, matrix: np.ndarray) -> float:
-    """Q(A) as above."""
+    """Returns Q(A) as above."""
     quadratic = np.einsum("ij,ijk,ik->", matrix, stats.g, matrix)
     return stats.beta * float(np.linalg.slogdet(matrix)[1]) - 0.5 * float(quadratic)
 
 
 def estimate_mllt(stats: MlltStats, sweeps: int = 200) -> Tuple[np.ndarray, float]:
-    """(A [D, D] float64, the gain of Q a frame over no transform); A is the identity where there is no data."""
+    """Returns A [D, D] float64, and the gain of Q a frame over no transform.
+
+    A is the identity where there is no data.
+    """
     dim = len(stats.g)
     matrix, inverse = np.eye(dim), np.eye(dim)
     if stats.beta < 2 * dim:
@@ -82,8 +85,8 @@ def estimate_mllt(stats: MlltStats, sweeps: int = 200) -> Tuple[np.ndarray, floa
             row = solved[i] @ cofactors
             replace_row(matrix, inverse, i, row * np.sqrt(stats.beta / (cofactors @ row)))
         inverse = np.linalg.inv(matrix)  # rounding must not add up over the sweeps
-        now = objective(stats, matrix)
-        if now - last < 1e-8 * stats.beta:
+        value = objective(stats, matrix)
+        if value - last < 1e-8 * stats.beta:
             break
-        last = now
+        last = value
     return matrix, (objective(stats, matrix) - before) / stats.beta

@@ -41,7 +41,7 @@ class GmmModel:
         return np.ascontiguousarray(self.gmms.loglikes(features).T)
 
     def save(self, folder: PathLike, features: Optional[Mapping[str, Any]] = None) -> None:
-        """A model folder as DESIGN says: model.safetensors, config.json, senones/, features.json."""
+        """Writes a model folder as DESIGN says: model.safetensors, config.json, senones/, features.json."""
         folder = Path(folder)
         self.senones.save(folder / "senones")
         tensors = {**self.gmms.tensors(), **self.feature_transform.tensors()}
@@ -55,7 +55,7 @@ class GmmModel:
 
     @classmethod
     def load(cls, folder: PathLike) -> GmmModel:
-        """Raises DataError or ModelError naming the file that is missing or does not fit."""
+        """Reads a model folder. Raises DataError or ModelError naming the file that is missing or does not fit."""
         folder = Path(folder)
         about = read_json(folder / "config.json")
         if not isinstance(about, dict) or about.get("kind") != "gmm":
@@ -64,32 +64,32 @@ class GmmModel:
         path = folder / "model.safetensors"
         tensors = load_tensors(path)
         prefix = "independent."
-        others = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+        independent = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
         try:
             model = cls(
                 senones,
                 DiagGmms.from_tensors(tensors),
                 FeatureTransform.from_tensors(tensors),
-                DiagGmms.from_tensors(others) if about.get("adapted") else None,
+                DiagGmms.from_tensors(independent) if about.get("adapted") else None,
             )
         except ModelError as error:
             raise ModelError(error.what, file=path, remedy=error.remedy) from error
-        what = None
+        problem = None
         if model.gmms.num_pdfs != senones.num_pdfs:
-            what = f"{model.gmms.num_pdfs} mixtures for {senones.num_pdfs} pdfs"
+            problem = f"{model.gmms.num_pdfs} mixtures for {senones.num_pdfs} pdfs"
         elif {model.gmms.dim, model.first_pass.dim} != {model.feature_transform.dim}:
-            what = f"mixtures of {model.gmms.dim} dimensions for features of {model.feature_transform.dim}"
+            problem = f"mixtures of {model.gmms.dim} dimensions for features of {model.feature_transform.dim}"
         elif not np.array_equal(model.gmms.offsets, model.first_pass.offsets):
-            what = "mixtures with and without transforms that differ in their numbers of Gaussians"
-        if what is not None:
+            problem = "mixtures with and without transforms that differ in their numbers of Gaussians"
+        if problem is not None:
             raise ModelError(
-                what, file=folder, remedy="the parts of this folder are of two runs: run the stage again"
+                problem, file=folder, remedy="the parts of this folder are of two runs: run the stage again"
             )
         return model
 
 
 def boosted(gmms: DiagGmms, senones: Senones, silence_phones: Sequence[int], factor: float) -> DiagGmms:
-    """Silence made `factor` times as likely for alignment (Kaldi's gmm-boost-silence)."""
+    """Returns mixtures in which silence is `factor` times as likely, for alignment (Kaldi's gmm-boost-silence)."""
     if factor == 1.0 or not len(silence_phones):
         return gmms
     silent = np.isin(senones.tid2phone[1:], silence_phones)

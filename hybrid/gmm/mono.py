@@ -24,7 +24,7 @@ REALIGN = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 23, 26, 29, 32, 35
 
 
 def options(*, passes: int = 40, gaussians: int = 1000, **more) -> PassOptions:
-    """train_mono.sh: 40 passes, 1000 Gaussians reached ten passes before the end."""
+    """Returns the options of train_mono.sh: 40 passes, 1000 Gaussians reached ten passes before the end."""
     return PassOptions(
         passes=passes,
         realign=tuple(n for n in REALIGN if n < passes),
@@ -40,8 +40,8 @@ def train_mono(senones: Senones, data: Data, opts: PassOptions, context: Context
     Raises DataError where no utterance fits its transcript.
     """
     start = context.folder / "alignments.0"
-    found = sum(map_chunks(context.executor, partial(align_equally, data=data, folder=start, seed=0), data.store))
-    if not found:
+    num_aligned = sum(map_chunks(context.executor, partial(align_equally, data=data, folder=start, seed=0), data.store))
+    if not num_aligned:
         raise DataError(
             f"none of {data.store.utterances} utterances is as long as its words need",
             remedy="problems.jsonl of the stage says why each was left out",

@@ -69,14 +69,14 @@ class Context:
     device: str = "cpu"
 
     def silent(self, model: GmmModel) -> np.ndarray:
-        """bool [num_tids + 1]: transition ids of silence phones."""
+        """Returns which transition ids are of silence phones, bool [num_tids + 1]."""
         return np.isin(model.senones.tid2phone, self.silence_phones)
 
 
 def run_passes(
     model: GmmModel, data: Data, options: PassOptions, context: Context
 ) -> Tuple[GmmModel, Data]:
-    """Passes 1 .. options.passes, and the model and data (alignments, transforms, feature transform) after them.
+    """Runs passes 1 .. options.passes; returns model and data (alignments, transforms, feature transform) after them.
 
     Rows of FOLDER/passes.jsonl: log-likelihood a frame, Gaussians, retried, failed, and the gain a frame of a
     transform. Raises DataError when an alignment pass loses more than half of the utterances.
@@ -90,7 +90,7 @@ def run_passes(
     for number in context.progress(range(1, options.passes + 1), total=options.passes, desc=folder.name):
         if number <= options.last_increase:
             target += increase
-        if number > state.done:
+        if number > state.passes_done:
             _one_pass(state, number, target, options, context)
     last = state.rows[-1]
     context.log(
@@ -148,7 +148,7 @@ def _one_pass(state: _State, number: int, target: int, options: PassOptions, con
         failed=len(result.failed),
     )
     state.rows.append(row)
-    state.done = number
+    state.passes_done = number
     if aligns or adapts or number in options.mllt or number == options.passes:
         state.save(folder)
     if number == options.passes:
@@ -164,7 +164,10 @@ def gather(
     align_to: Optional[Path] = None,
     adapt_to: Optional[Path] = None,
 ) -> PassResult:
-    """Statistics of all aligned frames, summed over the chunks. Raises DataError where no utterance is aligned."""
+    """Returns statistics of all aligned frames, summed over the chunks.
+
+    Raises DataError where no utterance is aligned.
+    """
     senones = model.senones
     job = PassJob(
         data=data,
@@ -204,9 +207,12 @@ def align_all(
     boost_silence: float = 1.0,
     keep: bool = False,
 ) -> Tuple[Data, PassResult]:
-    """Alignments of all utterances with a finished model, in `folder`. `data` has its graphs, and the speakers'
-    transforms where it is adapted: without them the model's mixtures for features without transforms are taken. keep:
-    chunks that an earlier, killed run of the same settings has aligned stay."""
+    """Aligns all utterances with a finished model; writes the alignments in `folder`.
+
+    `data` has its graphs, and the speakers' transforms where it is adapted: without them the model's mixtures for
+    features without transforms are taken. keep: chunks that an earlier, killed run of the same settings has aligned
+    stay.
+    """
     senones = model.senones
     gmms = model.gmms if data.transforms is not None else model.first_pass
     job = PassJob(
@@ -255,7 +261,7 @@ class _State:
     model: GmmModel
     data: Data
     rows: List[Dict[str, Any]] = field(default_factory=list)
-    done: int = 0
+    passes_done: int = 0
 
     def save(self, folder: Path) -> None:
         tensors = {**self.model.gmms.tensors(), **self.model.feature_transform.tensors()}
@@ -264,7 +270,7 @@ class _State:
             name: None if path is None else path.name
             for name, path in (("alignments", self.data.alignments), ("transforms", self.data.transforms))
         }
-        notes = {"done": self.done, "rows": self.rows, **names}
+        notes = {"done": self.passes_done, "rows": self.rows, **names}
         save_tensors(folder / "state.safetensors", tensors, {"state": json.dumps(notes)})
         for path in folder.iterdir():
             kind = path.name.partition(".")[0]

@@ -16,15 +16,18 @@ from hybrid.lexicon.segment import word_segments
 
 
 def rows(data: Data, senones: Senones, lang: Lang, executor: Optional[Executor]) -> Iterator[Dict[str, Any]]:
-    """A row for each aligned utterance: "id", "loglike" a frame, "words" and "phones" as [name, start, frames]."""
+    """Yields a row for each aligned utterance.
+
+    "id", "loglike" a frame, "words" and "phones" as [name, start, frames].
+    """
     for part in map_chunks(executor, partial(_rows, data=data, senones=senones, lang=lang), data.store):
         yield from part
 
 
 def _rows(index: int, *, data: Data, senones: Senones, lang: Lang) -> List[Dict[str, Any]]:
-    about, found = data.store.about(index), data.aligned(index)
-    made = []
-    for number, tids in enumerate(found.each()):
+    about, alignments = data.store.about(index), data.aligned(index)
+    records = []
+    for number, tids in enumerate(alignments.each()):
         if tids is None:
             continue
         identifier = about["ids"][number]
@@ -33,10 +36,10 @@ def _rows(index: int, *, data: Data, senones: Senones, lang: Lang) -> List[Dict[
         words = word_segments(
             phones, durations, lang.word_ids(about["texts"][number], identifier), lang, utterance=identifier
         )
-        made.append(
+        records.append(
             {
                 "id": identifier,
-                "loglike": round(float(found.loglike[number]), 4),
+                "loglike": round(float(alignments.loglike[number]), 4),
                 "words": [[lang.word_names[w.word], int(w.start), int(w.frames)] for w in words],
                 "phones": [
                     [senones.phone_names[int(phone)], start, int(length)]
@@ -44,12 +47,14 @@ def _rows(index: int, *, data: Data, senones: Senones, lang: Lang) -> List[Dict[
                 ],
             }
         )
-    return made
+    return records
 
 
 def learn_probs(data: Data, senones: Senones, lang: Lang, executor: Optional[Executor], *, silence: bool) -> Lang:
-    """The lexicon with the pronunciations' probabilities in these alignments, and with `silence` those of pauses
-    around each word (Kaldi's get_prons.sh and dict_dir_add_pronprobs.sh); all ids stay.
+    """Returns the lexicon with the pronunciations' probabilities in these alignments.
+
+    With `silence` also those of pauses around each word (Kaldi's get_prons.sh and dict_dir_add_pronprobs.sh); all ids
+    stay.
 
     Raises DataError where nothing is aligned.
     """
@@ -57,14 +62,14 @@ def learn_probs(data: Data, senones: Senones, lang: Lang, executor: Optional[Exe
     counts = total(map_chunks(executor, work, data.store))
     if counts is None or not counts.utterances:
         raise DataError("no aligned utterance to learn from", remedy="look at problems.jsonl of the stage")
-    found = learn(counts, lang)
-    return lang.with_probs(found.lexicon, found.silence_probs if silence else None)
+    estimates = learn(counts, lang)
+    return lang.with_probs(estimates.lexicon, estimates.silence_probs if silence else None)
 
 
 def _prons(index: int, *, data: Data, senones: Senones, lang: Lang) -> PronCounts:
-    about, found = data.store.about(index), data.aligned(index)
+    about, alignments = data.store.about(index), data.aligned(index)
     counts = PronCounts()
-    for identifier, text, tids in zip(about["ids"], about["texts"], found.each()):
+    for identifier, text, tids in zip(about["ids"], about["texts"], alignments.each()):
         if tids is not None:
             phones, durations = phone_segments(tids, senones)
             words = lang.word_ids(text, identifier)

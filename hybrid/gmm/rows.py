@@ -13,7 +13,7 @@ import numpy as np
 
 
 def replace_row(matrix: np.ndarray, inverse: np.ndarray, row: int, new: np.ndarray) -> None:
-    """matrix, inverse [..., D, D], new [..., D]: puts the row in, both in place."""
+    """Puts a new row [..., D] in `matrix`, and updates `inverse` (both [..., D, D]), both in place."""
     change = new - matrix[..., row, :]
     column = inverse[..., :, row].copy()
     along = np.einsum("...j,...jk->...k", change, inverse)

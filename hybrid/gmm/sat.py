@@ -21,7 +21,10 @@ from hybrid.lexicon.lang import Lang
 
 
 def options(*, passes: int = 35, gaussians: int = 9000, power: float = 0.2, **more) -> PassOptions:
-    """train_sat.sh: as train_deltas.sh, with new transforms in passes 2, 4, 6, 12 and the power 0.2."""
+    """Returns the options of train_sat.sh.
+
+    As train_deltas.sh, with new transforms in passes 2, 4, 6, 12 and the power 0.2.
+    """
     return PassOptions(
         passes=passes,
         realign=tuple(n for n in (10, 20, 30) if n < passes),
@@ -34,7 +37,10 @@ def options(*, passes: int = 35, gaussians: int = 9000, power: float = 0.2, **mo
 
 
 def estimate_transforms(model: GmmModel, data: Data, context: Context, name: str) -> Tuple[Data, float]:
-    """New transforms of all speakers in FOLDER/NAME, on top of those that `data` has; and their gain a frame."""
+    """Estimates new transforms of all speakers in FOLDER/NAME, on top of those that `data` has.
+
+    Returns the data with them, and their gain a frame.
+    """
     folder = context.folder / name
     work = partial(
         fmllr_chunk,
@@ -46,15 +52,18 @@ def estimate_transforms(model: GmmModel, data: Data, context: Context, name: str
         posteriors_from=model.speaker_independent if data.transforms is None else None,
     )
     gain = frames = 0.0
-    for some, count in map_chunks(context.executor, work, data.store):
-        gain, frames = gain + some, frames + count
+    for chunk_gain, count in map_chunks(context.executor, work, data.store):
+        gain, frames = gain + chunk_gain, frames + count
     return replace(data, transforms=folder), gain / max(frames, 1.0)
 
 
 def train_sat(
     simpler: GmmModel, data: Data, lang: Lang, tree: TreeOptions, opts: PassOptions, context: Context
 ) -> Tuple[GmmModel, Data]:
-    """`data`: alignments of `simpler`, whose features its transforms (none, or those it has) lead on from."""
+    """Trains a speaker-adapted system, with a transform for each speaker.
+
+    `data`: alignments of `simpler`, whose features its transforms (none, or those it has) lead on from.
+    """
     data, gain = estimate_transforms(simpler, data, context, "transforms.0")
     context.log(f"fMLLR on {context.folder.name}'s start: {gain:.3f} a frame")
     model, data = new_tree(simpler.senones, data, lang, tree, opts, context)
@@ -62,5 +71,5 @@ def train_sat(
     work = partial(independent_chunk, data=data, gmms=model.gmms, tid2pdf=model.senones.tid2pdf)
     stats: GmmStats = total(map_chunks(context.executor, work, data.store))
     # The same Gaussians in both: transforms take posteriors from one for the other, so none may be left out.
-    without = update(model.gmms, stats, remove=False, variance_floor=opts.variance_floor)
-    return replace(model, speaker_independent=without), data
+    independent = update(model.gmms, stats, remove=False, variance_floor=opts.variance_floor)
+    return replace(model, speaker_independent=independent), data

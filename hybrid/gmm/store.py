@@ -5,7 +5,7 @@
     FOLDER/store.json          the store is whole; written last
 
 A chunk is the unit of work and of memory: whole utterances of some `chunk_frames` frames, and whole speakers, so that
-a speaker's transform is estimated where his frames are in memory. One who fills more than a chunk is divided: each
+a speaker's transform is estimated where their frames are in memory. One who fills more than a chunk is divided: each
 part has far more frames than a transform needs, and is adapted by itself.
 
 Making it reads the features twice, for the speakers' means and for the frames; a pass then reads each chunk once.
@@ -49,11 +49,11 @@ class Chunk:
 
     @property
     def offsets(self) -> np.ndarray:
-        """[n + 1]: where each utterance begins among the frames."""
+        """The places where each utterance begins among the frames, [n + 1]."""
         return np.r_[0, np.cumsum(self.lengths)]
 
     def speaker_rows(self) -> Iterator[Tuple[str, slice]]:
-        """(speaker, his frames); the utterances of one stand together."""
+        """Yields (speaker, their frames); the utterances of one stand together."""
         offsets = self.offsets
         begin = 0
         for end in range(1, len(self.ids) + 1):
@@ -81,9 +81,11 @@ class Store:
         variance: bool,
         chunk_frames: int = CHUNK_FRAMES,
     ) -> Store:
-        """`items()` gives the utterances, the same at each of two calls, features not normalised.
+        """Writes a store of utterances, and returns it.
 
-        Each speaker's mean is taken off, with `variance` his deviation is divided out (Kaldi's apply-cmvn
+        `items()` gives the utterances, the same at each of two calls, features not normalised.
+
+        Each speaker's mean is taken off, with `variance` their deviation is divided out (Kaldi's apply-cmvn
         [--norm-vars]). Memory: a row of numbers an utterance and the stream's own. Raises DataError where there is
         no utterance, for two of one id, and for features of different dimensions.
         """
@@ -120,10 +122,10 @@ class Store:
             with open(folder / "base.f32", "wb") as stream:
                 stream.truncate(total * dim * 4)
                 for item in items():
-                    one = stats[item.speaker]
-                    x = np.asarray(item.features, np.float32) - one.mean.astype(np.float32)
+                    cmvn = stats[item.speaker]
+                    x = np.asarray(item.features, np.float32) - cmvn.mean.astype(np.float32)
                     if variance:
-                        x /= np.sqrt(one.variance).astype(np.float32)
+                        x /= np.sqrt(cmvn.variance).astype(np.float32)
                     stream.seek(starts[item.id] * dim * 4)
                     stream.write(np.ascontiguousarray(x, "<f4").tobytes())
         for index, (begin, end) in enumerate(chunks):
@@ -144,7 +146,7 @@ class Store:
 
     @classmethod
     def open(cls, folder: PathLike) -> Store:
-        """Raises DataError where it is missing or was not finished."""
+        """Opens a finished store. Raises DataError where it is missing or was not finished."""
         path = Path(folder) / "store.json"
         if not path.is_file():
             raise DataError("no finished store of features", file=path, remedy=_AGAIN)
@@ -172,7 +174,7 @@ class Store:
         )
 
     def about(self, index: int) -> Mapping:
-        """The row of a chunk: "row", "ids", "speakers", "texts", "frames"."""
+        """Reads the row of a chunk: "row", "ids", "speakers", "texts", "frames"."""
         return read_json(self.folder / "chunks" / f"{index:06d}.json")
 
     def __iter__(self) -> Iterator[Chunk]:

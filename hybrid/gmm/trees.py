@@ -37,16 +37,22 @@ class TreeOptions:
 def compile_all(
     lang: Lang, senones: Senones, data: Data, folder: Path, context: Context
 ) -> Tuple[Data, Dict[str, str]]:
-    """Training graphs of all chunks in `folder`; {id: reason} of utterances that have none."""
+    """Compiles the training graphs of all chunks in `folder`.
+
+    Returns the data with them, and {id: reason} of utterances that have none.
+    """
     work = partial(compile_graphs, store=data.store, lang=lang, senones=senones, folder=folder)
     reasons: Dict[str, str] = {}
-    for some in map_chunks(context.executor, work, data.store):
-        reasons.update(some)
+    for chunk_reasons in map_chunks(context.executor, work, data.store):
+        reasons.update(chunk_reasons)
     return replace(data, graphs=folder), reasons
 
 
 def position_questions(lang: Lang) -> List[List[int]]:
-    """All phones at one place in a word; clustering cannot find these sets, because a root's positions share data."""
+    """Returns for each place in a word all phones at it.
+
+    Clustering cannot find these sets, because a root's positions share data.
+    """
     if not lang.position_dependent:
         return []
     places: Dict[str, List[int]] = {}
@@ -57,7 +63,7 @@ def position_questions(lang: Lang) -> List[List[int]]:
 
 
 def tree_stats(data: Data, senones: Senones, context: Context) -> TreeStats:
-    """Triphone statistics of all aligned frames. Raises DataError where no utterance is aligned."""
+    """Returns triphone statistics of all aligned frames. Raises DataError where no utterance is aligned."""
     work = partial(tree_chunk, data=data, senones=senones, context_free=np.asarray(context.silence_phones))
     stats: Optional[TreeStats] = None
     for part in map_chunks(context.executor, work, data.store):
@@ -70,8 +76,11 @@ def tree_stats(data: Data, senones: Senones, context: Context) -> TreeStats:
 def new_tree(
     simpler: Senones, data: Data, lang: Lang, tree: TreeOptions, opts: PassOptions, context: Context
 ) -> Tuple[GmmModel, Data]:
-    """A model of single Gaussians on the leaves of a new tree, grown on `data`, whose alignments are of `simpler`; and
-    the data with graphs and alignments of the new tree, in the context's folder."""
+    """Grows a new tree on `data`, whose alignments are of `simpler`.
+
+    Returns a model of single Gaussians on its leaves, and the data with graphs and alignments of the new tree, in the
+    context's folder.
+    """
     context_free = np.asarray(context.silence_phones)
     stats = tree_stats(data, simpler, context)
     groups = lang.phone_groups()
@@ -90,8 +99,8 @@ def new_tree(
     senones = Senones(simpler.topology, grown, simpler.phones)
     counts, first, second = sums[:, 0], sums[:, 1 : 1 + stats.dim], sums[:, 1 + stats.dim :]
     means = first / counts[:, None]
-    own, within = second / counts[:, None] - means**2, within_variance(counts, first, second)
-    variances = np.stack([lean(v, n, within) for v, n in zip(own, counts)])
+    pdf_variances, within = second / counts[:, None] - means**2, within_variance(counts, first, second)
+    variances = np.stack([lean(v, n, within) for v, n in zip(pdf_variances, counts)])
     variances = np.maximum(variances, opts.variance_floor)
     context.log(f"tree: {grown.num_pdfs} pdfs from {len(stats.classes)} events, {len(questions)} questions")
     converted = context.folder / "alignments.0"

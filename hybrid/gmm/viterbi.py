@@ -43,26 +43,26 @@ def viterbi(
     columns: Sequence[np.ndarray],
     costs: np.ndarray,
 ) -> List[Optional[Path]]:
-    """The best path of each utterance, None where its graph has none of that length.
+    """Returns the best path of each utterance, None where its graph has none of that length.
 
     numbers: which graphs; loglikes: [K_i, T_i] float32, already scaled; columns: row of `loglikes` for each arc of the
     graph, in its order; costs [num_tids + 1]: of transition ids.
     """
     lengths = np.array([matrix.shape[1] for matrix in loglikes])
     order = np.argsort(-lengths, kind="stable")
-    found: List[Optional[Path]] = [None] * len(numbers)
+    paths: List[Optional[Path]] = [None] * len(numbers)
     batch: List[int] = []
     states = 0
     for index in order:
         size = int(graphs.states[numbers[index] + 1] - graphs.states[numbers[index]])
         if batch and (states + size) * (lengths[batch[0]] + 1) > CELLS:
-            _search(graphs, batch, numbers, loglikes, columns, costs, found)
+            _search(graphs, batch, numbers, loglikes, columns, costs, paths)
             batch, states = [], 0
         batch.append(int(index))
         states += size
     if batch:
-        _search(graphs, batch, numbers, loglikes, columns, costs, found)
-    return found
+        _search(graphs, batch, numbers, loglikes, columns, costs, paths)
+    return paths
 
 
 def _search(
@@ -72,9 +72,9 @@ def _search(
     loglikes: Sequence[np.ndarray],
     columns: Sequence[np.ndarray],
     costs: np.ndarray,
-    found: List[Optional[Path]],
+    paths: List[Optional[Path]],
 ) -> None:
-    """One batch, longest first; writes into `found`."""
+    """Searches one batch, longest first; writes into `paths`."""
     graph_of = np.array([numbers[i] for i in batch])
     lengths = np.array([loglikes[i].shape[1] for i in batch])
     num_states = graphs.states[graph_of + 1] - graphs.states[graph_of]
@@ -115,7 +115,7 @@ def _search(
     tids = _trace(state, lengths, score, source, first, tid, arc_score, column, emission)
     for k, i in enumerate(batch):
         if state[k] >= 0:
-            found[i] = Path(tids[: lengths[k], k].copy(), float(total[k] + offset[k]))
+            paths[i] = Path(tids[: lengths[k], k].copy(), float(total[k] + offset[k]))
 
 
 _WIDTH = 4  # arcs into most states: a loop and an entry or two
@@ -137,7 +137,7 @@ class _IncomingArcs:
         degree = np.diff(first)
         slot = np.arange(len(source)) - np.repeat(first[:-1], degree)
         state = np.repeat(np.arange(len(degree)), degree)
-        kept = slot < _WIDTH
+        in_table = slot < _WIDTH
         shape = (_WIDTH, len(degree))
         tables: List[np.ndarray] = [
             np.zeros(shape, np.int64),
@@ -145,11 +145,11 @@ class _IncomingArcs:
             np.zeros(shape, np.int64),
         ]
         for table, values in zip(tables, (source, arc_score, column)):
-            table[slot[kept], state[kept]] = values[kept]
-        others = state[~kept]
-        heads = np.flatnonzero(np.r_[True, np.diff(others) > 0]) if len(others) else np.zeros(0, np.int64)
-        extra = (source[~kept], arc_score[~kept], column[~kept])
-        return cls(tables[0], tables[1], tables[2], extra, heads, others[heads])
+            table[slot[in_table], state[in_table]] = values[in_table]
+        overflow = state[~in_table]
+        heads = np.flatnonzero(np.r_[True, np.diff(overflow) > 0]) if len(overflow) else np.zeros(0, np.int64)
+        extra = (source[~in_table], arc_score[~in_table], column[~in_table])
+        return cls(tables[0], tables[1], tables[2], extra, heads, overflow[heads])
 
     def step(self, before: np.ndarray, emission: np.ndarray, end: int, after: np.ndarray) -> None:
         """One frame of the states up to `end`."""
@@ -159,8 +159,8 @@ class _IncomingArcs:
         sums.max(axis=0, out=after[:end])
         last = int(np.searchsorted(self.extra_states, end))
         if last:
-            some = slice(0, None if last == len(self.extra_heads) else int(self.extra_heads[last]))
-            source, arc_score, column = (values[some] for values in self.extra)
+            span = slice(0, None if last == len(self.extra_heads) else int(self.extra_heads[last]))
+            source, arc_score, column = (values[span] for values in self.extra)
             best = np.maximum.reduceat(before[source] + emission[column] + arc_score, self.extra_heads[:last])
             states = self.extra_states[:last]
             after[states] = np.maximum(after[states], best)
@@ -196,6 +196,6 @@ def _trace(
 
 
 def shared_rows(graphs: Graphs, number: int, tid2pdf: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """(pdfs that a graph uses [K], row of each of its arcs among them)."""
+    """Returns the pdfs that a graph uses [K], and the row of each of its arcs among them."""
     pdfs, rows = np.unique(tid2pdf[graphs.tid[slice(*graphs.arcs[number : number + 2])]], return_inverse=True)
     return pdfs, rows.reshape(-1)

@@ -18,7 +18,7 @@ from hybrid.hmm.senones import Senones
 
 
 def phone_segments(tids: np.ndarray, senones: Senones) -> Tuple[np.ndarray, np.ndarray]:
-    """tids [T] -> phones [n], durations in frames [n], int32; the durations sum to T."""
+    """Returns phones [n] and durations in frames [n], int32, of tids [T]; the durations sum to T."""
     tids = np.asarray(tids)
     if not len(tids):
         return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
@@ -31,7 +31,7 @@ def phone_segments(tids: np.ndarray, senones: Senones) -> Tuple[np.ndarray, np.n
 
 
 def windows(phones: np.ndarray, width: int, central: int, context_free: np.ndarray) -> np.ndarray:
-    """phones [n] -> [n, width]: the phones around each one, 0 beyond the edges.
+    """Returns the phones around each of phones [n], as [n, width], 0 beyond the edges.
 
     Phones in `context_free` (silences) see no context themselves (Kaldi's --ci-phones).
     """
@@ -44,7 +44,7 @@ def windows(phones: np.ndarray, width: int, central: int, context_free: np.ndarr
 
 
 def convert(tids: np.ndarray, old: Senones, new: Senones, context_free: np.ndarray) -> np.ndarray:
-    """The same states and arcs under another tree with the same topology (Kaldi's convert-ali).
+    """Carries an alignment over to another tree of the same topology: the same states and arcs (Kaldi's convert-ali).
 
     Raises ModelError where the topologies differ, DataError for a phone that the tree has no pdf for.
     """
@@ -54,19 +54,19 @@ def convert(tids: np.ndarray, old: Senones, new: Senones, context_free: np.ndarr
 def convert_all(
     alignments: Sequence[np.ndarray], old: Senones, new: Senones, context_free: np.ndarray
 ) -> List[np.ndarray]:
-    """`convert` of many utterances, which share one walk through the tree."""
+    """Does `convert` for many utterances, which share one walk through the tree."""
     if old.topology.entries != new.topology.entries:
         raise ModelError("an alignment can only be carried over to a tree of the same topology")
     if not len(alignments):
         return []
     tree = new.tree
     contexts = []
-    for one in alignments:
-        phones, durations = phone_segments(one, old)
+    for alignment in alignments:
+        phones, durations = phone_segments(alignment, old)
         contexts.append(
             np.repeat(windows(phones, tree.context_width, tree.central_position, context_free), durations, axis=0)
         )
-    tids = np.concatenate([np.asarray(one) for one in alignments])
+    tids = np.concatenate([np.asarray(alignment) for alignment in alignments])
     context = np.concatenate(contexts)
     before, after = _tables(old), _tables(new)
     # Each triphone is walked once, however many frames it has.
@@ -85,18 +85,18 @@ def convert_all(
     def key(phone, state, forward, loop):
         return ((phone.astype(np.int64) * _MAX_STATES + state) * size + forward + 1) * size + loop + 1
 
-    wanted = key(old.tid2phone[tids], old.tid2hmm_state[tids], forward_pdf, loop_pdf)
+    states = key(old.tid2phone[tids], old.tid2hmm_state[tids], forward_pdf, loop_pdf)
     head = after.first[1:]
     keys = key(new.tid2phone[head], new.tid2hmm_state[head], after.forward_pdf[1:], after.loop_pdf[1:])
     order = np.argsort(keys)
-    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(order) - 1)]
-    if np.any(keys[place] != wanted):
+    place = order[np.minimum(np.searchsorted(keys, states, sorter=order), len(order) - 1)]
+    if np.any(keys[place] != states):
         raise DataError(
             "an alignment has a phone in a context that the tree does not cover",
             remedy="build the tree on the alignments of the same lexicon",
         )
-    made = (head[place] + (tids - before.first[old.tid2state[tids]])).astype(np.int32)
-    return np.split(made, np.cumsum([len(one) for one in alignments])[:-1])
+    converted = (head[place] + (tids - before.first[old.tid2state[tids]])).astype(np.int32)
+    return np.split(converted, np.cumsum([len(alignment) for alignment in alignments])[:-1])
 
 
 _MAX_STATES = 1024  # of one phone
@@ -130,7 +130,7 @@ def _tables(senones: Senones) -> _Tables:
 
 
 def subsample_durations(durations: np.ndarray, factor: int = 3) -> np.ndarray:
-    """Durations at one frame in `factor`, each phone at least one frame; they sum to ceil(T / factor).
+    """Returns durations at one frame in `factor`, each phone at least one frame; they sum to ceil(T / factor).
 
     Phone boundaries go to the nearest of the coarse frames (frame k stands for the fine frames
     factor k .. factor k + factor - 1). A phone that would vanish takes a frame from where the sequence has
@@ -153,7 +153,7 @@ def subsample_durations(durations: np.ndarray, factor: int = 3) -> np.ndarray:
 
 
 def network_frames(phones: np.ndarray, durations: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Per frame of the network topology: index of its phone in the sequence, and pdf class (0 entry, 1 loop)."""
+    """Returns per frame of the network topology the index of its phone, and the pdf class (0 entry, 1 loop)."""
     index = np.repeat(np.arange(len(phones)), durations)
     begins = np.cumsum(durations) - durations
     classes = np.ones(len(index), dtype=np.int32)
@@ -164,7 +164,7 @@ def network_frames(phones: np.ndarray, durations: np.ndarray) -> Tuple[np.ndarra
 def network_pdfs(
     phones: np.ndarray, durations: np.ndarray, senones: Senones, context_free: np.ndarray
 ) -> np.ndarray:
-    """phones [n] and their durations in 30 ms frames -> pdfs [T30] int32 under a tree of the network topology.
+    """Returns pdfs [T30] int32 under a tree of the network topology, of phones [n] and durations in 30 ms frames.
 
     Raises DataError for a phone that the tree has no pdf for.
     """
@@ -182,6 +182,6 @@ def network_pdfs(
 
 
 def segments_text(phones: np.ndarray, durations: np.ndarray, senones: Senones) -> List[str]:
-    """'AH:7' and so on, to read."""
+    """Returns the segments as 'AH:7' and so on, to read."""
     names = senones.phone_names
     return [f"{names[int(phone)]}:{int(length)}" for phone, length in zip(phones, durations)]

@@ -45,11 +45,11 @@ class TreeStats:
 
     @classmethod
     def from_frames(cls, windows: np.ndarray, classes: np.ndarray, features: np.ndarray) -> TreeStats:
-        """windows [T, width], classes [T], features [T, D] (Kaldi's acc-tree-stats)."""
+        """Returns the statistics of windows [T, width], classes [T] and features [T, D] (Kaldi's acc-tree-stats)."""
         events = np.column_stack([windows, classes]).astype(np.int64)
         if not len(events):
-            none = np.zeros((0, 1 + 2 * features.shape[1]))
-            return cls(events[:, :-1].astype(np.int32), events[:, -1].astype(np.int32), none)
+            no_sums = np.zeros((0, 1 + 2 * features.shape[1]))
+            return cls(events[:, :-1].astype(np.int32), events[:, -1].astype(np.int32), no_sums)
         order, starts = _grouped(events)
         x = features[order].astype(np.float64)
         counts = np.diff(np.r_[starts, len(order)]).astype(np.float64)
@@ -66,7 +66,7 @@ class TreeStats:
         )
 
     def merged(self) -> TreeStats:
-        """Each event once, its sums added."""
+        """Returns each event once, its sums added."""
         order, starts = _grouped(np.column_stack([self.windows, self.classes]).astype(np.int64))
         first = order[starts]
         return TreeStats(self.windows[first], self.classes[first], np.add.reduceat(self.sums[order], starts))
@@ -76,7 +76,7 @@ class TreeStats:
         return (self.sums.shape[1] - 1) // 2
 
     def variance_floor(self) -> np.ndarray:
-        """[D]: VARIANCE_FLOOR times the variance of all frames."""
+        """Returns VARIANCE_FLOOR times the variance of all frames, [D]."""
         total = self.sums.sum(0)
         mean = total[1 : 1 + self.dim] / total[0]
         return np.maximum(VARIANCE_FLOOR * (total[1 + self.dim :] / total[0] - mean**2), 1e-10)
@@ -93,7 +93,7 @@ def _grouped(events: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def log_likelihood(sums: np.ndarray, floor: Union[float, np.ndarray] = 1e-10) -> np.ndarray:
-    """L of the head of this file for each row of sums [..., 1 + 2 D]; 0 where there are no frames.
+    """Returns L of the head of this file for each row of sums [..., 1 + 2 D]; 0 where there are no frames.
 
     floor: the lowest variance, one for all dimensions or [D].
     """
@@ -110,15 +110,15 @@ def log_likelihood(sums: np.ndarray, floor: Union[float, np.ndarray] = 1e-10) ->
 def phone_questions(
     stats: TreeStats, central: int, groups: Sequence[Sequence[int]], classes: Optional[Sequence[int]] = None
 ) -> List[Tuple[int, ...]]:
-    """Sets of phones, found by clustering the groups (phones that share a root) by their frames' likelihood."""
+    """Returns sets of phones, found by clustering the groups (phones that share a root) by their frames' likelihood."""
     rows = np.ones(len(stats.classes), bool) if classes is None else np.isin(stats.classes, classes)
     phones, sums = stats.windows[rows, central], stats.sums[rows]
     floor = stats.variance_floor()
     clusters = []
     for group in groups:
-        mine = np.isin(phones, group)
-        if mine.any():
-            clusters.append((tuple(sorted(group)), sums[mine].sum(0)))
+        in_group = np.isin(phones, group)
+        if in_group.any():
+            clusters.append((tuple(sorted(group)), sums[in_group].sum(0)))
     questions = [members for members, _ in clusters]
     while len(clusters) > 2:
         values = np.stack([total for _, total in clusters])
@@ -145,7 +145,7 @@ def build_tree(
     unsplit: Sequence[int] = (),
     min_count: float = 0.0,
 ) -> Tuple[Tree, np.ndarray]:
-    """The tree, and the statistics of its pdfs [num_pdfs, 1 + 2 D].
+    """Grows the tree; returns it, and the statistics of its pdfs [num_pdfs, 1 + 2 D].
 
     Each group of phones has a root for every pdf class; groups that hold a phone of `unsplit` (silence) are
     not split. A group never seen gets the statistics of all frames of its pdf class, so that every phone of
@@ -162,12 +162,12 @@ def build_tree(
     roots: List[Tuple[Sequence[int], List[int]]] = []
     num_classes = topology.num_classes
     for group in groups:
-        mine: List[int] = []
+        root_leaves: List[int] = []
         for pdf_class in range(max(num_classes[phone] for phone in group)):
             rows = np.flatnonzero(np.isin(stats.windows[:, central], group) & (stats.classes == pdf_class))
-            mine.append(len(leaves))
+            root_leaves.append(len(leaves))
             leaves.append(_LeafData(rows, root=len(leaves), fixed=bool(set(group) & set(unsplit))))
-        roots.append((group, mine))
+        roots.append((group, root_leaves))
     trees: Dict[int, Node] = {index: Leaf(index) for index in range(len(leaves))}
     smallest = _grow(grower, leaves, trees, max_leaves, threshold)
     parent = _merge(stats, leaves, smallest)
@@ -202,7 +202,7 @@ class _Grower:
             return best
         sums = self.stats.sums[rows]
         total = sums.sum(0)
-        whole = float(log_likelihood(total, self.floor))
+        unsplit = float(log_likelihood(total, self.floor))
         for key in range(self.width):
             values = self.stats.windows[rows, key]
             if (values == values[0]).all():
@@ -211,7 +211,7 @@ class _Grower:
             np.add.at(by_value, values, sums)
             yes = self.questions @ by_value
             no = total - yes
-            gains = log_likelihood(yes, self.floor) + log_likelihood(no, self.floor) - whole
+            gains = log_likelihood(yes, self.floor) + log_likelihood(no, self.floor) - unsplit
             gains[np.minimum(yes[:, 0], no[:, 0]) < max(self.min_count, 1e-10)] = 0.0
             question = int(np.argmax(gains))
             if gains[question] > best[0] + 1e-6:
@@ -223,7 +223,7 @@ def _grow(
     grower: _Grower, leaves: List[_LeafData], trees: Dict[int, Node], max_leaves: int, threshold: float
 ) -> float:
     """Splits greedily, in place; returns the smallest gain taken. `trees` maps a root to its subtree."""
-    where: Dict[int, Tuple[Optional[Split], str, int]] = {
+    places: Dict[int, Tuple[Optional[Split], str, int]] = {
         index: (None, "", leaf.root) for index, leaf in enumerate(leaves)
     }
     queue: List[Tuple[float, int, int, int]] = []
@@ -247,12 +247,12 @@ def _grow(
         leaves.append(_LeafData(leaf.rows[~yes], leaf.root, False))
         leaf.rows = leaf.rows[yes]
         node = Split(key, members, Leaf(index), Leaf(new))
-        above, side, root = where[index]
+        above, side, root = places[index]
         if above is None:
             trees[root] = node
         else:
             setattr(above, side, node)
-        where[index], where[new] = (node, "yes", root), (node, "no", root)
+        places[index], places[new] = (node, "yes", root), (node, "no", root)
         consider(index)
         consider(new)
     return float(smallest)
@@ -300,17 +300,17 @@ def _finish(
     central: int,
     size: int,
 ) -> Tuple[Tree, np.ndarray]:
-    kept = sorted(set(parent))
-    number = {leaf: pdf for pdf, leaf in enumerate(kept)}
-    sums = np.zeros((len(kept), stats.sums.shape[1]))
+    final_leaves = sorted(set(parent))
+    number = {leaf: pdf for pdf, leaf in enumerate(final_leaves)}
+    sums = np.zeros((len(final_leaves), stats.sums.shape[1]))
     for index, leaf in enumerate(leaves):
         sums[number[parent[index]]] += stats.sums[leaf.rows].sum(0)
     class_of_leaf: Dict[int, int] = {}
     table: List[Optional[Node]] = [None] * size
-    for group, mine in roots:
-        for pdf_class, index in enumerate(mine):
+    for group, root_leaves in roots:
+        for pdf_class, index in enumerate(root_leaves):
             class_of_leaf[leaves[index].root] = pdf_class
-        children: List[Optional[Node]] = [_numbered(trees[index], parent, number) for index in mine]
+        children: List[Optional[Node]] = [_numbered(trees[index], parent, number) for index in root_leaves]
         for phone in group:
             table[phone] = Table(PDF_CLASS, children)
     for index, leaf in enumerate(leaves):

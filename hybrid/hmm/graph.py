@@ -48,7 +48,7 @@ def make_hclg(
     transition_scale: float = 1.0,
     self_loop_scale: float = 0.1,
 ) -> kaldifst.StdVectorFst:
-    """The decoding graph over transition ids; `lang` a Lang, `grammar` of lm/grammar.py, `senones` a Senones.
+    """Returns the decoding graph over transition ids; `lang` a Lang, `grammar` of lm/grammar.py, `senones` a Senones.
 
     Matches Kaldi's utils/mkgraph.sh, without its weight pushing. Networks trained by LF-MMI take scale 1.0 for both.
     Raises GraphError where no sentence is left or a part cannot be determinized, ModelError where the senones are
@@ -127,12 +127,12 @@ def _determinize(fst: kaldifst.StdVectorFst, name: str) -> None:
 
 
 def _check_phones(lang: Any, senones: Any) -> None:
-    known = getattr(senones, "phones", None)
-    if known is None:
+    phones = getattr(senones, "phones", None)
+    if phones is None:
         return
-    wanted = {name: lang.phones[name] for name in (lang.phone_names[number] for number in lang.phone_ids)}
-    if {name: known.get(name) for name in wanted} != wanted:
-        odd = sorted(name for name in wanted if known.get(name) != wanted[name])
+    lang_phones = {name: lang.phones[name] for name in (lang.phone_names[number] for number in lang.phone_ids)}
+    if {name: phones.get(name) for name in lang_phones} != lang_phones:
+        odd = sorted(name for name in lang_phones if phones.get(name) != lang_phones[name])
         raise ModelError(
             f"the senones are of other phones than the lexicon: {' '.join(odd[:5])}",
             remedy="run again from the stage that makes the lexicon",
@@ -176,8 +176,11 @@ def _skip_epsilon_states(arrays: FstArrays, rounds: int = 10) -> None:
 
 
 def check_graph(fst: Optional[kaldifst.StdVectorFst], max_label: int, *, file: Optional[str] = None) -> int:
-    """The largest input label. Raises GraphError for an empty graph, one without a final state, or labels above
-    `max_label` (the number of tids, or of pdfs): the decoders read past the end of their matrix on these."""
+    """Returns the largest input label.
+
+    Raises GraphError for an empty graph, one without a final state, or labels above `max_label` (the number of tids, or
+    of pdfs): the decoders read past the end of their matrix on these.
+    """
     if fst is None or fst.num_states == 0 or fst.start < 0:
         raise GraphError("the graph is empty", file=file, remedy="make it again; check lexicon and grammar")
     arrays = to_arrays(fst)
@@ -195,7 +198,7 @@ def check_graph(fst: Optional[kaldifst.StdVectorFst], max_label: int, *, file: O
 
 
 def tids_to_pdfs(fst: kaldifst.StdVectorFst, senones: Any) -> kaldifst.StdVectorFst:
-    """A copy whose input labels are pdf + 1 in place of transition ids; everything else stays.
+    """Returns a copy whose input labels are pdf + 1 in place of transition ids; everything else stays.
 
     It is not determinized again: tids of several phones share a pdf, so that merging arcs would cost the
     alignment its phones, and words could no longer be told apart without disambiguation symbols.
@@ -209,7 +212,7 @@ def tids_to_pdfs(fst: kaldifst.StdVectorFst, senones: Any) -> kaldifst.StdVector
 
 
 def min_frames(graph: kaldifst.StdVectorFst) -> int:
-    """The length in frames of the shortest path: an utterance with fewer frames is too short for its words.
+    """Returns the frames of the shortest path: an utterance with fewer frames is too short for its words.
 
     A search with lengths 0 (epsilon) and 1. Raises GraphError where no final state is reached.
     """
@@ -272,7 +275,7 @@ class TrainingGraphs:
         )
 
     def compile(self, word_ids: Sequence[int], utterance: Optional[str] = None) -> kaldifst.StdVectorFst:
-        """`word_ids` as of Lang.word_ids; none stands for silence alone.
+        """Compiles the graph of a transcript: `word_ids` as of Lang.word_ids; none stands for silence alone.
 
         Raises GraphError, naming the utterance, for ids that are no words and for a graph without a path.
         """

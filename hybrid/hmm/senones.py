@@ -48,7 +48,7 @@ class Senones:
 
     @classmethod
     def monophone(cls, topology: Topology, phones: Dict[str, int], groups: Sequence[Sequence[int]]) -> Senones:
-        """One pdf per state of each group of phones (Kaldi's gmm-init-mono with --shared-phones)."""
+        """Makes senones of one pdf per state of each group of phones (Kaldi's gmm-init-mono with --shared-phones)."""
         return cls(topology, monophone_tree(topology.num_classes, groups), phones)
 
     def _tables(self) -> None:
@@ -78,11 +78,11 @@ class Senones:
 
     def _check_covered(self) -> None:
         """Transition states that the tree has no pdf for are left out silently, and graphs over them have no path."""
-        made = set(zip(self.tid2phone[1:].tolist(), self.tid2hmm_state[1:].tolist()))
+        covered = set(zip(self.tid2phone[1:].tolist(), self.tid2hmm_state[1:].tolist()))
         for entry in self.topology.entries:
             for phone in entry.phones:
                 for number in range(len(entry.states)):
-                    if (phone, number) not in made:
+                    if (phone, number) not in covered:
                         name = self.phone_names.get(phone, phone)
                         raise ModelError(
                             f"the tree has no pdf for state {number} of phone {name}",
@@ -95,7 +95,7 @@ class Senones:
 
     @property
     def log_probs(self) -> np.ndarray:
-        """[num_tids + 1] float32, natural log; index 0 is not used."""
+        """The log probabilities of transition ids, [num_tids + 1] float32, natural log; index 0 is not used."""
         return np.asarray(self.transition_model.log_probs, dtype=np.float32)
 
     def set_log_probs(self, log_probs: np.ndarray) -> None:
@@ -128,26 +128,29 @@ class Senones:
         self.transition_model = model
 
     def update_transitions(self, counts: np.ndarray, *, floor: float = 0.01, min_count: float = 5.0) -> None:
-        """Maximum likelihood from the counts [num_tids + 1] of an alignment.
+        """Sets the probabilities of maximum likelihood from the counts [num_tids + 1] of an alignment.
 
         Kaldi's TransitionModel::MleUpdate: a state seen less than `min_count` times keeps its
         probabilities; others are floored at `floor` and renormalised.
         """
         log_probs = self.log_probs.astype(np.float64)
         totals = np.bincount(self.tid2state, weights=counts, minlength=self.tid2state.max() + 1)
-        seen = totals[self.tid2state] >= min_count
-        seen[0] = False
-        probs = np.where(seen, counts / np.maximum(totals[self.tid2state], 1e-30), np.exp(log_probs))
+        counted = totals[self.tid2state] >= min_count
+        counted[0] = False
+        probs = np.where(counted, counts / np.maximum(totals[self.tid2state], 1e-30), np.exp(log_probs))
         # Flooring takes from the others, which may fall under the floor again: Kaldi iterates three times too.
         for _ in range(3):
-            probs = np.where(seen, np.maximum(probs, floor), probs)
+            probs = np.where(counted, np.maximum(probs, floor), probs)
             sums = np.bincount(self.tid2state, weights=probs, minlength=len(totals))
-            probs = np.where(seen, probs / np.maximum(sums[self.tid2state], 1e-30), probs)
+            probs = np.where(counted, probs / np.maximum(sums[self.tid2state], 1e-30), probs)
         log_probs[1:] = np.log(probs[1:])
         self.set_log_probs(log_probs.astype(np.float32))
 
     def save(self, folder: PathLike) -> None:
-        """tree.json, topology.json, transitions.safetensors, phones.json; `topo` and `tree` as Kaldi reads them."""
+        """Writes the senones into a folder.
+
+        tree.json, topology.json, transitions.safetensors, phones.json; `topo` and `tree` as Kaldi reads them.
+        """
         folder = Path(folder)
         write_json(folder / "tree.json", self.tree.to_json())
         write_json(folder / "topology.json", self.topology.to_json())
@@ -159,7 +162,7 @@ class Senones:
 
     @classmethod
     def load(cls, folder: PathLike) -> Senones:
-        """Raises DataError or ModelError naming the file that is missing or does not fit."""
+        """Reads a folder of senones. Raises DataError or ModelError naming the file that is missing or does not fit."""
         folder = Path(folder)
         phones = read_json(folder / "phones.json")
         if not isinstance(phones, dict) or not all(isinstance(number, int) for number in phones.values()):

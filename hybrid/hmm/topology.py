@@ -45,12 +45,12 @@ class Topology:
     def __post_init__(self) -> None:
         if not self.entries:
             raise ModelError("a topology without phones", remedy=_REMEDY)
-        seen: Set[int] = set()
+        phones: Set[int] = set()
         for entry in self.entries:
-            twice = seen & set(entry.phones)
+            twice = phones & set(entry.phones)
             if not entry.phones or twice or not all(_is_number(phone, 1) for phone in entry.phones):
                 raise ModelError(f"a topology with the phones {list(entry.phones)}, {len(twice)} twice", remedy=_REMEDY)
-            seen |= set(entry.phones)
+            phones |= set(entry.phones)
             _check_states(entry.states)
 
     @property
@@ -59,7 +59,7 @@ class Topology:
 
     @property
     def num_classes(self) -> Dict[int, int]:
-        """phone -> number of pdf classes."""
+        """The number of pdf classes of each phone: phone -> number."""
         return {
             phone: 1 + max(max(state.forward_class, state.loop_class) for state in entry.states)
             for entry in self.entries
@@ -67,7 +67,7 @@ class Topology:
         }
 
     def text(self) -> str:
-        """Kaldi's `topo` file."""
+        """Returns Kaldi's `topo` file."""
         lines = ["<Topology>"]
         for entry in self.entries:
             lines += ["<TopologyEntry>", "<ForPhones>", " ".join(map(str, entry.phones)), "</ForPhones>"]
@@ -82,7 +82,7 @@ class Topology:
         return "\n".join(lines + ["</Topology>", ""])
 
     def khg(self) -> Any:
-        """The same as a kaldi_hmm_gmm.HmmTopology, checked by it."""
+        """Returns the same as a kaldi_hmm_gmm.HmmTopology, checked by it."""
         import kaldi_hmm_gmm as khg
 
         topology = khg.HmmTopology()
@@ -175,7 +175,10 @@ def _silence_states(num_states: int) -> Tuple[State, ...]:
 def bootstrap_topology(
     nonsilence: Sequence[int], silence: Sequence[int], *, num_states: int = 3, num_silence_states: int = 5
 ) -> Topology:
-    """Kaldi's utils/gen_topo.pl: `num_states` for phones, `num_silence_states` for silence, 10 ms frames."""
+    """Returns the topology of Kaldi's utils/gen_topo.pl.
+
+    `num_states` for phones, `num_silence_states` for silence, 10 ms frames.
+    """
     entries = [Entry(tuple(nonsilence), _left_to_right(num_states))] if nonsilence else []
     if silence:
         entries.append(Entry(tuple(silence), _silence_states(num_silence_states)))
@@ -183,6 +186,9 @@ def bootstrap_topology(
 
 
 def network_topology(phones: Sequence[int]) -> Topology:
-    """Kaldi's chain topology (steps/nnet3/chain/gen_topo.py): one state, entry pdf 0, self-loop pdf 1, 30 ms frames."""
+    """Returns Kaldi's chain topology (steps/nnet3/chain/gen_topo.py).
+
+    One state, entry pdf 0, self-loop pdf 1, 30 ms frames.
+    """
     state = State(forward_class=0, loop_class=1, transitions=((0, 0.5), (1, 0.5)))
     return Topology((Entry(tuple(phones), (state,)),), "network")

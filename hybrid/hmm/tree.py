@@ -68,18 +68,18 @@ class Tree:
         self.num_pdfs = len(pdfs)
 
     def leaves(self) -> List[int]:
-        """The pdf of every leaf, in order (a pdf may stand at several leaves)."""
-        found: List[int] = []
+        """Returns the pdf of every leaf, in order (a pdf may stand at several leaves)."""
+        pdfs: List[int] = []
         stack: List[Optional[Node]] = [self.root]
         while stack:
             node = stack.pop()
             if isinstance(node, Leaf):
-                found.append(node.pdf)
+                pdfs.append(node.pdf)
             elif isinstance(node, Split):
                 stack += [node.no, node.yes]
             elif isinstance(node, Table):
                 stack += reversed(node.children)
-        return found
+        return pdfs
 
     def _keys(self) -> Set[int]:
         keys: Set[int] = set()
@@ -95,7 +95,7 @@ class Tree:
         return keys
 
     def pdf(self, window: Sequence[int], pdf_class: int) -> int:
-        """One event, walked node by node. Raises ModelError where the tree does not cover it."""
+        """Returns the pdf of one event, walked node by node. Raises ModelError where the tree does not cover it."""
         node: Optional[Node] = self.root
         while not isinstance(node, Leaf):
             if node is None:
@@ -108,7 +108,10 @@ class Tree:
         return node.pdf
 
     def pdfs(self, windows: np.ndarray, pdf_classes: np.ndarray) -> np.ndarray:
-        """Many events at once: windows [n, width], pdf_classes [n] -> pdfs [n] int32, -1 where not covered."""
+        """Returns the pdfs of many events at once.
+
+        windows [n, width], pdf_classes [n] -> pdfs [n] int32, -1 where not covered.
+        """
         out = np.full(len(windows), -1, dtype=np.int32)
         member = np.zeros(1 + max(int(windows.max(initial=0)), int(pdf_classes.max(initial=0))), bool)
         stack: List[Tuple[Optional[Node], np.ndarray]] = [(self.root, np.arange(len(windows)))]
@@ -131,14 +134,14 @@ class Tree:
         return out
 
     def kaldi_bytes(self) -> bytes:
-        """Kaldi's binary `tree` file without the leading binary mark (tree/context-dep.cc, event-map.cc)."""
+        """Returns Kaldi's binary `tree` file without the leading binary mark (tree/context-dep.cc, event-map.cc)."""
         parts = [b"ContextDependency ", _int(self.context_width), _int(self.central_position), b"ToPdf "]
         _write_node(self.root, parts)
         parts.append(b"EndContextDependency ")
         return b"".join(parts)
 
     def khg(self) -> Any:
-        """The same as a kaldi_hmm_gmm.ContextDependency."""
+        """Returns the same as a kaldi_hmm_gmm.ContextDependency."""
         import kaldi_hmm_gmm as khg
 
         # The library has no constructor from an event map; its pickled state is Kaldi's binary file.
@@ -217,7 +220,7 @@ def _node_from_json(value: Any) -> Optional[Node]:
 
 
 def monophone_tree(num_classes: Dict[int, int], groups: Sequence[Sequence[int]]) -> Tree:
-    """One pdf for every group of phones and pdf class (Kaldi's MonophoneContextDependencyShared)."""
+    """Makes a tree of one pdf for every group of phones and pdf class (Kaldi's MonophoneContextDependencyShared)."""
     children: List[Optional[Node]] = [None] * (1 + max(num_classes))
     pdf = 0
     for group in groups:

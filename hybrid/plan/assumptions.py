@@ -27,15 +27,15 @@ class Assumption:
     whole: bool = False
 
     def check(self, value: float) -> None:
-        """Raises ConfigError."""
+        """Raises ConfigError for a value that is out of range or, where `whole`, no integer."""
         good = math.isfinite(value) and value <= self.most
         good = good and (value > self.least if self.above else value >= self.least)
         if good and (not self.whole or value == int(value)):
             return
         kind = "a whole number" if self.whole else "a number"
         side = f"above {self.least:g}" if self.above else f"of at least {self.least:g}"
-        most = "" if self.most == math.inf else f", at most {self.most:g}"
-        raise ConfigError(f"--{self.name} is {value:g}", remedy=f"{kind} {side}{most} ({self.unit})")
+        limit = "" if self.most == math.inf else f", at most {self.most:g}"
+        raise ConfigError(f"--{self.name} is {value:g}", remedy=f"{kind} {side}{limit} ({self.unit})")
 
 
 def _count(name: str, default: Optional[float], unit: str, why: str, least: float = 1.0) -> Assumption:
@@ -110,7 +110,7 @@ GROUPS: Tuple[Tuple[str, Tuple[Assumption, ...]], ...] = (
         ),
     ),
 )
-ASSUMPTIONS: Dict[str, Assumption] = {one.name: one for _, group in GROUPS for one in group}
+ASSUMPTIONS: Dict[str, Assumption] = {assumption.name: assumption for _, group in GROUPS for assumption in group}
 
 
 class Values:
@@ -124,9 +124,9 @@ class Values:
                 raise ConfigError(f"no assumption {name}", remedy=f"one of {', '.join(ASSUMPTIONS)}")
             ASSUMPTIONS[name].check(value)
             self._numbers[name], self._why[name] = value, "given"
-        for name, one in ASSUMPTIONS.items():
-            if one.default is not None:
-                self.derive(name, one.default, one.why)
+        for name, assumption in ASSUMPTIONS.items():
+            if assumption.default is not None:
+                self.derive(name, assumption.default, assumption.why)
 
     def __getitem__(self, name: str) -> float:
         return self._numbers[name]
@@ -148,10 +148,10 @@ class Values:
             self._numbers[name], self._why[name] = value, "measured"
 
     def rows(self) -> List[Tuple[str, str, float, str, str]]:
-        """(group, name, value, unit, where it comes from) of all that have a value, in the order of GROUPS."""
+        """Returns (group, name, value, unit, where it comes from) of all that have a value, in the order of GROUPS."""
         return [
-            (group, one.name, self._numbers[one.name], one.unit, self._why[one.name])
-            for group, some in GROUPS
-            for one in some
-            if one.name in self._numbers
+            (group, assumption.name, self._numbers[assumption.name], assumption.unit, self._why[assumption.name])
+            for group, assumptions in GROUPS
+            for assumption in assumptions
+            if assumption.name in self._numbers
         ]

@@ -15,8 +15,8 @@ def show_plan(options: argparse.Namespace) -> int:
     """Prints the plan; returns the exit code. Raises ConfigError and DataError before anything is measured."""
     if options.seed < 0:
         raise ConfigError(f"--seed is {options.seed}", remedy="a whole number from 0")
-    given = {name: getattr(options, f"assume_{name}") for name in ASSUMPTIONS}
-    values = Values({name: value for name, value in given.items() if value is not None})
+    numbers = {name: getattr(options, f"assume_{name}") for name in ASSUMPTIONS}
+    values = Values({name: value for name, value in numbers.items() if value is not None})
     prepare_environment()
     from hybrid.plan.cost import plan
     from hybrid.plan.models import find_model
@@ -38,8 +38,8 @@ def show_plan(options: argparse.Namespace) -> int:
             precision=options.precision,
         )  # fmt: skip
         write_json(options.measure, rates.to_dict())
-    found = plan(values, teacher, student, rates, seed=options.seed)
-    print(as_text(found))
+    result = plan(values, teacher, student, rates, seed=options.seed)
+    print(as_text(result))
     if options.json is not None:
-        write_json(options.json, found.to_dict())
+        write_json(options.json, result.to_dict())
     return 0

@@ -85,7 +85,7 @@ class Plan:
             "workers": self.workers,
             "teacher": self.teacher.to_dict(),
             "student": self.student.to_dict(),
-            "disk": {name: {"one": one, "all": copies} for name, (one, copies) in self.disk.items()},
+            "disk": {name: {"one": size, "all": copies} for name, (size, copies) in self.disk.items()},
             "feeding": self.feeding,
             "phases": [asdict(phase) for phase in self.phases],
             "assumptions": [
@@ -104,7 +104,7 @@ def plan(
     *,
     seed: int = 0,
 ) -> Plan:
-    """Raises ConfigError for what cannot be planned, or rates of other models."""
+    """Computes the plan. Raises ConfigError for what cannot be planned, or rates of other models."""
     gpus, cores = values.whole("gpus"), values.whole("cores")
     if not gpus and not cores:
         raise ConfigError("neither a GPU nor a core", remedy="give --gpus, or --gpus 0 and --cores")
@@ -165,14 +165,14 @@ def _derive(values: Values, teacher: Count, student: Count, unit: str) -> None:
     values.derive("feature-bytes", 2 * values["input-dim"], "float16, as hybrid pack stores them")
     if unit == "GPU":
         flops = values["gpu-tflops"] * values["utilisation"] * 1e12
-        how = "gpu-tflops * utilisation"
+        basis = "gpu-tflops * utilisation"
         values.derive("denominator-rate", GPU_DENOMINATOR, "a quarter of what memory allows (benchmarks/README.md)")
     else:
-        flops, how = values["core-tflops"] * 1e12, "core-tflops"
+        flops, basis = values["core-tflops"] * 1e12, "core-tflops"
         values.derive("denominator-rate", CORE_DENOMINATOR, "a core, 3,064 pdfs (benchmarks/README.md)")
-    values.derive("teacher-rate", flops / teacher.forward_flops, f"{how} / {teacher.forward_flops / 1e6:.0f} MFLOP")
+    values.derive("teacher-rate", flops / teacher.forward_flops, f"{basis} / {teacher.forward_flops / 1e6:.0f} MFLOP")
     values.derive("teacher-training-rate", values["teacher-rate"] / 3, "a third of teacher-rate")
-    values.derive("student-rate", flops / student.training_flops, f"{how} / {student.training_flops / 1e6:.0f} MFLOP")
+    values.derive("student-rate", flops / student.training_flops, f"{basis} / {student.training_flops / 1e6:.0f} MFLOP")
 
 
 def _phases(values: Values, units: int, group: int, teacher: Count, student: Count, seed: int) -> Tuple[Phase, ...]:
@@ -183,13 +183,13 @@ def _phases(values: Values, units: int, group: int, teacher: Count, student: Cou
         return 1 / (1 / rate + 1 / denominator)
 
     rate = values["student-rate"]
-    heard = unlabelled * values["passes"] + labelled * values["labelled-passes"]
+    hours_heard = unlabelled * values["passes"] + labelled * values["labelled-passes"]
     speech = labelled + unlabelled
     rows = (
         ("teacher", labelled, values["teacher-epochs"], training, teacher),
         ("teacher, sequence", labelled, values["teacher-sequence-epochs"], sequence(training), teacher),
         ("labelling", speech, 1.0, values["teacher-rate"], None),
-        ("student", speech, heard / speech, rate, student),
+        ("student", speech, hours_heard / speech, rate, student),
         ("student, sequence", labelled, values["sequence-epochs"], sequence(rate), student),
     )
     methods: Tuple[Method, ...] = (
@@ -200,38 +200,38 @@ def _phases(values: Values, units: int, group: int, teacher: Count, student: Cou
     network = Network(values["bandwidth"], values["latency"])
     workers = math.ceil(units / group)
     phases = []
-    for name, hours, passes, one, model in rows:
+    for name, hours, passes, phase_rate, model in rows:
         frames = hours * passes * 3600 / values["frame-shift"]
-        unit_hours = frames / one / 3600
+        unit_hours = frames / phase_rate / 3600
         days = unit_hours / units / 24
         steps, by_method = 0.0, []
         if model is not None:
             steps = frames / (values["batch"] * workers)
-            times = LogNormal(values["batch"] / (one * group), values["spread"])
+            times = LogNormal(values["batch"] / (phase_rate * group), values["spread"])
             for method in methods:
                 (cost,) = simulate(method, times, network, model.parameters, [workers], seed=seed)
                 sent = method.sent(workers, model.parameters)
-                lost = days / cost.efficiency
+                phase_days = days / cost.efficiency
                 by_method.append(
                     Training(
                         method.name, cost.compute, cost.wait, cost.transfer, cost.efficiency,
-                        sent, sent * steps, sent * steps * workers, lost,
+                        sent, sent * steps, sent * steps * workers, phase_days,
                     )
                 )  # fmt: skip
-        phases.append(Phase(name, hours, passes, frames, one, unit_hours, days, steps, tuple(by_method)))
+        phases.append(Phase(name, hours, passes, frames, phase_rate, unit_hours, days, steps, tuple(by_method)))
     return tuple(phases)
 
 
 def _disk(values: Values) -> Dict[str, Tuple[float, float]]:
     seconds = (values["labelled"] + values["unlabelled"]) * 3600
     frames = seconds / values["frame-shift"]
-    one = {
+    sizes = {
         "audio": seconds * values["audio-bytes"],
         "targets": frames * values["target-bytes"],
         "shards": values["copies"] * frames * _shard_bytes(values),
     }
-    one["total"] = sum(one.values())
-    return {name: (size, size * values["replication"]) for name, size in one.items()}
+    sizes["total"] = sum(sizes.values())
+    return {name: (size, size * values["replication"]) for name, size in sizes.items()}
 
 
 def _shard_bytes(values: Values) -> float:

@@ -53,7 +53,7 @@ def measure(
     seconds: float = SECONDS,
     precision: str = "tf32",
 ) -> Rates:
-    """batch: frames a step, of a GPU. Raises ConfigError where there is no GPU."""
+    """Measures the rates of this machine. batch: frames a step, of a GPU. Raises ConfigError where there is no GPU."""
     if on_gpu and not torch.cuda.is_available():
         raise ConfigError("no GPU to measure on", remedy="--gpus 0 --cores N measures a core and plans for cores")
     prefer_fast_kernels()
@@ -69,7 +69,7 @@ def measure(
     finally:
         torch.set_num_threads(threads)
     name = torch.cuda.get_device_name(0) if on_gpu else f"{platform.machine()}, one core of {platform.node()}"
-    heard = batch_frames(frames)
+    num_frames = batch_frames(frames)
     about = {
         "format": 1,
         "device": device.type,
@@ -77,13 +77,13 @@ def measure(
         "teacher": {
             "model": teacher.name,
             "parameters": teacher.parameters,
-            "frames_per_second": heard / float(np.mean(forward)),
+            "frames_per_second": num_frames / float(np.mean(forward)),
         },
         "student": {
             "model": student.name,
             "parameters": student.parameters,
-            "frames_per_second": heard / float(np.mean(steps)),
-            "batch": heard,
+            "frames_per_second": num_frames / float(np.mean(steps)),
+            "batch": num_frames,
             "seconds": [steps],
         },
         "gtc": coding,
@@ -100,25 +100,31 @@ def measure_gtc(
     clock: Callable[[], float] = time.process_time,
     repeats: int = 10,
 ) -> Dict[str, float]:
-    """scan: seconds a parameter to choose what is sent; decode: seconds to add a received element."""
+    """Measures GTC's own work.
+
+    scan: seconds a parameter to choose what is sent; decode: seconds to add a received element.
+    """
     gtc, like = Gtc(density=density), [torch.zeros(parameters, device=device)]
     gradients = [torch.randn(parameters, device=device) for _ in range(3)]
 
     def seconds(work: Callable[[int], object]) -> float:
-        found = []
+        durations = []
         for number in range(repeats + 1):
             begin = clock()
             work(number)
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            found.append(clock() - begin)
-        return float(np.median(found[1:]))
+            durations.append(clock() - begin)
+        return float(np.median(durations[1:]))
 
     scan = seconds(lambda number: gtc.message(gradients[number % 3], like))
     elements, message = gtc.elements, gtc.message(gradients[0], like)
-    one, nine = (seconds(lambda number, n=n: total([message] * n, like[0])) for n in (1, 9))  # type: ignore[misc]
-    each = max(nine - one, 1e-9) / 8  # of a message; at least what a clock can tell
-    return {"scan": (scan + max(one - each, 0.0)) / parameters, "decode": each / (gtc.elements - elements)}
+    single, nine = (seconds(lambda number, n=n: total([message] * n, like[0])) for n in (1, 9))  # type: ignore[misc]
+    message_seconds = max(nine - single, 1e-9) / 8  # at least what a clock can tell
+    return {
+        "scan": (scan + max(single - message_seconds, 0.0)) / parameters,
+        "decode": message_seconds / (gtc.elements - elements),
+    }
 
 
 def steps_of(
@@ -130,7 +136,10 @@ def steps_of(
     seconds: float = SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> List[float]:
-    """Seconds of steps over `batch_frames(frames)` frames: forward, loss, backward and update, or forward alone."""
+    """Measures the seconds of steps over `batch_frames(frames)` frames.
+
+    A step is forward, loss, backward and update, or forward alone.
+    """
     make = _training if training else _labelling
     with products_in(precision):
         return _steps(make(model, frames, device, precision), seconds, clock)
@@ -168,10 +177,10 @@ def _training(model: Count, frames: int, device: torch.device, precision: str) -
 
     def step() -> None:
         optimiser.zero_grad()
-        found = loss(outputs_in(precision, network, batch.features, batch.lengths), batch)
-        (found.value / found.frames).backward()
+        result = loss(outputs_in(precision, network, batch.features, batch.lengths), batch)
+        (result.value / result.frames).backward()
         optimiser.step()
-        found.value.item()
+        result.value.item()
         if device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -181,12 +190,12 @@ def _training(model: Count, frames: int, device: torch.device, precision: str) -
 def _steps(step: Callable[[], None], seconds: float, clock: Callable[[], float]) -> List[float]:
     """Seconds of each."""
     step()
-    found: List[float] = []
-    while len(found) < 3 or sum(found) < seconds:
+    durations: List[float] = []
+    while len(durations) < 3 or sum(durations) < seconds:
         begin = clock()
         step()
-        found.append(clock() - begin)
-    return found
+        durations.append(clock() - begin)
+    return durations
 
 
 def _targets(num_pdfs: int, k: int) -> Dict[str, float]:
@@ -203,17 +212,17 @@ def _targets(num_pdfs: int, k: int) -> Dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="hybrid-plan-") as place:
         folder = Path(place) / "targets"
         begin = time.process_time()
-        write_targets(folder, cuts, lambda some: {cut.id: logits[cut.id] for cut in some}, about)
-        written = time.process_time()
+        write_targets(folder, cuts, lambda batch: {cut.id: logits[cut.id] for cut in batch}, about)
+        write_end = time.process_time()
         store = open_targets(folder, about)
         for _, packed in store.sequential():
             store.codec.decode(packed)
-        read = time.process_time()
+        read_end = time.process_time()
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
         "k": k,
         "senones": num_pdfs,
         "bytes_per_frame": size / frames,
-        "write": frames / (written - begin),
-        "read": frames / (read - written),
+        "write": frames / (write_end - begin),
+        "read": frames / (read_end - write_end),
     }

@@ -45,13 +45,16 @@ class Method(Protocol):
 
     @property
     def period(self) -> int:
-        """Steps from one meeting of the workers to the next."""
+        """The steps from one meeting of the workers to the next."""
 
     def transfer(self, network: Network, workers: int, parameters: int, compute: float) -> float:
-        """Seconds a step that no worker computes in, all being there; compute: seconds of a worker's own step."""
+        """Returns the seconds a step that no worker computes in, all being there.
+
+        compute: seconds of a worker's own step.
+        """
 
     def sent(self, workers: int, parameters: int) -> float:
-        """Bytes that a worker sends a step, on average; it receives as many."""
+        """Returns the bytes that a worker sends a step, on average; it receives as many."""
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:
@@ -73,15 +76,17 @@ class Ddp:
         _check("value_bytes", self.value_bytes, 0, math.inf)
 
     def transfer(self, network: Network, workers: int, parameters: int, compute: float) -> float:
-        whole = network.seconds("all-reduce", workers, self.value_bytes * parameters)
-        return whole - min(self.overlap * whole, BACKWARD * compute)
+        seconds = network.seconds("all-reduce", workers, self.value_bytes * parameters)
+        return seconds - min(self.overlap * seconds, BACKWARD * compute)
 
     def sent(self, workers: int, parameters: int) -> float:
         return traffic("all-reduce", workers, self.value_bytes * parameters)[0]
 
 
 def word_bytes(density: float) -> float:
-    """Bytes an element, fillers and all, of messages as train/gtc.py writes them, where what is sent is spread evenly.
+    """Returns the bytes an element, fillers and all, of messages as train/gtc.py writes them.
+
+    What is sent is taken to be spread evenly.
 
     Of a gap of m places or more, of which there are q = (1 - density)^m, a filler passes over m, and what is left is a
     gap of the same distribution: 1 / (1 - q) words an element. Of 16 or of 8 bits (m = 2^15 - 1 or 2^7 - 1), whichever

@@ -51,7 +51,7 @@ class Count:
 
     @property
     def forward_flops(self) -> int:
-        """A network frame."""
+        """The operations of a network frame, forward."""
         return 2 * self.weights
 
     @property
@@ -69,7 +69,7 @@ class Count:
 
 
 def count(config: LstmConfig, name: str = "") -> Count:
-    """As the module's docstring says."""
+    """Counts parameters and operations as the module's docstring says."""
     directions = 2 if config.bidirectional else 1
     hidden, out = config.hidden, config.proj or config.hidden
     parts: Dict[str, int] = {}
@@ -96,14 +96,16 @@ def _name(config: LstmConfig) -> str:
 
 
 def find_model(text: str, input_dim: int, num_pdfs: int) -> Count:
-    """`5x768`, `5x768b` (bidirectional), a model's folder, or a JSON with {"kind": "lstm", "model": {...}}.
+    """Counts the model that a text names.
+
+    The text is `5x768`, `5x768b` (bidirectional), a model's folder, or a JSON with {"kind": "lstm", "model": {...}}.
 
     Raises ConfigError for what is none of these, is no LSTM, or has another number of senones than the plan.
     """
     match = _SPEC.fullmatch(text)
     if match:
-        layers, hidden, both = int(match[1]), int(match[2]), bool(match[3])
-        return count(LstmConfig(input_dim, num_pdfs, hidden=hidden, layers=layers, bidirectional=both))
+        layers, hidden, bidirectional = int(match[1]), int(match[2]), bool(match[3])
+        return count(LstmConfig(input_dim, num_pdfs, hidden=hidden, layers=layers, bidirectional=bidirectional))
     path = Path(text)
     if not path.exists():
         raise ConfigError(

@@ -43,13 +43,16 @@ class Network:
             raise ConfigError(f"latency is {self.latency!r}", remedy="seconds, from 0")
 
     def seconds(self, collective: str, workers: int, size: float) -> float:
-        """size: bytes of the array (all-reduce), or of one worker's message (all-gather)."""
+        """Returns the seconds of a collective.
+
+        size: bytes of the array (all-reduce), or of one worker's message (all-gather).
+        """
         sent, messages = traffic(collective, workers, size)
         return sent / self.bandwidth + messages * self.latency
 
 
 def traffic(collective: str, workers: float, size: float) -> Tuple[float, float]:
-    """(bytes that one worker sends, messages one after the other). Raises ConfigError."""
+    """Returns (bytes that one worker sends, messages one after the other). Raises ConfigError."""
     if collective not in COLLECTIVES:
         raise ConfigError(f"unknown collective {collective!r}", remedy=f"one of {', '.join(COLLECTIVES)}")
     if collective == "all-reduce":
@@ -58,7 +61,9 @@ def traffic(collective: str, workers: float, size: float) -> Tuple[float, float]
 
 
 def fit_network(points: Sequence[Point], collective: str = "all-reduce") -> Tuple[Network, List[float]]:
-    """Bandwidth and latency from (workers, bytes, seconds), and the relative error of the fit at each point.
+    """Fits bandwidth and latency to (workers, bytes, seconds).
+
+    Returns the network, and the relative error of the fit at each point.
 
     Least squares in 1 / B and L, neither of them negative, of the relative errors: seconds span decades, and the small
     ones are those that tell the latency. A point of one worker says nothing and is left out. Raises DataError where

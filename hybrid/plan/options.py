@@ -48,10 +48,11 @@ def add_plan(commands: Any) -> None:
         if title == "models and passes":
             section.add_argument("--teacher", default=TEACHER, metavar="MODEL", help=f"({TEACHER})")
             section.add_argument("--student", default=STUDENT, metavar="MODEL", help=f"({STUDENT})")
-        for one in group:
-            default = "" if one.default is None else f" ({one.default:g})"
-            text = f"{one.unit}; {one.why}{default}".replace("%", "%%")
-            section.add_argument(f"--{one.name}", type=float, metavar="X", dest=f"assume_{one.name}", help=text)
+        for assumption in group:
+            default = "" if assumption.default is None else f" ({assumption.default:g})"
+            text = f"{assumption.unit}; {assumption.why}{default}".replace("%", "%%")
+            name = assumption.name
+            section.add_argument(f"--{name}", type=float, metavar="X", dest=f"assume_{name}", help=text)
 
     def call(options: argparse.Namespace) -> int:
         from hybrid.plan.command import show_plan

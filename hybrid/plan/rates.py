@@ -53,7 +53,7 @@ class Rates:
 
 
 def read_rates(path: PathLike) -> Rates:
-    """Raises DataError that names what is wrong."""
+    """Reads rates that were measured. Raises DataError that names what is wrong."""
     return parse_rates(read_json(path), path)
 
 
@@ -63,9 +63,9 @@ def parse_rates(about: Any, path: PathLike) -> Rates:
     if about.get("device") not in DEVICES:
         raise DataError(f"device is {about.get('device')!r}", file=path, remedy=f"one of {', '.join(DEVICES)}")
     parts: Dict[str, Dict[str, Any]] = {}
-    for name, wanted in _NUMBERS.items():
+    for name, keys in _NUMBERS.items():
         if name in about:
-            parts[name] = _part(about[name], name, wanted, path)
+            parts[name] = _part(about[name], name, keys, path)
     times = None
     if "seconds" in parts.get("student", {}):
         times = Measured(_rows(parts["student"]["seconds"], 1, "student.seconds", path))
@@ -73,10 +73,10 @@ def parse_rates(about: Any, path: PathLike) -> Rates:
     return Rates(about["device"], str(about.get("machine", "")), parts, network, times)
 
 
-def _part(values: Any, name: str, wanted: Sequence[str], path: PathLike) -> Dict[str, Any]:
+def _part(values: Any, name: str, keys: Sequence[str], path: PathLike) -> Dict[str, Any]:
     if not isinstance(values, dict):
         raise DataError(f"{name} is {values!r}", file=path, remedy=_REMEDY)
-    for key in wanted:
+    for key in keys:
         if not _positive(values.get(key)):
             raise DataError(f"{name}.{key} is {values.get(key)!r}, not a number above 0", file=path, remedy=_REMEDY)
     return values

@@ -48,42 +48,45 @@ def _call(options: argparse.Namespace) -> int:
         raise ConfigError("newbob depends on what is learnt", remedy="cosine, exponential or constant")
     rates = Schedule(ScheduleConfig(options.decay, final=options.final), options.lr)
     print(scheduled.table(pieces))
-    heard = total_hours(pieces)
-    total = sum(heard.values())
-    for name, hours in heard.items():
+    hours_heard = total_hours(pieces)
+    total = sum(hours_heard.values())
+    for name, hours in hours_heard.items():
         print(f"{name}: {hours:,.1f} of {total:,.1f} hours, {hours / sources[name]:.2f} passes")
-    drawn: List[Tuple[str, float, float, float]] = []  # source, begin, end, rate
+    chunks: List[Tuple[str, float, float, float]] = []  # source, begin, end, rate
     before = 0.0
     for sub in pieces:
         for piece in sub:
-            drawn.append((piece.source, before, before + piece.hours, rates.rate(0, before / total) * piece.rate))
+            chunks.append((piece.source, before, before + piece.hours, rates.rate(0, before / total) * piece.rate))
             before += piece.hours
-    print(f"learning rate: {drawn[0][3]:.3g} in the first chunk, {drawn[-1][3]:.3g} in the last")
+    print(f"learning rate: {chunks[0][3]:.3g} in the first chunk, {chunks[-1][3]:.3g} in the last")
     if options.plot is not None:
-        plot(drawn, [sum(piece.hours for piece in sub) for sub in pieces], options.schedule, options.plot)
+        plot(chunks, [sum(piece.hours for piece in sub) for sub in pieces], options.schedule, options.plot)
     return 0
 
 
 def _hours(texts: Sequence[str]) -> Dict[str, float]:
-    found: Dict[str, float] = {}
+    hours: Dict[str, float] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         try:
-            found[name] = float(value)
+            hours[name] = float(value)
         except ValueError:
-            found[name] = 0.0
-        if not equals or not 0 < found[name] < float("inf"):
+            hours[name] = 0.0
+        if not equals or not 0 < hours[name] < float("inf"):
             raise ConfigError(f"--hours {text}", remedy="write SOURCE=HOURS, e.g. labelled=7000")
-    return found
+    return hours
 
 
-def _shards(hours: float, each: float) -> List[float]:
-    count = max(1, round(hours / each)) if each > 0 else 200
+def _shards(hours: float, shard_hours: float) -> List[float]:
+    count = max(1, round(hours / shard_hours)) if shard_hours > 0 else 200
     return [hours / count] * count
 
 
 def plot(drawn: Sequence[Tuple[str, float, float, float]], subs: Sequence[float], title: str, path: Path) -> None:
-    """drawn: source, first and last hour of training, learning rate of each chunk; subs: hours of each sub-epoch."""
+    """Draws the learning rate over the hours of training.
+
+    drawn: source, first and last hour of training, learning rate of each chunk; subs: hours of each sub-epoch.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -92,8 +95,8 @@ def plot(drawn: Sequence[Tuple[str, float, float, float]], subs: Sequence[float]
     figure, axis = pyplot.subplots(figsize=(9, 3.6), layout="constrained")
     names = list(dict.fromkeys(name for name, *_ in drawn))
     for place, name in enumerate(names):
-        mine = [(begin, end - begin, rate) for source, begin, end, rate in drawn if source == name]
-        begins, widths, rates = zip(*mine)
+        bars = [(begin, end - begin, rate) for source, begin, end, rate in drawn if source == name]
+        begins, widths, rates = zip(*bars)
         axis.bar(begins, rates, widths, align="edge", color=f"C{place}", label=name, linewidth=0)
     at = 0.0
     for hours in subs[:-1]:

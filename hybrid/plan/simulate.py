@@ -45,10 +45,10 @@ class ComputeTimes(Protocol):
     """A worker's own seconds a step, as a distribution."""
 
     def workers(self, random: np.random.Generator, count: int) -> np.ndarray:
-        """What sets the workers apart for good, [count]."""
+        """Draws what sets the workers apart for good, [count]."""
 
     def draw(self, random: np.random.Generator, workers: np.ndarray, rounds: int, period: int) -> np.ndarray:
-        """Seconds, [rounds, workers, period]."""
+        """Draws seconds, [rounds, workers, period]."""
 
 
 class LogNormal:
@@ -63,7 +63,7 @@ class LogNormal:
 
     @classmethod
     def fitted(cls, seconds: Seconds) -> LogNormal:
-        """By mean and standard deviation."""
+        """Fits mean and standard deviation."""
         (values,) = _checked([seconds])
         return cls(float(values.mean()), float(values.std() / values.mean()))
 
@@ -91,18 +91,18 @@ class Measured:
         return random.integers(len(self.rows), size=count)
 
     def draw(self, random: np.random.Generator, workers: np.ndarray, rounds: int, period: int) -> np.ndarray:
-        drawn = np.empty((rounds, len(workers), period))
+        seconds = np.empty((rounds, len(workers), period))
         for number, row in enumerate(self.rows):
-            mine = workers == number
-            drawn[:, mine] = random.choice(row, size=(rounds, int(mine.sum()), period))
-        return drawn
+            assigned = workers == number
+            seconds[:, assigned] = random.choice(row, size=(rounds, int(assigned.sum()), period))
+        return seconds
 
 
 def _checked(rows: Sequence[Seconds]) -> List[np.ndarray]:
-    found = [np.asarray(row, dtype=float).reshape(-1) for row in rows]
-    if not found or any(not len(row) or not (np.isfinite(row).all() and (row > 0).all()) for row in found):
+    times = [np.asarray(row, dtype=float).reshape(-1) for row in rows]
+    if not times or any(not len(row) or not (np.isfinite(row).all() and (row > 0).all()) for row in times):
         raise DataError("step times are to be seconds above 0, one or more a worker", remedy="measure them again")
-    return found
+    return times
 
 
 @dataclass(frozen=True)
@@ -142,17 +142,17 @@ def simulate(
     steps: int = STEPS,
     seed: int = 0,
 ) -> List[StepCost]:
-    """One StepCost for each number of workers, in their order. Raises ConfigError."""
+    """Returns one StepCost for each number of workers, in their order. Raises ConfigError."""
     for name, values in (("workers", workers), ("parameters", [parameters]), ("steps", [steps])):
         if not len(values) or any(isinstance(v, bool) or int(v) != v or v < 1 for v in values):
             raise ConfigError(f"{name} is {list(values)!r}", remedy="whole numbers, at least 1")
     random = np.random.default_rng(seed)
-    most, rounds = max(workers), max(1, steps // method.period)
-    which = times.workers(random, most)
-    chunk = max(1, _CHUNK // (most * method.period))
+    largest, rounds = max(workers), max(1, steps // method.period)
+    worker_ids = times.workers(random, largest)
+    chunk = max(1, _CHUNK // (largest * method.period))
     compute, slowest = np.zeros(len(workers)), np.zeros(len(workers))
     for begin in range(0, rounds, chunk):
-        sums = times.draw(random, which, min(chunk, rounds - begin), method.period).sum(axis=2)
+        sums = times.draw(random, worker_ids, min(chunk, rounds - begin), method.period).sum(axis=2)
         for place, count in enumerate(workers):
             compute[place] += sums[:, :count].mean(axis=1).sum()
             slowest[place] += sums[:, :count].max(axis=1).sum()
@@ -166,8 +166,11 @@ def simulate(
 
 
 def falls_under(costs: Sequence[StepCost], share: float = 0.5) -> float:
-    """The number of workers at which the efficiency first falls under `share`, between simulated numbers on a line
-    over log workers; infinite where it does not. costs: in order of workers."""
+    """Returns the number of workers at which the efficiency first falls under `share`.
+
+    It lies between simulated numbers on a line over log workers; infinite where it does not. costs: in order of
+    workers.
+    """
     before = None
     for cost in costs:
         if cost.efficiency < share:

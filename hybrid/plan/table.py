@@ -10,7 +10,7 @@ from hybrid.plan.models import PAPER, Count, count
 
 
 def amount(value: float, unit: str = "B") -> str:
-    """Three digits and a decimal prefix: 5.58e12 -> 5.58 TB."""
+    """Returns a value with three digits and a decimal prefix: 5.58e12 -> 5.58 TB."""
     for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if value >= 0.9995 * 10**power:
             return f"{_three(value / 10**power)} {prefix}{unit}"
@@ -39,7 +39,7 @@ def as_text(found: Plan) -> str:
         _model("student", found.student),
         "",
         _disk_head(values["replication"]),
-        *(f"  {name:18}{amount(one):>12}{amount(copies):>12}" for name, (one, copies) in found.disk.items()),
+        *(f"  {name:18}{amount(size):>12}{amount(copies):>12}" for name, (size, copies) in found.disk.items()),
         "",
         *_work(found),
         "",
@@ -60,12 +60,12 @@ def _disk_head(replication: float) -> str:
 def _model(name: str, model: Count) -> str:
     paper = f"paper: {PAPER[name] / 1e6:.0f} M ({100 * (model.parameters / PAPER[name] - 1):+.1f} %)"
     layers = [size for part, size in model.parts.items() if part.startswith("layer ")]
-    rest = [f"{part} {size:,}" for part, size in model.parts.items() if not part.startswith("layer ")]
+    others = [f"{part} {size:,}" for part, size in model.parts.items() if not part.startswith("layer ")]
     sizes = f"first layer {layers[0]:,}"
     if len(layers) > 1:
         sizes += f", {len(layers) - 1} x {layers[1]:,}"
     flops = f"{model.forward_flops / 1e6:.0f} MFLOP a frame forward, {model.training_flops / 1e6:.0f} in training"
-    return f"  {name}  {model.name}: {model.parameters:,}; {paper}; {flops}\n           {'; '.join([sizes, *rest])}"
+    return f"  {name}  {model.name}: {model.parameters:,}; {paper}; {flops}\n           {'; '.join([sizes, *others])}"
 
 
 def _as_the_paper_has_it(teacher: Count) -> List[str]:
@@ -73,49 +73,49 @@ def _as_the_paper_has_it(teacher: Count) -> List[str]:
     config = replace(teacher.config, hidden=768, layers=5, bidirectional=True, proj=0)
     if config == teacher.config:
         return []
-    other = count(config)
-    share = 100 * (other.parameters / PAPER["teacher"] - 1)
-    return [f"           (the paper's sizes, {other.name}, count {other.parameters:,}: {share:+.1f} %)"]
+    paper_model = count(config)
+    share = 100 * (paper_model.parameters / PAPER["teacher"] - 1)
+    return [f"           (the paper's sizes, {paper_model.name}, count {paper_model.parameters:,}: {share:+.1f} %)"]
 
 
-def _work(found: Plan) -> List[str]:
-    unit = found.unit
-    methods = [one.method for one in found.phases[0].by_method]
+def _work(plan: Plan) -> List[str]:
+    unit = plan.unit
+    methods = [training.method for training in plan.phases[0].by_method]
     head = f"{'work':20}{'hours heard':>13}{'frames':>9}{f'frames/s, {unit}':>16}{f'{unit}-hours':>12}{'days':>9}"
     head += "".join(f"{method:>9}" for method in methods)
     rows = [head + "   days with waits and transfers"]
     totals = [0.0] * (2 + len(methods))
-    for phase in found.phases:
-        days = [one.days for one in phase.by_method] or [phase.days] * len(methods)
+    for phase in plan.phases:
+        days = [training.days for training in phase.by_method] or [phase.days] * len(methods)
         for place, value in enumerate((phase.unit_hours, phase.days, *days)):
             totals[place] += value
         rows.append(
             f"  {phase.name:18}{phase.hours * phase.passes:13,.0f}{phase.frames:9.2g}{phase.rate:16,.0f}"
-            f"{phase.unit_hours:12,.0f}{_three(phase.days):>9}" + "".join(f"{_three(one):>9}" for one in days)
+            f"{phase.unit_hours:12,.0f}{_three(phase.days):>9}" + "".join(f"{_three(value):>9}" for value in days)
         )
-    rows.append(f"  {'total':56}{totals[0]:12,.0f}" + "".join(f"{_three(one):>9}" for one in totals[1:]))
+    rows.append(f"  {'total':56}{totals[0]:12,.0f}" + "".join(f"{_three(value):>9}" for value in totals[1:]))
     return rows
 
 
-def _network(found: Plan) -> List[str]:
+def _network(plan: Plan) -> List[str]:
     rows = [
         f"{'network':20}{'a step, each':>14}{'each':>10}{'all':>10}{'compute':>10}{'wait':>8}{'transfer':>10}"
         f"{'efficiency':>12}   of training; ms a step"
     ]
-    for phase in found.phases:
-        for one in phase.by_method:
+    for phase in plan.phases:
+        for training in phase.by_method:
             rows.append(
-                f"  {phase.name + ', ' + one.method:26}{amount(one.sent_step):>6}{amount(one.sent):>10}"
-                f"{amount(one.sent_all):>10}{_three(1e3 * one.compute):>10}{_three(1e3 * one.wait):>8}"
-                f"{_three(1e3 * one.transfer):>10}{100 * one.efficiency:10.1f} %"
+                f"  {phase.name + ', ' + training.method:26}{amount(training.sent_step):>6}{amount(training.sent):>10}"
+                f"{amount(training.sent_all):>10}{_three(1e3 * training.compute):>10}{_three(1e3 * training.wait):>8}"
+                f"{_three(1e3 * training.transfer):>10}{100 * training.efficiency:10.1f} %"
             )
-    trained = [phase for phase in found.phases if phase.by_method]
-    heard = found.values["batch"] * found.values["frame-shift"] / 3600  # hours a worker and step
-    steps = found.phase("student").steps
-    rows.insert(1, f"  a step hears {_three(heard * found.workers)} h of speech; the student makes {steps:,.0f} steps")
-    for place, one in enumerate(trained[0].by_method):
-        each, everything = _sums(trained, place)
-        rows.append(f"  {'all, ' + one.method:32}{amount(each):>10}{amount(everything):>10}")
+    trained = [phase for phase in plan.phases if phase.by_method]
+    hours = plan.values["batch"] * plan.values["frame-shift"] / 3600  # hours a worker and step
+    steps = plan.phase("student").steps
+    rows.insert(1, f"  a step hears {_three(hours * plan.workers)} h of speech; the student makes {steps:,.0f} steps")
+    for place, training in enumerate(trained[0].by_method):
+        sent, sent_all = _sums(trained, place)
+        rows.append(f"  {'all, ' + training.method:32}{amount(sent):>10}{amount(sent_all):>10}")
     return rows
 
 
@@ -126,8 +126,8 @@ def _sums(phases: Sequence[Phase], place: int) -> List[float]:
     ]
 
 
-def _feeding(found: Plan) -> List[str]:
-    feeding, unit, units = found.feeding, found.unit, found.units
+def _feeding(plan: Plan) -> List[str]:
+    feeding, unit, units = plan.feeding, plan.unit, plan.units
     return [
         f"feeding: {amount(feeding['bytes_per_second'])}/s of features and targets to each {unit}, student learning ("
         f"{amount(units * feeding['bytes_per_second'])}/s in all)",
@@ -140,10 +140,10 @@ def _feeding(found: Plan) -> List[str]:
     ]
 
 
-def _assumptions(found: Plan) -> List[str]:
+def _assumptions(plan: Plan) -> List[str]:
     rows: List[str] = ["assumptions; each is an option of its name"]
     last = ""
-    for group, name, value, unit, why in found.values.rows():
+    for group, name, value, unit, why in plan.values.rows():
         if group != last:
             rows.append(f"  {group}")
             last = group

@@ -53,49 +53,52 @@ class Utterance:
 
 @dataclass
 class Alignments:
-    """`total` utterances, of which `read` were counted. durations: phone -> frames -> how often. `drawn`: from the
+    """`total` utterances, `counted` of them read. durations: phone -> frames -> how often. `examples`: from the
     lowest log-likelihood to a high one; `lowest`: those that fit worst, the worst first."""
 
     total: int = 0
-    read: int = 0
+    counted: int = 0
     loglikes: List[float] = field(default_factory=list)
     durations: Dict[str, Counter] = field(default_factory=dict)
-    drawn: List[Utterance] = field(default_factory=list)
+    examples: List[Utterance] = field(default_factory=list)
     lowest: List[Utterance] = field(default_factory=list)
 
 
 def read_alignments(path: PathLike, limit: int = LIMIT) -> Alignments:
-    """Raises DataError where the file is truncated or a row is not what it should be, with the number of the line."""
-    found = Alignments(total=sum(1 for _ in _lines(path)))
-    step = max(1, math.ceil(found.total / limit))
+    """Reads the alignments of a run and counts their durations and log-likelihoods.
+
+    Raises DataError where the file is truncated or a row is not what it should be, with the number of the line.
+    """
+    alignments = Alignments(total=sum(1 for _ in _lines(path)))
+    step = max(1, math.ceil(alignments.total / limit))
     ranked: List[Tuple[float, int]] = []
     for number, line in _lines(path, step):
         utterance = _utterance(path, number, line)
-        found.read += 1
+        alignments.counted += 1
         if utterance.loglike is not None:
             ranked.append((utterance.loglike, number))
         for name, _, frames in utterance.phones:
-            found.durations.setdefault(name, Counter())[frames] += 1
+            alignments.durations.setdefault(name, Counter())[frames] += 1
     ranked.sort()
-    found.loglikes = [loglike for loglike, _ in ranked]
-    wanted = [(why, ranked[round(share * (len(ranked) - 1))][1]) for share, why in _DRAWN if ranked]
-    if found.read and not ranked:
-        wanted = [("the first, for none has a log-likelihood", 1)]
+    alignments.loglikes = [loglike for loglike, _ in ranked]
+    examples = [(why, ranked[round(share * (len(ranked) - 1))][1]) for share, why in _DRAWN if ranked]
+    if alignments.counted and not ranked:
+        examples = [("the first, for none has a log-likelihood", 1)]
     lowest = [number for _, number in heapq.nsmallest(LOWEST, ranked)]
-    rows = _rows(path, {number for _, number in wanted} | set(lowest))
-    seen = set()
-    for why, number in wanted:
-        if number not in seen:
-            seen.add(number)
+    rows = _rows(path, {number for _, number in examples} | set(lowest))
+    numbers = set()
+    for why, number in examples:
+        if number not in numbers:
+            numbers.add(number)
             rows[number].why = why
-            found.drawn.append(rows[number])
-    found.lowest = [rows[number] for number in lowest]
-    return found
+            alignments.examples.append(rows[number])
+    alignments.lowest = [rows[number] for number in lowest]
+    return alignments
 
 
 def _rows(path: PathLike, numbers: Iterable[int]) -> Dict[int, Utterance]:
-    wanted = set(numbers)
-    return {number: _utterance(path, number, line) for number, line in _lines(path) if number in wanted}
+    selected = set(numbers)
+    return {number: _utterance(path, number, line) for number, line in _lines(path) if number in selected}
 
 
 def _lines(path: PathLike, step: int = 1) -> Iterator[Tuple[int, bytes]]:
@@ -121,16 +124,16 @@ def _utterance(path: PathLike, number: int, line: bytes) -> Utterance:
             _segments(row["phones"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        what = f"line {number}: not an aligned utterance ({type(error).__name__}: {error})"
-        raise DataError(what, file=path, remedy="run the gmm stage again") from error
+        problem = f"line {number}: not an aligned utterance ({type(error).__name__}: {error})"
+        raise DataError(problem, file=path, remedy="run the gmm stage again") from error
 
 
 def _segments(rows: Sequence[Sequence[Any]]) -> List[Segment]:
-    found = [(str(name), int(start), int(frames)) for name, start, frames in rows]
-    for name, start, frames in found:
+    segments = [(str(name), int(start), int(frames)) for name, start, frames in rows]
+    for name, start, frames in segments:
         if start < 0 or frames < 0:
             raise ValueError(f"{name} of {frames} frames from frame {start}")
-    return found
+    return segments
 
 
 # ------------------------------------------------------------------ durations
@@ -151,7 +154,10 @@ class Duration:
 
 
 def duration_rows(durations: Dict[str, Counter], *, positions: bool = False) -> List[Duration]:
-    """The longest median first; without `positions` those of one phone at different places in a word are one."""
+    """Returns a row for each phone, the longest median first.
+
+    Without `positions` those of one phone at different places in a word are one.
+    """
     merged: Dict[str, Counter] = {}
     for name, counts in durations.items():
         merged.setdefault(name if positions else base(name), Counter()).update(counts)
@@ -169,7 +175,7 @@ def duration_rows(durations: Dict[str, Counter], *, positions: bool = False) -> 
 
 
 def base(name: str) -> str:
-    """The phone without the mark of its place in the word: AH of AH_B."""
+    """Returns the phone without the mark of its place in the word: AH of AH_B."""
     return name[:-2] if len(name) > 2 and name.endswith(_POSITIONS) else name
 
 
@@ -177,7 +183,7 @@ def base(name: str) -> str:
 
 
 def read_features(folder: PathLike, name: str, ids: Sequence[str]) -> Dict[str, np.ndarray]:
-    """The arrays of a few utterances of a set, of which only the shards that hold them are read.
+    """Reads the arrays of a few utterances of a set, and only the shards that hold them.
 
     Raises DataError where the set is missing, unfinished or damaged. An id that is not in it is left out.
     """
@@ -185,21 +191,21 @@ def read_features(folder: PathLike, name: str, ids: Sequence[str]) -> Dict[str, 
     from hybrid.data.arrays import read_complete
     from hybrid.data.shards import read_shard
 
-    wanted = set(ids)
-    found: Dict[str, np.ndarray] = {}
+    missing = set(ids)
+    features: Dict[str, np.ndarray] = {}
     complete = read_complete(folder)
     if name not in complete["names"]:
         raise DataError(f"no arrays '{name}' in this set", file=folder, remedy="run the features stage again")
     for index, shard in enumerate(complete["shards"]):
-        if not wanted:
+        if not missing:
             break
         if not shard["cuts"]:
             continue
         rows = read_jsonl(f"{folder}/shards/cuts.{index:06d}.jsonl.gz")
-        if not wanted.intersection(row.get("id") for row in rows):
+        if not missing.intersection(row.get("id") for row in rows):
             continue
         for cut, arrays in read_shard(folder, index, shard, [name]):  # type: ignore[arg-type]
-            if cut.id in wanted:
-                wanted.remove(cut.id)
-                found[cut.id] = arrays[name]
-    return found
+            if cut.id in missing:
+                missing.remove(cut.id)
+                features[cut.id] = arrays[name]
+    return features

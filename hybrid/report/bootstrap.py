@@ -77,9 +77,9 @@ def _gains(
     lines: List[plots.Line] = []
     rows: List[List[Any]] = []
     styles: Dict[str, int] = {}
-    for system, its in runs.items():
+    for system, passes in runs.items():
         for key, name in _GAINS.items():
-            x, y = _points(its, key)
+            x, y = _points(passes, key)
             if x:
                 lines.append((f"{system} {name}", x, y))
                 styles[f"{system} {name}"] = number[system]
@@ -87,14 +87,14 @@ def _gains(
     return lines, rows, styles
 
 
-def _summary(system: str, its: Sequence[Mapping[str, Any]]) -> List[Any]:
-    last = its[-1]
+def _summary(system: str, passes: Sequence[Mapping[str, Any]]) -> List[Any]:
+    last = passes[-1]
     return [
         system,
-        len(its),
+        len(passes),
         format(last["loglike_per_frame"], ".3f") if _finite(last.get("loglike_per_frame")) else "-",
         last.get("gaussians", "-"),
-        sum(int(row.get("retried") or 0) for row in its),
+        sum(int(row.get("retried") or 0) for row in passes),
         last.get("failed", "-"),
     ]
 
@@ -103,33 +103,35 @@ def _summary(system: str, its: Sequence[Mapping[str, Any]]) -> List[Any]:
 
 
 def alignment_section(data: ReportData) -> Markup:
-    found = data.alignments
-    if found is None:
+    alignments = data.alignments
+    if alignments is None:
         return none("No alignments yet: the gmm stage has not written gmm/alignments.jsonl.gz.")
-    if not found.total:
+    if not alignments.total:
         return none("gmm/alignments.jsonl.gz holds no utterance.")
-    said = f"{found.total} training utterances{_sampled(found)}"
-    if found.loglikes:
-        low, middle, high = np.quantile(found.loglikes, [0.05, 0.5, 0.95])
-        said += f"; log-likelihood a frame: median {middle:.2f}, 90 % between {low:.2f} and {high:.2f}"
-    parts = [tag("p", f"{said}.")]
-    if len(found.loglikes) > 1:
-        marked = {row.why: row.loglike for row in found.drawn if row.loglike is not None}
-        parts.append(Markup(plots.histogram(found.loglikes, marked, "log-likelihood a frame")))
+    summary = f"{alignments.total} training utterances{_sampled(alignments)}"
+    if alignments.loglikes:
+        low, middle, high = np.quantile(alignments.loglikes, [0.05, 0.5, 0.95])
+        summary += f"; log-likelihood a frame: median {middle:.2f}, 90 % between {low:.2f} and {high:.2f}"
+    parts = [tag("p", f"{summary}.")]
+    if len(alignments.loglikes) > 1:
+        marked = {row.why: row.loglike for row in alignments.examples if row.loglike is not None}
+        parts.append(Markup(plots.histogram(alignments.loglikes, marked, "log-likelihood a frame")))
     text = "Log mel, under it phones and words, with their boundaries; shaded: phones of "
     text += f"{LEAST * FRAME_MS} ms, the least that three states take. The pointer shows names, lengths and times."
     parts.append(soft(text))
-    features, ticks = _spectrograms(data, found.drawn)
-    parts += [_drawn(row, features.get(row.id), ticks, f"ali{k}") for k, row in enumerate(found.drawn)]
-    if found.lowest:
-        rows = [[row.id, _fixed(row.loglike), _seconds(row.frames), row.text] for row in found.lowest]
+    features, ticks = _spectrograms(data, alignments.examples)
+    parts += [_drawn(row, features.get(row.id), ticks, f"ali{k}") for k, row in enumerate(alignments.examples)]
+    if alignments.lowest:
+        rows = [[row.id, _fixed(row.loglike), _seconds(row.frames), row.text] for row in alignments.lowest]
         listed = table(["utterance", "log-likelihood a frame", "length", "words"], rows, numeric=(1, 2))
         parts.append(details("The worst fits: look here for wrong transcripts", listed))
     return join(parts)
 
 
-def _sampled(found: Alignments) -> str:
-    return "" if found.read == found.total else f", of which {found.read}, spread evenly over the file, were counted"
+def _sampled(alignments: Alignments) -> str:
+    if alignments.counted == alignments.total:
+        return ""
+    return f", of which {alignments.counted}, spread evenly over the file, were counted"
 
 
 def _drawn(row: Utterance, logmel: Any, ticks: spectrogram.Ticks, name: str) -> Markup:
@@ -138,30 +140,30 @@ def _drawn(row: Utterance, logmel: Any, ticks: spectrogram.Ticks, name: str) -> 
     if not row.frames:
         return join([*parts, none("This utterance has no frames.")])
     parts.append(tag("div", spectrogram.figure(row, logmel, ticks, name), cls="across", tabindex=0))
-    shown = spectrogram.shown(row)
-    if shown < row.frames:
-        parts.append(soft(f"The first {_seconds(shown)} are drawn."))
+    frames_shown = spectrogram.shown(row)
+    if frames_shown < row.frames:
+        parts.append(soft(f"The first {_seconds(frames_shown)} are drawn."))
     return join(parts)
 
 
-def _spectrograms(data: ReportData, drawn: Sequence[Utterance]) -> Tuple[Dict[str, np.ndarray], spectrogram.Ticks]:
+def _spectrograms(data: ReportData, utterances: Sequence[Utterance]) -> Tuple[Dict[str, np.ndarray], spectrogram.Ticks]:
     """Log mel by id and the frequencies at its axis; what is missing is said in the notes, and drawn without."""
     from hybrid.data.features import LogMel, config_from_json  # with Lhotse behind it, which takes seconds to load
 
     folder = data.exp / "features"
     features: Dict[str, np.ndarray] = {}
-    missing = [row.id for row in drawn]
+    missing = [row.id for row in utterances]
     # Copies of the training set (of other speeds) are sets of their own: train, train_sp0.9, ...
     for place in sorted(folder.glob("train*/logmel")) or [folder / "train" / "logmel"]:
         if not missing:
             break
         try:
-            read = read_features(place, "logmel", missing)
+            arrays = read_features(place, "logmel", missing)
         except HybridError as error:
             name = f"features/{place.parent.name}/logmel"
             data.notes.append(f"{name}: {error.what}: alignments are drawn without its spectrograms")
             continue
-        features.update({i: values for i, values in read.items() if values.ndim == 2 and values.size})
+        features.update({i: values for i, values in arrays.items() if values.ndim == 2 and values.size})
         missing = [i for i in missing if i not in features]
     if missing:
         data.notes.append(f"features/train*/logmel: no spectrogram of {', '.join(missing)}")
@@ -181,14 +183,15 @@ def _spectrograms(data: ReportData, drawn: Sequence[Utterance]) -> Tuple[Dict[st
 
 
 def duration_section(data: ReportData) -> Markup:
-    found = data.alignments
-    if found is None:
+    alignments = data.alignments
+    if alignments is None:
         return none("No alignments yet: durations are those of gmm/alignments.jsonl.gz.")
-    rows, marked = duration_rows(found.durations), duration_rows(found.durations, positions=True)
+    rows, marked = duration_rows(alignments.durations), duration_rows(alignments.durations, positions=True)
     if not rows:
         return none("The alignments hold no phone.")
-    said = f"{sum(row.count for row in rows)} phones of {found.read} utterances{_sampled(found)}, at 10 ms frames."
-    parts = [tag("p", said)]
+    count, utterances = sum(row.count for row in rows), f"{alignments.counted} utterances{_sampled(alignments)}"
+    summary = f"{count} phones of {utterances}, at 10 ms frames."
+    parts = [tag("p", summary)]
     flagged = [row for row in marked if row.flagged]
     if flagged:
         flagged.sort(key=lambda row: (-row.count, row.name))
@@ -197,13 +200,13 @@ def duration_section(data: ReportData) -> Markup:
         text = f"Half or more of these are no longer than {LEAST} frames, the least that three states take: {names}. "
         text += "They may not be in the speech, be wrong in the lexicon, or be too rare to be learnt."
         parts.append(warning(text))
-    shown = rows
+    box_rows = rows
     if len(rows) > _BOXES:
-        most = {row.name for row in sorted(rows, key=lambda row: -row.count)[:_BOXES]}
-        shown = [row for row in rows if row.name in most]
-    quantiles = [(row.name, [FRAME_MS * frames for frames in row.quantiles], row.flagged) for row in shown]
+        frequent = {row.name for row in sorted(rows, key=lambda row: -row.count)[:_BOXES]}
+        box_rows = [row for row in rows if row.name in frequent]
+    quantiles = [(row.name, [FRAME_MS * frames for frames in row.quantiles], row.flagged) for row in box_rows]
     parts.append(Markup(plots.boxes(quantiles, "ms")))
-    left_out = f" The {len(shown)} most frequent of {len(rows)} phones." if len(shown) < len(rows) else ""
+    left_out = f" The {len(box_rows)} most frequent of {len(rows)} phones." if len(box_rows) < len(rows) else ""
     parts.append(soft(f"Box: the middle half; line: median; whiskers: 5 to 95 %.{left_out}"))
     parts.append(details(f"Durations ({len(rows)} phones)", _duration_table(rows)))
     if len(marked) > len(rows):
@@ -264,35 +267,35 @@ def _tree_row(named_tree: NamedTree) -> List[Any]:
 
 def _tree(system: str, named_tree: NamedTree) -> Markup:
     leaves = leaf_table(named_tree.roots)
-    most = dict(list(leaves.items())[:_BOXES])
+    largest = dict(list(leaves.items())[:_BOXES])
     bars = {
         name: {"all states" if state is None else f"state {state}": count for state, count in states.items()}
-        for name, states in most.items()
+        for name, states in largest.items()
     }
     parts = [tag("h4", "Leaves per phone and state"), Markup(plots.stacked(bars, "leaves", system))]
     if system == "network":
         parts.append(soft("Of one state: 0 is the pdf of a phone's first frame, 1 that of the others."))
-    if len(most) < len(leaves):
-        parts.append(soft(f"The {len(most)} of {len(leaves)} phones with most leaves."))
-    known = named_tree.counts is not None
+    if len(largest) < len(leaves):
+        parts.append(soft(f"The {len(largest)} of {len(leaves)} phones with most leaves."))
+    counted = named_tree.counts is not None
     total = max(float(named_tree.counts.sum()), 1.0) if named_tree.counts is not None else 1.0
-    asked = [
+    question_rows = [
         [
-            tag("td", named_tree.text(one.question)),
-            one.first,
-            one.second,
-            f"{100 * one.frames / total:.1f} %" if known else "-",
+            tag("td", named_tree.text(entry.question)),
+            entry.first,
+            entry.second,
+            f"{100 * entry.frames / total:.1f} %" if counted else "-",
         ]
-        for one in frequent_questions(named_tree)
+        for entry in frequent_questions(named_tree)
     ]
     parts += [
         tag("h4", "The most frequent questions near the roots"),
-        table(["question", "first of a root", "second", "frames that meet it"], asked, numeric=(1, 2, 3)),
+        table(["question", "first of a root", "second", "frames that meet it"], question_rows, numeric=(1, 2, 3)),
     ]
     rows = []
     for root in named_tree.roots:
         first = named_tree.text(named_tree.question(root.node)) if isinstance(root.node, Split) else "-"
-        frames = f"{named_tree.frames(root.pdfs):.0f}" if known else "-"
+        frames = f"{named_tree.frames(root.pdfs):.0f}" if counted else "-"
         rows.append([root.name, "-" if root.state is None else root.state, len(root.pdfs), frames, first])
     listed = table(["phone", "state", "leaves", "frames", "first question"], rows, numeric=(1, 2, 3))
     parts.append(details(f"First question of each of the {len(rows)} roots", listed))

@@ -42,9 +42,9 @@ class ReportData:
     notes: List[str] = field(default_factory=list)
 
     def groups(self) -> List[Tuple[str, str]]:
-        """(set, tuned_on) that have results: first the test with the scale chosen on dev."""
-        found = {(row["set"], row["tuned_on"]) for row in self.results}
-        return sorted(found, key=lambda group: (group[0] == DEV, group[1] != "dev", group))
+        """Returns the (set, tuned_on) that have results: first the test with the scale chosen on dev."""
+        groups = {(row["set"], row["tuned_on"]) for row in self.results}
+        return sorted(groups, key=lambda group: (group[0] == DEV, group[1] != "dev", group))
 
     def systems(self) -> List[str]:
         return ordered((key[0] for key in self.decodes), list(dict.fromkeys(row["system"] for row in self.results)))
@@ -56,22 +56,22 @@ class ReportData:
         return ordered((key[1] for key in self.decodes), CONDITIONS)
 
     def distinct(self, name: str) -> List[Any]:
-        """The values of a key of the marks, each once, in order: commits, commands."""
+        """Returns the values of a key of the marks, each once, in order: commits, commands."""
         return list(dict.fromkeys(mark[name] for mark in self.marks if mark.get(name)))
 
     def versions(self) -> Dict[str, str]:
-        """Of all stages; where two stages ran on different versions, both."""
-        found: Dict[str, List[str]] = {}
+        """Returns the versions of all stages; where two stages ran on different versions, both."""
+        distinct: Dict[str, List[str]] = {}
         for mark in self.marks:
             versions = mark.get("versions")
             for name, version in (versions if isinstance(versions, dict) else {}).items():
-                if str(version) not in found.setdefault(str(name), []):
-                    found[str(name)].append(str(version))
-        return {name: ", ".join(versions) for name, versions in found.items()}
+                if str(version) not in distinct.setdefault(str(name), []):
+                    distinct[str(name)].append(str(version))
+        return {name: ", ".join(versions) for name, versions in distinct.items()}
 
     def seeds(self) -> List[Any]:
-        known = [mark.get("seed") for mark in self.marks] + [row.get("seed") for row in self.results]
-        return list(dict.fromkeys(seed for seed in known if seed is not None))
+        seeds = [mark.get("seed") for mark in self.marks] + [row.get("seed") for row in self.results]
+        return list(dict.fromkeys(seed for seed in seeds if seed is not None))
 
 
 def gather(exp: PathLike, *, models: bool = True) -> ReportData:
@@ -141,9 +141,9 @@ class _Tolerant:
     def __init__(self, data: ReportData) -> None:
         self.data = data
 
-    def __call__(self, read: Callable[[Path], Any], file: Path) -> Any:
+    def __call__(self, reader: Callable[[Path], Any], file: Path) -> Any:
         try:
-            return read(file)
+            return reader(file)
         except HybridError as error:
             self.data.notes.append(f"{_short(self.data.exp, file)}: {error.what}")
         except OSError as error:

@@ -17,7 +17,7 @@ def esc(value: Any) -> Markup:
 
 
 def tag(name: str, *content: Any, cls: Optional[str] = None, **attributes: Any) -> Markup:
-    """An element; content that is not Markup is escaped, as are the values of attributes."""
+    """Makes an element; content that is not Markup is escaped, as are the values of attributes."""
     if cls:
         attributes["class"] = cls
     rendered = "".join(f' {key.replace("_", "-")}="{esc(value)}"' for key, value in attributes.items())
@@ -29,7 +29,7 @@ def join(parts: Iterable[Any], separator: str = "") -> Markup:
 
 
 def document(title: str, body: Any) -> str:
-    """A whole page, with the style sheet in it."""
+    """Makes a whole page, with the style sheet in it."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -38,7 +38,7 @@ def document(title: str, body: Any) -> str:
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], *, numeric: Sequence[int] = (), cls: str = "") -> Markup:
-    """A table that scrolls within the page, its head always in sight; the first cell of a row names the row.
+    """Makes a table that scrolls within the page, its head always in sight; the first cell of a row names the row.
 
     numeric: columns set flush right. A cell that is Markup beginning with <td or <th is taken as it is.
     """
@@ -59,7 +59,7 @@ def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], *, numeric: Sequen
 
 
 def none(text: str) -> Markup:
-    """A part of which there is nothing yet."""
+    """Makes a paragraph for a part of which there is nothing yet."""
     return tag("p", text, cls="none")
 
 
@@ -76,15 +76,15 @@ def soft(*content: Any) -> Markup:
 
 
 def seconds_text(seconds: Any) -> str:
-    """3.2 s, 4 min 5 s, 2 h 3 min."""
+    """Returns seconds as text: 3.2 s, 4 min 5 s, 2 h 3 min."""
     if not isinstance(seconds, (int, float)):
         return "-"
     if seconds < 60:
         return f"{seconds:.1f} s"
-    whole = int(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    total = int(seconds)
+    if total < 3600:
+        return f"{total // 60} min {total % 60} s"
+    return f"{total // 3600} h {total % 3600 // 60} min"
 
 
 def bytes_text(size: Any) -> str:

@@ -37,9 +37,9 @@ def results_md(data: ReportData, title: str, notes: Optional[str] = None) -> str
 
 
 def _paired(data: ReportData, name: str, tuned_on: str) -> List[str]:
-    found = cells(data.results, name, tuned_on)
-    systems = list(dict.fromkeys(system for system, _ in found))
-    conditions = ordered((condition for _, condition in found), CONDITIONS)
+    results = cells(data.results, name, tuned_on)
+    systems = list(dict.fromkeys(system for system, _ in results))
+    conditions = ordered((condition for _, condition in results), CONDITIONS)
     rows = []
     for before, system in zip(systems, systems[1:], strict=False):
         ps = [p_value(data, before, system, condition, name, tuned_on) for condition in conditions]
@@ -68,10 +68,10 @@ def _scales(data: ReportData) -> List[str]:
     rows.sort(key=lambda row: (row[3], row[2], systems.index(row[0]), conditions.index(row[1])))
     if len(tests) == 1:
         rows = [[*row[:2], *row[3:]] for row in rows]
-    which = ["set"] if len(tests) > 1 else []
-    scales = grid(["system", "condition", *which, "chosen on", "acoustic scale", "word penalty"], rows)
-    said = ["Where a value stands at the end of the grid, values beyond might do better."] if edge else []
-    return ["## Scales", scales, *said]
+    set_column = ["set"] if len(tests) > 1 else []
+    scales = grid(["system", "condition", *set_column, "chosen on", "acoustic scale", "word penalty"], rows)
+    note = ["Where a value stands at the end of the grid, values beyond might do better."] if edge else []
+    return ["## Scales", scales, *note]
 
 
 def _cost(data: ReportData) -> List[str]:
@@ -89,8 +89,8 @@ def _cost(data: ReportData) -> List[str]:
     sums = [sum(float(mark.get(key) or 0) for mark in data.marks) for key in ("seconds", "cpu_seconds")]
     peak = max(float(mark.get("peak_memory_bytes") or 0) for mark in data.marks)
     rows.append(["all", seconds_text(sums[0]), seconds_text(sums[1]), bytes_text(peak)])
-    said = "Peak memory is the largest sum of resident sets over the stage's processes."
-    return ["## Time and memory", grid(["stage", "time", "CPU time", "peak memory"], rows), said]
+    note = "Peak memory is the largest sum of resident sets over the stage's processes."
+    return ["## Time and memory", grid(["stage", "time", "CPU time", "peak memory"], rows), note]
 
 
 def _origin(data: ReportData) -> List[str]:
@@ -107,6 +107,6 @@ def _origin(data: ReportData) -> List[str]:
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table."""
+    """Makes a Markdown table."""
     lines = [head, ["-" * max(3, len(name)) for name in head], *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

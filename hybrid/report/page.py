@@ -68,15 +68,15 @@ def _section(data: ReportData, make: Callable[[ReportData], Markup]) -> Markup:
 
 
 def _summary(data: ReportData) -> Markup:
-    said: List[str] = []
+    facts: List[str] = []
     commits = data.distinct("commit")
     if commits:
-        said.append(f"commit {', '.join(str(commit)[:12] for commit in commits)}")
+        facts.append(f"commit {', '.join(str(commit)[:12] for commit in commits)}")
     if data.seeds():
-        said.append(f"seed {', '.join(map(str, data.seeds()))}")
-    others = [mark for mark in data.marks if not running.is_this_page(mark)]
-    if others:
-        said.append(f"{sum(mark.get('state') == 'done' for mark in others)} of {len(others)} stages done")
+        facts.append(f"seed {', '.join(map(str, data.seeds()))}")
+    marks = [mark for mark in data.marks if not running.is_this_page(mark)]
+    if marks:
+        facts.append(f"{sum(mark.get('state') == 'done' for mark in marks)} of {len(marks)} stages done")
     if data.problems:
-        said.append(f"{len(data.problems)} problems noted")
-    return tag("p", " · ".join(said) or "nothing has run yet", cls="soft")
+        facts.append(f"{len(data.problems)} problems noted")
+    return tag("p", " · ".join(facts) or "nothing has run yet", cls="soft")

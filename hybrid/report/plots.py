@@ -29,7 +29,7 @@ def lines(
     width: float = 10.5,
     styles: Optional[Mapping[str, int]] = None,
 ) -> str:
-    """Panels side by side, each (title, lines) with a legend where it has more than one; whole: x are integers.
+    """Draws panels side by side, each (title, lines) with a legend where it has more than one; whole: x are integers.
 
     `styles`: label -> number of its colour, so that a line looks the same in every panel; else by place.
     """
@@ -51,7 +51,7 @@ def lines(
 
 
 def intervals(cells: Mapping[Tuple[str, str], Mapping[str, Any]], systems: List[str], conditions: List[str]) -> str:
-    """WER with its interval: a panel a condition, a line a system, all on one scale from 0."""
+    """Draws WER with its interval: a panel a condition, a line a system, all on one scale from 0."""
     figure, axes = _figure(len(conditions), 10.5, 0.8 + 0.3 * len(systems), sharey=True, sharex=True)
     for k, (axis, condition) in enumerate(zip(axes, conditions, strict=True)):
         for row, system in enumerate(systems):
@@ -73,20 +73,20 @@ def intervals(cells: Mapping[Tuple[str, str], Mapping[str, Any]], systems: List[
 
 
 def occupancy(curves: Mapping[str, Sequence[float]], xlabel: str = "senones, by frequency") -> str:
-    """Frames per senone, the most frequent first, on a logarithmic scale; unseen senones end the line."""
+    """Draws frames per senone, the most frequent first, on a logarithmic scale; unseen senones end the line."""
     figure, (axis,) = _figure(1, 10.5, 2.6)
     longest = 0
     for k, (label, counts) in enumerate(curves.items()):
         ranked = np.sort(np.asarray(counts, np.float64))[::-1]
         longest = max(longest, len(ranked))
-        seen = ranked[ranked > 0]
-        if not len(seen):
+        observed = ranked[ranked > 0]
+        if not len(observed):
             continue
         axis.set_yscale("log")
-        places = np.arange(1, len(seen) + 1)
-        axis.plot(places, seen, label=_plain(label), linewidth=1.6, **_style(k))
+        places = np.arange(1, len(observed) + 1)
+        axis.plot(places, observed, label=_plain(label), linewidth=1.6, **_style(k))
         if len(curves) == 1:
-            axis.fill_between(places, seen, seen.min(), color=SERIES[0], alpha=0.15)
+            axis.fill_between(places, observed, observed.min(), color=SERIES[0], alpha=0.15)
     axis.set_xlim(0, longest + 1)
     axis.set_xlabel(_plain(xlabel))
     axis.set_ylabel("frames")
@@ -96,7 +96,7 @@ def occupancy(curves: Mapping[str, Sequence[float]], xlabel: str = "senones, by 
 
 
 def histogram(values: Sequence[float], marked: Mapping[str, float], xlabel: str) -> str:
-    """How often values are; `marked` ones stand as lines with their names at the upper end."""
+    """Draws how often values are; `marked` ones stand as lines with their names at the upper end."""
     figure, (axis,) = _figure(1, 10.5, 2.3)
     counts, edges = np.histogram(np.asarray(values, np.float64), bins=min(60, max(6, len(values) // 6)))
     axis.stairs(counts, edges, color=SERIES[0], linewidth=1.2, fill=False)
@@ -114,7 +114,10 @@ def histogram(values: Sequence[float], marked: Mapping[str, float], xlabel: str)
 
 
 def boxes(rows: Sequence[Tuple[str, Sequence[float], bool]], ylabel: str) -> str:
-    """Quantiles 5, 25, 50, 75, 95 % of each named row as a box with whiskers, on a logarithmic scale; True: flagged."""
+    """Draws quantiles of each named row as a box with whiskers, on a logarithmic scale.
+
+    rows: name, quantiles 5, 25, 50, 75, 95 %, and whether it is flagged.
+    """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     figure, (axis,) = _figure(1, 10.5, 3.3)
@@ -142,7 +145,7 @@ def boxes(rows: Sequence[Tuple[str, Sequence[float], bool]], ylabel: str) -> str
 
 
 def stacked(rows: Mapping[str, Mapping[str, float]], ylabel: str, name: str = "") -> str:
-    """A bar a row, made of its named parts one upon another; the same part has the same colour in all.
+    """Draws a bar a row, made of its named parts one upon another; the same part has the same colour in all.
 
     `name` of the figure, where another of the page may show the same.
     """
@@ -151,9 +154,9 @@ def stacked(rows: Mapping[str, Mapping[str, float]], ylabel: str, name: str = ""
     below = np.zeros(len(rows))
     for k, part in enumerate(parts):
         heights = np.array([row.get(part, 0) for row in rows.values()], np.float64)
-        some = np.flatnonzero(heights)
+        places = np.flatnonzero(heights)
         colour = SERIES[k % len(SERIES)]
-        axis.bar(some, heights[some], 0.72, below[some], label=_plain(part), color=colour, alpha=0.8)
+        axis.bar(places, heights[places], 0.72, below[places], label=_plain(part), color=colour, alpha=0.8)
         below += heights
     names = [_plain(name) for name in rows]
     turned = 90 if sum(map(len, names)) > 130 else 0
@@ -168,7 +171,10 @@ def stacked(rows: Mapping[str, Mapping[str, float]], ylabel: str, name: str = ""
 
 
 def matrix(names: Sequence[str], values: np.ndarray) -> str:
-    """A confusion matrix [reference, recognised], each row as shares of its sum; colour by square root of the share."""
+    """Draws a confusion matrix [reference, recognised], each row as shares of its sum.
+
+    Its colour goes by the square root of the share.
+    """
     shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-30)
     size = min(7.4, max(4.0, 1.6 + 0.17 * len(names)))
     figure, (axis,) = _figure(1, size, size)
@@ -197,9 +203,9 @@ def _style(k: int) -> Dict[str, Any]:
     return {"color": SERIES[k % len(SERIES)], "linestyle": ("-", "--", ":")[k // len(SERIES) % 3]}
 
 
-def _legend(axis: Any, **where: Any) -> None:
+def _legend(axis: Any, **placement: Any) -> None:
     # made outside of the figure's settings: without its colour here it would be black on the dark page
-    axis.legend(frameon=False, fontsize=8, labelcolor=_INK, **where)
+    axis.legend(frameon=False, fontsize=8, labelcolor=_INK, **placement)
 
 
 def _figure(columns: int, width: float, height: float, **shared: Any) -> Tuple[Any, List[Any]]:
@@ -246,7 +252,7 @@ def _svg(figure: Any, name: str = "") -> str:
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
     # within tags a hundredth of a point is enough; between them lines need no indent
-    text = re.sub(r"<[^>]+>", lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found.group()), text)
+    text = re.sub(r"<[^>]+>", lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match.group()), text)
     text = re.sub(r"\n\s+", "\n", text)
     text = re.sub(r"<style.*?</style>\s*", "", text, flags=re.S)  # its rules would hold for the whole page
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
@@ -254,8 +260,8 @@ def _svg(figure: Any, name: str = "") -> str:
         text = text.replace(placeholder, variable)
     # most ids name a part that nothing refers to; the others are one space for the whole page
     used = set(re.findall(r'"#([^"]+)"|url\(#([^)]+)\)', text))
-    kept = {name for pair in used for name in pair}
-    text = re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in kept else "", text)
+    referenced = {name for pair in used for name in pair}
+    text = re.sub(r' id="([^"]*)"', lambda match: match.group() if match.group(1) in referenced else "", text)
     prefix = f"f{hashlib.sha1((name + text).encode()).hexdigest()[:8]}-"
     for opening in (' id="', '"#', "url(#"):
         text = text.replace(opening, opening + prefix)
@@ -263,10 +269,10 @@ def _svg(figure: Any, name: str = "") -> str:
     return re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', _head, text, count=1)
 
 
-def _head(found: re.Match) -> str:
-    width = float(found.group(1).split()[2])
+def _head(match: re.Match) -> str:
+    width = float(match.group(1).split()[2])
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return f'<svg {names} class="plot" role="img" style="max-width: {1.5 * width:.0f}px" {found.group(1)}>'
+    return f'<svg {names} class="plot" role="img" style="max-width: {1.5 * width:.0f}px" {match.group(1)}>'
 
 
 def _plain(text: Optional[str]) -> str:

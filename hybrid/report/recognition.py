@@ -20,28 +20,28 @@ def wer_section(data: ReportData) -> Markup:
         return none("No results yet: the score stage has not run.")
     parts: List[Markup] = []
     for k, (name, tuned_on) in enumerate(data.groups()):
-        found = cells(data.results, name, tuned_on)
-        if not found:
+        results = cells(data.results, name, tuned_on)
+        if not results:
             continue
-        systems = list(dict.fromkeys(system for system, _ in found))
-        conditions = ordered((condition for _, condition in found), CONDITIONS)
+        systems = list(dict.fromkeys(system for system, _ in results))
+        conditions = ordered((condition for _, condition in results), CONDITIONS)
         content = [
-            _wer_table(data, found, systems, conditions, name, tuned_on),
-            Markup(plots.intervals(found, systems, conditions)),
+            _wer_table(data, results, systems, conditions, name, tuned_on),
+            Markup(plots.intervals(results, systems, conditions)),
         ]
         title = f"Set {name}, scale and penalty chosen on {tuned_on}"
         if k == 0:
-            parts += [tag("h3", title), *content, _explanation(found)]
+            parts += [tag("h3", title), *content, _explanation(results)]
         else:
             parts.append(details(title, *content))
     return join(parts) or none("No results yet: no set has a word of reference.")
 
 
 def _wer_table(
-    data: ReportData, found: Mapping[Any, Any], systems: List[str], conditions: List[str], name: str, tuned_on: str
+    data: ReportData, results: Mapping[Any, Any], systems: List[str], conditions: List[str], name: str, tuned_on: str
 ) -> Markup:
     best = {
-        condition: min(cell["wer"] for (_, other), cell in found.items() if other == condition)
+        condition: min(cell["wer"] for (_, column), cell in results.items() if column == condition)
         for condition in conditions
     }
     rows = []
@@ -50,7 +50,7 @@ def _wer_table(
         for condition in conditions:
             before = systems[k - 1] if k else None
             p = p_value(data, before, system, condition, name, tuned_on) if before else None
-            row.append(_wer_cell(found.get((system, condition)), best[condition], p, before))
+            row.append(_wer_cell(results.get((system, condition)), best[condition], p, before))
         rows.append(row)
     return table(["system", *conditions], rows, cls="wer")
 
@@ -77,11 +77,11 @@ def _wer_cell(cell: Optional[Dict[str, Any]], best: float, p: Optional[float], b
 def p_value(
     data: ReportData, before: str, system: str, condition: str, name: str, tuned_on: str
 ) -> Optional[float]:
-    pair = [data.decodes.get((which, condition, name, tuned_on)) for which in (before, system)]
+    pair = [data.decodes.get((system_name, condition, name, tuned_on)) for system_name in (before, system)]
     if pair[0] is None or pair[1] is None:
         return None
     counts = [
-        {utterance: (its["errors"], its["words"]) for utterance, its in decode.get("utterances", {}).items()}
+        {utterance: (row["errors"], row["words"]) for utterance, row in decode.get("utterances", {}).items()}
         for decode in pair
         if decode is not None
     ]
@@ -92,8 +92,8 @@ def p_value(
     return None if p != p else p
 
 
-def _explanation(found: Mapping[Any, Any]) -> Markup:
-    several = any(cell["seeds"] > 1 for cell in found.values())
+def _explanation(results: Mapping[Any, Any]) -> Markup:
+    several = any(cell["seeds"] > 1 for cell in results.values())
     return soft(
         "WER in percent; in brackets its 95 % interval by bootstrap over utterances"
         + (" (where a cell has several seeds: the mean, in brackets the lowest and highest)" if several else "")
@@ -129,8 +129,8 @@ def speaker_section(data: ReportData) -> Markup:
         ]
         numeric = range(1, len(systems) + 2)
         content = table(["speaker", "words", *systems], rows, numeric=numeric)
-        which = f"{name}, {condition}" if several else condition
-        parts.append(details(f"{which}, {len(speakers)} speakers", content, open=not parts))
+        title = f"{name}, {condition}" if several else condition
+        parts.append(details(f"{title}, {len(speakers)} speakers", content, open=not parts))
     return join(parts) or none("No decode of the test set with speakers yet.")
 
 
@@ -159,12 +159,12 @@ def scale_section(data: ReportData) -> Markup:
             edges.append(f"{system}, {condition}, {name} ({', '.join(settings.get('edges') or ['grid'])})")
     if not rows:
         return none("No decode says which scale it used.")
-    said = warning(
+    notice = warning(
         "Chosen at the end of the values tried, so that values beyond might do better: " + "; ".join(edges) + "."
     )
     head = ["system", "condition", "set", "chosen on", "acoustic scale", "word penalty", "beam"]
-    chosen = details(f"{len(rows)} decodes", table(head, rows, numeric=(4, 5, 6)))
-    return join([*([said] if edges else []), chosen])
+    listed = details(f"{len(rows)} decodes", table(head, rows, numeric=(4, 5, 6)))
+    return join([*([notice] if edges else []), listed])
 
 
 def confusion_section(data: ReportData) -> Markup:
@@ -175,15 +175,15 @@ def confusion_section(data: ReportData) -> Markup:
             decode = data.decodes.get((system, condition, name, "dev"))
             if decode is None or not isinstance(decode.get("confusions"), dict):
                 continue
-            found = decode["confusions"]
+            confusions = decode["confusions"]
             counts = f"{decode.get('sub', '?')} sub, {decode.get('ins', '?')} ins, {decode.get('del', '?')} del"
             columns = [
-                _errors("substitutions", ["reference", "recognised", "times"], found.get("sub", [])),
-                _errors("insertions", ["recognised", "times"], [row[1:] for row in found.get("ins", [])]),
-                _errors("deletions", ["reference", "times"], [[row[0], row[2]] for row in found.get("del", [])]),
+                _errors("substitutions", ["reference", "recognised", "times"], confusions.get("sub", [])),
+                _errors("insertions", ["recognised", "times"], [row[1:] for row in confusions.get("ins", [])]),
+                _errors("deletions", ["reference", "times"], [[row[0], row[2]] for row in confusions.get("del", [])]),
             ]
-            which = f"{name}, {condition}" if several else condition
-            title = join([f"{system}, {which} ", tag("span", counts, cls="soft")])
+            label = f"{name}, {condition}" if several else condition
+            title = join([f"{system}, {label} ", tag("span", counts, cls="soft")])
             parts.append(details(title, tag("div", *columns, cls="columns"), open=not parts))
     return join(parts) or none("No decode of the test set yet.")
 
@@ -191,9 +191,9 @@ def confusion_section(data: ReportData) -> Markup:
 def _errors(title: str, head: List[str], rows: List[Any]) -> Markup:
     if not rows:
         return tag("div", tag("h3", title), none("none"))
-    rest = f"{len(rows) - _SHOWN} more in aligned.txt" if len(rows) > _SHOWN else ""
-    shown = table(head, rows[:_SHOWN], numeric=(len(head) - 1,))
-    return tag("div", tag("h3", title), shown, *([soft(rest)] if rest else []))
+    remainder = f"{len(rows) - _SHOWN} more in aligned.txt" if len(rows) > _SHOWN else ""
+    listed = table(head, rows[:_SHOWN], numeric=(len(head) - 1,))
+    return tag("div", tag("h3", title), listed, *([soft(remainder)] if remainder else []))
 
 
 def _order(data: ReportData):

@@ -26,10 +26,10 @@ def problem_section(data: ReportData) -> Markup:
         [row.get("utterance", "-"), row.get("stage", "-"), row.get("reason", "-"), row.get("file") or ""]
         for row in data.problems[:_SHOWN]
     ]
-    more = len(data.problems) - len(rows)
+    unlisted = len(data.problems) - len(rows)
     listed = [table(["utterance", "stage", "reason", "file"], rows)]
-    if more > 0:
-        listed.append(soft(f"{more} more in the problems.jsonl of their stages."))
+    if unlisted > 0:
+        listed.append(soft(f"{unlisted} more in the problems.jsonl of their stages."))
     return join(
         [
             table(["stage", "reason", "utterances"], summary, numeric=(2,)),
@@ -69,7 +69,7 @@ def stage_section(data: ReportData) -> Markup:
 
 
 def is_this_page(mark: Dict[str, Any]) -> bool:
-    """The stage that is writing the page cannot be done yet."""
+    """Tells whether a mark is of the stage that is writing the page, which cannot be done yet."""
     return mark.get("stage") == "report" and mark.get("state") == "started"
 
 

@@ -28,7 +28,10 @@ Ticks = Sequence[Tuple[str, float]]  # label, height from 0 at the lowest band t
 
 
 def figure(utterance: Utterance, logmel: Optional[np.ndarray], ticks: Ticks = (), name: str = "ali") -> Markup:
-    """logmel [T, bands], None where there is none; `name` begins every id and must be the page's only such one."""
+    """Draws an utterance: its log mel, its phones and words.
+
+    logmel [T, bands], None where there is none; `name` begins every id and must be the page's only such one.
+    """
     spans = lines(utterance)[:MOST]
     levels = _levels(logmel if logmel is not None else np.zeros((0, 1)))
     height = _MEL if len(levels) else 0.0
@@ -50,12 +53,12 @@ def figure(utterance: Utterance, logmel: Optional[np.ndarray], ticks: Ticks = ()
 
 
 def shown(utterance: Utterance) -> int:
-    """Frames that are drawn, from the first."""
+    """Returns how many frames are drawn, from the first."""
     return lines(utterance)[:MOST][-1][1]
 
 
 def lines(utterance: Utterance) -> List[Tuple[int, int]]:
-    """(begin, end) of the lines: about even, broken between words where one ends near, else between phones.
+    """Returns (begin, end) of the lines: about even, broken between words where one ends near, else between phones.
 
     At least one; none has more than LINE frames, and none is empty but that of an utterance without frames.
     """
@@ -93,9 +96,9 @@ def _tier(
     for name, start, frames in segments:
         left, width = _LEFT + (start - begin) * _SCALE, frames * _SCALE
         short = phones and frames <= LEAST
-        said = f"{name} {frames * FRAME_MS} ms, from {start * FRAME_MS / 1000:.2f} s"
+        tooltip = f"{name} {frames * FRAME_MS} ms, from {start * FRAME_MS / 1000:.2f} s"
         rect = tag(
-            "rect", tag("title", said), x=_n(left), y=_n(top), width=_n(width), height=_n(height),
+            "rect", tag("title", tooltip), x=_n(left), y=_n(top), width=_n(width), height=_n(height),
             fill="var(--warn)" if short else "var(--band)",
         )  # fmt: skip
         colour = "var(--warn-ink)" if short else "var(--ink)" if spoken[start] else "var(--soft)"
@@ -173,7 +176,7 @@ def _levels(logmel: np.ndarray) -> np.ndarray:
 
 
 def png(levels: np.ndarray) -> bytes:
-    """levels [rows, columns] from 0 to 15 -> a PNG of 16 greys, four bits a point."""
+    """Returns a PNG of 16 greys, four bits a point, of levels [rows, columns] from 0 to 15."""
     rows, columns = levels.shape
     padded = np.zeros((rows, columns + columns % 2), np.uint8)
     padded[:, :columns] = levels
@@ -188,7 +191,10 @@ def png(levels: np.ndarray) -> bytes:
 
 
 def mel_ticks(num_bins: int, low: float, high: float, wanted: Sequence[int] = (500, 1000, 2000, 4000)) -> Ticks:
-    """Where some frequencies lie among `num_bins` triangles that are even in mel between `low` and `high` Hz."""
+    """Returns where some frequencies lie among triangles that are even in mel.
+
+    There are `num_bins` of them, between `low` and `high` Hz.
+    """
 
     def mel(hertz: float) -> float:
         return 1127.0 * math.log(1 + hertz / 700.0)

@@ -52,31 +52,31 @@ def _curve(rows: Sequence[Mapping[str, Any]], split: str, key: str, factor: floa
 
 
 def _last(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    said = []
+    facts = []
     for split in ("train", "dev"):
-        mine = [row for row in rows if row.get("split") == split and isinstance(row.get("loss"), (int, float))]
-        if mine:
-            last = mine[-1]
+        split_rows = [row for row in rows if row.get("split") == split and isinstance(row.get("loss"), (int, float))]
+        if split_rows:
+            last = split_rows[-1]
             text = f"{split} at the end: loss {last['loss']:.4f}"
             if isinstance(last.get("frame_accuracy"), (int, float)):
                 text += f", frame accuracy {100 * last['frame_accuracy']:.1f} %"
-            said.append(text)
+            facts.append(text)
     left_out = sum(row.get("split") == "skipped" for row in rows)
     if left_out:
-        said.append(f"{left_out} batches left out: loss or gradient not finite")
-    return soft("; ".join(said))
+        facts.append(f"{left_out} batches left out: loss or gradient not finite")
+    return soft("; ".join(facts))
 
 
 def senone_section(data: ReportData) -> Markup:
     counts = np.asarray(data.occupancy or [], np.float64)
     if not len(counts):
         return none("No senones yet.")
-    seen = counts[counts > 0]
+    observed = counts[counts > 0]
     middle = f"{np.median(counts):.0f}"
     text = f"{len(counts)} senones, {counts.sum():.0f} frames; frames a senone: median {middle}"
-    if len(seen):
-        text += f", most {seen.max():.0f}, fewest among the seen {seen.min():.0f}"
-    text += f"; {len(counts) - len(seen)} never seen"
+    if len(observed):
+        text += f", most {observed.max():.0f}, fewest among the seen {observed.min():.0f}"
+    text += f"; {len(counts) - len(observed)} never seen"
     return join([tag("p", text + "."), Markup(plots.occupancy({"": counts.tolist()}))])
 
 

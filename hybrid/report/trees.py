@@ -49,17 +49,17 @@ class NamedTree:
 
     @cached_property
     def roots(self) -> List[Root]:
-        """By phone, then by state."""
-        found: Dict[Tuple[Optional[int], FrozenSet[int]], List[int]] = {}
+        """The roots, by phone, then by state."""
+        phones_of: Dict[Tuple[Optional[int], FrozenSet[int]], List[int]] = {}
         nodes: Dict[Tuple[Optional[int], FrozenSet[int]], Node] = {}
         for phone in sorted(self.names):
             for state, node in _below(self.tree.root, phone, self.tree.central_position, None):
                 key = (state, pdfs_below(node))
                 nodes.setdefault(key, node)
-                found.setdefault(key, []).append(phone)
+                phones_of.setdefault(key, []).append(phone)
         rows = [
             Root(self._group(phones), tuple(phones), state, nodes[state, pdfs], pdfs)
-            for (state, pdfs), phones in found.items()
+            for (state, pdfs), phones in phones_of.items()
         ]
         return sorted(rows, key=lambda root: (root.name, -1 if root.state is None else root.state))
 
@@ -68,7 +68,7 @@ class NamedTree:
         return " ".join(bases[:4]) + (f" and {len(bases) - 4} more" if len(bases) > 4 else "")
 
     def frames(self, pdfs: Iterable[int]) -> float:
-        """Of these pdfs together; 0 where no counts are known."""
+        """Returns the frames of these pdfs together; 0 where no counts are known."""
         return 0.0 if self.counts is None else float(self.counts[sorted(pdfs)].sum())
 
     def question(self, node: Split) -> Question:
@@ -81,7 +81,7 @@ class NamedTree:
         return node.key, min(yes, no, key=lambda side: (len(side), sorted(side)))
 
     def text(self, question: Question) -> str:
-        """'right phone: L R W' or 'left phone: AA AO (first), edge of the utterance'."""
+        """Returns a question as text: 'right phone: L R W' or 'left phone: AA AO (first), edge of the utterance'."""
         key, values = question
         return f"{self.side(key)}: {self.phones_text(values)}" if key != PDF_CLASS else f"state: {_listed(values)}"
 
@@ -91,38 +91,38 @@ class NamedTree:
         return "the phone itself" if offset == 0 else f"{'left' if offset < 0 else 'right'} phone{far}"
 
     def phones_text(self, values: Iterable[int]) -> str:
-        """Phones that come at all their places are named alone; others with the places: first, last, inside, alone."""
+        """Names phones that come at all their places alone; others with the places: first, last, inside, alone."""
         values = frozenset(values)
         places: Dict[str, str] = {}
         for phone, name in self.names.items():
             if phone in values:
                 place = name[-1] if base(name) != name else ""
                 places[base(name)] = places.get(base(name), "") + place
-        whole = self._places
+        all_places = self._places
         groups: Dict[str, List[str]] = {}
-        for name, found in places.items():
-            groups.setdefault("" if found == whole[name] else found, []).append(name)
-        marked = {name for name, found in whole.items() if found}
-        said = []
-        for found, members in groups.items():
-            where = [_PLACES[mark] for mark in found]
-            if found and marked == set(members):
-                said.append(f"any phone {' or '.join(where)}")
+        for name, marks in places.items():
+            groups.setdefault("" if marks == all_places[name] else marks, []).append(name)
+        marked = {name for name, marks in all_places.items() if marks}
+        parts = []
+        for marks, members in groups.items():
+            positions = [_PLACES[mark] for mark in marks]
+            if marks and marked == set(members):
+                parts.append(f"any phone {' or '.join(positions)}")
             else:
-                briefly = " or ".join(text.split()[0] for text in where)
-                said.append(_listed(members) + (f" ({briefly})" if found else ""))
-        return ", ".join(said + ([EDGE] if 0 in values else [])) or "none"
+                briefly = " or ".join(text.split()[0] for text in positions)
+                parts.append(_listed(members) + (f" ({briefly})" if marks else ""))
+        return ", ".join(parts + ([EDGE] if 0 in values else [])) or "none"
 
     @cached_property
     def _places(self) -> Dict[str, str]:
-        whole: Dict[str, str] = {}
+        places: Dict[str, str] = {}
         for name in self.names.values():
-            whole[base(name)] = whole.get(base(name), "") + (name[-1] if base(name) != name else "")
-        return whole
+            places[base(name)] = places.get(base(name), "") + (name[-1] if base(name) != name else "")
+        return places
 
 
 def read_tree(folder: PathLike) -> NamedTree:
-    """The tree in `folder` (tree.json, phones.json), without counts. Raises DataError, ModelError."""
+    """Reads the tree in `folder` (tree.json, phones.json), without counts. Raises DataError, ModelError."""
     tree = Tree.from_json(read_json(f"{folder}/tree.json"))
     phones = read_json(f"{folder}/phones.json")
     if not isinstance(phones, dict) or not all(type(number) is int for number in phones.values()):
@@ -131,7 +131,10 @@ def read_tree(folder: PathLike) -> NamedTree:
 
 
 def read_counts(path: PathLike, num_pdfs: int) -> np.ndarray:
-    """[num_pdfs] frames. Raises DataError where the file is absent, or is of another number of pdfs."""
+    """Reads the frames of each pdf, [num_pdfs].
+
+    Raises DataError where the file is absent, or is of another number of pdfs.
+    """
     value = read_json(path)
     try:
         counts = np.asarray(value["counts"], np.float64)
@@ -160,17 +163,17 @@ def children(node: Optional[Node]) -> List[Node]:
 
 
 def pdfs_below(node: Node) -> FrozenSet[int]:
-    found, stack = set(), [node]
+    pdfs, stack = set(), [node]
     while stack:
         top = stack.pop()
         if isinstance(top, Leaf):
-            found.add(top.pdf)
+            pdfs.add(top.pdf)
         stack += children(top)
-    return frozenset(found)
+    return frozenset(pdfs)
 
 
 def depth(node: Node) -> int:
-    """Questions on the longest way to a leaf."""
+    """Returns the number of questions on the longest way to a leaf."""
     deepest, stack = 0, [(node, 0)]
     while stack:
         top, level = stack.pop()
@@ -190,7 +193,7 @@ class Asked:
 
 
 def frequent_questions(named_tree: NamedTree, most: int = 15) -> List[Asked]:
-    """Among the first two questions on the ways from all roots, the most frequent first."""
+    """Returns the most frequent questions, first the most frequent, among the first two on the ways from all roots."""
     times: Tuple[Counter, Counter] = (Counter(), Counter())
     frames: Dict[Question, float] = {}
     for root in named_tree.roots:
@@ -200,18 +203,18 @@ def frequent_questions(named_tree: NamedTree, most: int = 15) -> List[Asked]:
                     question = named_tree.question(node)
                     times[level][question] += 1
                     frames[question] = frames.get(question, 0.0) + named_tree.frames(pdfs_below(node))
-    asked = [Asked(question, times[0][question], times[1][question], frames[question]) for question in frames]
-    return sorted(asked, key=lambda one: (-one.first - one.second, -one.frames, one.question[0]))[:most]
+    questions = [Asked(question, times[0][question], times[1][question], frames[question]) for question in frames]
+    return sorted(questions, key=lambda entry: (-entry.first - entry.second, -entry.frames, entry.question[0]))[:most]
 
 
 def leaf_table(roots: Sequence[Root]) -> Dict[str, Dict[Optional[int], int]]:
-    """phone -> state -> leaves (pdfs), the phones with most leaves first."""
-    found: Dict[str, Dict[Optional[int], FrozenSet[int]]] = {}
+    """Counts leaves: phone -> state -> leaves (pdfs), the phones with most leaves first."""
+    pdfs_of: Dict[str, Dict[Optional[int], FrozenSet[int]]] = {}
     for root in roots:
-        states = found.setdefault(root.name, {})
+        states = pdfs_of.setdefault(root.name, {})
         states[root.state] = states.get(root.state, frozenset()) | root.pdfs
     counts: Mapping[str, Dict[Optional[int], int]] = {
-        name: {state: len(pdfs) for state, pdfs in states.items()} for name, states in found.items()
+        name: {state: len(pdfs) for state, pdfs in states.items()} for name, states in pdfs_of.items()
     }
     return dict(sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0])))
 

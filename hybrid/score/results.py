@@ -32,7 +32,7 @@ KEY = ("system", "condition", "set", "tuned_on", "seed")
 
 
 def decode_folder(exp: PathLike, system: str, condition: str, name: str, tuned_on: str = "dev") -> Path:
-    """name: of the set, as dev or test."""
+    """Returns the folder of a decode; name: of the set, as dev or test."""
     return Path(exp) / "decode" / system / condition / (name if tuned_on == "dev" else f"{name}-tuned-on-{tuned_on}")
 
 
@@ -59,7 +59,7 @@ def write_decode(
     interval draws utterances; the wider one that draws speakers stands in wer.json as "by_speaker".
     """
     result = score(refs, hyps, speakers=speakers)
-    counts = {utterance: (its.errors, its.words) for utterance, its in result.utterances.items()}
+    counts = {utterance: (tally.errors, tally.words) for utterance, tally in result.utterances.items()}
     low, high = bootstrap_interval(counts)
     value: Dict[str, Any] = {
         "system": system,
@@ -78,13 +78,13 @@ def write_decode(
     value["settings"] = dict(settings or {})
     value["missing"] = result.missing
     value["speakers"] = {
-        speaker: {"wer": _number(its.wer), **its.as_dict()} for speaker, its in result.speakers.items()
+        speaker: {"wer": _number(tally.wer), **tally.as_dict()} for speaker, tally in result.speakers.items()
     }
     value["utterances"] = {
-        utterance: {**its.as_dict(), **({"speaker": result.speaker_of[utterance]} if speakers is not None else {})}
-        for utterance, its in result.utterances.items()
+        utterance: {**tally.as_dict(), **({"speaker": result.speaker_of[utterance]} if speakers is not None else {})}
+        for utterance, tally in result.utterances.items()
     }
-    value["confusions"] = {kind: found[:200] for kind, found in result.confusions().items()}
+    value["confusions"] = {kind: rows[:200] for kind, rows in result.confusions().items()}
     folder = decode_folder(exp, system, condition, name, tuned_on)
     write_text(folder / "hyp.txt", format_text(hyps))
     write_text(folder / "aligned.txt", format_aligned(result))
@@ -104,19 +104,19 @@ def collect(exp: PathLike) -> List[Row]:
     exp = Path(exp)
     path = exp / "results.json"
     order = system_order(exp)
-    found = []
+    decoded = []
     for file in sorted(exp.glob("decode/*/*/*/wer.json")):
         run = file.with_name("run.json")
-        found.append(_row(read_json(file), read_json(run) if run.exists() else {}, file))
-    seeds = {row["seed"] for row in found}
+        decoded.append(_row(read_json(file), read_json(run) if run.exists() else {}, file))
+    seeds = {row["seed"] for row in decoded}
     old = [row for row in (read_results(path) if path.exists() else []) if row["seed"] not in seeds]
-    rows = merge(old, sorted(found, key=lambda row: _place(row["system"], order)), order)
+    rows = merge(old, sorted(decoded, key=lambda row: _place(row["system"], order)), order)
     write_json(path, rows)
     return rows
 
 
 def read_results(path: PathLike) -> List[Row]:
-    """The rows of a results.json. Raises DataError where it is not one."""
+    """Reads the rows of a results.json. Raises DataError where it is not one."""
     rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and set(KEY) <= set(row) for row in rows):
         raise DataError("not a list of results", file=path, remedy="delete it and run the score stage again")
@@ -124,7 +124,7 @@ def read_results(path: PathLike) -> List[Row]:
 
 
 def system_order(exp: PathLike) -> List[str]:
-    """The systems of a run in the order of its tables; [] where the run does not say."""
+    """Reads the systems of a run in the order of its tables; [] where the run does not say."""
     path = Path(exp) / "decode" / ORDER
     return list(read_json(path)) if path.exists() else []
 
@@ -134,8 +134,10 @@ def _place(name: str, order: Sequence[str]) -> int:
 
 
 def merge(old: Sequence[Row], new: Sequence[Row], order: Sequence[str] = ()) -> List[Row]:
-    """One row per (system, condition, set, tuned_on, seed), the new one where both have it; in the table's order:
-    systems as `order` has them, others as they come."""
+    """Returns one row per (system, condition, set, tuned_on, seed), the new one where both have it.
+
+    They are in the table's order: systems as `order` has them, others as they come.
+    """
     rows = {tuple(row[key] for key in KEY): row for row in (*old, *new)}
     systems = ordered((row["system"] for row in rows.values()), order)
     conditions = ordered((row["condition"] for row in rows.values()), CONDITIONS)
@@ -152,63 +154,69 @@ def merge(old: Sequence[Row], new: Sequence[Row], order: Sequence[str] = ()) -> 
 
 
 def ordered(names, known: Sequence[str]) -> List[str]:
-    """Each name once: the known ones in their order, then the others as they come."""
-    found = list(dict.fromkeys(names))
-    return [name for name in known if name in found] + [name for name in found if name not in known]
+    """Returns each name once: the known ones in their order, then the others as they come."""
+    distinct = list(dict.fromkeys(names))
+    return [name for name in known if name in distinct] + [name for name in distinct if name not in known]
 
 
 def test_sets(rows: Sequence[Row]) -> List[str]:
-    """The names of the sets that are not the development set, as they come."""
+    """Returns the names of the sets that are not the development set, as they come."""
     return list(dict.fromkeys(row["set"] for row in rows if row["set"] != DEV))
 
 
 def columns_of(rows: Sequence[Row]) -> List[Row]:
-    """The rows of all test sets as those of one set "test", with a condition that names the set where there are
-    several: `other` for the set other as recorded, `other noisy` for its noisy twin."""
+    """Returns the rows of all test sets as those of one set "test".
+
+    Their condition names the set where there are several: `other` for the set other as recorded, `other noisy` for the
+    same set with noise.
+    """
     names = test_sets(rows)
     if len(names) == 1:
         return [{**row, "set": "test"} for row in rows if row["set"] != DEV]
-    found = []
+    columns = []
     for row in sorted((row for row in rows if row["set"] != DEV), key=lambda row: names.index(row["set"])):
         name, condition = row["set"], row["condition"]
         label = name if condition in (CONDITIONS[0], name) else f"{name} {condition}"
-        found.append({**row, "set": "test", "condition": label})
-    return found
+        columns.append({**row, "set": "test", "condition": label})
+    return columns
 
 
 def cells(rows: Sequence[Row], name: str, tuned_on: str = "dev") -> Dict[Tuple[str, str], Row]:
-    """(system, condition) -> {"wer", "low", "high", "errors", "words", "seeds", "relative"} of one set.
+    """Returns {(system, condition): {"wer", "low", "high", "errors", "words", "seeds", "relative"}} of one set.
 
     Several seeds: the mean of their WERs, their lowest and highest for low and high. relative: change of WER against
     the first system that has the condition, in percent; None for that one.
     """
-    chosen = [row for row in rows if row["set"] == name and row["tuned_on"] == tuned_on and row.get("wer") is not None]
+    selected = [
+        row for row in rows if row["set"] == name and row["tuned_on"] == tuned_on and row.get("wer") is not None
+    ]
     result: Dict[Tuple[str, str], Row] = {}
     first: Dict[str, float] = {}
-    for system in ordered((row["system"] for row in chosen), ()):
-        for condition in ordered((row["condition"] for row in chosen), CONDITIONS):
-            mine = [row for row in chosen if row["system"] == system and row["condition"] == condition]
-            if not mine:
+    for system in ordered((row["system"] for row in selected), ()):
+        for condition in ordered((row["condition"] for row in selected), CONDITIONS):
+            cell_rows = [row for row in selected if row["system"] == system and row["condition"] == condition]
+            if not cell_rows:
                 continue
-            rates = [row["wer"] for row in mine]
+            rates = [row["wer"] for row in cell_rows]
             wer = sum(rates) / len(rates)
             base = first.setdefault(condition, wer)
-            is_first = not any(other == condition for _, other in result)
+            is_first = not any(earlier == condition for _, earlier in result)
             result[system, condition] = {
                 "wer": wer,
-                "low": mine[0].get("low") if len(mine) == 1 else min(rates),
-                "high": mine[0].get("high") if len(mine) == 1 else max(rates),
-                "errors": sum(row["errors"] for row in mine),
-                "words": sum(row["words"] for row in mine),
-                "seeds": len(mine),
+                "low": cell_rows[0].get("low") if len(cell_rows) == 1 else min(rates),
+                "high": cell_rows[0].get("high") if len(cell_rows) == 1 else max(rates),
+                "errors": sum(row["errors"] for row in cell_rows),
+                "words": sum(row["words"] for row in cell_rows),
+                "seeds": len(cell_rows),
                 "relative": None if is_first or base == 0 else 100.0 * (wer - base) / base,
             }
     return result
 
 
 def table(rows: Sequence[Row], name: Optional[str] = None, tuned_on: str = "dev") -> str:
-    """Markdown that also reads well as plain text: a row a system, a column a condition of the set `name`, or where
-    that is None a column a test set and condition.
+    """Returns the results as Markdown that also reads well as plain text.
+
+    A row a system, a column a condition of the set `name`, or where that is None a column a test set and condition.
 
     A cell: WER, its 95 % interval, the change relative to the first row.
     """
@@ -217,18 +225,18 @@ def table(rows: Sequence[Row], name: Optional[str] = None, tuned_on: str = "dev"
         called = names[0] if len(names) == 1 else "the test sets"
     else:
         called = name
-    found = cells(rows, name, tuned_on)
-    if not found:
+    results = cells(rows, name, tuned_on)
+    if not results:
         return f"no result on {called} yet (scale chosen on {tuned_on})"
-    systems = list(dict.fromkeys(system for system, _ in found))
-    conditions = ordered((condition for _, condition in found), CONDITIONS)
+    systems = list(dict.fromkeys(system for system, _ in results))
+    conditions = ordered((condition for _, condition in results), CONDITIONS)
     grid = [["system", *conditions]]
-    grid += [[system, *(cell_text(found.get((system, condition))) for condition in conditions)] for system in systems]
+    grid += [[system, *(cell_text(results.get((system, condition))) for condition in conditions)] for system in systems]
     widths = [max(len(row[k]) for row in grid) for k in range(len(grid[0]))]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in grid]
     lines = [f"| {' | '.join(row)} |" for row in padded]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    seeds = {cell["seeds"] for cell in found.values()}
+    seeds = {cell["seeds"] for cell in results.values()}
     meaning = "95 % interval" if seeds == {1} else "95 % interval, or lowest and highest where a cell has several seeds"
     lines.append("")
     lines.append(f"WER in percent on {called} [{meaning}], change relative to the first row; chosen on {tuned_on}.")
@@ -249,11 +257,11 @@ def cell_text(cell: Optional[Row]) -> str:
 
 
 def _row(value: Mapping[str, Any], run: Mapping[str, Any], file: Optional[Path] = None) -> Row:
-    both = {**value, "seconds": run.get("seconds"), "commit": run.get("commit")}
-    absent = [field for field in FIELDS if field not in both]
+    merged = {**value, "seconds": run.get("seconds"), "commit": run.get("commit")}
+    absent = [field for field in FIELDS if field not in merged]
     if absent:
         raise DataError(f"no {absent[0]} in it", file=file, remedy="delete it and decode again")
-    return {field: both[field] for field in FIELDS}
+    return {field: merged[field] for field in FIELDS}
 
 
 def _number(value: float) -> Optional[float]:
@@ -263,7 +271,7 @@ def _number(value: float) -> Optional[float]:
 
 def _note_missing(result: Score, problems: Optional[Problems]) -> None:
     if problems is not None:
-        known = {row["utterance"] for row in problems.rows}
+        noted = {row["utterance"] for row in problems.rows}
         for utterance in result.missing:
-            if utterance not in known:
+            if utterance not in noted:
                 problems.add(utterance, "no hypothesis: all its words count as deleted")

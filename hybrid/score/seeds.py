@@ -32,19 +32,19 @@ _FREE = ("model.seed", "run.", "decode.systems")  # settings in which runs to be
 
 
 def merge_runs(exps: Sequence[Path]) -> List[Row]:
-    """Rows of all runs; one that several hold alike (a GMM that the networks of each share) counts once.
+    """Returns the rows of all runs; one that several hold alike (a GMM that the networks of each share) counts once.
 
     Raises DataError where a folder has no results, or two disagree about the same system, set and seed.
     """
     rows: List[Row] = []
-    known: Dict[Tuple[Any, ...], Tuple[int, Path]] = {}
+    first_seen: Dict[Tuple[Any, ...], Tuple[int, Path]] = {}
     for exp in exps:
         path = exp / "results.json"
         if not path.exists():
             raise DataError("no results in this folder", file=path, remedy="run the recipe to its stage score")
         for row in read_results(path):
             key = tuple(row[name] for name in KEY)
-            errors, first = known.setdefault(key, (row["errors"], exp))
+            errors, first = first_seen.setdefault(key, (row["errors"], exp))
             if errors != row["errors"]:
                 raise DataError(
                     f"{row['system']} {row['condition']} {row['set']} of seed {row['seed']} has {row['errors']} errors "
@@ -57,41 +57,41 @@ def merge_runs(exps: Sequence[Path]) -> List[Row]:
 
 
 def differing(exps: Sequence[Path]) -> Dict[str, List[Any]]:
-    """Settings, seeds aside, in which the runs differ: setting -> its value in each."""
+    """Returns the settings, seeds aside, in which the runs differ: setting -> its value in each."""
     configs = [read_json(exp / "config.json") for exp in exps]
     names = sorted({name for config in configs for name in config if not name.startswith(_FREE)})
     values = {name: [config.get(name) for config in configs] for name in names}
-    return {name: its for name, its in values.items() if any(value != its[0] for value in its)}
+    return {name: by_run for name, by_run in values.items() if any(value != by_run[0] for value in by_run)}
 
 
 def pooled(exps: Sequence[Path], system: str, condition: str, name: str, tuned_on: str) -> Counts:
-    """Utterance -> errors and words, summed over the seeds that have a decode of it; each seed once."""
-    found: Dict[Any, Counts] = {}
+    """Returns errors and words of each utterance, summed over the seeds that have a decode of it; each seed once."""
+    by_seed: Dict[Any, Counts] = {}
     for exp in exps:
         decode = read_counts(exp, system, condition, name, tuned_on)
         if decode is not None:
-            found.setdefault(*decode)
-    return summed(found.values())
+            by_seed.setdefault(*decode)
+    return summed(by_seed.values())
 
 
 def by_key(exps: Mapping[int, Path], system: str, condition: str, name: str, tuned_on: str) -> Dict[int, Counts]:
-    """Key of a run -> errors and words of its utterances, of the runs that have a decode of it.
+    """Returns errors and words of the utterances by the key of a run, of the runs that have a decode of it.
 
     The keys are the values of whatever seed the runs differ in. What does not depend on it (GMMs where only the
     networks have other seeds: a decode of the same recorded seed with the same counts) stands under the first key.
     """
-    seen: List[Tuple[int, Counts]] = []
-    found: Dict[int, Counts] = {}
+    decodes: List[Tuple[int, Counts]] = []
+    counts: Dict[int, Counts] = {}
     for key, exp in exps.items():
         decode = read_counts(exp, system, condition, name, tuned_on)
-        if decode is not None and decode not in seen:
-            seen.append(decode)
-            found[key] = decode[1]
-    return found
+        if decode is not None and decode not in decodes:
+            decodes.append(decode)
+            counts[key] = decode[1]
+    return counts
 
 
 def read_counts(exp: Path, system: str, condition: str, name: str, tuned_on: str) -> Optional[Tuple[int, Counts]]:
-    """The seed of a decode, and errors and words of its utterances; None where the run has no such decode."""
+    """Reads the seed of a decode, and errors and words of its utterances; None where the run has no such decode."""
     path = decode_folder(exp, system, condition, name, tuned_on) / "wer.json"
     if not path.exists():
         return None
@@ -102,15 +102,15 @@ def read_counts(exp: Path, system: str, condition: str, name: str, tuned_on: str
 def summed(several: Iterable[Counts]) -> Counts:
     sums: Counts = {}
     for counts in several:
-        for utterance, (more, length) in counts.items():
+        for utterance, (new_errors, length) in counts.items():
             errors, words = sums.get(utterance, (0, 0))
-            sums[utterance] = errors + more, words + length
+            sums[utterance] = errors + new_errors, words + length
     return sums
 
 
 def over_conditions(counts: Mapping[str, Counts]) -> Counts:
-    """One set of all conditions; an utterance in two conditions is two segments."""
-    return {f"{condition} {i}": value for condition, its in counts.items() for i, value in its.items()}
+    """Joins all conditions in one set; an utterance in two conditions is two segments."""
+    return {f"{condition} {i}": value for condition, utterances in counts.items() for i, value in utterances.items()}
 
 
 @dataclass(frozen=True)
@@ -129,53 +129,56 @@ class Change:
 
 
 def change(before: Mapping[int, Counts], after: Mapping[int, Counts]) -> Optional[Change]:
-    """Of `after` against `before` (as `by_key` gives them), which may be of different runs.
+    """Compares `after` with `before` (as `by_key` gives them), which may be of different runs.
 
     None where they share no seed, or are of other utterances: not a pair.
     """
     keys = tuple(key for key in after if key in before)
-    a, b = (summed(its[key] for key in keys) for its in (before, after))
+    a, b = (summed(by_seed[key] for key in keys) for by_seed in (before, after))
     if not keys or not is_pair(a, b):
         return None
     return Change(*relative_change(a, b), paired_test(a, b, resamples=1).p, keys)
 
 
 def is_pair(a: Counts, b: Counts) -> bool:
-    """Whether both are of the same utterances with the same number of words."""
+    """Tells whether both are of the same utterances with the same number of words."""
     return {i: words for i, (_, words) in a.items()} == {i: words for i, (_, words) in b.items()}
 
 
 def comparison(exps: Sequence[Path], rows: Sequence[Row], name: str, tuned_on: str = "dev") -> str:
-    """Each system against the one before it, per condition and over all: relative change and p, where seeds match."""
-    found = cells(rows, name, tuned_on)
-    systems = list(dict.fromkeys(system for system, _ in found))
-    conditions = ordered((condition for _, condition in found), CONDITIONS)
+    """Compares each system with the one before it, per condition and over all.
+
+    A line gives the relative change and p, where seeds match.
+    """
+    results = cells(rows, name, tuned_on)
+    systems = list(dict.fromkeys(system for system, _ in results))
+    conditions = ordered((condition for _, condition in results), CONDITIONS)
     lines = []
     for before, system in zip(systems, systems[1:], strict=False):
         parts = []
-        every: List[Dict[str, Counts]] = [{}, {}]
+        sides: List[Dict[str, Counts]] = [{}, {}]
         for condition in conditions:
-            counts = [pooled(exps, which, condition, name, tuned_on) for which in (before, system)]
+            counts = [pooled(exps, system_name, condition, name, tuned_on) for system_name in (before, system)]
             if not is_pair(*counts):
                 continue  # of other seeds or utterances: not a pair
             parts.append(f"{condition} {_change(counts)}")
-            for whole, its in zip(every, counts, strict=True):
-                whole[condition] = its
+            for side, part in zip(sides, counts, strict=True):
+                side[condition] = part
         if parts:
-            both = _change([over_conditions(its) for its in every])
-            lines.append(f"{system} to {before}: {'; '.join(parts)}; all {both}")
+            overall = _change([over_conditions(side) for side in sides])
+            lines.append(f"{system} to {before}: {'; '.join(parts)}; all {overall}")
     return "\n".join(lines)
 
 
 def _change(counts: Sequence[Counts]) -> str:
-    before, after = (sum(errors for errors, _ in its.values()) for its in counts)
+    before, after = (sum(errors for errors, _ in utterances.values()) for utterances in counts)
     p = paired_test(counts[0], counts[1], resamples=1).p
     relative = f"{100.0 * (after - before) / before:+.1f} %" if before else "-"
     return f"{relative} (p {p_text(p)})"
 
 
 def report_runs(exps: Sequence[Path]) -> str:
-    """What `hybrid report` prints of several runs."""
+    """Returns what `hybrid report` prints of several runs."""
     rows = merge_runs(exps)
     names = test_sets(rows)
     parts = []

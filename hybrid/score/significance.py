@@ -28,7 +28,7 @@ def bootstrap_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Tuple[float, float]:
-    """(low, high) of the WER in percent. counts: utterance -> (errors, words of reference).
+    """Returns (low, high) of the WER in percent. counts: utterance -> (errors, words of reference).
 
     Draws as many utterances as there are, with replacement, `resamples` times; each draw has the rate sum of errors /
     sum of words; the interval lies between the quantiles (1 - level) / 2 and (1 + level) / 2 (Bisani and Ney). With
@@ -100,8 +100,8 @@ def paired_test(
         gains.append(sums[:, 0])
         with np.errstate(divide="ignore", invalid="ignore"):
             rates.append(np.where(sums[:, 1] > 0, -100.0 * sums[:, 0] / sums[:, 1], np.nan))
-    drawn = np.concatenate(gains)
-    improvement = float((drawn > 0).mean() + 0.5 * (drawn == 0).mean())
+    resampled = np.concatenate(gains)
+    improvement = float((resampled > 0).mean() + 0.5 * (resampled == 0).mean())
     if len(units) < 2:
         return Paired(difference, -math.inf, math.inf, improvement, float("nan"))
     low, high = np.nanquantile(np.concatenate(rates), [(1 - level) / 2, (1 + level) / 2])
@@ -116,7 +116,7 @@ def relative_change(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Tuple[float, float, float]:
-    """(change, low, high): by how many percent b has more errors than a (negative: fewer), and its interval.
+    """Returns (change, low, high): by how many percent b has more errors than a (negative: fewer), and its interval.
 
     With e_a[i], e_b[i] the errors in utterance i, the change is r = 100 (sum_i e_b[i] / sum_i e_a[i] - 1); words
     cancel, because both are of the same utterances. A draw takes utterances with replacement, utterance i n[i] times,
@@ -144,9 +144,9 @@ def relative_change(
         sums = draw @ errors
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios.append(100.0 * (sums[:, 1] / sums[:, 0] - 1.0))
-    drawn = np.concatenate(ratios)
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    resampled = np.concatenate(ratios)
+    resampled = resampled[~np.isnan(resampled)]
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return change, float(low), float(high)
 
 
@@ -155,7 +155,7 @@ def p_text(p: float) -> str:
 
 
 def matched_pairs(gain: np.ndarray) -> float:
-    """Two-sided p-value of MAPSSWE; gain: [segments] errors of one system less those of the other."""
+    """Returns the two-sided p-value of MAPSSWE; gain: [segments] errors of one system less those of the other."""
     n = len(gain)
     if n < 2:
         return float("nan")
@@ -188,8 +188,8 @@ def _draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     part = max(1, _BLOCK // units)
     for first in range(0, resamples, part):
         rows = min(part, resamples - first)
-        drawn = generator.integers(0, units, (rows, units)) + np.arange(rows)[:, None] * units
-        yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
+        indices = generator.integers(0, units, (rows, units)) + np.arange(rows)[:, None] * units
+        yield np.bincount(indices.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
 
 
 def _check_pair(a: Mapping[str, ErrorsWords], b: Mapping[str, ErrorsWords]) -> None:

@@ -34,7 +34,7 @@ class Counts:
 
     @property
     def wer(self) -> float:
-        """In percent; nan where there is no word of reference."""
+        """The word error rate in percent; nan where there is no word of reference."""
         return 100.0 * self.errors / self.words if self.words else float("nan")
 
     def __add__(self, other: Counts) -> Counts:
@@ -67,12 +67,12 @@ class Score:
         return self.total.wer
 
     def confusions(self) -> Dict[str, List[Tuple[str, str, int]]]:
-        """{"sub", "ins", "del"} -> (reference, hypothesis, count), the most frequent first, "" for none."""
+        """Returns {"sub", "ins", "del"} -> (reference, hypothesis, count), the most frequent first, "" for none."""
         return confusions(self.pairs)
 
 
 def align(ref: Sequence[str], hyp: Sequence[str]) -> List[Pair]:
-    """Aligned pairs of one utterance: with D(i, j) the distance of the first i and j words,
+    """Returns the aligned pairs of one utterance: with D(i, j) the distance of the first i and j words,
 
         D(i, j) = min( D(i-1, j-1) + [ref_i != hyp_j],  D(i-1, j) + 1 (deletion),  D(i, j-1) + 1 (insertion) )
     """
@@ -80,8 +80,8 @@ def align(ref: Sequence[str], hyp: Sequence[str]) -> List[Pair]:
     for i, word in enumerate(ref, 1):
         above = rows[-1]
         row = [i]
-        for j, other in enumerate(hyp, 1):
-            best = above[j - 1] + (word != other)
+        for j, hyp_word in enumerate(hyp, 1):
+            best = above[j - 1] + (word != hyp_word)
             if above[j] < best:
                 best = above[j] + 1
             if row[j - 1] < best:
@@ -143,14 +143,14 @@ def score(
                 raise DataError("no speaker", utterance=name, remedy="give every utterance a speaker, or none")
             speaker_of[name] = speakers[name]
         for speaker in sorted(set(speaker_of.values())):
-            mine = (utterances[name] for name in utterances if speaker_of[name] == speaker)
-            by_speaker[speaker] = sum(mine, Counts())
+            speaker_counts = (utterances[name] for name in utterances if speaker_of[name] == speaker)
+            by_speaker[speaker] = sum(speaker_counts, Counts())
     missing = [name for name in utterances if name not in hyps]
     return Score(sum(utterances.values(), Counts()), utterances, by_speaker, pairs, missing, speaker_of)
 
 
 def confusions(pairs: Mapping[str, Sequence[Pair]]) -> Dict[str, List[Tuple[str, str, int]]]:
-    """The errors counted by kind and word, the most frequent first, then by word."""
+    """Counts the errors by kind and word, the most frequent first, then by word."""
     counters: Dict[str, Counter] = {"sub": Counter(), "ins": Counter(), "del": Counter()}
     for aligned in pairs.values():
         for ref, hyp in aligned:
@@ -158,8 +158,8 @@ def confusions(pairs: Mapping[str, Sequence[Pair]]) -> Dict[str, List[Tuple[str,
                 kind = "ins" if ref is None else "del" if hyp is None else "sub"
                 counters[kind][(ref or "", hyp or "")] += 1
     return {
-        kind: [(ref, hyp, n) for (ref, hyp), n in sorted(found.items(), key=lambda item: (-item[1], item[0]))]
-        for kind, found in counters.items()
+        kind: [(ref, hyp, n) for (ref, hyp), n in sorted(counter.items(), key=lambda item: (-item[1], item[0]))]
+        for kind, counter in counters.items()
     }
 
 
@@ -183,7 +183,7 @@ def read_text(path: PathLike) -> Dict[str, List[str]]:
 
 
 def format_text(rows: Mapping[str, Sequence[str]]) -> str:
-    """Kaldi's text file, sorted by id."""
+    """Returns Kaldi's text file, sorted by id."""
     return "".join(" ".join((name, *rows[name])) + "\n" for name in sorted(rows))
 
 
@@ -193,7 +193,7 @@ def score_files(ref: PathLike, hyp: PathLike) -> Score:
 
 
 def format_score(result: Score) -> str:
-    """For the terminal: the line of Kaldi's `compute-wer`, the sentence errors, and what is missing."""
+    """Returns text for the terminal: the line of Kaldi's `compute-wer`, the sentence errors, and what is missing."""
     total = result.total
     wrong = sum(counts.errors > 0 for counts in result.utterances.values())
     share = f"{total.wer:.2f}" if total.words else "-"
@@ -207,7 +207,10 @@ def format_score(result: Score) -> str:
 
 
 def format_aligned(result: Score) -> str:
-    """Three lines an utterance (ref, hyp, operations C S D I) in columns, as sclite's `pralign`, for people to read."""
+    """Returns three lines an utterance (ref, hyp, operations C S D I) in columns.
+
+    As sclite's `pralign`, for people to read.
+    """
     out = []
     for name, aligned in result.pairs.items():
         counts = result.utterances[name]

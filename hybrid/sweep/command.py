@@ -19,7 +19,7 @@ from hybrid.sweep.state import progress, run_of, why_not_shown
 
 
 def sweep(options: argparse.Namespace, load_recipe: Callable[[str], Recipe]) -> int:
-    """Returns the exit code: 1 where a run failed. Raises ConfigError before anything is run."""
+    """Runs `hybrid sweep`; returns the exit code: 1 where a run failed. Raises ConfigError before anything is run."""
     return _Command(options, load_recipe).call()
 
 
@@ -32,10 +32,10 @@ class _Command:
         self.exp: Path = options.exp or Path("exp") / self.sweep.file.stem
         if self.exp.exists() and not self.exp.is_dir():
             raise ConfigError("--exp is a file", file=self.exp, remedy="give a folder")
-        more = [override for group in options.overrides for override in group]
-        self.jobs = jobs(self.sweep, self.exp, more)
+        overrides = [override for group in options.overrides for override in group]
+        self.jobs = jobs(self.sweep, self.exp, overrides)
         check_settings(self.sweep, self.recipe, self.jobs)
-        self.chosen = self._chosen()
+        self.chosen_jobs = self._chosen()
         if options.stop_stage is not None:
             find(self.recipe.stages(self._run(self.jobs[0])), options.stop_stage)
 
@@ -47,11 +47,11 @@ class _Command:
             raise DataError("--data is no folder", file=data, remedy="give the folder of the corpus with --data")
         if self.options.list:
             return self._list()
-        waits_for = sources(self.sweep, self.chosen, self._finished)
+        waits_for = sources(self.sweep, self.chosen_jobs, self._finished)
         with running.held(self.exp):
-            runner = running.Runner(self.chosen, waits_for, self._words, self._share, self.options.parallel)
+            runner = running.Runner(self.chosen_jobs, waits_for, self._words, self._share, self.options.parallel)
             failed = runner.run()
-            names = {job.key: job.name for job in self.chosen}
+            names = {job.key: job.name for job in self.chosen_jobs}
             return self._report({names[key]: why for key, why in failed.items()})
 
     def _chosen(self) -> List[Job]:
@@ -64,20 +64,20 @@ class _Command:
                 raise ConfigError(
                     f"--only {name}: no such run", file=self.sweep.file, remedy=f"some of {', '.join(runs)}"
                 )
-        known = sorted({job.key[1] for job in self.jobs})
+        job_seeds = sorted({job.key[1] for job in self.jobs})
         for seed in seeds or []:
-            if seed not in known:
+            if seed not in job_seeds:
                 raise ConfigError(
                     f"--seeds {seed}: no run has it",
                     file=self.sweep.file,
-                    remedy=f"some of {', '.join(map(str, known))}, or add it to the file",
+                    remedy=f"some of {', '.join(map(str, job_seeds))}, or add it to the file",
                 )
-        chosen = [
+        chosen_jobs = [
             job for job in self.jobs if (not only or job.key[0] in only) and (seeds is None or job.key[1] in seeds)
         ]
-        if not chosen:
+        if not chosen_jobs:
             raise ConfigError("--only and --seeds leave no run", file=self.sweep.file, remedy="name others")
-        return chosen
+        return chosen_jobs
 
     def _with_jobs(self, job: Job) -> Job:
         """run.jobs is shared out where runs are side by side and nobody has set it; no stage depends on it."""
@@ -97,25 +97,26 @@ class _Command:
     def _share(self, job: Job) -> str:
         from hybrid.sweep.sharing import share
 
-        near = [other for other in self.jobs if other.key[1] == job.key[1]]  # of the same seed first
-        others = [*near, *(other for other in self.jobs if other not in near)]
-        found = share(self.recipe.stages, self._run(job), [self._run(other) for other in others if other != job])
-        return f" with {', '.join(found)} of other runs" if found else ""
+        near = [candidate for candidate in self.jobs if candidate.key[1] == job.key[1]]  # of the same seed first
+        other_jobs = [*near, *(candidate for candidate in self.jobs if candidate not in near)]
+        givers = [self._run(candidate) for candidate in other_jobs if candidate != job]
+        stages = share(self.recipe.stages, self._run(job), givers)
+        return f" with {', '.join(stages)} of other runs" if stages else ""
 
     def _finished(self, key: Key) -> bool:
         job = next(job for job in self.jobs if job.key == key)
-        done, wanted, _ = progress(self.recipe, self._run(job), self.options.stop_stage)
-        return done == wanted
+        num_done, num_wanted, _ = progress(self.recipe, self._run(job), self.options.stop_stage)
+        return num_done == num_wanted
 
     def _list(self) -> int:
         try:
-            waits_for: Dict[Key, Optional[Key]] = sources(self.sweep, self.chosen, self._finished)
+            waits_for: Dict[Key, Optional[Key]] = sources(self.sweep, self.chosen_jobs, self._finished)
         except ConfigError as error:
             print(f"cannot be run as it is: {error}\n")
             waits_for = {}
-        for job in self.chosen:
-            done, wanted, why = progress(self.recipe, self._run(job), self.options.stop_stage)
-            state = "done" if done == wanted else f"{done} of {wanted} stages, {why}"
+        for job in self.chosen_jobs:
+            num_done, num_wanted, why = progress(self.recipe, self._run(job), self.options.stop_stage)
+            state = "done" if num_done == num_wanted else f"{num_done} of {num_wanted} stages, {why}"
             before = waits_for.get(job.key)
             begin = "from nothing" if before is None else f"from {before[0]}/seed{before[1]}"
             print(f"{job.name}: {state}; {begin}")
@@ -162,5 +163,5 @@ class _Command:
             path = getattr(self.options, name)
             if path is not None:
                 words += [f"--{name}", name.upper() if path.is_absolute() else str(path)]
-        more = [override for group in self.options.overrides for override in group]
-        return " ".join(shlex.quote(word) for word in [*words, *(["--set", *more] if more else [])])
+        overrides = [override for group in self.options.overrides for override in group]
+        return " ".join(shlex.quote(word) for word in [*words, *(["--set", *overrides] if overrides else [])])

@@ -66,13 +66,13 @@ class Table:
 
 
 def measure(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> Table:
-    """The table of the set `name` (test, dev), scales chosen on dev. exps: run -> seed -> its folder."""
+    """Computes the table of the set `name` (test, dev), scales chosen on dev. exps: run -> seed -> its folder."""
     rows = _rows(sweep, exps, name)
     plain = ordered((condition for decodes in rows.values() for condition in decodes), CONDITIONS)
     for decodes in rows.values():
-        both = _together(decodes) if len(plain) > 1 and set(decodes) == set(plain) else {}
-        if both:
-            decodes[ALL] = both
+        together = _together(decodes) if len(plain) > 1 and set(decodes) == set(plain) else {}
+        if together:
+            decodes[ALL] = together
     table = Table(name, [*plain, ALL] if len(plain) > 1 else plain)
     reference = rows.get(sweep.reference, {}) if sweep.reference else {}
     for row, decodes in rows.items():
@@ -87,14 +87,14 @@ def measure(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> 
         )
     for row, against_row in sweep.compare:
         label = f"{_label(sweep, row)} against {_label(sweep, against_row)}"
-        found = _changes(rows.get(against_row, {}), rows.get(row, {}), table.conditions)
-        table.comparisons.append(Comparison(row, against_row, label, found))
+        changes = _changes(rows.get(against_row, {}), rows.get(row, {}), table.conditions)
+        table.comparisons.append(Comparison(row, against_row, label, changes))
     return table
 
 
 def _rows(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> Dict[Row, Decodes]:
     """Every row of the file, and rows that only a comparison or the reference name."""
-    found: Dict[Row, Decodes] = {}
+    rows: Dict[Row, Decodes] = {}
     for variant in sweep.variants:
         folders = exps.get(variant.name, {})
         places = [(file.parts[-4], file.parts[-3]) for exp in folders.values() for file in _decodes(exp, name)]
@@ -102,20 +102,20 @@ def _rows(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> Di
         order = [system for exp in folders.values() for system in system_order(exp)]
         systems = variant.show or ordered([*(system for system, _ in places), *named], order)
         for system in systems:
-            its = {}
-            for condition in dict.fromkeys(condition for which, condition in places if which == system):
+            by_condition = {}
+            for condition in dict.fromkeys(condition for place_system, condition in places if place_system == system):
                 decodes = by_key(folders, system, condition, name, "dev")
                 if any(words for counts in decodes.values() for _, words in counts.values()):
-                    its[condition] = decodes
-            found[variant.name, system] = its
-    return found
+                    by_condition[condition] = decodes
+            rows[variant.name, system] = by_condition
+    return rows
 
 
 def set_names(exps: Mapping[str, Mapping[int, Path]]) -> List[str]:
-    """The test sets that any of the runs has decoded, then the development set."""
-    every = [exp for folders in exps.values() for exp in folders.values()]
-    found = sorted({file.parent.name for exp in every for file in _decodes(exp, "*")})
-    return [*(name for name in found if name != DEV and not name.endswith("-tuned-on-test")), DEV]
+    """Returns the test sets that any of the runs has decoded, then the development set."""
+    run_folders = [exp for folders in exps.values() for exp in folders.values()]
+    names = sorted({file.parent.name for exp in run_folders for file in _decodes(exp, "*")})
+    return [*(name for name in names if name != DEV and not name.endswith("-tuned-on-test")), DEV]
 
 
 def _decodes(exp: Path, name: str) -> List[Path]:
@@ -132,16 +132,18 @@ def _label(sweep: Sweep, row: Row) -> str:
 
 def _together(decodes: Decodes) -> Dict[int, Counts]:
     """All conditions of the seeds that have every one."""
-    seeds = [seed for seed in next(iter(decodes.values())) if all(seed in its for its in decodes.values())]
-    return {seed: over_conditions({condition: its[seed] for condition, its in decodes.items()}) for seed in seeds}
+    seeds = [seed for seed in next(iter(decodes.values())) if all(seed in by_seed for by_seed in decodes.values())]
+    return {
+        seed: over_conditions({condition: by_seed[seed] for condition, by_seed in decodes.items()}) for seed in seeds
+    }
 
 
 def _cell(decodes: Mapping[int, Counts]) -> Cell:
     by_seed = {seed: _sums(counts) for seed, counts in sorted(decodes.items())}
     rates = [100.0 * errors / words for errors, words in by_seed.values()]
-    every = summed(decodes.values())
-    errors, words = _sums(every)
-    low, high = bootstrap_interval(every)
+    pooled = summed(decodes.values())
+    errors, words = _sums(pooled)
+    low, high = bootstrap_interval(pooled)
     return Cell(100.0 * errors / words, low, high, min(rates), max(rates), errors, words, by_seed)
 
 
@@ -150,9 +152,9 @@ def _sums(counts: Counts) -> Tuple[int, int]:
 
 
 def _changes(before: Decodes, after: Decodes, conditions: List[str]) -> Dict[str, Change]:
-    found: Dict[str, Optional[Change]] = {
+    changes: Dict[str, Optional[Change]] = {
         condition: change(before[condition], after[condition])
         for condition in conditions
         if condition in before and condition in after
     }
-    return {condition: value for condition, value in found.items() if value is not None}
+    return {condition: value for condition, value in changes.items() if value is not None}

@@ -39,9 +39,9 @@ def add_sweep(commands: Any, seed: Callable[[str], int], load_recipe: Callable[[
         help="change a setting of every run",
     )  # fmt: skip
     parser.add_argument("--stop-stage", metavar="STAGE", help="end each run after this stage (number or name)")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--list", action="store_true", help="print the runs and how far each is, and end")
-    what.add_argument("--report", action="store_true", help="make the table of what is there, and run nothing")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--list", action="store_true", help="print the runs and how far each is, and end")
+    action.add_argument("--report", action="store_true", help="make the table of what is there, and run nothing")
 
     def call(options: argparse.Namespace) -> int:
         from hybrid.sweep.command import sweep

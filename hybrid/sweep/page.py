@@ -26,15 +26,15 @@ from hybrid.sweep.table import (
 
 
 def render(result: Result, exp: Path) -> str:
-    """The page, to stand at EXP/index.html."""
+    """Makes the page, to stand at EXP/index.html."""
     notes = [f"{name} failed: {why}" for name, why in result.failed.items()]
     notes += [f"{name} is left out: {why}" for name, why in result.skipped.items()]
-    said = [f"{len(result.sweep.variants)} runs, {len(result.jobs)} with their seeds", f"recipe {result.sweep.recipe}"]
+    facts = [f"{len(result.sweep.variants)} runs, {len(result.jobs)} with their seeds", f"recipe {result.sweep.recipe}"]
     body = join(
         [
-            tag("header", tag("h1", result.sweep.title), tag("p", " · ".join(said), cls="soft")),
+            tag("header", tag("h1", result.sweep.title), tag("p", " · ".join(facts), cls="soft")),
             *([warning("Not all is shown:", tag("ul", *(tag("li", note) for note in notes)))] if notes else []),
-            *(_section(result, each) for each in result.tables),
+            *(_section(result, set_table) for set_table in result.tables),
             tag("section", tag("h2", "Runs"), _runs(result, exp), id="runs"),
             *([tag("section", tag("h2", "Command"), tag("pre", result.command))] if result.command else []),
         ],
@@ -43,41 +43,42 @@ def render(result: Result, exp: Path) -> str:
     return document(result.sweep.title, body)
 
 
-def _section(result: Result, each: Table) -> Markup:
-    heading = tag("h2", f"Set {each.name}, scale and penalty chosen on dev")
-    if not any(line.cells for line in each.lines):
-        return tag("section", heading, none(f"No result on {each.name} yet."), id=each.name)
+def _section(result: Result, set_table: Table) -> Markup:
+    heading = tag("h2", f"Set {set_table.name}, scale and penalty chosen on dev")
+    if not any(line.cells for line in set_table.lines):
+        return tag("section", heading, none(f"No result on {set_table.name} yet."), id=set_table.name)
     best = {
-        name: min(line.cells[name].wer for line in each.lines if name in line.cells) for name in each.conditions
+        name: min(line.cells[name].wer for line in set_table.lines if name in line.cells)
+        for name in set_table.conditions
     }
     rows: List[List[Any]] = [
         [
             _name(line),
             seeds_text(line.seeds()),
-            *(_cell(line.cells.get(name), line.changes.get(name), best[name]) for name in each.conditions),
+            *(_cell(line.cells.get(name), line.changes.get(name), best[name]) for name in set_table.conditions),
         ]
-        for line in each.lines
+        for line in set_table.lines
     ]
-    cells, labels = shown_cells(each)
-    changes = change_rows(result, each)
+    cells, labels = shown_cells(set_table)
+    changes = change_rows(result, set_table)
     content = [
-        table(["row", "seeds", *each.conditions], rows, cls="wer"),
-        soft(meaning(result, each) + " Green numbers are the lowest of their column."),
-        Markup(plots.intervals(cells, labels, each.conditions)),
+        table(["row", "seeds", *set_table.conditions], rows, cls="wer"),
+        soft(meaning(result, set_table) + " Green numbers are the lowest of their column."),
+        Markup(plots.intervals(cells, labels, set_table.conditions)),
     ]
     if changes:
         content += [
             tag("h3", "Changes of errors, with 95 % intervals (paired bootstrap over utterances)"),
-            table(["change", *each.conditions], [[row[0], *map(_change, row[1:])] for row in changes], cls="wer"),
+            table(["change", *set_table.conditions], [[row[0], *map(_change, row[1:])] for row in changes], cls="wer"),
         ]
-    if each.name == DEV:
-        return tag("section", heading, details(f"table of {each.name}", *content), id=each.name)
-    return tag("section", heading, *content, id=each.name)
+    if set_table.name == DEV:
+        return tag("section", heading, details(f"table of {set_table.name}", *content), id=set_table.name)
+    return tag("section", heading, *content, id=set_table.name)
 
 
 def _name(line: Line) -> Markup:
-    own = "/".join(line.row)
-    return join([line.label] if line.label == own else [line.label, tag("small", own)])
+    row_name = "/".join(line.row)
+    return join([line.label] if line.label == row_name else [line.label, tag("small", row_name)])
 
 
 def _cell(cell: Optional[Cell], change: Optional[Change], best: float) -> Markup:
@@ -94,10 +95,10 @@ def _cell(cell: Optional[Cell], change: Optional[Change], best: float) -> Markup
 
 def _change(text: str) -> Markup:
     """`-19.0 % [-29.3, -7.7], p 0.002` in three lines."""
-    change, bracket, rest = text.partition(" [")
-    interval, _, p = rest.partition("], ")
-    more = [tag("small", f"[{interval}]"), tag("small", p)] if bracket else []
-    return tag("td", tag("b", change), *more)
+    change, bracket, remainder = text.partition(" [")
+    interval, _, p = remainder.partition("], ")
+    lines = [tag("small", f"[{interval}]"), tag("small", p)] if bracket else []
+    return tag("td", tag("b", change), *lines)
 
 
 def _runs(result: Result, exp: Path) -> Markup:
@@ -112,8 +113,8 @@ def _runs(result: Result, exp: Path) -> Markup:
         ]
         for job in result.jobs
     ]
-    said = [tag("p", "All: ", tag("code", " ".join(shared)), cls="wrap")] if shared else []
-    return join([*said, table(["run", "report", "output", "settings"], rows)])
+    notes = [tag("p", "All: ", tag("code", " ".join(shared)), cls="wrap")] if shared else []
+    return join([*notes, table(["run", "report", "output", "settings"], rows)])
 
 
 def _link(exp: Path, path: Path, words: str) -> Any:

@@ -64,46 +64,46 @@ class Job:
 
 
 def jobs(sweep: Sweep, exp: Path, more: Sequence[str] = ()) -> List[Job]:
-    """All runs in the file's order. more: settings from the command line."""
-    found = []
+    """Returns all runs in the file's order. more: settings from the command line."""
+    planned = []
     for variant in sweep.variants:
         for seed in variant.seeds:
             settings = [*sweep.settings, *variant.settings, *more]
             if sweep.seed_setting != RUN_SEED:
                 settings.append(f"{sweep.seed_setting}={seed}")
-            own = seed if sweep.seed_setting == RUN_SEED else 0
-            found.append(Job((variant.name, seed), exp / variant.name / f"seed{seed}", tuple(settings), own))
-    return found
+            run_seed = seed if sweep.seed_setting == RUN_SEED else 0
+            planned.append(Job((variant.name, seed), exp / variant.name / f"seed{seed}", tuple(settings), run_seed))
+    return planned
 
 
 def sources(
     sweep: Sweep, chosen: Sequence[Job], finished: Callable[[Key], bool]
 ) -> Dict[Key, Optional[Key]]:
-    """The run that each chosen one waits for; None for that which is made from nothing.
+    """Returns the run that each chosen one waits for; None for that which is made from nothing.
 
     finished: whether a run that is not chosen is done. Raises ConfigError where a run that has not begun would have
     to wait for one that is neither chosen nor finished.
     """
     keys = [job.key for job in chosen]
     first = sweep.variants[0]
-    found: Dict[Key, Optional[Key]] = {}
+    waits_for: Dict[Key, Optional[Key]] = {}
     for job in chosen:
         name, seed = job.key
         root = (first.name, first.seeds[0])
-        wanted = [(first.name, seed)] if name != first.name and seed in first.seeds else []
-        wanted += [root] if job.key != root else []
-        ready = [key for key in wanted if key in keys or finished(key)]
+        candidates = [(first.name, seed)] if name != first.name and seed in first.seeds else []
+        candidates += [root] if job.key != root else []
+        ready = [key for key in candidates if key in keys or finished(key)]
         if ready:
-            found[job.key] = ready[0]
+            waits_for[job.key] = ready[0]
         elif name == first.name:
             begins = next(key for key in keys if key[0] == name)
-            found[job.key] = begins if begins != job.key else None
+            waits_for[job.key] = begins if begins != job.key else None
         elif job.exp.exists():
-            found[job.key] = None
+            waits_for[job.key] = None
         else:
             raise ConfigError(
-                f"the run {job.name} starts from {wanted[0][0]}/seed{wanted[0][1]}, which is not finished",
+                f"the run {job.name} starts from {candidates[0][0]}/seed{candidates[0][1]}, which is not finished",
                 file=sweep.file,
                 remedy=f"add {first.name} to --only and its seed to --seeds, or leave these options out",
             )
-    return found
+    return waits_for

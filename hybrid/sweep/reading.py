@@ -26,28 +26,30 @@ def read_sweep(path: Path, load_recipe: Callable[[str], Recipe]) -> Sweep:
 def check_settings(sweep: Sweep, recipe: Recipe, all_jobs: Sequence[Job]) -> None:
     """Raises ConfigError where the recipe lacks a setting, or its value is not of the right type."""
     for job in all_jobs:
-        mine = [text for text in job.settings if text.partition("=")[0].strip() == sweep.seed_setting]
-        if len(mine) > (sweep.seed_setting != RUN_SEED):
+        seed_settings = [text for text in job.settings if text.partition("=")[0].strip() == sweep.seed_setting]
+        if len(seed_settings) > (sweep.seed_setting != RUN_SEED):
             _wrong(
-                sweep.file, f"{mine[0]} of the run {job.key[0]} is what seeds are for", "leave it out, and write seeds"
+                sweep.file,
+                f"{seed_settings[0]} of the run {job.key[0]} is what seeds are for",
+                "leave it out, and write seeds",
             )
         try:
             recipe.run(job.exp, recipe.config(job.settings), seed=job.seed)
         except ConfigError as error:
-            what = error.what.replace("--set ", "")
-            _wrong(sweep.file, f"settings of the run {job.key[0]}: {what}", error.remedy or "mend its set")
+            problem = error.what.replace("--set ", "")
+            _wrong(sweep.file, f"settings of the run {job.key[0]}: {problem}", error.remedy or "mend its set")
 
 
-def _wrong(file: Path, what: str, remedy: str) -> NoReturn:
-    raise ConfigError(what, file=file, remedy=remedy)
+def _wrong(file: Path, problem: str, remedy: str) -> NoReturn:
+    raise ConfigError(problem, file=file, remedy=remedy)
 
 
 class _Reader:
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def wrong(self, what: str, remedy: str) -> NoReturn:
-        _wrong(self.file, what, remedy)
+    def wrong(self, problem: str, remedy: str) -> NoReturn:
+        _wrong(self.file, problem, remedy)
 
     def read(self, load_recipe: Callable[[str], Recipe]) -> Sweep:
         values = self.load()
@@ -89,13 +91,13 @@ class _Reader:
         except OSError as error:
             self.wrong(f"cannot be read: {error.strerror}", "make it readable")
 
-    def keys(self, values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    def keys(self, values: Mapping[str, Any], allowed: Sequence[str], owner: str) -> None:
         for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
+            if key not in allowed:
+                near = difflib.get_close_matches(key, allowed, n=1)
                 self.wrong(
-                    f"{where} has no key {key}" + (f"; near it: {near[0]}" if near else ""),
-                    f"there are: {', '.join(known)}",
+                    f"{owner} has no key {key}" + (f"; near it: {near[0]}" if near else ""),
+                    f"there are: {', '.join(allowed)}",
                 )
 
     def text(self, values: Mapping[str, Any], key: str, default: Optional[str]) -> str:
@@ -106,44 +108,44 @@ class _Reader:
             self.wrong(f"{key} must be a text, and is {value!r}", f'write {key} = "..."')
         return value
 
-    def settings(self, values: Mapping[str, Any], where: str) -> Tuple[str, ...]:
-        found = values.get("set", [])
-        if not isinstance(found, list) or not all(isinstance(item, str) and "=" in item for item in found):
-            self.wrong(f"set of {where} must be a list of settings", 'write set = ["NAME=VALUE"]')
-        return tuple(found)
+    def settings(self, values: Mapping[str, Any], owner: str) -> Tuple[str, ...]:
+        settings = values.get("set", [])
+        if not isinstance(settings, list) or not all(isinstance(item, str) and "=" in item for item in settings):
+            self.wrong(f"set of {owner} must be a list of settings", 'write set = ["NAME=VALUE"]')
+        return tuple(settings)
 
-    def seeds(self, found: Any, where: str) -> Tuple[int, ...]:
-        numbers = isinstance(found, list) and all(type(item) is int and 0 <= item < 2**31 for item in found)
-        if not numbers or not found:
-            self.wrong(f"seeds of {where} must be whole numbers from 0, and are {found!r}", "write seeds = [0, 1, 2]")
-        if len(set(found)) < len(found):
-            self.wrong(f"seeds of {where} name one twice", "leave one out")
-        return tuple(found)
+    def seeds(self, values: Any, owner: str) -> Tuple[int, ...]:
+        numbers = isinstance(values, list) and all(type(item) is int and 0 <= item < 2**31 for item in values)
+        if not numbers or not values:
+            self.wrong(f"seeds of {owner} must be whole numbers from 0, and are {values!r}", "write seeds = [0, 1, 2]")
+        if len(set(values)) < len(values):
+            self.wrong(f"seeds of {owner} name one twice", "leave one out")
+        return tuple(values)
 
-    def variants(self, found: Any, seeds: Tuple[int, ...]) -> Tuple[Variant, ...]:
-        if not isinstance(found, list) or not found or not all(isinstance(item, dict) for item in found):
+    def variants(self, tables: Any, seeds: Tuple[int, ...]) -> Tuple[Variant, ...]:
+        if not isinstance(tables, list) or not tables or not all(isinstance(item, dict) for item in tables):
             self.wrong("no runs", "write a [[run]] with a name")
         variants: List[Variant] = []
-        for values in found:
+        for values in tables:
             name = self.text(values, "name", None)
-            where = f"the run {name}"
+            owner = f"the run {name}"
             if not _NAME.fullmatch(name) or name in _TAKEN:
                 self.wrong(f"{name!r} cannot be the name of a run", "use letters, digits and _ . + -")
             if name in [variant.name for variant in variants]:
                 self.wrong(f"two runs are named {name}", "give each its own name")
-            self.keys(values, _RUN, where)
+            self.keys(values, _RUN, owner)
             show, labels = values.get("show", []), values.get("labels", {})
             if not isinstance(show, list) or not all(isinstance(item, str) for item in show):
-                self.wrong(f"show of {where} must be a list of systems", 'write show = ["ce", "lfmmi"]')
+                self.wrong(f"show of {owner} must be a list of systems", 'write show = ["ce", "lfmmi"]')
             if len(set(show)) < len(show):
-                self.wrong(f"show of {where} names a system twice", "leave one out")
+                self.wrong(f"show of {owner} names a system twice", "leave one out")
             if not isinstance(labels, dict) or not all(isinstance(item, str) for item in labels.values()):
-                self.wrong(f"labels of {where} must give words to systems", 'write labels = {ce = "cross-entropy"}')
+                self.wrong(f"labels of {owner} must give words to systems", 'write labels = {ce = "cross-entropy"}')
             for system in labels:
                 if show and system not in show:
-                    self.wrong(f"labels of {where} name {system}, which it does not show", "add it to show")
-            own = self.seeds(values["seeds"], where) if "seeds" in values else seeds
-            variants.append(Variant(name, self.settings(values, where), own, tuple(show), labels))
+                    self.wrong(f"labels of {owner} name {system}, which it does not show", "add it to show")
+            run_seeds = self.seeds(values["seeds"], owner) if "seeds" in values else seeds
+            variants.append(Variant(name, self.settings(values, owner), run_seeds, tuple(show), labels))
         return tuple(variants)
 
     def row(self, text: Any, key: str, variants: Sequence[Variant]) -> Row:
@@ -155,9 +157,9 @@ class _Reader:
             self.wrong(f"{key} is {text}, which the run {run} does not show", f"add {system} to its show")
         return run, system
 
-    def published(self, found: Any) -> Tuple[Tuple[str, Tuple[float, ...]], ...]:
+    def published(self, value: Any) -> Tuple[Tuple[str, Tuple[float, ...]], ...]:
         rows = []
-        for item in found if isinstance(found, list) else [found]:
+        for item in value if isinstance(value, list) else [value]:
             if (
                 not isinstance(item, list)
                 or not item

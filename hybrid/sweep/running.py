@@ -29,7 +29,7 @@ _START += "from hybrid.cli import main; sys.exit(main())"
 
 
 def command_of(job: Job, recipe: str, data: Optional[Path], last: Optional[str]) -> List[str]:
-    """The words after `hybrid` that make this run."""
+    """Returns the words after `hybrid` that make this run."""
     words = ["run", recipe, "--exp", str(job.exp)]
     words += [] if data is None else ["--data", str(data)]
     words += [] if last is None else ["--stop-stage", last]
@@ -39,7 +39,7 @@ def command_of(job: Job, recipe: str, data: Optional[Path], last: Optional[str])
 
 @contextlib.contextmanager
 def held(exp: Path) -> Iterator[None]:
-    """EXP made and locked, so that two sweeps do not start the same runs. Raises ConfigError, DiskError."""
+    """Makes EXP and holds its lock, so that two sweeps do not start the same runs. Raises ConfigError, DiskError."""
     with disk_errors(exp):
         exp.mkdir(parents=True, exist_ok=True)
         lock = open(exp / ".sweep", "ab")  # noqa: SIM115  closed below, which unlocks it
@@ -59,7 +59,7 @@ class _Process:
     popen: subprocess.Popen
     began: float
     start: int  # bytes that its log had when it started
-    read: int  # and those that have been looked at
+    position: int  # and those that have been looked at
 
 
 class Runner:
@@ -101,19 +101,19 @@ class Runner:
         return self.failed
 
     def _start_ready(self) -> None:
-        chosen = {job.key for job in self.jobs}
+        keys = {job.key for job in self.jobs}
         for job in list(self.waiting):
             before = self.waits_for[job.key]
             if before in self.failed:
                 self.waiting.remove(job)
                 self._fail(job, f"not run: it starts from {before[0]}/seed{before[1]}, which failed")
-            elif len(self.running) < self.parallel and (before not in chosen or before in self.ended):
+            elif len(self.running) < self.parallel and (before not in keys or before in self.ended):
                 self.waiting.remove(job)
                 self._start(job)
 
     def _start(self, job: Job) -> None:
         try:
-            said = self.prepare(job)
+            notice = self.prepare(job)
             with disk_errors(job.log):
                 job.log.parent.mkdir(parents=True, exist_ok=True)
                 with open(job.log, "ab") as stream:
@@ -131,7 +131,7 @@ class Runner:
             self._fail(job, str(error))
             return
         self.running.append(_Process(job, popen, time.monotonic(), size, size))
-        self.say(f"{job.name}: started{said}; its output: {job.log}")
+        self.say(f"{job.name}: started{notice}; its output: {job.log}")
 
     def _end_with_us(self) -> None:
         # A sweep that is killed by SIGKILL must not leave runs behind: the next one would find their folders taken.
@@ -143,8 +143,8 @@ class Runner:
         job = process.job
         for line in self._new_lines(process):
             if _STAGE.match(line):
-                shown = line.removesuffix(": never run")
-                self.say(f"{job.name}:   {shown}")
+                text = line.removesuffix(": never run")
+                self.say(f"{job.name}:   {text}")
         if code is None:
             return
         self.running.remove(process)
@@ -158,12 +158,12 @@ class Runner:
     def _new_lines(self, process: _Process) -> List[str]:
         try:
             with open(process.job.log, "rb") as stream:
-                stream.seek(process.read)
-                whole = stream.read().rpartition(b"\n")[0]
+                stream.seek(process.position)
+                text = stream.read().rpartition(b"\n")[0]
         except OSError:
             return []  # somebody has removed it: the run does not need it
-        process.read += len(whole) + bool(whole)
-        return whole.decode("utf-8", "replace").splitlines()
+        process.position += len(text) + bool(text)
+        return text.decode("utf-8", "replace").splitlines()
 
     def _fail(self, job: Job, why: str) -> None:
         self.failed[job.key] = why
@@ -190,8 +190,8 @@ def _last_line(process: _Process, code: int) -> str:
     except OSError:
         text = ""
     lines = [line for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith("hybrid: ")] or lines
-    return said[-1].removeprefix("hybrid: ") if said else f"exit code {code}"
+    errors = [line for line in lines if line.startswith("hybrid: ")] or lines
+    return errors[-1].removeprefix("hybrid: ") if errors else f"exit code {code}"
 
 
 @contextlib.contextmanager
@@ -202,8 +202,8 @@ def _signals() -> Iterator[None]:
         raise KeyboardInterrupt
 
     # what is ignored stays so: nohup
-    chosen = [name for name in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) != signal.SIG_IGN]
-    before = {name: signal.signal(name, stop) for name in chosen}
+    signals = [name for name in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) != signal.SIG_IGN]
+    before = {name: signal.signal(name, stop) for name in signals}
     try:
         yield
     finally:

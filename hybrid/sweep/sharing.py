@@ -31,8 +31,9 @@ from hybrid.stages import claimed, delete_folder
 
 
 def share(stages_of: Callable[[Run], Sequence[Stage]], run: Run, givers: Sequence[Run]) -> List[str]:
-    """Links into `run` every stage that one of `givers` has done alike; returns their names. stages_of: what makes the
-    stages of a run.
+    """Links into `run` every stage that one of `givers` has done alike; returns their names.
+
+    stages_of: what makes the stages of a run.
 
     Raises ConfigError where another run is at work in the folder, DiskError.
     """
@@ -41,8 +42,8 @@ def share(stages_of: Callable[[Run], Sequence[Stage]], run: Run, givers: Sequenc
     if not all_marks:
         return []
     with claimed(run):
-        for left in run.exp.glob(".*.shared.tmp"):  # by a kill
-            delete_folder(left)
+        for leftover in run.exp.glob(".*.shared.tmp"):  # by a kill
+            delete_folder(leftover)
         stages = stages_of(run)
         marks = StageMarks(stages, run)
         for stage in stages:
@@ -51,17 +52,17 @@ def share(stages_of: Callable[[Run], Sequence[Stage]], run: Run, givers: Sequenc
             try:
                 if stage.outside or marks.state(stage)[0] != "to do":
                     continue
-                wanted = marks.wanted(stage)["fingerprint"]
+                fingerprint = marks.wanted(stage)["fingerprint"]
             except HybridError:
                 break  # inputs that an earlier stage is to write, or that are missing: the run itself will tell
-            if any(_give(giver, marks, stage, wanted) for giver in all_marks):
+            if any(_give(giver, marks, stage, fingerprint) for giver in all_marks):
                 shared.append(stage.name)
     return shared
 
 
-def _give(giver: StageMarks, marks: StageMarks, stage: Stage, wanted: str) -> bool:
+def _give(giver: StageMarks, marks: StageMarks, stage: Stage, fingerprint: str) -> bool:
     mark = giver.read(stage)
-    if mark is None or mark["state"] != "done" or mark.get("fingerprint") != wanted:
+    if mark is None or mark["state"] != "done" or mark.get("fingerprint") != fingerprint:
         return False
     if mark.get("sources") != marks.sources(stage):
         return False
@@ -69,8 +70,8 @@ def _give(giver: StageMarks, marks: StageMarks, stage: Stage, wanted: str) -> bo
     temporary = folder.with_name(f".{stage.name}.shared.tmp")
     with disk_errors(folder):
         delete_folder(temporary)
-        whole = _link_files(giver.run.dir(stage.name), temporary, mark.get("files", {}))
-        if not whole or giver.read(stage) != mark:
+        complete = _link_files(giver.run.dir(stage.name), temporary, mark.get("files", {}))
+        if not complete or giver.read(stage) != mark:
             delete_folder(temporary)
             return False
         marks.remove(stage)
@@ -110,7 +111,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _copy_log(giver: StageMarks, marks: StageMarks, stage: Stage) -> None:
     source, target = (
-        each.run.exp / "logs" / f"{each.numbers[stage.name]:02d}-{stage.name}.log" for each in (giver, marks)
+        holder.run.exp / "logs" / f"{holder.numbers[stage.name]:02d}-{stage.name}.log" for holder in (giver, marks)
     )
     if source.exists() and not target.exists():
         target.parent.mkdir(exist_ok=True)

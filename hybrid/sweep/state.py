@@ -19,7 +19,7 @@ def run_of(job: Job, recipe: Recipe, data: Optional[Path]) -> Run:
 
 
 def progress(recipe: Recipe, run: Run, last: Optional[str]) -> Tuple[int, int, str]:
-    """Stages done, stages wanted (those up to `last`), and why the first of the others is not done."""
+    """Returns stages done, stages wanted (those up to `last`), and why the first of the others is not done."""
     stages = recipe.stages(run)
     end = len(stages) if last is None else find(stages, last) + 1
     if not run.exp.is_dir():
@@ -33,24 +33,24 @@ def progress(recipe: Recipe, run: Run, last: Optional[str]) -> Tuple[int, int, s
 
 
 def why_not_shown(recipe: Recipe, run: Run) -> str:
-    """Empty where the decodes in a run's folder are those of its settings; else what is wrong, in words.
+    """Returns "" where the decodes in a run's folder are those of its settings; else what is wrong, in words.
 
     Judged by the marks of the decode stage and all before it: settings, seed, and that each was done on what now lies
     before it. Inputs are not read: the table can be made anew where the corpus is not.
     """
-    every = recipe.stages(run)
-    stages = {stage.name: stage for stage in every}
-    last = stages.get(DECODE, every[-1])
-    marks = StageMarks(every, run)
+    all_stages = recipe.stages(run)
+    stages = {stage.name: stage for stage in all_stages}
+    last = stages.get(DECODE, all_stages[-1])
+    marks = StageMarks(all_stages, run)
     for name in [*marks.before(last), last.name]:
         stage, mark = stages[name], marks.read(stages[name])
         if mark is None or mark["state"] != "done":
             return f"its stage {name} is not done"
-        wanted = marks.settings(stage)
+        settings = marks.settings(stage)
         old = mark.get("settings", {})
-        for key in sorted({*old, *wanted}):
-            if old.get(key) != wanted.get(key):
-                return f"its stage {name} was made with {key} {old.get(key)!r}, and not {wanted.get(key)!r}"
+        for key in sorted({*old, *settings}):
+            if old.get(key) != settings.get(key):
+                return f"its stage {name} was made with {key} {old.get(key)!r}, and not {settings.get(key)!r}"
         if stage.seeded and mark.get("seed") != run.seed:
             return f"its stage {name} was made with the seed {mark.get('seed')}, and not {run.seed}"
         for need in stage.needs:

@@ -82,7 +82,7 @@ def change_text(change: Change) -> str:
 
 
 def on_seeds(change: Change, cell: Optional[Cell]) -> str:
-    """Said where a change is not on all seeds of its cell."""
+    """Tells the seeds of a change where they are not all seeds of its cell."""
     if cell is not None and set(change.keys) == set(cell.by_seed):
         return ""
     return f" (seed{'s' if len(change.keys) > 1 else ''} {seeds_text(change.keys)})"
@@ -93,8 +93,10 @@ def seeds_text(seeds: Sequence[int]) -> str:
 
 
 def change_rows(result: Result, table: Table) -> List[List[str]]:
-    """Rows of the table of changes: against the reference, the pairs asked for, the published ones. Those of which
-    there is nothing yet are left out."""
+    """Returns the rows of the table of changes: against the reference, the pairs asked for, the published ones.
+
+    Those of which there is nothing yet are left out.
+    """
     rows = []
     reference = result.sweep.reference
     if reference is not None:
@@ -177,7 +179,7 @@ def _table_json(table: Table) -> Dict[str, Any]:
             {
                 "row": "/".join(comparison.row),
                 "against": "/".join(comparison.against),
-                "conditions": {name: _change_json(found) for name, found in comparison.changes.items()},
+                "conditions": {name: _change_json(change) for name, change in comparison.changes.items()},
             }
             for comparison in table.comparisons
         ],
@@ -206,7 +208,7 @@ def _number(value: float) -> Optional[float]:
 
 
 def shown_cells(table: Table) -> Tuple[Dict[Tuple[str, str], Dict[str, Optional[float]]], List[str]]:
-    """For the figure: (label, condition) -> wer, low, high; and the labels, each once, in the table's order."""
+    """Returns the figure's (label, condition) -> wer, low, high; and the labels, each once, in the table's order."""
     cells: Dict[Tuple[str, str], Dict[str, Optional[float]]] = {}
     labels: List[str] = []
     for line in table.lines:
