@@ -209,7 +209,7 @@ def test_another_rate_and_a_part_of_a_recording(noises, tmp_path):
     assert cut.duration == 1.0 and cut.sampling_rate == RATE and cut.load_audio().shape == (1, RATE)
 
 
-def test_training_prescription_changes_levels(cuts, noises, tmp_path):
+def test_a_noise_condition_of_training_changes_levels(cuts, noises, tmp_path):
     wide = NoiseCondition("noisy", snr=(-5, 20), noises=(1, 3), gain=(-10, -5), kinds=("music",))
     made = list(make_noisy(cuts, noises, seed=1, out_dir=tmp_path, rooms=ROOMS, condition=wide))
     assert len(made) == len(cuts) > 0
@@ -219,12 +219,12 @@ def test_training_prescription_changes_levels(cuts, noises, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"snr": (5, 0)}, {"noises": (3, 1)}, {"noises": (-1, 1)}, {"gain": (1, 0)}])
-def test_impossible_prescriptions(wrong):
+def test_impossible_noise_conditions(wrong):
     with pytest.raises(ConfigError):
-        NoiseCondition(**{"condition": "noisy", "snr": (0, 15), "noises": (1, 3), **wrong})
+        NoiseCondition(**{"name": "noisy", "snr": (0, 15), "noises": (1, 3), **wrong})
 
 
-def test_the_prescription_of_the_test_sets():
+def test_the_noise_conditions_of_the_test_sets():
     assert (NOISY.snr, NOISY.noises) == ((0.0, 15.0), (1, 3))
     assert (RERECORDED.snr, RERECORDED.noises) == ((5.0, 15.0), (1, 2))
     assert (SimulatedRooms(0).rt60, SimulatedRooms(0).talker_distance) == ((0.2, 0.6), (1.0, 3.0))
