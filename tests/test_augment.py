@@ -221,7 +221,7 @@ def test_training_prescription_changes_levels(cuts, noises, tmp_path):
 @pytest.mark.parametrize("wrong", [{"snr": (5, 0)}, {"noises": (3, 1)}, {"noises": (-1, 1)}, {"gain": (1, 0)}])
 def test_impossible_prescriptions(wrong):
     with pytest.raises(ConfigError):
-        NoiseCondition(**{"condition": "noisy", "snr": (0, 15), "noises": (1, 3), **wrong})
+        NoiseCondition(**{"name": "noisy", "snr": (0, 15), "noises": (1, 3), **wrong})
 
 
 def test_the_prescription_of_the_test_sets():
