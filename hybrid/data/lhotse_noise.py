@@ -29,17 +29,17 @@ def noises(name: str, part: str, data: Path) -> List[Noise]:
     Raises DataError where the corpus is not there or Lhotse cannot prepare it.
     """
     root = _find(name, data)
-    parts = [part] if part else [each for each in PARTS[name] if name == "musan" or (root / _FOLDERS[each]).is_dir()]
-    found = []
-    for each in parts:
-        for recording in _prepare(name, root, each):
+    parts = [part] if part else [p for p in PARTS[name] if name == "musan" or (root / _FOLDERS[p]).is_dir()]
+    noise_list = []
+    for part in parts:
+        for recording in _prepare(name, root, part):
             path = str(recording.sources[0].source)
             place = Path(path).relative_to(root).as_posix()
-            kind = _KINDS.get(each, each)
-            found.append(Noise(place, kind, recording.num_samples, recording.sampling_rate, path))
-    if not found:
+            kind = _KINDS.get(part, part)
+            noise_list.append(Noise(place, kind, recording.num_samples, recording.sampling_rate, path))
+    if not noise_list:
         raise DataError(f"Lhotse's recipe {name} has found no recording", file=root, remedy="unpack the whole corpus")
-    return sorted(found, key=lambda noise: noise.name)
+    return sorted(noise_list, key=lambda noise: noise.name)
 
 
 def responses(part: str, data: Path) -> List[Response]:
