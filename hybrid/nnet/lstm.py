@@ -61,7 +61,7 @@ class LstmConfig:
 
     @property
     def output_dim(self) -> int:
-        """Width of what the output layer reads."""
+        """The width of what the output layer reads."""
         return (self.proj or self.hidden) * (2 if self.bidirectional else 1)
 
 
