@@ -82,9 +82,9 @@ class Bmuf:
     def sync(self, last: bool = False) -> bool:
         """The end of a block; `last`: of an epoch too. False: the block was lost, parameters are those before it."""
         config = self.config
-        own = torch.cat([flat(self.parameters), flat(self.buffers).to(self.start)])
-        mean = self.group.mean(own)
-        self.sent += own.element_size() * own.numel()
+        state = torch.cat([flat(self.parameters), flat(self.buffers).to(self.start)])
+        mean = self.group.mean(state)
+        self.sent += state.element_size() * state.numel()
         if not bool(torch.isfinite(mean).all()):
             put(self.parameters, self.start)
             put(self.buffers, self.statistics)
@@ -128,5 +128,5 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
 
 def put(tensors: Sequence[Tensor], values: Tensor) -> None:
     with torch.no_grad():
-        for t, part in zip(tensors, values.split([t.numel() for t in tensors])):
-            t.copy_(part.view_as(t))
+        for t, chunk in zip(tensors, values.split([t.numel() for t in tensors])):
+            t.copy_(chunk.view_as(t))

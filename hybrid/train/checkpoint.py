@@ -66,8 +66,8 @@ def save_own(path: PathLike, tensors: Mapping[str, torch.Tensor], optimizer: Opt
     arrays = {f"strategy.{name}": value.detach().cpu().numpy() for name, value in tensors.items()}
     about: Dict[str, Any] = {"scalars": {}, "groups": None}
     if optimizer is not None:
-        its, about["scalars"], about["groups"] = _flatten(optimizer)
-        arrays.update(its)
+        optimizer_arrays, about["scalars"], about["groups"] = _flatten(optimizer)
+        arrays.update(optimizer_arrays)
     save_tensors(path, arrays, metadata={"hybrid": json.dumps(about)})
 
 
@@ -91,10 +91,10 @@ def _read(path: PathLike) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> Tuple[Dict[str, np.ndarray], Dict[str, Any], Any]:
-    whole = optimizer.state_dict()
+    state = optimizer.state_dict()
     tensors: Dict[str, np.ndarray] = {}
     scalars: Dict[str, Any] = {}
-    for index, values in whole["state"].items():
+    for index, values in state["state"].items():
         for key, value in values.items():
             name = f"optimizer.{index}.{key}"
             if torch.is_tensor(value) and value.dim():
@@ -104,7 +104,7 @@ def _flatten(optimizer: torch.optim.Optimizer) -> Tuple[Dict[str, np.ndarray], D
                 scalars[name] = {"tensor": str(value.dtype).split(".")[1], "value": value.item()}
             else:
                 scalars[name] = {"value": value}
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in whole["param_groups"]]
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
     return tensors, scalars, groups
 
 
@@ -130,8 +130,8 @@ def _unflatten(
     groups = []
     for group, saved in zip(template, about["groups"]):
         # Keys that another torch version adds keep this version's defaults; tuples came back as lists.
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
-        groups.append({**group, **known, "params": group["params"]})
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+        groups.append({**group, **settings, "params": group["params"]})
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

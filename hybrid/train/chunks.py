@@ -44,8 +44,8 @@ class Chunks:
         self.pdfs = PhonePdfs(senones)
         graph, states = expand_with_states(phone_lm, self.pdfs)
         keep = graph.on_paths()
-        kept = [state for state, on_path in zip(states, keep.tolist()) if on_path]
-        self._number: Dict[State, int] = {state: index for index, state in enumerate(kept)}
+        states_on_paths = [state for state, on_path in zip(states, keep.tolist()) if on_path]
+        self._number: Dict[State, int] = {state: index for index, state in enumerate(states_on_paths)}
         self.denominator = for_chunks(graph.connect().check(self.pdfs.num_pdfs))
 
     def numerator(
@@ -73,8 +73,8 @@ class Chunks:
         begun: Dict[int, int] = {}
         aligned = int(np.searchsorted(np.cumsum(durations), begin - 1, side="right")) + 1 if begin else 0
         for index in np.flatnonzero((first <= begin) & (last >= begin)).tolist():
-            place, *others = states[index]
-            same = self._number[(lm_states[place], *others)]  # type: ignore[arg-type]
+            place, *context = states[index]
+            same = self._number[(lm_states[place], *context)]  # type: ignore[arg-type]
             if same not in begun or index == aligned:
                 begun[same] = index
         for same, index in begun.items():

@@ -103,30 +103,30 @@ class TrainerConfig:
         plan = {f.name: f.name for f in fields(ScheduleConfig) if f.name != "kind"}
         plan["schedule"] = "kind"
         blocks = {f"bmuf_{f.name}": f.name for f in fields(BmufConfig)}
-        own = {f.name: f.name for f in fields(cls) if f.name not in ("schedule", "bmuf")}
+        plain = {f.name: f.name for f in fields(cls) if f.name not in ("schedule", "bmuf")}
         for name in values:
-            if name not in {**own, **plan, **blocks}:
-                known = ", ".join([*own, *plan, *blocks])
-                raise ConfigError(f"unknown setting of the training: {name}", remedy=f"one of {known}")
+            if name not in {**plain, **plan, **blocks}:
+                names = ", ".join([*plain, *plan, *blocks])
+                raise ConfigError(f"unknown setting of the training: {name}", remedy=f"one of {names}")
 
-        def chosen(names: Mapping[str, str]) -> Dict[str, Any]:
-            return {its: values[name] for name, its in names.items() if name in values}
+        def settings(names: Mapping[str, str]) -> Dict[str, Any]:
+            return {field_name: values[name] for name, field_name in names.items() if name in values}
 
-        return cls(schedule=ScheduleConfig(**chosen(plan)), bmuf=BmufConfig(**chosen(blocks)), **chosen(own))
+        return cls(schedule=ScheduleConfig(**settings(plan)), bmuf=BmufConfig(**settings(blocks)), **settings(plain))
 
     def numbers(self, workers: int) -> Dict[str, Any]:
         """What the numbers of a run with so many workers depend on."""
-        found = {name: value for name, value in asdict(self).items() if name not in _NEUTRAL}
-        found["workers"] = workers
+        settings = {name: value for name, value in asdict(self).items() if name not in _NEUTRAL}
+        settings["workers"] = workers
         if self.strategy == "sum" and workers == self.accumulate:
-            found["workers"] = 1  # the same sums in the same order
+            settings["workers"] = 1  # the same sums in the same order
         if self.precision == "float32":
-            del found["precision"]  # which older checkpoints do not know
+            del settings["precision"]  # which older checkpoints do not know
         if self.strategy != "bmuf":
-            del found["bmuf"]
+            del settings["bmuf"]
         if self.strategy not in ("gtc", "gtc_updates"):
-            del found["gtc_threshold"], found["gtc_density"]
-        return found
+            del settings["gtc_threshold"], settings["gtc_density"]
+        return settings
 
     def plan_dropout(self) -> Optional[DropoutSchedule]:
         """None: the model's own. Raises ConfigError for a schedule that cannot be read."""

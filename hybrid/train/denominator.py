@@ -65,15 +65,15 @@ class PhonePdfs:
             (loop if model.is_self_loop(tid) else forward)[key] = float(log_probs[tid])
         for key, weight in forward.items():
             self._weights[key] = (weight, loop.get(key, NEG_INF))
-        self._known: Dict[Phones, Tuple[int, int, float, float]] = {}
+        self._pdfs_of: Dict[Phones, Tuple[int, int, float, float]] = {}
 
     def __call__(self, window: Phones) -> Tuple[int, int, float, float]:
         """Raises ModelError where the tree has no pdf for the window (0 stands beyond an edge)."""
-        if window not in self._known:
+        if window not in self._pdfs_of:
             pdfs = []
             for pdf_class in (0, 1):
-                found, pdf = self._ctx_dep.compute(list(window), pdf_class)
-                if not found:
+                has_pdf, pdf = self._ctx_dep.compute(list(window), pdf_class)
+                if not has_pdf:
                     raise ModelError(
                         f"the tree has no pdf for phones {list(window)}, pdf class {pdf_class}",
                         remedy="lexicon and tree differ: run the stages from the tree on again",
@@ -85,8 +85,8 @@ class PhonePdfs:
                     f"the transition model has no state for phone {key[0]} with pdfs {pdfs}",
                     remedy="transition model and tree differ: run the stages from the tree on again",
                 )
-            self._known[window] = (pdfs[0], pdfs[1], *self._weights[key])
-        return self._known[window]
+            self._pdfs_of[window] = (pdfs[0], pdfs[1], *self._weights[key])
+        return self._pdfs_of[window]
 
 
 State = Tuple[int, Phones, int, int, int]  # (s, h, r, entry pdf, loop pdf)
@@ -112,7 +112,7 @@ def expand_with_states(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Tuple[Fsa, L
     loop_weights: List[float] = []  # of states 1, 2, ...
     arcs: List[Tuple[int, int, int, float]] = []
     final: Dict[int, float] = {}
-    for source, (lm_state, left, required, _, loop_pdf) in enumerate(states):  # grows while it is walked
+    for source, (lm_state, history, required, _, loop_pdf) in enumerate(states):  # grows while it is walked
         if source > 0 and loop_weights[source - 1] > NEG_INF:
             arcs.append((source, source, loop_pdf, loop_weights[source - 1]))
         if required <= 0 and acceptor.final[lm_state] > NEG_INF:
@@ -123,10 +123,10 @@ def expand_with_states(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Tuple[Fsa, L
             if required > 0 and phone != required:
                 continue
             for right in next_phones(to):
-                window = (*left, phone, right) if ahead else (*left, phone)
+                window = (*history, phone, right) if ahead else (*history, phone)
                 entry_pdf, loop_pdf_to, forward_weight, loop_weight = pdfs(window)
-                seen = (*left, phone)[-pdfs.position :] if pdfs.position else ()
-                state: State = (to, seen, right, entry_pdf, loop_pdf_to)
+                next_history = (*history, phone)[-pdfs.position :] if pdfs.position else ()
+                state: State = (to, next_history, right, entry_pdf, loop_pdf_to)
                 if state not in number:
                     number[state] = len(states)
                     states.append(state)

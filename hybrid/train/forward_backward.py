@@ -147,14 +147,14 @@ class SharedGraph:
         self.leaky = leaky
         self.leak_to = None if leak_to is None or leaky == 0.0 else np.exp(leak_to)
         self._lay_out()
-        self._made: Dict[Tuple[torch.device, torch.dtype], _Tensors] = {}
-        self._kept: Dict[Tuple[torch.device, torch.dtype], torch.Tensor] = {}
+        self._tensors_of: Dict[Tuple[torch.device, torch.dtype], _Tensors] = {}
+        self._memory_of: Dict[Tuple[torch.device, torch.dtype], torch.Tensor] = {}
         self.k2_fsa: Any = None  # kept by k2_engine.py
         self.retried = 0  # how often a sequence was done again, as float32 or float64 could not hold it
 
     def __getstate__(self) -> Dict[str, Any]:
         # What can be made again, and cannot travel to another process.
-        return {**self.__dict__, "_made": {}, "_kept": {}, "k2_fsa": None}
+        return {**self.__dict__, "_tensors_of": {}, "_memory_of": {}, "k2_fsa": None}
 
     def _lay_out(self) -> None:
         """_slot [arcs], _slot_pdf [K], _layers: (first slot, first node, end node) of each."""
@@ -176,17 +176,17 @@ class SharedGraph:
 
     def _memory(self, size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Kept from call to call: fresh pages for every batch cost as much as the arithmetic."""
-        kept = self._kept.get((device, dtype))
-        if kept is None or len(kept) < size:
-            kept = self._kept[(device, dtype)] = torch.empty(size, dtype=dtype, device=device)
-        return kept
+        memory = self._memory_of.get((device, dtype))
+        if memory is None or len(memory) < size:
+            memory = self._memory_of[(device, dtype)] = torch.empty(size, dtype=dtype, device=device)
+        return memory
 
     def _tensors(self, device: torch.device, dtype: torch.dtype) -> _Tensors:
-        if (device, dtype) not in self._made:
+        if (device, dtype) not in self._tensors_of:
             from scipy.sparse import csr_matrix
 
             slots, states = len(self._slot_pdf), self.fsa.num_states
-            each = np.arange(slots)
+            numbers = np.arange(slots)
             arcs = csr_matrix((np.exp(self.fsa.logw), (self._slot, self.fsa.src)), shape=(slots, states))
             ones = np.ones(slots)
 
@@ -204,16 +204,16 @@ class SharedGraph:
                 return torch.as_tensor(values, dtype=dtype, device=device)[:, None].contiguous()
 
             start = np.exp(self.fsa.start)
-            self._made[(device, dtype)] = _Tensors(
+            self._tensors_of[(device, dtype)] = _Tensors(
                 arcs=sparse(arcs),
                 arcs_back=sparse(arcs.T.tocsr()),
-                to_pdf=sparse(csr_matrix((ones, (self._slot_pdf, each)), shape=(self.num_pdfs, slots))),
+                to_pdf=sparse(csr_matrix((ones, (self._slot_pdf, numbers)), shape=(self.num_pdfs, slots))),
                 slot_pdf=torch.as_tensor(self._slot_pdf, device=device),
                 start=column(start / start.sum()),
                 final=column(np.exp(self.fsa.final)),
                 leak=None if self.leak_to is None else column(self.leaky * self.leak_to),
             )
-        return self._made[(device, dtype)]
+        return self._tensors_of[(device, dtype)]
 
     def forward_backward(
         self, logits: torch.Tensor, lengths: torch.Tensor, *, dtype: Optional[torch.dtype] = None
@@ -232,15 +232,15 @@ class SharedGraph:
             scores, posteriors = self._scaled(logits, frames, dtype)
         again = torch.nonzero(~trusted(posteriors, lengths, scores))[:, 0]
         if len(again):
-            part, part_lengths = logits[again], lengths[again.to(lengths.device)]
+            part_logits, part_lengths = logits[again], lengths[again.to(lengths.device)]
             self.retried += len(again)
             if dtype == torch.float32:
-                redone = self.forward_backward(part, part_lengths, dtype=torch.float64)
+                redone = self.forward_backward(part_logits, part_lengths, dtype=torch.float64)
             else:
                 with np.errstate(divide="ignore"):
                     leak = None if self.leak_to is None else np.log(self.leaky * self.leak_to)
                 exact = GraphBatch([self.fsa] * len(again), self.num_pdfs, leak=leak)
-                redone = exact.forward_backward(part, part_lengths)
+                redone = exact.forward_backward(part_logits, part_lengths)
             scores[again], posteriors[again] = redone[0], redone[1].to(posteriors.dtype)
         return scores, posteriors
 
@@ -265,7 +265,7 @@ class SharedGraph:
             emission, best = by_length.emission(logits, t, dtype)
             return torch.index_select(emission, 0, g.slot_pdf, out=place), best
 
-        def kept(t: int) -> torch.Tensor:
+        def slot_sums(t: int) -> torch.Tensor:
             """The place of u_t, [K, running]."""
             begin = (t % segment) * size
             return memory[begin : begin + slots * running[t]].view(slots, running[t])
@@ -280,7 +280,7 @@ class SharedGraph:
                 now, after = running[t], running[t + 1]
                 if g.leak is not None:
                     alpha = alpha + g.leak
-                u = kept(t)
+                u = slot_sums(t)
                 torch.addmm(u, g.arcs, alpha, beta=0, out=u)
                 v, best = emitted(t)
                 v.mul_(u)
@@ -313,7 +313,7 @@ class SharedGraph:
                 w, _ = emitted(t)
                 for begin, low, high in self._layers:
                     w[begin : begin + high - low] *= beta[low:high]
-                by_length.put(g.to_pdf @ kept(t).mul_(w), t, posteriors)
+                by_length.put(g.to_pdf @ slot_sums(t).mul_(w), t, posteriors)
                 beta = g.arcs_back @ w
                 if g.leak is not None:
                     beta = beta + (g.leak * beta).sum(0)

@@ -27,15 +27,15 @@ def _reachable(start: np.ndarray, src: np.ndarray, dst: np.ndarray) -> np.ndarra
     order = np.argsort(src, kind="stable")
     targets = dst[order]
     begin = np.searchsorted(src[order], np.arange(len(start) + 1))
-    seen = start.copy()
+    reached = start.copy()
     queue = deque(np.flatnonzero(start).tolist())
     while queue:
         state = queue.popleft()
         for target in targets[begin[state] : begin[state + 1]]:
-            if not seen[target]:
-                seen[target] = True
+            if not reached[target]:
+                reached[target] = True
                 queue.append(int(target))
-    return seen
+    return reached
 
 
 @dataclass(frozen=True)
@@ -234,12 +234,12 @@ class PhoneAcceptor:
         pairs = [(0, 0)]
         arcs: List[Dict[int, Tuple[int, float]]] = []
         final: List[float] = []
-        for mine, theirs in pairs:  # grows while it is walked
-            final.append(self.final[mine] + other.final[theirs])
+        for state, other_state in pairs:  # grows while it is walked
+            final.append(self.final[state] + other.final[other_state])
             leaving = {}
-            for phone, (to, weight) in self.arcs[mine].items():
-                if phone in other.arcs[theirs]:
-                    to_other, weight_other = other.arcs[theirs][phone]
+            for phone, (to, weight) in self.arcs[state].items():
+                if phone in other.arcs[other_state]:
+                    to_other, weight_other = other.arcs[other_state][phone]
                     pair = (to, to_other)
                     if pair not in number:
                         number[pair] = len(pairs)

@@ -88,13 +88,13 @@ def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
 
 def total(messages: Sequence[Tensor], like: Tensor) -> Tensor:
     """The sum of what they say, float32 as long as `like` [n]; nan where one of them is no number."""
-    found = torch.zeros_like(like)
+    gradient = torch.zeros_like(like)
     for message in messages:
         if not torch.isfinite(message[:4].clone().view(torch.float32)):
-            return found.fill_(float("nan"))
+            return gradient.fill_(float("nan"))
         places, values = decode(message, like.numel())
-        found.index_add_(0, places, values)  # places of one message are all different: in no order
-    return found
+        gradient.index_add_(0, places, values)  # places of one message are all different: in no order
+    return gradient
 
 
 def _at_least(tau: float, x: Tensor) -> Tensor:
@@ -161,18 +161,18 @@ class Gtc:
         if self.threshold:
             return self.threshold
         sample = residual[:: max(1, residual.numel() // _SAMPLE)].abs()
-        wanted = max(1, round(self.density * sample.numel()))
-        return float(torch.topk(sample, wanted).values[-1])
+        count = max(1, round(self.density * sample.numel()))
+        return float(torch.topk(sample, count).values[-1])
 
     def _residual(self, parameters: List[Tensor], gradient: Tensor) -> Tensor:
         """DDP puts parameters into other buckets after the first step: each keeps its own."""
         parts = [self._residuals.get(id(p)) for p in parameters]
-        known = [torch.zeros(p.numel(), device=gradient.device) if r is None else r for p, r in zip(parameters, parts)]
-        return torch.cat(known).to(gradient)
+        flat = [torch.zeros(p.numel(), device=gradient.device) if r is None else r for p, r in zip(parameters, parts)]
+        return torch.cat(flat).to(gradient)
 
     def _keep(self, parameters: List[Tensor], residual: Tensor) -> None:
-        for p, part in zip(parameters, residual.split([p.numel() for p in parameters])):
-            self._residuals[id(p)] = part
+        for p, chunk in zip(parameters, residual.split([p.numel() for p in parameters])):
+            self._residuals[id(p)] = chunk
 
     def flush(self, parameters: List[Tensor]) -> Tensor:
         """The sum over workers of what is unsent, of which all is sent but the rounding to 8 bits: whole numbers of
@@ -187,11 +187,11 @@ class Gtc:
         self._keep(parameters, residual - counts * step)
         message = torch.cat([steps.view(torch.uint8), counts.to(torch.int8).view(torch.uint8)])
         self.sent += message.numel()
-        found = torch.zeros_like(residual)
-        for other in gather_bytes(message, self.group):
-            theirs = other[: 4 * len(steps)].clone().view(torch.float32).repeat_interleave(sizes)
-            found += other[4 * len(steps) :].view(torch.int8) * theirs
-        return found
+        gradient = torch.zeros_like(residual)
+        for sent in gather_bytes(message, self.group):
+            sent_steps = sent[: 4 * len(steps)].clone().view(torch.float32).repeat_interleave(sizes)
+            gradient += sent[4 * len(steps) :].view(torch.int8) * sent_steps
+        return gradient
 
     def unsent(self, parameters: List[Tensor]) -> Tensor:
         """The residuals of these parameters [n], zeros before the first `reduce`."""
@@ -203,23 +203,23 @@ class Gtc:
 
     def state(self, model: nn.Module) -> Dict[str, Tensor]:
         """Residuals by the names of the model's parameters, for a checkpoint of this worker."""
-        kept = {name: self._residuals.get(id(p)) for name, p in model.named_parameters()}
-        return {name: r.detach().cpu().clone() for name, r in kept.items() if r is not None}
+        residuals = {name: self._residuals.get(id(p)) for name, p in model.named_parameters()}
+        return {name: r.detach().cpu().clone() for name, r in residuals.items() if r is not None}
 
     def load(self, model: nn.Module, residuals: Mapping[str, Tensor]) -> None:
         """Raises ModelError for residuals of another model."""
-        named = dict(model.named_parameters())
+        parameters = dict(model.named_parameters())
         for name, residual in residuals.items():
-            if name not in named or named[name].numel() != residual.numel():
+            if name not in parameters or parameters[name].numel() != residual.numel():
                 raise ModelError(f"a residual of '{name}', which the model has not in this size")
-            self._residuals[id(named[name])] = residual.to(named[name].device)
+            self._residuals[id(parameters[name])] = residual.to(parameters[name].device)
 
 
 def gtc_hook(state: Gtc, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """For torch's DistributedDataParallel, over gloo and NCCL. Sums; DDP's own hook takes means."""
-    done: torch.futures.Future[Tensor] = torch.futures.Future()
-    done.set_result(state.reduce(bucket.buffer(), bucket.parameters()))
-    return done
+    future: torch.futures.Future[Tensor] = torch.futures.Future()
+    future.set_result(state.reduce(bucket.buffer(), bucket.parameters()))
+    return future
 
 
 # DDP looks at the annotations themselves, which are texts in this file.

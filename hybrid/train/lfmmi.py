@@ -277,10 +277,10 @@ class _ExpectedAccuracy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits, lengths, accuracy, graph):  # type: ignore[no-untyped-def]
-        found = expected_accuracy(graph, logits, lengths, accuracy)
-        ctx.save_for_backward(found.gradient, found.posteriors)
+        expected = expected_accuracy(graph, logits, lengths, accuracy)
+        ctx.save_for_backward(expected.gradient, expected.posteriors)
         ctx.dtype = logits.dtype
-        return found.values, found.log_z
+        return expected.values, expected.log_z
 
     @staticmethod
     def backward(ctx, of_values, of_log_z):  # type: ignore[no-untyped-def]

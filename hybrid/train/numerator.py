@@ -38,10 +38,10 @@ def words_acceptor(
     def close(items: List[Item]) -> FrozenSet[Item]:
         """With the beginnings of the pronunciations that may follow, and without what is done."""
         closed = set()
-        for word, choice, done in items:
-            if choice >= 0 and done == len(pronunciations[word][choice]):
-                word, choice, done = word + 1, -1, 0
-            closed.add((word, choice, done))
+        for word, choice, num_done in items:
+            if choice >= 0 and num_done == len(pronunciations[word][choice]):
+                word, choice, num_done = word + 1, -1, 0
+            closed.add((word, choice, num_done))
             if choice == -1 and word < count:
                 closed.update((word, i, 0) for i in range(len(pronunciations[word])))
         return frozenset(closed)
@@ -52,10 +52,10 @@ def words_acceptor(
     arcs: List[Dict[int, Tuple[int, float]]] = []
     for subset in subsets:  # grows while it is walked
         moves: Dict[int, List[Item]] = {}
-        for word, choice, done in sorted(subset):
+        for word, choice, num_done in sorted(subset):
             if choice >= 0:
-                moves.setdefault(pronunciations[word][choice][done], []).append((word, choice, done + 1))
-            elif done == 0 and optional_silence is not None:
+                moves.setdefault(pronunciations[word][choice][num_done], []).append((word, choice, num_done + 1))
+            elif num_done == 0 and optional_silence is not None:
                 moves.setdefault(optional_silence, []).append((word, -1, 1))
         leaving = {}
         for phone, items in moves.items():
@@ -99,15 +99,15 @@ class Numerators:
             raise DataError("transcript is empty", utterance=utterance, remedy="leave the utterance out")
         for word in word_ids:
             if word not in self._pronunciations:
-                found = self._lang.pronunciation_ids(self._names[word]) if word in self._names else []
-                if not found:
+                pronunciations = self._lang.pronunciation_ids(self._names[word]) if word in self._names else []
+                if not pronunciations:
                     raise DataError(
                         f"word {self._names.get(word, word)} has no pronunciation",
                         utterance=utterance,
                         remedy="add it to the lexicon and run the stages from lang on again",
                     )
                 # Equal pronunciations would be found equal again in every utterance.
-                self._pronunciations[word] = [list(p) for p in sorted({tuple(p) for p in found})]
+                self._pronunciations[word] = [list(p) for p in sorted({tuple(p) for p in pronunciations})]
         silence = self._lang.phones[self._lang.optional_silence]
         acceptor = words_acceptor([self._pronunciations[word] for word in word_ids], silence)
         return expand(self._times_lm(acceptor, utterance), self.pdfs)

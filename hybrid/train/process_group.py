@@ -58,13 +58,13 @@ class ProcessGroup(SingleProcess):
         return values
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter], present: Sequence[int]) -> None:
-        chosen = [parameters[index] for index in present]
-        if not chosen:
+        selected = [parameters[index] for index in present]
+        if not selected:
             return
-        parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in chosen]
-        total = sum_in_order(torch.cat(parts), self.tensors)
+        gradients = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in selected]
+        total = sum_in_order(torch.cat(gradients), self.tensors)
         start = 0
-        for parameter in chosen:
+        for parameter in selected:
             parameter.grad = total[start : start + parameter.numel()].view_as(parameter)
             start += parameter.numel()
 
@@ -102,9 +102,9 @@ def check_same_model(group: SingleProcess, model: nn.Module, epoch: int, file: P
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     digests = group.gather(digest.hexdigest())
-    others = [str(rank) for rank, other in enumerate(digests) if other != digests[0]]
-    if others:
-        who = f"workers {', '.join(others)} (of {group.world_size})"
+    ranks = [str(rank) for rank, rank_digest in enumerate(digests) if rank_digest != digests[0]]
+    if ranks:
+        who = f"workers {', '.join(ranks)} (of {group.world_size})"
         raise HybridError(
             f"after epoch {epoch + 1} the models of {who} are not that of worker 0",
             file=file,

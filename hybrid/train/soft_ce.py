@@ -47,12 +47,12 @@ def stored_targets(batch: Batch) -> Tuple[Tensor, Tensor]:
                 utterance=utterance.id,
                 remedy="run the stage targets again",
             )
-        found = soft.decode()
-        ids.append(found[0])
-        values.append(found[1])
+        targets = soft.decode()
+        ids.append(targets[0])
+        values.append(targets[1])
     device = batch.features.device
-    together = np.concatenate(ids).astype(np.int64), np.concatenate(values).astype(np.float32)
-    return torch.from_numpy(together[0]).to(device), torch.from_numpy(together[1]).to(device)
+    arrays = np.concatenate(ids).astype(np.int64), np.concatenate(values).astype(np.float32)
+    return torch.from_numpy(arrays[0]).to(device), torch.from_numpy(arrays[1]).to(device)
 
 
 @dataclass
@@ -129,10 +129,10 @@ class SoftCrossEntropy:
             if batch.pdfs is None:
                 raise DataError("no pdfs, not even -100, where hard labels are asked for", utterance=batch.ids[0])
             pdfs = frames_of(batch.pdfs, batch)
-            known = pdfs != IGNORE
-            wanted = torch.nn.functional.cross_entropy(logits[known], pdfs[known], reduction="sum")
-            value = value - self.hard * cross[known].sum() + self.hard * wanted
-            stats["correct"] = float((best[known] == pdfs[known]).sum())
+            labelled = pdfs != IGNORE
+            hard_loss = torch.nn.functional.cross_entropy(logits[labelled], pdfs[labelled], reduction="sum")
+            value = value - self.hard * cross[labelled].sum() + self.hard * hard_loss
+            stats["correct"] = float((best[labelled] == pdfs[labelled]).sum())
         return Loss(value=value, frames=float(len(cross)), stats=stats)
 
 
@@ -145,10 +145,10 @@ def slow_soft_cross_entropy(
     """
     total = 0.0
     for z, v in zip(logits.astype(np.float64), teacher.astype(np.float64), strict=True):
-        chosen = sorted(range(len(v)), key=lambda s: (-v[s], s))[:k]
-        p = np.exp(v[chosen] / temperature)
+        best = sorted(range(len(v)), key=lambda s: (-v[s], s))[:k]
+        p = np.exp(v[best] / temperature)
         p /= p.sum()
         q = np.exp(z / temperature)
         q /= q.sum()
-        total -= temperature**2 * float(np.sum(p * np.log(q[chosen])))
+        total -= temperature**2 * float(np.sum(p * np.log(q[best])))
     return total

@@ -57,12 +57,12 @@ class Teacher:
         )  # fmt: skip
         if self.graph is None:
             return outputs
-        found = {}
+        posteriors = {}
         for identifier, logits in outputs.items():
-            here = torch.from_numpy(logits)[None].to(self.device)
+            batch = torch.from_numpy(logits)[None].to(self.device)
             length = torch.tensor([len(logits)])
-            found[identifier] = log_denominator_posteriors(self.graph, here, length)[0].cpu().numpy()
-        return found
+            posteriors[identifier] = log_denominator_posteriors(self.graph, batch, length)[0].cpu().numpy()
+        return posteriors
 
 
 def about_of(folder: Path, k: int, head: str, kind: str) -> TargetsAbout:

@@ -32,8 +32,8 @@ class Trial:
     bytes: int
 
     def __str__(self) -> str:
-        what = f"{self.utterances} utterances of up to {self.frames} frames"
-        return f"the worst batch: {what}, {self.bytes / 1e6:.0f} MB, {self.seconds:.1f} s"
+        size = f"{self.utterances} utterances of up to {self.frames} frames"
+        return f"the worst batch: {size}, {self.bytes / 1e6:.0f} MB, {self.seconds:.1f} s"
 
 
 def worst_batch(batches: Batches) -> Batch:
@@ -59,7 +59,7 @@ def try_worst(model: nn.Module, criterion: Callable[..., Any], batches: Batches,
         torch.cuda.reset_peak_memory_stats(device)
     with Meter() as idle:
         pass
-    held = torch.cuda.memory_allocated(device) if cuda else idle.peak_bytes
+    idle_bytes = torch.cuda.memory_allocated(device) if cuda else idle.peak_bytes
     began = time.monotonic()
     try:
         with Meter(interval=0.02) as meter, torch.random.fork_rng(devices=[device] if cuda else []):
@@ -77,7 +77,7 @@ def try_worst(model: nn.Module, criterion: Callable[..., Any], batches: Batches,
         model.zero_grad(set_to_none=True)
         model.load_state_dict(before)
         model.train(was_training)
-    return Trial(len(batch.ids), int(batch.lengths[0]), time.monotonic() - began, max(0, peak - held))
+    return Trial(len(batch.ids), int(batch.lengths[0]), time.monotonic() - began, max(0, peak - idle_bytes))
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -103,10 +103,10 @@ def fitting(
     """
     path = Path(folder) / "batches.json"
     if path.exists():
-        known = read_json(path)
-        if known.get("asked") == frames:
-            return int(known["frames"])
-    asked = frames
+        saved = read_json(path)
+        if saved.get("asked") == frames:
+            return int(saved["frames"])
+    limit = frames
     while True:
         batches = make(frames)
         try:
@@ -121,7 +121,7 @@ def fitting(
                     remedy="cut long utterances (lfmmi.chunk_frames), leave it out, or take a smaller model",
                 ) from error
             frames = min(frames, len(worst.ids) * int(worst.lengths[0])) // 2
-    if frames < asked:
-        log(f"  batches of {asked} frames do not fit into memory: {frames} instead")
-    write_json(path, {"asked": asked, "frames": frames})
+    if frames < limit:
+        log(f"  batches of {limit} frames do not fit into memory: {frames} instead")
+    write_json(path, {"asked": limit, "frames": frames})
     return frames

@@ -93,10 +93,10 @@ def _classes(degree: np.ndarray, tile: int) -> Tuple[np.ndarray, List[int]]:
     top = int(level.max(initial=0))
     for c in range(top):
         members = order[level[order] == c]
-        left = len(members) % (tile >> c)
+        remainder = len(members) % (tile >> c)
         # Half a tile of the next class at most, instead of one more tile of this.
-        if left << (c + 1) <= tile // 2:
-            level[members[len(members) - left :]] = c + 1
+        if remainder << (c + 1) <= tile // 2:
+            level[members[len(members) - remainder :]] = c + 1
     order = np.lexsort((degree, level))
     place = np.empty(len(degree), dtype=np.int64)
     place[order] = np.arange(len(degree))
