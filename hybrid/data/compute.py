@@ -76,9 +76,9 @@ def _together(compute: Callable[[List[Cut]], Mapping[str, Any]], tolerant: bool,
             return [Failure.of(cuts[0].id, error)]
         # One of them cannot be used: alone, each tells for itself, and the others are not lost with it.
         return [result for cut in cuts for result in _together(compute, tolerant, [cut])]
-    strangers = sorted(set(outputs) - {cut.id for cut in cuts})
-    if strangers:
-        raise ModelError("computed for a cut that was not asked for", utterance=strangers[0])
+    unknown_ids = sorted(set(outputs) - {cut.id for cut in cuts})
+    if unknown_ids:
+        raise ModelError("computed for a cut that was not asked for", utterance=unknown_ids[0])
     results: List[Result] = []
     for cut in cuts:
         result = outputs.get(cut.id)

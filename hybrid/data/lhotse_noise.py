@@ -54,10 +54,10 @@ def responses(part: str, data: Path) -> List[Response]:
 def _find(name: str, data: Path) -> Path:
     root = find_musan(data) if name == "musan" else find_rirs_noises(data)
     if root is None:
-        holds = "musan/{music,noise,speech}" if name == "musan" else "RIRS_NOISES/"
+        layout = "musan/{music,noise,speech}" if name == "musan" else "RIRS_NOISES/"
         number = 17 if name == "musan" else 28
         remedy = f"unpack it (openslr {number}), and give its folder with --data DIR"
-        raise DataError(f"{name} is not there: no {holds}", file=data, remedy=remedy)
+        raise DataError(f"{name} is not there: no {layout}", file=data, remedy=remedy)
     return root
 
 
@@ -68,7 +68,7 @@ def _prepare(name: str, root: Path, part: str) -> Any:
     try:
         return recipe(root, parts=(part,))[part]["recordings"]
     except Exception as error:  # recipes say in all sorts of ways, asserts among them, that a file is no good
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"Lhotse's recipe {name} fails on {part}: {why}", file=root, remedy="unpack the corpus again"
+            f"Lhotse's recipe {name} fails on {part}: {reason}", file=root, remedy="unpack the corpus again"
         ) from error

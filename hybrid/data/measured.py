@@ -128,13 +128,13 @@ class MeasuredRoom:
         noise_responses: List[Response] = []
         for _ in range(noises):
             pairs = {(r.source, r.microphone) for r in (talker, *noise_responses)}
-            free = [r for r in self.responses if (r.source, r.microphone) not in pairs] or [
+            unused = [r for r in self.responses if (r.source, r.microphone) not in pairs] or [
                 r for r in self.responses if r is not talker
             ]
-            same = [r for r in free if r.microphone == talker.microphone]
+            same_microphone = [r for r in unused if r.microphone == talker.microphone]
             array = _array(talker.microphone)
-            far = [r for r in free if _array(r.microphone) != array]
-            candidates = same or far or free
+            other_arrays = [r for r in unused if _array(r.microphone) != array]
+            candidates = same_microphone or other_arrays or unused
             noise_responses.append(candidates[int(rng.integers(len(candidates)))])
         direct = load_response(talker.path, self.rate)
         return Placement(

@@ -171,8 +171,8 @@ class SimulatedRoom:
         self.positions: List[np.ndarray] = talkers
         while len(self.positions) < rooms.talkers + rooms.noise_places:
             place = rng.uniform([0.2, 0.2, 0.2], self.size - 0.2)
-            apart = min(float(np.linalg.norm(place - position)) for position in (self.microphone, *talkers))
-            if apart > 0.5:  # a noise is somewhere else than the talker
+            distance_apart = min(float(np.linalg.norm(place - position)) for position in (self.microphone, *talkers))
+            if distance_apart > 0.5:  # a noise is somewhere else than the talker
                 self.positions.append(place)
         self.speaker = _loudspeaker(rng, rate) if rooms.loudspeaker else None
         self._responses: Dict[int, np.ndarray] = {}

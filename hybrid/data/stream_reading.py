@@ -87,8 +87,8 @@ class Reading(Iterator[Batch]):
     def __init__(self, settings: Settings, part: Part, start: Optional[State] = None) -> None:
         self.problems: List[Failure] = []
         self.num_utterances = len(part)
-        self._of = part.fingerprint(settings)
-        self._place = _resumed(start, self._of, -(-len(part) // settings.window))
+        self._fingerprint = part.fingerprint(settings)
+        self._place = _resumed(start, self._fingerprint, -(-len(part) // settings.window))
         # A function, not a method: a reading that nobody holds any more then goes at once, and its threads with it.
         self._batches = _batches(settings, part, self._place, self.problems)
 
@@ -96,7 +96,7 @@ class Reading(Iterator[Batch]):
     def state(self) -> Dict[str, Any]:
         """The place of the next batch: {"of": what is read, "window", "batch" in it, "lost" before the window}."""
         place = self._place
-        return {"of": self._of, "window": place.window, "batch": place.batch, "lost": place.lost_before}
+        return {"of": self._fingerprint, "window": place.window, "batch": place.batch, "lost": place.lost_before}
 
     @property
     def lost(self) -> int:
@@ -133,16 +133,16 @@ class _Place:
         self.window, self.batch, self.lost_before, self.lost_here = self.window + 1, 0, self.lost, 0
 
 
-def _resumed(start: Optional[State], of: str, windows: int) -> _Place:
+def _resumed(start: Optional[State], fingerprint: str, windows: int) -> _Place:
     if start is None:
         return _Place()
     remedy = "give the state that a reading of the same shards, key, rank and settings had"
     try:
         place = _Place(*(int(start[name]) for name in ("window", "batch", "lost")))
-        same = start["of"] == of
+        matches = start["of"] == fingerprint
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"not the state of a reading: {start!r}", remedy=remedy) from error
-    if not same:
+    if not matches:
         raise ConfigError("this state is of a reading of something else", remedy=remedy)
     if not (0 <= place.window <= windows and place.batch >= 0 and place.lost_before >= 0):
         raise ConfigError(f"a state outside of the {windows} windows: {dict(start)}", remedy=remedy)

@@ -77,8 +77,8 @@ def _sorted_top(chunk: np.ndarray, k: int) -> np.ndarray:
     edge = np.take_along_axis(maxima, best[:, [k - 1, num_blocks]], axis=1)
     tied = np.flatnonzero(edge[:, 0] == edge[:, 1])
     if len(tied):
-        everything = np.broadcast_to(np.arange(num_pdfs, dtype=np.uint32), (len(tied), num_pdfs))
-        ids[tied] = _highest(chunk[tied], everything, k)
+        all_ids = np.broadcast_to(np.arange(num_pdfs, dtype=np.uint32), (len(tied), num_pdfs))
+        ids[tied] = _highest(chunk[tied], all_ids, k)
     return ids
 
 

@@ -54,10 +54,10 @@ def compute_loglikes(
         about = (str(model.kind), config.to_dict(), state_arrays(model))  # type: ignore[union-attr,operator]
         # Sorted by length and dealt out: every part costs about the same.
         order = sorted(utterances, key=lambda utterance: (-utterance.num_frames, utterance.id))
-        light = [[Utterance(u.id, u.features) for u in order[part::jobs]] for part in range(max(1, jobs))]
+        parts = [[Utterance(u.id, u.features) for u in order[part::jobs]] for part in range(max(1, jobs))]
         futures = [
             executor.submit(_run_part, about, part, checked, str(device), precision, max_frames, head)
-            for part in light
+            for part in parts
             if part
         ]
         for future in futures:

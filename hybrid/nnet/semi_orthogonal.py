@@ -46,7 +46,8 @@ SPEED = 0.125
 def constrain(matrix: Tensor) -> None:
     """Take one step towards semi-orthogonality, in place; a matrix with rows > columns is taken as its transpose.
 
-    matrix: [rows, columns]. A matrix of zeros, which has no direction to go, stays. Raises ModelError where the matrix is not finite.
+    matrix: [rows, columns]. A matrix of zeros, which has no direction to go, stays. Raises ModelError where the matrix
+    is not finite.
     """
     m = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
     p = m @ m.t()

@@ -46,7 +46,10 @@ class CrossEntropy:
 
 
 def hard_targets(batch: Batch, num_pdfs: int) -> Tensor:
-    """batch.pdfs, checked against the width of the output."""
+    """Return batch.pdfs, checked against the width of the output.
+
+    Raises DataError where there are none, ModelError for a pdf that the model does not have.
+    """
     if batch.pdfs is None:
         name = next((u.id for u in batch.utterances if u.pdfs is None), None)
         raise DataError("no alignment to train on", utterance=name, remedy="run the stage that aligns, or leave it out")

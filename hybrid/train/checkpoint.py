@@ -33,7 +33,7 @@ def save_checkpoint(
     state: Dict[str, Any],
     strategy: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> None:
-    """state: anything that JSON holds; strategy: tensors of one (strategies.py)."""
+    """Write a checkpoint; state: anything that JSON holds; strategy: tensors of one (strategies.py)."""
     arrays = {f"model.{name}": array for name, array in state_arrays(model).items()}
     arrays.update({f"strategy.{name}": value.detach().cpu().numpy() for name, value in strategy.items()})
     tensors, scalars, groups = _flatten(optimizer)
@@ -55,14 +55,14 @@ def load_checkpoint(path: PathLike, model: nn.Module, optimizer: torch.optim.Opt
 
 
 def strategy_tensors(path: PathLike) -> Dict[str, torch.Tensor]:
-    """What save_checkpoint was given as `strategy`, save_own as `tensors`. Raises as load_checkpoint."""
+    """Return what save_checkpoint was given as `strategy`, save_own as `tensors`. Raises as load_checkpoint."""
     arrays, _ = _read(path)
     start = "strategy."
     return {name[len(start) :]: torch.from_numpy(x.copy()) for name, x in arrays.items() if name.startswith(start)}
 
 
 def save_own(path: PathLike, tensors: Mapping[str, torch.Tensor], optimizer: Optional[torch.optim.Optimizer]) -> None:
-    """What one worker alone has."""
+    """Write what one worker alone has."""
     arrays = {f"strategy.{name}": value.detach().cpu().numpy() for name, value in tensors.items()}
     about: Dict[str, Any] = {"scalars": {}, "groups": None}
     if optimizer is not None:

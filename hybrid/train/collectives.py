@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def sum_in_order(x: Tensor, group: Optional[Any] = None) -> Tensor:
-    """The sum of x [n] over the ranks, added in their order: all_reduce would choose an order of its own."""
+    """Return the sum of x [n] over the ranks, added in their order: all_reduce would choose an order of its own."""
     gathered = [torch.empty_like(x) for _ in range(dist.get_world_size(group))]
     dist.all_gather(gathered, x, group=group)
     total = gathered[0]
@@ -20,7 +20,10 @@ def sum_in_order(x: Tensor, group: Optional[Any] = None) -> Tensor:
 
 
 def gather_bytes(message: Tensor, group: Optional[Any] = None) -> List[Tensor]:
-    """uint8 [n], n differing -> those of all ranks, in their order. Two collectives: lengths, then padded contents."""
+    """Return the messages of all ranks, uint8 [n], n differing, in their order.
+
+    Takes two collectives: lengths, then padded contents.
+    """
     size = dist.get_world_size(group)
     length = torch.tensor([message.numel()], dtype=torch.int64, device=message.device)
     lengths = [torch.empty_like(length) for _ in range(size)]

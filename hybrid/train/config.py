@@ -96,8 +96,9 @@ class TrainerConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainerConfig:
-        """Flat: settings of the schedule stand beside the others, `schedule` naming its kind, bmuf's as bmuf_NAME.
+        """Make the settings of flat `values`: the schedule's beside the others, its kind as `schedule`.
 
+        Those of bmuf are bmuf_NAME.
         Raises ConfigError for an unknown name.
         """
         plan = {f.name: f.name for f in fields(ScheduleConfig) if f.name != "kind"}
@@ -115,7 +116,7 @@ class TrainerConfig:
         return cls(schedule=ScheduleConfig(**settings(plan)), bmuf=BmufConfig(**settings(blocks)), **settings(plain))
 
     def numbers(self, workers: int) -> Dict[str, Any]:
-        """What the numbers of a run with so many workers depend on."""
+        """Return the settings that the numbers of a run with so many workers depend on."""
         settings = {name: value for name, value in asdict(self).items() if name not in _NEUTRAL}
         settings["workers"] = workers
         if self.strategy == "sum" and workers == self.accumulate:
@@ -129,7 +130,7 @@ class TrainerConfig:
         return settings
 
     def plan_dropout(self) -> Optional[DropoutSchedule]:
-        """None: the model's own. Raises ConfigError for a schedule that cannot be read."""
+        """Return the schedule of dropout; None: the model's own. Raises ConfigError for one that cannot be read."""
         return DropoutSchedule.parse(self.dropout_schedule) if self.dropout_schedule else None
 
     def build_optimizer(self, parameters: List[nn.Parameter]) -> torch.optim.Optimizer:

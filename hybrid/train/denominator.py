@@ -93,7 +93,7 @@ State = Tuple[int, Phones, int, int, int]  # (s, h, r, entry pdf, loop pdf)
 
 
 def expand_with_states(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Tuple[Fsa, List[State]]:
-    """The graph over pdfs of the phone sequences of `acceptor`, and what each of its states stands for.
+    """Return the graph over pdfs of the phone sequences of `acceptor`, and what each of its states stands for.
 
     State 0 is the start, before the first frame. Raises GraphError where no sequence is accepted.
     """
@@ -138,12 +138,12 @@ def expand_with_states(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Tuple[Fsa, L
 
 
 def expand(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Fsa:
-    """As `expand_with_states`, the graph alone, checked and without dead ends."""
+    """Return the graph of `expand_with_states` alone, checked and without dead ends."""
     return expand_with_states(acceptor, pdfs)[0].connect().check(pdfs.num_pdfs)
 
 
 def make_denominator(phone_lm: PhoneAcceptor, senones: Any) -> Fsa:
-    """The denominator graph: all phone sequences with the probabilities of the phone LM, through C and H.
+    """Make the denominator graph: all phone sequences with the probabilities of the phone LM, through C and H.
 
     Raises ModelError where the tree does not cover a window or the topology is not the network's.
     """
@@ -151,7 +151,7 @@ def make_denominator(phone_lm: PhoneAcceptor, senones: Any) -> Fsa:
 
 
 def average_start(fsa: Fsa, num_frames: int = 100) -> np.ndarray:
-    """Log weights [states] of starting anywhere: the average of the state probabilities of the first frames.
+    """Return log weights [states] of starting anywhere: the average of the state probabilities of the first frames.
 
     Kaldi's DenominatorGraph::SetInitialProbs: begin at the start state, walk `num_frames` steps without
     acoustics (each state's arcs and final probability made to sum to one, the mass of ended sequences put
@@ -173,11 +173,11 @@ def average_start(fsa: Fsa, num_frames: int = 100) -> np.ndarray:
 
 
 def for_chunks(fsa: Fsa, num_frames: int = 100) -> Fsa:
-    """The same graph for pieces of utterances: begins as `average_start`, may end in any state at no cost."""
+    """Return the same graph for pieces of utterances: begins as `average_start`, may end in any state at no cost."""
     return Fsa(fsa.src, fsa.dst, fsa.pdf, fsa.logw, average_start(fsa, num_frames), np.zeros(fsa.num_states))
 
 
 def describe(fsa: Fsa) -> str:
-    """One line for a log."""
+    """Describe a graph in one line for a log."""
     used = len(np.unique(fsa.pdf))
     return f"{fsa.num_states} states, {fsa.num_arcs} arcs, {used} pdfs used"

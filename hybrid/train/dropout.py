@@ -45,7 +45,7 @@ class DropoutSchedule:
         return cls(tuple(points))
 
     def dropout(self, done: float) -> float:
-        """done: share of the training, 0 to 1."""
+        """Return the dropout where a share `done` of the training, 0 to 1, lies behind."""
         share, value = self.points[0]
         for next_share, next_value in self.points[1:]:
             if next_share > done:

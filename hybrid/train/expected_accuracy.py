@@ -55,8 +55,9 @@ class Expected:
 def expected_accuracy(
     graph: SharedGraph, logits: Tensor, lengths: Tensor, accuracy: Tensor, *, dtype: Optional[torch.dtype] = None
 ) -> Expected:
-    """logits, accuracy [B, T, num_pdfs], lengths [B]; dtype: what to begin with, as in SharedGraph.forward_backward.
+    """Compute the expected accuracy of each sequence over the paths of `graph`, and its gradient.
 
+    logits, accuracy [B, T, num_pdfs], lengths [B]; dtype: what to begin with, as in SharedGraph.forward_backward.
     A sequence that the graph does not accept has value 0, log Z -inf, gradient and posteriors 0.
     Raises GraphError where the shapes do not fit.
     """
@@ -209,8 +210,8 @@ def _in_log_domain(fsa: Fsa, leak: Optional[np.ndarray], logits: Tensor, accurac
         x = logits.to(torch.float64).clone().requires_grad_(True)
         log_z = _log_z(fsa, leak, x, frames)
         if not bool(torch.isfinite(log_z)):
-            nothing = torch.zeros((1, *shape), dtype=torch.float64, device=device)
-            return Expected(zero, nothing, zero - float("inf"), nothing.clone())
+            zeros = torch.zeros((1, *shape), dtype=torch.float64, device=device)
+            return Expected(zero, zeros, zero - float("inf"), zeros.clone())
         (posteriors,) = torch.autograd.grad(log_z, x, create_graph=True)
         value = (posteriors * accuracy.to(torch.float64)).sum()
         (gradient,) = torch.autograd.grad(value, x)

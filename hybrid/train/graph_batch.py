@@ -28,7 +28,7 @@ from hybrid.train.fsa import Fsa
 
 
 def check_outputs(logits: torch.Tensor, lengths: torch.Tensor, num_pdfs: int, num_graphs: int) -> List[int]:
-    """Lengths as a list. Raises GraphError where logits [B, T, num_pdfs] and lengths [B] do not fit the graphs."""
+    """Return lengths as a list. Raises GraphError where logits [B, T, num_pdfs], lengths [B] do not fit the graphs."""
     frames = [int(n) for n in lengths]
     if logits.dim() != 3 or logits.shape[2] != num_pdfs:
         raise GraphError(
@@ -72,7 +72,7 @@ class GraphBatch:
         self.leak = leak
 
     def forward_backward(self, logits: torch.Tensor, lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """logits [B, T, num_pdfs], lengths [B] -> (scores [B] float64, posteriors [B, T, num_pdfs]).
+        """Return (scores [B] float64, posteriors [B, T, num_pdfs]) of logits [B, T, num_pdfs] and lengths [B].
 
         Posteriors sum to one in every frame of a sequence and are 0 in the padding. A sequence that its
         graph does not accept has score -inf and posteriors 0: `Fsa.min_frames` tells beforehand.

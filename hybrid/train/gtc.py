@@ -40,12 +40,12 @@ _SAMPLE = 50_000  # elements of which the quantile is taken
 
 
 def skip(bits: int) -> int:
-    """The places that a word passes over which is no element."""
+    """Return how many places a word passes over which is no element."""
     return (1 << (bits - 1)) - 1
 
 
 def encode(places: Tensor, negative: Tensor, tau: float) -> Tensor:
-    """places int64 [n], ascending; negative bool [n]; -> uint8 [HEAD + bits / 8 (n + skips)]."""
+    """Write a message uint8 [HEAD + bits / 8 (n + skips)] of places int64 [n], ascending, and negative bool [n]."""
     device = places.device
     between = torch.diff(places, prepend=places.new_full((1,), -1)) - 1
     skips = {bits: torch.div(between, skip(bits), rounding_mode="floor") for bits in (16, 8)}
@@ -61,8 +61,10 @@ def encode(places: Tensor, negative: Tensor, tau: float) -> Tensor:
 
 
 def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
-    """Places int64 [n] and values float32 [n], +-tau. Raises ModelError for a place outside of
-    `size` elements, and for words of a size that there is not."""
+    """Read a message: places int64 [n] and values float32 [n], +-tau.
+
+    Raises ModelError for a place outside of `size` elements, and for words of a size that there is not.
+    """
     tau = message[:4].clone().view(torch.float32)
     bits = int(message[4])
     if bits not in (8, 16):
@@ -87,7 +89,7 @@ def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
 
 
 def total(messages: Sequence[Tensor], like: Tensor) -> Tensor:
-    """The sum of what they say, float32 as long as `like` [n]; nan where one of them is no number."""
+    """Return the sum of what messages say, float32 as long as `like` [n]; nan where one of them is no number."""
     gradient = torch.zeros_like(like)
     for message in messages:
         if not torch.isfinite(message[:4].clone().view(torch.float32)):
@@ -132,7 +134,7 @@ class Gtc:
             raise ConfigError("both a threshold and a density", remedy="set one of them to 0")
 
     def reduce(self, gradient: Tensor, parameters: List[Tensor]) -> Tensor:
-        """The sum over workers of what they send of `gradient`, the flat gradients of `parameters` [n] float32."""
+        """Return the sum over workers of what they send of `gradient`, float32 [n]: that of `parameters`, flat."""
         self.dense += 4 * gradient.numel()
         if not (self.threshold or self.density):
             self.sent += 4 * gradient.numel()
@@ -142,7 +144,7 @@ class Gtc:
         return total(gather_bytes(message, self.group), gradient)
 
     def message(self, gradient: Tensor, parameters: List[Tensor]) -> Tensor:
-        """What this worker says of `gradient`; the rest stays in its residuals."""
+        """Write what this worker says of `gradient`; the rest stays in its residuals."""
         residual = self._residual(parameters, gradient)
         # A gradient that is not finite would stay in the residual for good. It goes to all, who leave the step out.
         # The sum tells, in a thirtieth of the time of a look at each.
@@ -175,8 +177,11 @@ class Gtc:
             self._residuals[id(p)] = chunk
 
     def flush(self, parameters: List[Tensor]) -> Tensor:
-        """The sum over workers of what is unsent, of which all is sent but the rounding to 8 bits: whole numbers of
-        -127 to 127 times a 127th of the largest of a parameter. What is rounded off stays with its worker."""
+        """Return the sum over workers of what is unsent, of which all is sent but the rounding to 8 bits.
+
+        Sent are whole numbers of -127 to 127 times a 127th of the largest of a parameter. What is rounded off stays
+        with its worker.
+        """
         residual = self.unsent(parameters)
         if not (self.threshold or self.density):
             return residual
@@ -194,15 +199,15 @@ class Gtc:
         return gradient
 
     def unsent(self, parameters: List[Tensor]) -> Tensor:
-        """The residuals of these parameters [n], zeros before the first `reduce`."""
+        """Return the residuals of these parameters [n], zeros before the first `reduce`."""
         return self._residual(parameters, parameters[0])
 
     def forget(self) -> None:
-        """What has not been sent; for parameters that were set to others."""
+        """Forget what has not been sent; for parameters that were set to others."""
         self._residuals.clear()
 
     def state(self, model: nn.Module) -> Dict[str, Tensor]:
-        """Residuals by the names of the model's parameters, for a checkpoint of this worker."""
+        """Return residuals by the names of the model's parameters, for a checkpoint of this worker."""
         residuals = {name: self._residuals.get(id(p)) for name, p in model.named_parameters()}
         return {name: r.detach().cpu().clone() for name, r in residuals.items() if r is not None}
 
@@ -216,7 +221,7 @@ class Gtc:
 
 
 def gtc_hook(state: Gtc, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """For torch's DistributedDataParallel, over gloo and NCCL. Sums; DDP's own hook takes means."""
+    """Sum gradients as a hook of torch's DistributedDataParallel, over gloo and NCCL; DDP's own hook takes means."""
     future: torch.futures.Future[Tensor] = torch.futures.Future()
     future.set_result(state.reduce(bucket.buffer(), bucket.parameters()))
     return future

@@ -33,7 +33,7 @@ def import_k2() -> Any:
 
 
 def to_k2(fsa: Fsa) -> Any:
-    """A k2.Fsa: labels are pdfs, state 0 the start, the last state the final one, arcs sorted."""
+    """Return a k2.Fsa: labels are pdfs, state 0 the start, the last state the final one, arcs sorted."""
     k2 = import_k2()
     fsa = fsa.unroll()
     starts = np.flatnonzero(np.isfinite(fsa.start))
@@ -58,7 +58,7 @@ def to_k2(fsa: Fsa) -> Any:
 def k2_total_scores(
     graph: Union[SharedGraph, GraphBatch], logits: torch.Tensor, lengths: torch.Tensor, *, beam: float = BEAM
 ) -> torch.Tensor:
-    """As forward_backward.total_scores: log Z [B] float64, differentiable in logits [B, T, num_pdfs].
+    """Return log Z [B] float64, differentiable in logits [B, T, num_pdfs], as forward_backward.total_scores does.
 
     Raises ConfigError for a leaky graph, which k2 cannot do; MissingDependency without k2.
     """

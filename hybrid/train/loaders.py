@@ -39,10 +39,10 @@ class DataLoader(Protocol):
     def position(self) -> Any: ...
 
     def take(self) -> List[PendingBatch]:
-        """This worker's batches for the next update."""
+        """Return this worker's batches for the next update."""
 
     def done(self) -> float:
-        """The share of the whole training that lies before the next update: the same on all workers."""
+        """Return the share of the whole training that lies before the next update: the same on all workers."""
 
 
 class TrainingData(Protocol):
@@ -54,7 +54,7 @@ class TrainingData(Protocol):
     def loader(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> DataLoader: ...
 
     def about(self) -> List[Any]:
-        """What a checkpoint must agree with."""
+        """Return what a checkpoint must agree with."""
 
 
 class InMemory:
@@ -141,7 +141,7 @@ class Streamed:
         return self.scheduled.table(self.plan)
 
     def shards(self, piece: Piece) -> np.ndarray:
-        """int32 [n, 2]: (source of the stream, its shard) of each shard of the piece."""
+        """Return (source of the stream, its shard) of each shard of the piece, int32 [n, 2]."""
         return self._rows[piece.source][list(piece.shards)]
 
     def pieces(self, epoch: int) -> int:
@@ -177,9 +177,9 @@ class _StreamLoader:
         self._ahead: Optional[Batch] = None
         self._advance()
         # Batches are not quite full; how full, those of the pieces before tell.
-        filled = data.frames / data.num_batches if data.num_batches else data.stream.settings.plan.max_frames
+        frames_per_batch = data.frames / data.num_batches if data.num_batches else data.stream.settings.plan.max_frames
         self.data = data
-        updates = round(chunk.frames(data.frame_shift) / filled / stride)
+        updates = round(chunk.frames(data.frame_shift) / frames_per_batch / stride)
         self.total = max(1, updates - self._ordinal // max(1, self.count))
 
     def _advance(self) -> None:

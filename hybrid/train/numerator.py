@@ -25,8 +25,9 @@ from hybrid.train.fsa import NEG_INF, Fsa, PhoneAcceptor
 def words_acceptor(
     pronunciations: Sequence[Sequence[Sequence[int]]], optional_silence: Optional[int]
 ) -> PhoneAcceptor:
-    """pronunciations: for every word of the transcript, the phone ids of each of its pronunciations.
+    """Make the acceptor of the phone sequences of a transcript.
 
+    pronunciations: for every word of the transcript, the phone ids of each of its pronunciations.
     Accepts every choice of them, with `optional_silence` (if any) at most once before, between and after.
     Deterministic: two ways to read the same phones are one sequence here. Weights are 0.
     """
@@ -119,9 +120,10 @@ class Numerators:
     def from_alignment(
         self, phones: Sequence[int], durations: Sequence[int], tolerance: int = 1, utterance: Optional[str] = None
     ) -> Fsa:
-        """durations: frames of each phone at the network's rate; tolerance: frames that a phone may begin earlier or
-        end later. The graph fits an utterance of sum(durations) frames alone.
+        """Make the numerator of an alignment; it fits an utterance of sum(durations) frames alone.
 
+        durations: frames of each phone at the network's rate; tolerance: frames that a phone may begin earlier or end
+        later.
         Raises DataError where phones and durations do not fit or the phone LM does not cover the phones.
         """
         first, last = alignment_windows(phones, durations, tolerance, utterance)
@@ -147,7 +149,7 @@ class Numerators:
 def alignment_windows(
     phones: Sequence[int], durations: Sequence[int], tolerance: int, utterance: Optional[str] = None
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """Frames (first, last), int32 [phones + 1], after which a path may be before the phones and in each of them.
+    """Return frames (first, last), int32 [phones + 1], after which a path may be before the phones and in each of them.
 
     Raises DataError where phones and durations do not fit.
     """

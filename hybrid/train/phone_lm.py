@@ -49,8 +49,9 @@ def train_phone_lm(
     smoothing: str = "none",
     phones: Sequence[int] = (),
 ) -> PhoneAcceptor:
-    """sequences: utterance id -> phone ids (from 1). Returns the n-gram; state 0 is the start.
+    """Train an n-gram of phones; return it as an acceptor whose state 0 is the start.
 
+    sequences: utterance id -> phone ids (from 1);
     order: longest n-gram; no_prune_order: histories for n-grams up to this order are all kept;
     max_extra_states: how many longer ones are; smoothing: "none", "bigrams" or "interpolated";
     phones: those that the interpolated model covers beside the ones seen.
@@ -78,8 +79,8 @@ def train_phone_lm(
     arc_probs = _walk(sequences, histories, order)
     if smoothing == "none":
         return _acceptor(arc_probs, histories, order)
-    everything = sorted({*phones, *(p for sequence in sequences.values() for p in sequence)})
-    return _acceptor(_interpolate(counts, histories, everything, 1 if smoothing == "bigrams" else 0), histories, order)
+    all_phones = sorted({*phones, *(p for sequence in sequences.values() for p in sequence)})
+    return _acceptor(_interpolate(counts, histories, all_phones, 1 if smoothing == "bigrams" else 0), histories, order)
 
 
 def _count(sequences: Mapping[str, Sequence[int]], order: int) -> Dict[History, Counter]:
@@ -197,7 +198,7 @@ def _acceptor(probs: Dict[History, Dict[int, float]], kept_histories: Set[Histor
 
 
 def save_phone_lm(path: PathLike, lm: PhoneAcceptor) -> None:
-    """JSON: one list a state of [phone, destination, log probability]; `final`: null where a state cannot end."""
+    """Write JSON: a list a state of [phone, destination, log probability]; `final`: null where a state cannot end."""
     write_json(
         path,
         {

@@ -28,7 +28,7 @@ class SingleProcess:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files that all read."""
+        """True where this process writes the files that all read."""
         return self.rank == 0
 
     def gather(self, value: Any) -> List[Any]:
@@ -104,9 +104,9 @@ def check_same_model(group: SingleProcess, model: nn.Module, epoch: int, file: P
     digests = group.gather(digest.hexdigest())
     ranks = [str(rank) for rank, rank_digest in enumerate(digests) if rank_digest != digests[0]]
     if ranks:
-        who = f"workers {', '.join(ranks)} (of {group.world_size})"
+        workers = f"workers {', '.join(ranks)} (of {group.world_size})"
         raise HybridError(
-            f"after epoch {epoch + 1} the models of {who} are not that of worker 0",
+            f"after epoch {epoch + 1} the models of {workers} are not that of worker 0",
             file=file,
             remedy="let all run on one kind of processor with the same versions (hybrid doctor); the same command goes "
             "on from the last checkpoint, which all read",

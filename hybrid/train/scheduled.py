@@ -51,7 +51,7 @@ class Piece:
     number: int
 
     def frames(self, frame_shift: float) -> float:
-        """Network frames of frame_shift seconds."""
+        """Return the piece's length in network frames of frame_shift seconds."""
         return 3600 * self.hours / frame_shift
 
 
@@ -101,8 +101,8 @@ def _item(tokens: List[Tuple[object, int]], text: str) -> List[SubEpoch]:
             raise _wrong(text, at)
         token, at = tokens.pop(0)
     if isinstance(token, Chunk):
-        alone: SubEpoch = (token,)
-        return times * [alone]
+        sub_epoch: SubEpoch = (token,)
+        return times * [sub_epoch]
     if token != "(":
         raise _wrong(text, at)
     chunks: List[Chunk] = []
@@ -151,7 +151,7 @@ class Scheduled:
 
     @property
     def pieces(self) -> List[List[Piece]]:
-        """Of each sub-epoch."""
+        """The pieces of each sub-epoch."""
         readers = {
             name: _Reader(np.asarray(hours, np.float64), [self.seed, place])
             for place, (name, hours) in enumerate(sorted(self.hours.items()))
@@ -167,7 +167,7 @@ class Scheduled:
         return pieces
 
     def table(self, pieces: Sequence[Sequence[Piece]]) -> str:
-        """As text: a row a sub-epoch, equal ones in a row together."""
+        """Return the schedule as text: a row a sub-epoch, equal ones in a row together."""
         passes = dict.fromkeys(self.hours, 0.0)
         rows: List[Tuple[str, str, str]] = []
         last, since = "", 0
@@ -193,7 +193,7 @@ class _Reader:
         self.hours = hours
         self.seed = seed
         self.passes = 0
-        self.left: List[int] = []
+        self.queue: List[int] = []
         self.ahead = 0.0  # hours given beyond what was asked for
 
     def take(self, chunk: Chunk) -> Tuple[Tuple[int, ...], float]:
@@ -202,10 +202,10 @@ class _Reader:
         hours = 0.0
         # Sums of hours are rounded: a whole pass must not begin the next one for the last digit of a float.
         while hours < target - 1e-9 * self.hours.sum():
-            if not self.left:
-                self.left = np.random.default_rng([*self.seed, self.passes]).permutation(len(self.hours)).tolist()
+            if not self.queue:
+                self.queue = np.random.default_rng([*self.seed, self.passes]).permutation(len(self.hours)).tolist()
                 self.passes += 1
-            shards.append(self.left.pop(0))
+            shards.append(self.queue.pop(0))
             hours += float(self.hours[shards[-1]])
         self.ahead = hours - target
         return tuple(shards), hours
@@ -217,7 +217,7 @@ def _said(chunk: Chunk) -> str:
 
 
 def total_hours(pieces: Sequence[Sequence[Piece]]) -> Dict[str, float]:
-    """Of each source."""
+    """Return the hours of each source."""
     hours: Dict[str, float] = {}
     for sub in pieces:
         for piece in sub:

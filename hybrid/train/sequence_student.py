@@ -89,7 +89,7 @@ class SequenceStudent:
 
 
 def rows_of(output: Mapping[str, torch.Tensor], batch: Batch, rows: List[int]) -> Any:
-    """Output and batch of some utterances, as short as the longest of them."""
+    """Return output and batch of some utterances, as short as the longest of them."""
     if len(rows) == len(batch.utterances):
         return output, batch
     lengths = batch.lengths[rows]

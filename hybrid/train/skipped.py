@@ -36,9 +36,9 @@ class Skipped:
             ids.update(ids_of_rank)
         names = [name for index in bad for name in ids[index]]
         training.row("skipped", Sums(), utterances=names)
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        training.log(f"loss or gradient not finite, batch left out: {shown}")
-        self._check(shown)
+        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        training.log(f"loss or gradient not finite, batch left out: {listed}")
+        self._check(listed)
 
     def block(self, records: Sequence[Record]) -> None:
         """Counts a block of BMUF as one skipped: in its `records` a worker came to parameters that are not finite."""

@@ -37,7 +37,10 @@ Targets = Callable[[Batch], Tuple[Tensor, Tensor]]
 
 
 def stored_targets(batch: Batch) -> Tuple[Tensor, Tensor]:
-    """What each utterance holds as extra["soft"] (SoftTargets). Raises DataError where one has none or too few."""
+    """Return what each utterance holds as extra["soft"] (SoftTargets).
+
+    Raises DataError where one has none or too few.
+    """
     ids, values = [], []
     for utterance in batch.utterances:
         soft = utterance.extra.get("soft")
@@ -81,7 +84,7 @@ class OnlineTargets:
 
 
 def frames_of(x: Tensor, batch: Batch) -> Tensor:
-    """[B, T, ...] -> [N, ...]: the frames that are not padding, utterance by utterance."""
+    """Return the frames that are not padding, utterance by utterance: [B, T, ...] -> [N, ...]."""
     return torch.cat([x[row, :length] for row, length in enumerate(batch.lengths.tolist())])
 
 
@@ -139,7 +142,7 @@ class SoftCrossEntropy:
 def slow_soft_cross_entropy(
     logits: np.ndarray, teacher: np.ndarray, k: int, temperature: float
 ) -> float:
-    """The loss of one utterance, float64, frame by frame as the formulas stand: what tests hold the other against.
+    """Return the loss of one utterance, float64, frame by frame as the formulas stand: the reference of tests.
 
     logits, teacher: [T, num_pdfs].
     """

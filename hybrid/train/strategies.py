@@ -44,15 +44,18 @@ class Strategy:
 
     @property
     def stride(self) -> int:
-        """Batches of an update."""
+        """The batches of an update."""
         return self.training.config.accumulate
 
     def compute(self, items: List[PendingBatch], ended: bool) -> List[Record]:
-        """Records of all workers, in the order of the batches; parameters have the gradient of the mean loss a frame
-        of those that are not bad. ended: this worker has nothing left."""
+        """Compute the batches of an update; return the records of all workers, in the order of the batches.
+
+        Parameters then have the gradient of the mean loss a frame of those that are not bad. ended: this worker has
+        nothing left.
+        """
         batch_records = [self.training.record(item) for item in items]
-        have = [place for place, p in enumerate(self.training.parameters) if p.grad is not None]
-        records, indices = self.meet(batch_records, ended, have)
+        with_gradient = [place for place, p in enumerate(self.training.parameters) if p.grad is not None]
+        records, indices = self.meet(batch_records, ended, with_gradient)
         present = sorted({place for rank_indices in indices for place in rank_indices})
         self.group.sum_gradients(self.training.parameters, present)
         self.sent += 4 * sum(self.training.parameters[place].numel() for place in present)
@@ -60,7 +63,7 @@ class Strategy:
         return records
 
     def meet(self, mine: List[Record], ended: bool, more: Any = None) -> Tuple[List[Record], List[Any]]:
-        """Records of all workers in the order of the batches, and `more` of each worker. Sets `over`."""
+        """Return the records of all workers in the order of the batches, and `more` of each worker; set `over`."""
         gathered = self.group.gather((mine, ended, more))
         self.over = all(rank_ended for _, rank_ended, _ in gathered)
         records = [record for rank_records, *_ in gathered for record in rank_records]
@@ -72,22 +75,22 @@ class Strategy:
                 p.grad.div_(by)
 
     def after_update(self, records: List[Record], ended: bool) -> List[Record]:
-        """What the trainer is to count now of what has been computed."""
+        """Return what the trainer is to count now of what has been computed."""
         return records
 
     def settled(self) -> bool:
-        """Whether all workers hold the same model now, so that a checkpoint can be written."""
+        """Return whether all workers hold the same model now, so that a checkpoint can be written."""
         return True
 
     def replaced(self) -> None:
-        """To be called when the model's parameters have been set to others, such as the best epoch's."""
+        """Take note that the model's parameters have been set to others, such as the best epoch's."""
 
     def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
-        """Tensors that this worker alone has, and whether its optimiser is its own too."""
+        """Return tensors that this worker alone has, and whether its optimiser is its own too."""
         return {}, False
 
     def state(self) -> Dict[str, Any]:
-        """Tensors and numbers, the same on all workers, for the checkpoint."""
+        """Return tensors and numbers, the same on all workers, for the checkpoint."""
         return {}
 
     def load(self, state: Dict[str, Any], private: Dict[str, Tensor]) -> None:
@@ -121,8 +124,8 @@ class Ddp(Strategy):
                 frames = _frames(records)
                 self.gtc.scale = 1 / frames if frames else 0.0
             # All outputs take part, a head too that the criterion does not look at: DDP waits for each parameter.
-            nothing = 0.0 * torch.stack([x.sum() for x in outputs.values() if x.requires_grad]).sum()
-            torch.autograd.backward(nothing if value is None else value + nothing)
+            zero = 0.0 * torch.stack([x.sum() for x in outputs.values() if x.requires_grad]).sum()
+            torch.autograd.backward(zero if value is None else value + zero)
 
         if items:
             last_record = training.record(items[-1], forward=self.module, backward=backward)

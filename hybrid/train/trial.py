@@ -37,7 +37,7 @@ class Trial:
 
 
 def worst_batch(batches: Batches) -> Batch:
-    """As many of the longest utterances as a batch holds."""
+    """Make a batch of as many of the longest utterances as it holds."""
     order = sorted(range(len(batches.utterances)), key=lambda i: (-batches.lengths[i], i))
     count = max(1, batches.max_frames // int(batches.lengths[order[0]]))
     if batches.max_utterances:
@@ -46,7 +46,7 @@ def worst_batch(batches: Batches) -> Batch:
 
 
 def try_worst(model: nn.Module, criterion: Callable[..., Any], batches: Batches, device: torch.device) -> Trial:
-    """Forward and backward of the worst batch; the model, its gradients and the random state are as they were.
+    """Run the worst batch forward and backward; the model, its gradients and the random state are as they were.
 
     Raises MemoryError where it does not fit.
     """
@@ -96,8 +96,9 @@ def fitting(
     log: Callable[[str], None] = print,
     trial: Optional[Callable[..., Trial]] = None,
 ) -> int:
-    """Frames a batch: `frames`, or the half, a quarter ... of it that memory holds; make(frames) makes the batches.
+    """Find the frames a batch that memory holds: `frames`, or the half, a quarter ... of it.
 
+    make(frames) makes the batches.
     What was chosen stays in folder/batches.json, so that a training that goes on has the same batches on any machine.
     Raises HybridError that names the longest utterance where it does not fit alone.
     """

@@ -63,12 +63,12 @@ def import_triton() -> Any:
 
 
 def interpreted() -> bool:
-    """Whether Triton's interpreter runs the kernels: on the CPU, slowly, for tests (TRITON_INTERPRET=1)."""
+    """Return whether Triton's interpreter runs the kernels: on the CPU, slowly, for tests (TRITON_INTERPRET=1)."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
 
 
 def why_not() -> str:
-    """Empty where the engine can run, else the reason."""
+    """Return why the engine cannot run; "" where it can."""
     try:
         import_triton()
     except MissingDependency as error:

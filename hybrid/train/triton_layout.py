@@ -48,7 +48,7 @@ class Tiles:
 def lay_out(
     row: np.ndarray, index: np.ndarray, weight: Optional[np.ndarray], *, num_rows: int, num_values: int, tile: int
 ) -> Tiles:
-    """row, index [elements], weight [elements] or None -> Tiles. Every row of num_rows has its place, empty ones too.
+    """Lay out row, index [elements], weight [elements] or None as Tiles; empty rows of num_rows have a place, too.
 
     num_values: length of the vector that index points into; tile: a power of two.
     """
