@@ -184,7 +184,7 @@ class Batches:
 
 
 def check_seed(seed: int) -> int:
-    """Raises ConfigError unless it is a whole number, 0 or more."""
+    """Return the seed. Raises ConfigError unless it is a whole number, 0 or more."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ConfigError(f"the seed is {seed!r}", remedy="a whole number, 0 or more")
     return int(seed)
@@ -204,7 +204,7 @@ def check_utterances(utterances: Sequence[Utterance]) -> None:
 
 
 def check_utterance(utterance: Utterance, dim: Optional[int] = None) -> None:
-    """Raises DataError unless a training can use it; dim: of the others' features."""
+    """Raise DataError unless a training can use the utterance; dim: of the others' features."""
     x = utterance.features
     if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind != "f":
         raise DataError("features are not a float matrix [frames, dimension]", utterance=utterance.id)

@@ -97,7 +97,7 @@ def config_to_json(config: FeatureConfig) -> Dict[str, Any]:
 
 
 def config_from_json(values: Mapping[str, Any]) -> FeatureConfig:
-    """Raises ConfigError for an unknown kind or setting."""
+    """Read what `config_to_json` returned. Raises ConfigError for an unknown kind or setting."""
     settings = dict(values)
     kind = settings.pop("kind", None)
     if kind not in _KINDS:

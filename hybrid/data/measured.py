@@ -53,7 +53,7 @@ class MeasuredRooms:
     """
 
     def __init__(self, folder: Union[str, Path], responses: Optional[Iterable[Response]] = None) -> None:
-        """responses: those to take, in this order, where they are not all of the folder."""
+        """Group the responses of a folder; responses: those to take, in this order, where they are not all of it."""
         self.folder = Path(folder)
         rooms: Dict[str, List[Response]] = {}
         self.rejected: List[Tuple[str, str]] = []

@@ -79,7 +79,7 @@ class TargetsAbout:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TargetsAbout:
-        """Raises KeyError for what is missing."""
+        """Read what `to_dict` returned. Raises KeyError for what is missing."""
         return cls(**{item.name: values[item.name] for item in fields(cls)})
 
     def to_dict(self) -> Dict[str, Any]:

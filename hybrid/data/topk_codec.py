@@ -75,7 +75,7 @@ class Codec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Codec:
-        """Raises ConfigError for another format or a missing number."""
+        """Read what `to_dict` returned. Raises ConfigError for another format or a missing number."""
         if values.get("format") != FORMAT:
             raise ConfigError(f"format {values.get('format')!r} of packed targets, this version reads {FORMAT}")
         return cls(values.get("num_pdfs"), values.get("k"))  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ class Codec:
             raise ConfigError(f"{k!r} targets a frame asked for, {self.k} are stored", remedy="write them with more")
 
     def check_packed(self, packed: np.ndarray) -> None:
-        """Raises DataError unless it has the type and width of this codec."""
+        """Raise DataError unless `packed` has the type and width of this codec."""
         if not isinstance(packed, np.ndarray) or packed.dtype != np.uint8 or packed.shape[1:] != (self.frame_bytes,):
             kind = f"{packed.dtype} {list(packed.shape)}" if isinstance(packed, np.ndarray) else type(packed).__name__
             raise DataError(f"{kind} in the place of packed targets uint8 [T, {self.frame_bytes}]", remedy=_AGAIN)

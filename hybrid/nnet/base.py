@@ -15,7 +15,7 @@ Config = TypeVar("Config")
 
 
 def whole_number(name: str, value: Any, least: int) -> None:
-    """Raises ConfigError where `value` is anything else."""
+    """Raise ConfigError unless `value` is a whole number, at least `least`; name: of the setting."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name} is {value!r}", remedy=f"a whole number, at least {least}")
 

@@ -78,7 +78,7 @@ class TdnnfConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TdnnfConfig:
-        """Raises ConfigError for a missing or unknown name."""
+        """Read what `to_dict` returned. Raises ConfigError for a missing or unknown name."""
         return config_from(cls, values, "a TDNN-F")
 
     def to_dict(self) -> Dict[str, Any]:

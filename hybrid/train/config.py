@@ -140,7 +140,7 @@ class TrainerConfig:
         return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
 
     def find_device(self) -> torch.device:
-        """Raises ConfigError where cuda is asked for and absent."""
+        """Return the device to train on. Raises ConfigError where cuda is asked for and absent."""
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device is cuda, but torch sees none", remedy="set device to cpu, or look at nvidia-smi")
         cuda = self.device == "cuda" or (self.device == "auto" and self.workers == 1 and torch.cuda.is_available())

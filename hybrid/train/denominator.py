@@ -68,7 +68,10 @@ class PhonePdfs:
         self._pdfs_of: Dict[Phones, Tuple[int, int, float, float]] = {}
 
     def __call__(self, window: Phones) -> Tuple[int, int, float, float]:
-        """Raises ModelError where the tree has no pdf for the window (0 stands beyond an edge)."""
+        """Return (entry pdf, loop pdf, log p_forward, log p_loop) of a window of phones; 0 stands beyond an edge.
+
+        Raises ModelError where the tree has no pdf for the window.
+        """
         if window not in self._pdfs_of:
             pdfs = []
             for pdf_class in (0, 1):

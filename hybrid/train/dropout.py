@@ -22,7 +22,7 @@ class DropoutSchedule:
 
     @classmethod
     def parse(cls, text: str) -> DropoutSchedule:
-        """Raises ConfigError."""
+        """Read a schedule in the notation of the head of this file. Raises ConfigError where it cannot be read."""
         items = [item.strip() for item in text.split(",")]
         if len(items) < 2:
             raise ConfigError(f"dropout_schedule is {text!r}: it needs a first and a last value", remedy=_REMEDY)

@@ -166,7 +166,7 @@ class Fsa:
 
     @classmethod
     def load(cls, path: PathLike) -> Fsa:
-        """Raises ModelError where the file is absent or broken, GraphError where an array is missing."""
+        """Read a graph. Raises ModelError where the file is absent or broken, GraphError where an array is missing."""
         arrays = load_tensors(path)
         try:
             return cls(*(arrays[name] for name in ("src", "dst", "pdf", "logw", "start", "final")))

@@ -212,7 +212,7 @@ class Gtc:
         return {name: r.detach().cpu().clone() for name, r in residuals.items() if r is not None}
 
     def load(self, model: nn.Module, residuals: Mapping[str, Tensor]) -> None:
-        """Raises ModelError for residuals of another model."""
+        """Take the residuals of a checkpoint. Raises ModelError for residuals of another model."""
         parameters = dict(model.named_parameters())
         for name, residual in residuals.items():
             if name not in parameters or parameters[name].numel() != residual.numel():

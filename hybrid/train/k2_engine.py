@@ -21,7 +21,7 @@ BEAM = 30.0
 
 
 def import_k2() -> Any:
-    """Raises MissingDependency where k2 is not installed or does not fit this Python or torch."""
+    """Import k2. Raises MissingDependency where it is not installed or does not fit this Python or torch."""
     try:
         import k2
     except ImportError as error:

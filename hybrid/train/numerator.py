@@ -95,7 +95,10 @@ class Numerators:
             ) from error
 
     def from_words(self, word_ids: Sequence[int], utterance: Optional[str] = None) -> Fsa:
-        """Raises DataError for an empty transcript, a word without pronunciation, or phones not covered."""
+        """Make the numerator of a transcript.
+
+        Raises DataError for an empty transcript, a word without pronunciation, or phones not covered.
+        """
         if not len(word_ids):
             raise DataError("transcript is empty", utterance=utterance, remedy="leave the utterance out")
         for word in word_ids:
@@ -114,7 +117,10 @@ class Numerators:
         return expand(self._times_lm(acceptor, utterance), self.pdfs)
 
     def from_phones(self, phones: Sequence[int], utterance: Optional[str] = None) -> Fsa:
-        """Raises DataError where the sequence is empty or the phone LM does not cover it."""
+        """Make the numerator of a phone sequence.
+
+        Raises DataError where the sequence is empty or the phone LM does not cover it.
+        """
         return expand(self._times_lm(self._linear(phones, utterance), utterance), self.pdfs)
 
     def from_alignment(

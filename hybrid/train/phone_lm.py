@@ -209,7 +209,7 @@ def save_phone_lm(path: PathLike, lm: PhoneAcceptor) -> None:
 
 
 def load_phone_lm(path: PathLike) -> PhoneAcceptor:
-    """Raises DataError where the file is absent or not a phone LM."""
+    """Read a phone LM. Raises DataError where the file is absent or not a phone LM."""
     value = read_json(path)
     try:
         return PhoneAcceptor(

@@ -59,7 +59,7 @@ SubEpoch = Tuple[Chunk, ...]
 
 
 def parse(text: str) -> List[SubEpoch]:
-    """Raises ConfigError that shows where the text cannot be read."""
+    """Read a schedule as its sub-epochs. Raises ConfigError that shows where the text cannot be read."""
     tokens = _tokens(text)
     sub_epochs: List[SubEpoch] = []
     while tokens:

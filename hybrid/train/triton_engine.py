@@ -50,7 +50,7 @@ CAPABILITY = (7, 0)  # the oldest GPUs that Triton compiles for
 
 
 def import_triton() -> Any:
-    """Raises MissingDependency where Triton is not installed or too old."""
+    """Import Triton. Raises MissingDependency where it is not installed or too old."""
     remedy = 'pip install "triton>=3.2" (torch for CUDA brings its own), or set lfmmi.engine = "sparse"'
     try:
         import triton
