@@ -133,7 +133,7 @@ def test_a_worker_of_adam_takes_its_gradients_where_it_would_be_alone_until_chan
     found = []
 
     def look(trainer):
-        found.append(trainer.strategy.shared + 2**0.5 * trainer.strategy.gtc.unsent(trainer.parameters))
+        found.append(trainer.strategy.theta + 2**0.5 * trainer.strategy.gtc.unsent(trainer.parameters))
 
     trainer_of(tmp_path / "two", config, on_update=look).fit()
     # Its oracle: a training of its own, by the first of every two batches.

@@ -189,7 +189,7 @@ def test_statistics_are_of_the_frames_that_count():
     model(batch.features, batch.lengths)
     rows = torch.relu(heard[0]).double().numpy()
     assert len(rows) == 3 * (9 + 4 + 1) and rows.max() < 1e3
-    mean, variance, frames = norm.seen
+    mean, variance, frames = norm.statistics
     assert frames == len(rows)
     np.testing.assert_allclose(mean.numpy(), rows.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(variance.numpy(), rows.var(0), rtol=1e-4, atol=1e-5)
@@ -206,7 +206,7 @@ def test_running_statistics_against_weighted_samples():
     for frames in (5, 1, 30, 8):
         x = rng.normal(size=(frames, 4)) * [0.1, 1.0, 3.0, 1.0] + [5.0, 0.0, -1.0, frames]
         norm(torch.from_numpy(x.astype(np.float32)))
-        norm.add(norm.seen)
+        norm.add(norm.statistics)
         rows, weights = np.concatenate((rows, x)), np.concatenate((weights * DECAY, np.ones(frames)))
         mean = np.average(rows, axis=0, weights=weights)
         np.testing.assert_allclose(norm.mean.numpy(), mean, rtol=1e-4, atol=1e-4)

@@ -50,10 +50,10 @@ def write_arrays(
     folder = Path(folder)
     start_set(folder)
     marks: List[Dict[str, Any]] = []
-    seen: Dict[str, None] = {}
+    ids: Dict[str, None] = {}
     shard: List[CutArrays] = []
     for cut, arrays in items:
-        claim(seen, cut.id, folder)
+        claim(ids, cut.id, folder)
         shard.append((cut, arrays))
         if len(shard) == shard_size:
             marks.append(write_shard(folder, len(marks), shard, names, frame_shift, key="", problems=[]))
@@ -93,20 +93,20 @@ def write_shards(
     """
     folder = Path(folder)
     todo = list(cuts)
-    seen: Dict[str, None] = {}
+    ids: Dict[str, None] = {}
     for cut in todo:
-        claim(seen, cut.id, folder)
+        claim(ids, cut.id, folder)
     shards = [todo[begin : begin + shard_size] for begin in range(0, len(todo), shard_size)]
     keys = [_key(folder, shard, settings, names, frame_shift, compress) for shard in shards]
-    kept = {index: mark for index, key in enumerate(keys) if (mark := whole_shard(folder, index, key)) is not None}
-    missing = [index for index in range(len(keys)) if index not in kept]
-    if missing or not is_complete(folder, list(kept.values())):
-        start_set(folder, keep=list(kept))
-        unwritten = [shards[index] for index in missing]
+    marks = {index: mark for index, key in enumerate(keys) if (mark := whole_shard(folder, index, key)) is not None}
+    gaps = [index for index in range(len(keys)) if index not in marks]
+    if gaps or not is_complete(folder, list(marks.values())):
+        start_set(folder, keep=list(marks))
+        unwritten = [shards[index] for index in gaps]
         results = computed(compute, unwritten, executor, tolerant=problems is not None, batch=batch)
         if progress is not None:
-            results = iter(progress(results, total=sum(len(shards[index]) for index in missing), desc=folder.name))
-        for index in missing:
+            results = iter(progress(results, total=sum(len(shards[index]) for index in gaps), desc=folder.name))
+        for index in gaps:
             items: List[CutArrays] = []
             failed: List[Failure] = []
             for cut in shards[index]:
@@ -115,29 +115,29 @@ def write_shards(
                     failed.append(result)
                 else:
                     items.append((cut, result))
-            kept[index] = write_shard(folder, index, items, names, frame_shift, keys[index], failed, compress)
+            marks[index] = write_shard(folder, index, items, names, frame_shift, keys[index], failed, compress)
         for _ in results:  # Lets a progress bar come to its end.
             pass
-        finish_set(folder, [kept[index] for index in range(len(keys))], names, frame_shift, settings)
-    written = 0
+        finish_set(folder, [marks[index] for index in range(len(keys))], names, frame_shift, settings)
+    num_cuts = 0
     for index in range(len(keys)):
-        mark = kept[index]
-        written += mark["cuts"]
+        mark = marks[index]
+        num_cuts += mark["cuts"]
         if problems is not None:
             for row in mark["problems"]:
                 problems.add(row["utterance"], row["reason"], row["file"], row.get("remedy"))
-    return written
+    return num_cuts
 
 
 def start_set(folder: Path, keep: Sequence[int] = ()) -> None:
     """Takes the mark of completeness away, then every file that no kept shard owns (left by a killed run)."""
     with disk_errors(folder):
         (folder / "complete.json").unlink(missing_ok=True)
-        for part in ("marks", "shards"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        kept = {f"{index:06d}" for index in keep}
+        for subfolder in ("marks", "shards"):
+            (folder / subfolder).mkdir(parents=True, exist_ok=True)
+        numbers = {f"{index:06d}" for index in keep}
         for path in [*(folder / "marks").iterdir(), *(folder / "shards").iterdir()]:
-            if path.name.startswith(".") or not kept.intersection(path.name.split(".")):
+            if path.name.startswith(".") or not numbers.intersection(path.name.split(".")):
                 path.unlink(missing_ok=True)
 
 
@@ -199,21 +199,24 @@ def claim(seen: Dict[str, None], identifier: str, folder: Path) -> None:
 
 
 def read_arrays(folder: PathLike, *names: str) -> Tuple[Any, ...]:
-    """(CutSet, {id: array}, ...), one dict for each of `names`, all in memory, in the order they were written.
+    """Return (CutSet, {id: array}, ...): a dict for each of `names`, all in memory, in the order they were written.
 
     Raises DataError where the set is missing, unfinished or damaged, or holds no such array.
     """
     cuts: List[Cut] = []
     arrays: List[Dict[str, np.ndarray]] = [{} for _ in names]
-    for cut, found in iterate_arrays(folder, *names):
+    for cut, cut_arrays in iterate_arrays(folder, *names):
         cuts.append(cut)
         for name, values in zip(names, arrays, strict=True):
-            values[cut.id] = found[name]
+            values[cut.id] = cut_arrays[name]
     return (CutSet.from_cuts(cuts), *arrays)
 
 
 def iterate_arrays(folder: PathLike, *names: str) -> Iterator[Tuple[Cut, Dict[str, np.ndarray]]]:
-    """The same, one cut at a time, for sets that do not fit in memory. Raises as `read_arrays`."""
+    """Yield (cut, {name: array}) of a set in its order, a cut at a time, for sets that do not fit in memory.
+
+    Raises as `read_arrays`.
+    """
     folder = Path(folder)
     complete = read_complete(folder)
     for name in names:
@@ -228,12 +231,16 @@ def iterate_arrays(folder: PathLike, *names: str) -> Iterator[Tuple[Cut, Dict[st
 
 
 def read_cuts(folder: PathLike) -> CutSet:
-    """The cuts of a set, without its arrays. Raises as `read_arrays`."""
+    """Return the cuts of a set, without its arrays. Raises as `read_arrays`."""
     return read_arrays(folder)[0]
 
 
 def read_complete(folder: PathLike) -> Dict[str, Any]:
-    """The mark of a finished set: "cuts" (how many), "names", "frame_shift", "settings", "shards", "fingerprint"."""
+    """Return the mark of a finished set.
+
+    It has "cuts" (how many), "names", "frame_shift", "settings", "shards" and "fingerprint".
+    Raises DataError where the set is missing, unfinished or of another version.
+    """
     folder = Path(folder)
     path = folder / "complete.json"
     if not folder.is_dir():

@@ -40,12 +40,12 @@ def _read_sphere_with_libsndfile() -> None:
     A backend chosen by the user (LHOTSE_AUDIO_BACKEND or set_current_audio_backend) is left alone.
     """
     if os.environ.get("LHOTSE_AUDIO_BACKEND") is None and lhotse_backend.CURRENT_AUDIO_BACKEND is None:
-        others = [
+        backends = [
             backend
             for backend in lhotse_backend.get_default_audio_backend().backends
             if not isinstance(backend, lhotse_backend.Sph2pipeSubprocessBackend)
         ]
-        lhotse_backend.set_current_audio_backend(lhotse_backend.CompositeAudioBackend(others))
+        lhotse_backend.set_current_audio_backend(lhotse_backend.CompositeAudioBackend(backends))
 
 
 _read_sphere_with_libsndfile()
@@ -66,7 +66,7 @@ class AudioInfo:
         return self.num_samples / self.sampling_rate
 
     def recording(self, identifier: str) -> Recording:
-        """Lhotse's manifest of the file, without opening it again."""
+        """Return Lhotse's manifest of the file, without opening it again."""
         channels = list(range(self.channels))
         return Recording(
             id=identifier,
@@ -128,17 +128,17 @@ def inspect(path: PathLike, *, utterance: Optional[str] = None) -> AudioInfo:
 
 def _unreadable(path: Path, head: bytes, utterance: Optional[str], error: BaseException) -> DataError:
     """What is wrong with a file that libsndfile cannot read, and what to do about it."""
-    other, none = foreign_name(head), not_audio_because(head)
-    if other is not None:
-        named = path.suffix.lower() in FOREIGN
-        what = f"{path.suffix.lower()[1:]} is not read ({other})" if named else f"{other} is not read"
+    container, kind = foreign_name(head), not_audio_because(head)
+    if container is not None:
+        suffix = path.suffix.lower()
+        problem = f"{suffix[1:]} is not read ({container})" if suffix in FOREIGN else f"{container} is not read"
         remedy = f"convert it: ffmpeg -i {path.name} {path.stem}.flac"
-    elif none is not None:
-        what, remedy = f"not an audio file but {none}", COPY_AGAIN
+    elif kind is not None:
+        problem, remedy = f"not an audio file but {kind}", COPY_AGAIN
     else:
-        what = f"not an audio file that libsndfile can read ({_short(error)})"
+        problem = f"not an audio file that libsndfile can read ({_short(error)})"
         remedy = "convert it to WAV or FLAC (a compressed SPHERE file with sph2pipe)"
-    return DataError(what, file=path, utterance=utterance, remedy=remedy)
+    return DataError(problem, file=path, utterance=utterance, remedy=remedy)
 
 
 def check(path: PathLike) -> AudioInfo:
@@ -182,15 +182,15 @@ def _fault(
     utterance: Optional[str] = None,
 ) -> Optional[DataError]:
     """What is wrong with the samples of a channel, of which `bad` are not finite, between `low` and `high`."""
-    where = f" in channel {channel} of {channels} (counted from 0)" if channels > 1 else ""
+    place = f" in channel {channel} of {channels} (counted from 0)" if channels > 1 else ""
     remedy = "choose another channel, or take it out of the corpus" if channels > 1 else "take it out of the corpus"
     if bad:
         return DataError(
-            f"{bad} samples are NaN or infinite{where}", file=file, utterance=utterance, remedy=COPY_AGAIN
+            f"{bad} samples are NaN or infinite{place}", file=file, utterance=utterance, remedy=COPY_AGAIN
         )
     if low == high:
         return DataError(
-            f"no signal{where}: every sample has the same value ({low:g})",
+            f"no signal{place}: every sample has the same value ({low:g})",
             file=file,
             utterance=utterance,
             remedy=remedy,
@@ -201,23 +201,24 @@ def _fault(
 def load_samples(
     source: Union[Cut, PathLike], target_rate: int = RATE, *, channel: Optional[int] = None
 ) -> np.ndarray:
-    """Float32 [N] in [-1, 1] at `target_rate`, of a cut (with its transforms and mixed tracks) or of a file.
+    """Return the samples of a cut (with its transforms and mixed tracks) or of a file, at `target_rate`.
 
-    Of several channels the cut's own, or `channel`, or the first is taken. Raises DataError: whatever `inspect`
-    finds, undecodable or missing samples, NaN or infinity, or a constant signal (silence or a stuck converter).
+    They are float32 [N] in [-1, 1]. Of several channels the cut's own, or `channel`, or the first is taken.
+    Raises DataError: whatever `inspect` finds, undecodable or missing samples, NaN or infinity, or a constant signal
+    (silence or a stuck converter).
     """
     index = channel or 0
     if isinstance(source, (str, os.PathLike)):
         file: Optional[str] = str(source)
         utterance = None
         samples, rate = _decode(inspect(source))
-        shown, channels = index, len(samples)
+        source_channel, channels = index, len(samples)
     else:
         samples, rate, file = _load_cut(source)
         utterance = source.id
-        shown, channels = index, len(samples)
+        source_channel, channels = index, len(samples)
         if isinstance(source, MonoCut) and source.recording is not None:
-            shown, channels = source.channel, source.recording.num_channels
+            source_channel, channels = source.channel, source.recording.num_channels
     if index >= len(samples):
         raise DataError(
             f"no channel {index}: the audio has {len(samples)}",
@@ -225,18 +226,18 @@ def load_samples(
             utterance=utterance,
             remedy="give another channel",
         )
-    one = np.ascontiguousarray(samples[index], dtype=np.float32)
-    if not one.size:
+    mono = np.ascontiguousarray(samples[index], dtype=np.float32)
+    if not mono.size:
         raise DataError("no signal: no sample", file=file, utterance=utterance, remedy="take it out of the corpus")
-    bad = int(np.count_nonzero(~np.isfinite(one)))
-    fault = _fault(file, shown, channels, bad, float(one.min()), float(one.max()), utterance)
+    bad = int(np.count_nonzero(~np.isfinite(mono)))
+    fault = _fault(file, source_channel, channels, bad, float(mono.min()), float(mono.max()), utterance)
     if fault is not None:
         raise fault
-    return one if rate == target_rate else resample(one, rate, target_rate)
+    return mono if rate == target_rate else resample(mono, rate, target_rate)
 
 
 def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """[..., N] -> float32 [..., round up(N * target_rate / rate)]; the filter that lhotse's `resample` uses."""
+    """Resample [..., N] to float32 [..., round up(N * target_rate / rate)], by the filter of lhotse's `resample`."""
     return np.ascontiguousarray(np.asarray(Resample(rate, target_rate)(samples)), dtype=np.float32)
 
 
@@ -291,8 +292,8 @@ def _load_cut(cut: Cut) -> Tuple[np.ndarray, int, Optional[str]]:
 
 
 def _sources(cut: Cut) -> Iterator[Tuple[Recording, AudioSource]]:
-    for part in [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]:
-        recording = getattr(part, "recording", None)
+    for track_cut in [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]:
+        recording = getattr(track_cut, "recording", None)
         if recording is not None:
             for source in recording.sources:
                 yield recording, source

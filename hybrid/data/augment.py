@@ -123,12 +123,12 @@ def _augment(
         if cut.id in clean:
             raise DataError("two cuts of one id", utterance=cut.id, remedy="make the ids of the corpus unique")
         clean[cut.id] = cut
-    done: Dict[str, Made] = {}
+    twin_files: Dict[str, Made] = {}
     problems_of: Dict[str, Unusable] = {}
     for results in _run(job, list(clean.values()), executor):
         for cut_id, result in results:
             if isinstance(result, Made):
-                done[cut_id] = result
+                twin_files[cut_id] = result
             elif problems is None:
                 raise result
             else:
@@ -137,8 +137,8 @@ def _augment(
             progress(len(results))
     twins = []
     for cut_id, cut in clean.items():
-        if cut_id in done:
-            twins.append(noisy_manifest(job, cut, done[cut_id]))
+        if cut_id in twin_files:
+            twins.append(noisy_manifest(job, cut, twin_files[cut_id]))
         elif problems is not None:
             problems.add_error(cut_id, problems_of[cut_id])
     return CutSet.from_cuts(twins)

@@ -33,8 +33,9 @@ class BatchPlan:
             raise ConfigError(f"jitter is {self.jitter}", remedy="a share of the length, e.g. 0.15")
 
     def batches(self, lengths: np.ndarray, rng: Optional[np.random.Generator]) -> List[List[int]]:
-        """Places in `lengths` (int [N], frames), batch by batch; without a generator longest first, unshuffled.
+        """Return the places in `lengths` (int [N], frames) of each batch.
 
+        Without a generator the batches come longest first, unshuffled.
         A length of 0 is one that is not there: it is in no batch, and the others' random numbers are as with it.
         """
         keys = lengths.astype(np.float64)
@@ -45,19 +46,19 @@ class BatchPlan:
             order = order[np.argsort(-keys[order], kind="stable")]
         else:
             order = np.argsort(-keys, kind="stable")
-        found: List[List[int]] = []
+        batches: List[List[int]] = []
         current: List[int] = []
         longest = 0
         for i in order[lengths[order] > 0].tolist():
             length = max(longest, int(lengths[i]))
             full = self.max_utterances and len(current) == self.max_utterances
             if current and (full or length * (len(current) + 1) > self.max_frames):
-                found.append(current)
+                batches.append(current)
                 current, length = [], int(lengths[i])
             current.append(i)
             longest = length
         if current:
-            found.append(current)
+            batches.append(current)
         if rng is not None:
-            found = [found[i] for i in rng.permutation(len(found)).tolist()]
-        return found
+            batches = [batches[i] for i in rng.permutation(len(batches)).tolist()]
+        return batches

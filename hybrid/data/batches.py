@@ -59,7 +59,7 @@ class Batch:
     utterances: List[Utterance]
 
     def to(self, device: torch.device) -> Batch:
-        """features and pdfs on `device`; lengths stay on the CPU, where loops and packing read them."""
+        """Return the batch with features and pdfs on `device`; lengths stay on the CPU: loops and packing read them."""
         if self.features.device == device:
             return self
         pdfs = None if self.pdfs is None else self.pdfs.to(device)
@@ -71,7 +71,10 @@ class Batch:
 
 
 def collate(utterances: Sequence[Utterance], features: Optional[Sequence[np.ndarray]] = None) -> Batch:
-    """One batch, longest first (ties in the order given). `features` replaces the utterances' own, where changed."""
+    """Make one batch, longest first (ties in the order given).
+
+    `features` replaces the utterances' own, where changed.
+    """
     arrays = [utterance.features for utterance in utterances] if features is None else list(features)
     order = sorted(range(len(arrays)), key=lambda i: (-arrays[i].shape[0], i))
     frames, dim = arrays[order[0]].shape
@@ -85,13 +88,13 @@ def collate(utterances: Sequence[Utterance], features: Optional[Sequence[np.ndar
         x[row, :length] = arrays[i]
         if targets is not None:
             targets[row, :length] = utterances[i].pdfs
-    chosen = [utterances[i] for i in order]
+    sorted_utterances = [utterances[i] for i in order]
     return Batch(
-        ids=[utterance.id for utterance in chosen],
+        ids=[utterance.id for utterance in sorted_utterances],
         features=torch.from_numpy(x),
         lengths=torch.tensor([arrays[i].shape[0] for i in order], dtype=torch.int64),
         pdfs=None if targets is None else torch.from_numpy(targets),
-        utterances=chosen,
+        utterances=sorted_utterances,
     )
 
 
@@ -162,26 +165,26 @@ class Batches:
         return int(self.utterances[0].features.shape[1])
 
     def epoch(self, number: int) -> Epoch:
-        """The batches of epoch `number` (from 0): the same for the same seed, whatever was asked for before."""
+        """Return the batches of epoch `number` (from 0): the same for the same seed, whatever was asked for before."""
         rng = np.random.default_rng([self.seed, int(number)])
-        heard = np.arange(len(self.utterances)) if self.choose is None else np.asarray(self.choose(int(number)))
-        found = self.plan.batches(self.lengths[heard], rng if self.shuffle else None)
-        indices = [heard[places].tolist() for places in found]
+        candidates = np.arange(len(self.utterances)) if self.choose is None else np.asarray(self.choose(int(number)))
+        batches = self.plan.batches(self.lengths[candidates], rng if self.shuffle else None)
+        indices = [candidates[places].tolist() for places in batches]
         return Epoch(self, int(number), indices)
 
     def collate(self, epoch: int, indices: Sequence[int]) -> Batch:
-        chosen = [self.utterances[i] for i in indices]
+        utterances = [self.utterances[i] for i in indices]
         if self.transform is None:
-            return collate(chosen)
+            return collate(utterances)
         features = []
-        for i, utterance in zip(indices, chosen):
+        for i, utterance in zip(indices, utterances):
             rng = np.random.default_rng([self.seed, 1, int(epoch), int(i)])
             features.append(self.transform(utterance.features, rng))
-        return collate(chosen, features)
+        return collate(utterances, features)
 
 
 def check_seed(seed: int) -> int:
-    """Raises ConfigError unless it is a whole number, 0 or more."""
+    """Return the seed. Raises ConfigError unless it is a whole number, 0 or more."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ConfigError(f"the seed is {seed!r}", remedy="a whole number, 0 or more")
     return int(seed)
@@ -190,18 +193,18 @@ def check_seed(seed: int) -> int:
 def check_utterances(utterances: Sequence[Utterance]) -> None:
     if not utterances:
         raise DataError("no utterances to make batches of", remedy="look at problems.jsonl of the stages before")
-    seen = set()
+    identifiers = set()
     dim = None
     for utterance in utterances:
-        if utterance.id in seen:
+        if utterance.id in identifiers:
             raise DataError("the id stands twice", utterance=utterance.id, remedy="ids must be unique")
-        seen.add(utterance.id)
+        identifiers.add(utterance.id)
         check_utterance(utterance, dim)
         dim = utterance.features.shape[1]
 
 
 def check_utterance(utterance: Utterance, dim: Optional[int] = None) -> None:
-    """Raises DataError unless a training can use it; dim: of the others' features."""
+    """Raise DataError unless a training can use the utterance; dim: of the others' features."""
     x = utterance.features
     if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind != "f":
         raise DataError("features are not a float matrix [frames, dimension]", utterance=utterance.id)

@@ -29,7 +29,7 @@ def computed(
     tolerant: bool,
     batch: Optional[int] = None,
 ) -> Iterator[Result]:
-    """One result a cut, a bounded number of them in flight.
+    """Yield one result a cut, a bounded number of them in flight.
 
     Without `batch`, compute(cut) -> {name: array}. With it, compute(list of up to `batch` cuts) -> {cut id: {name:
     array} or the DataError that says why not}; a batch lies within a shard, so that it is the same after a resume.
@@ -43,8 +43,8 @@ def computed(
             raise ConfigError(f"batch is {batch!r}", remedy="how many cuts to compute at once, 1 or more")
         work = partial(_together, compute, tolerant)
         chunks = (chunk for shard in shards for chunk in _chunks(shard, batch))
-    found: Iterable[List[Result]] = map(work, chunks) if executor is None else ordered_map(executor, work, chunks)
-    for results in found:
+    groups: Iterable[List[Result]] = map(work, chunks) if executor is None else ordered_map(executor, work, chunks)
+    for results in groups:
         yield from results
 
 
@@ -68,7 +68,7 @@ def _one_by_one(compute: Callable[[Cut], Arrays], tolerant: bool, cuts: Sequence
 
 def _together(compute: Callable[[List[Cut]], Mapping[str, Any]], tolerant: bool, cuts: Sequence[Cut]) -> List[Result]:
     try:
-        found = compute(list(cuts))
+        outputs = compute(list(cuts))
     except DataError as error:
         if not tolerant:
             raise
@@ -76,12 +76,12 @@ def _together(compute: Callable[[List[Cut]], Mapping[str, Any]], tolerant: bool,
             return [Failure.of(cuts[0].id, error)]
         # One of them cannot be used: alone, each tells for itself, and the others are not lost with it.
         return [result for cut in cuts for result in _together(compute, tolerant, [cut])]
-    strangers = sorted(set(found) - {cut.id for cut in cuts})
-    if strangers:
-        raise ModelError("computed for a cut that was not asked for", utterance=strangers[0])
+    unknown_ids = sorted(set(outputs) - {cut.id for cut in cuts})
+    if unknown_ids:
+        raise ModelError("computed for a cut that was not asked for", utterance=unknown_ids[0])
     results: List[Result] = []
     for cut in cuts:
-        result = found.get(cut.id)
+        result = outputs.get(cut.id)
         if result is None:
             result = DataError("nothing was computed for it")
         if not isinstance(result, DataError):

@@ -72,12 +72,12 @@ def looks_like_audio(path: PathLike) -> bool:
             head = stream.read(HEAD)
     except OSError:
         return False
-    known = (b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"NIST_1A", b"ID3", b"Creative Voice File")
+    starts = (b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"NIST_1A", b"ID3", b"Creative Voice File")
     frames = head[:1] == b"\xff" and head[1:2] in (b"\xfb", b"\xfa", b"\xf3", b"\xf2", b"\xe3", b"\xe2")  # MP3
     riff = head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE"
     aiff = head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC")
     wave64 = head[:4] == b"riff" and head[24:28] == b"wave"
-    return head.startswith(known) or frames or riff or aiff or wave64 or foreign_name(head) is not None
+    return head.startswith(starts) or frames or riff or aiff or wave64 or foreign_name(head) is not None
 
 
 def not_audio_because(head: bytes) -> Optional[str]:
@@ -129,8 +129,8 @@ def _sphere_size(path: Path, utterance: Optional[str]) -> Optional[int]:
         try:
             length = int(lines[1])
         except (IndexError, ValueError):
-            what = "the SPHERE header has no length"
-            raise DataError(what, file=path, utterance=utterance, remedy=COPY_AGAIN) from None
+            problem = "the SPHERE header has no length"
+            raise DataError(problem, file=path, utterance=utterance, remedy=COPY_AGAIN) from None
         stream.seek(0)
         header = stream.read(min(length, 1 << 20))
     if len(header) < length or b"end_head" not in header:
@@ -148,12 +148,12 @@ def _sphere_size(path: Path, utterance: Optional[str]) -> Optional[int]:
         return None
 
 
-def _chunks_size(stream: BinaryIO, form: str, wanted: bytes) -> Optional[int]:
-    place, size = _find_chunk(stream, form, wanted)
+def _chunks_size(stream: BinaryIO, form: str, chunk_name: bytes) -> Optional[int]:
+    place, size = _find_chunk(stream, form, chunk_name)
     return None if place is None or is_placeholder(size) else place + size
 
 
-def _find_chunk(stream: BinaryIO, form: str, wanted: bytes) -> Tuple[Optional[int], int]:
+def _find_chunk(stream: BinaryIO, form: str, chunk_name: bytes) -> Tuple[Optional[int], int]:
     """Where the bytes of a chunk begin, None where it is not there, and their number.
 
     RIFF, RF64 and AIFF are chunks of (name, size, bytes), each of an even length.
@@ -166,7 +166,7 @@ def _find_chunk(stream: BinaryIO, form: str, wanted: bytes) -> Tuple[Optional[in
             return None, 0
         name, size = struct.unpack(form, chunk)
         position += 8
-        if name == wanted:
+        if name == chunk_name:
             return position, size
         position += size + size % 2
 

@@ -37,12 +37,12 @@ class CopySampler:
 
     def __call__(self, epoch: int) -> List[int]:
         """Returns the places of the utterances of epoch `epoch` (from 0), ascending."""
-        chosen: List[int] = []
+        places: List[int] = []
         for rank, ((kind, *_), copies) in enumerate(self._pools.items()):
             count, members = self._per_epoch.get(kind, 0), list(copies.values())
             if not count or count >= len(members):
-                chosen += [place for member in members for place in member]
+                places += [place for member in members for place in member]
                 continue
             for j in range(count):
-                chosen += members[(rank + epoch * count + j) % len(members)]
-        return sorted(chosen)
+                places += members[(rank + epoch * count + j) % len(members)]
+        return sorted(places)

@@ -41,30 +41,30 @@ def _within(cut: Any, identifier: str) -> Any:
         )  # fmt: skip
     file = next((str(source.source) for source in recording.sources if source.type == "file"), None)
     _check_channels(cut, identifier, file)
-    start, duration, whole = float(cut.start), float(cut.duration), float(recording.duration)
+    start, duration, recording_duration = float(cut.start), float(cut.duration), float(recording.duration)
     if not (math.isfinite(start) and math.isfinite(duration) and start >= 0 and duration > 0):
         raise DataError(
             f"the cut starts at {start:g} s and is {duration:g} s long", file=file, utterance=identifier,
             remedy="mend its times: a start of 0 or more, a duration above 0",
         )  # fmt: skip
-    beyond = start + duration - whole
+    beyond = start + duration - recording_duration
     if beyond <= 0.5 / recording.sampling_rate:  # times are rounded to samples
         return cut
-    if beyond > SLACK + 1e-9 or start >= whole:
-        where = f"starts at {start:g} s" if start >= whole else f"ends at {start + duration:g} s"
+    if beyond > SLACK + 1e-9 or start >= recording_duration:
+        position = f"starts at {start:g} s" if start >= recording_duration else f"ends at {start + duration:g} s"
         raise DataError(
-            f"the cut {where}, its recording is {whole:g} s long", file=file, utterance=identifier,
+            f"the cut {position}, its recording is {recording_duration:g} s long", file=file, utterance=identifier,
             remedy="mend its times: they do not belong to this recording",
         )  # fmt: skip
-    return fastcopy(cut, duration=whole - start)
+    return fastcopy(cut, duration=recording_duration - start)
 
 
 def _check_channels(cut: Any, identifier: str, file: Optional[str]) -> None:
-    wanted = cut.channel if isinstance(cut.channel, (list, tuple, set)) else [cut.channel]
-    there = list(cut.recording.channel_ids)
-    missing = [channel for channel in wanted if channel not in there]
+    channels = cut.channel if isinstance(cut.channel, (list, tuple, set)) else [cut.channel]
+    available = list(cut.recording.channel_ids)
+    missing = [channel for channel in channels if channel not in available]
     if missing:
         raise DataError(
-            f"no channel {', '.join(map(str, missing))}: the recording has {', '.join(map(str, there))}", file=file,
+            f"no channel {', '.join(map(str, missing))}: the recording has {', '.join(map(str, available))}", file=file,
             utterance=identifier, remedy="give the cut one of these channels",
         )  # fmt: skip

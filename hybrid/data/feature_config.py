@@ -82,8 +82,8 @@ def _check(config: FeatureConfig) -> None:
     size = 1 << (int(config.frame_length * rate) - 1).bit_length()  # of the transform
     edges = np.linspace(mel(config.low_freq), mel(high), config.num_bins + 2)
     lines = mel(np.arange(size // 2) * rate / size)
-    heard = np.searchsorted(lines, edges[2:], "left") - np.searchsorted(lines, edges[:-2], "right")
-    if config.num_bins < 1 or not (heard > 0).all():
+    line_counts = np.searchsorted(lines, edges[2:], "left") - np.searchsorted(lines, edges[:-2], "right")
+    if config.num_bins < 1 or not (line_counts > 0).all():
         raise ConfigError(
             f"features '{kind}': {config.num_bins} bands from {config.low_freq:g} to {high:g} Hz are narrower than the "
             f"lines of a spectrum at {rate} Hz, {rate / size:g} Hz apart",
@@ -92,12 +92,12 @@ def _check(config: FeatureConfig) -> None:
 
 
 def config_to_json(config: FeatureConfig) -> Dict[str, Any]:
-    """{"kind": "mfcc" or "logmel", and the settings}: what stands in a model's features.json."""
+    """Return {"kind": "mfcc" or "logmel", and the settings}: what stands in a model's features.json."""
     return {"kind": kind_of(config), **asdict(config)}
 
 
 def config_from_json(values: Mapping[str, Any]) -> FeatureConfig:
-    """Raises ConfigError for an unknown kind or setting."""
+    """Read what `config_to_json` returned. Raises ConfigError for an unknown kind or setting."""
     settings = dict(values)
     kind = settings.pop("kind", None)
     if kind not in _KINDS:

@@ -45,7 +45,7 @@ BACKENDS = ("kaldifeat", "lhotse", "kaldi_native_fbank")
 
 
 def available_backends() -> list[str]:
-    """The installed ones, best first."""
+    """Return the names of the installed feature libraries, best first."""
     return [name for name in BACKENDS if find_spec(name) is not None]
 
 
@@ -83,12 +83,15 @@ class FeatureExtractor:
         return available_backends()[0] if self.backend == "auto" else self.backend
 
     def num_frames(self, num_samples: int) -> int:
-        """round(num_samples / frame shift in samples), halves up, as Kaldi with snip-edges=false."""
+        """Return the number of frames of so many samples, as Kaldi with snip-edges=false.
+
+        It is round(num_samples / frame shift in samples), halves up.
+        """
         shift = round(self.config.frame_shift * self.config.sampling_rate)
         return (num_samples + shift // 2) // shift
 
     def compute(self, samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-        """Samples [N] or [1, N], float in [-1, 1] -> float32 [T, D].
+        """Compute the features float32 [T, D] of samples [N] or [1, N], float in [-1, 1].
 
         Raises DataError: another sampling rate, more channels, less than one window, NaN or infinity.
         """
@@ -138,7 +141,7 @@ def extract(
     name: Optional[str] = None,
     shard_size: int = 500,
 ) -> int:
-    """Features of every cut as a set of arrays (hybrid/data/arrays.py) called `name`, or "mfcc" / "logmel".
+    """Write the features of every cut as a set of arrays (hybrid/data/arrays.py) called `name`, or "mfcc" / "logmel".
 
     Resumes after a kill. Cuts whose audio cannot be used go to `problems` and are left out; without `problems`
     the first raises its DataError. Returns how many cuts were written.

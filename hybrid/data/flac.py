@@ -20,7 +20,7 @@ def write_flac(
     made_from: str,
     description: Optional[Mapping[str, Any]] = None,
 ) -> None:
-    """`audio` [samples] within [-1, 1] as 16-bit FLAC, whole or not at all; DiskError where there is no room.
+    """Write `audio` [samples] within [-1, 1] as 16-bit FLAC, whole or not at all; DiskError where there is no room.
 
     made_from: everything that the samples depend on; description: plain values, kept in the file's comment.
     """
@@ -33,7 +33,10 @@ def write_flac(
 
 
 def description_of(path: Union[str, Path], made_from: str) -> Optional[Dict[str, Any]]:
-    """What `write_flac` was told of the file; None where it is absent, not whole, or made from something else."""
+    """Return the description that `write_flac` put into a file.
+
+    None where the file is absent, not whole, or made from something else.
+    """
     if not Path(path).is_file():
         return None
     try:

@@ -29,17 +29,17 @@ def noises(name: str, part: str, data: Path) -> List[Noise]:
     Raises DataError where the corpus is not there or Lhotse cannot prepare it.
     """
     root = _find(name, data)
-    parts = [part] if part else [each for each in PARTS[name] if name == "musan" or (root / _FOLDERS[each]).is_dir()]
-    found = []
-    for each in parts:
-        for recording in _prepare(name, root, each):
+    parts = [part] if part else [p for p in PARTS[name] if name == "musan" or (root / _FOLDERS[p]).is_dir()]
+    noise_list = []
+    for part in parts:
+        for recording in _prepare(name, root, part):
             path = str(recording.sources[0].source)
             place = Path(path).relative_to(root).as_posix()
-            kind = _KINDS.get(each, each)
-            found.append(Noise(place, kind, recording.num_samples, recording.sampling_rate, path))
-    if not found:
+            kind = _KINDS.get(part, part)
+            noise_list.append(Noise(place, kind, recording.num_samples, recording.sampling_rate, path))
+    if not noise_list:
         raise DataError(f"Lhotse's recipe {name} has found no recording", file=root, remedy="unpack the whole corpus")
-    return sorted(found, key=lambda noise: noise.name)
+    return sorted(noise_list, key=lambda noise: noise.name)
 
 
 def responses(part: str, data: Path) -> List[Response]:
@@ -54,10 +54,10 @@ def responses(part: str, data: Path) -> List[Response]:
 def _find(name: str, data: Path) -> Path:
     root = find_musan(data) if name == "musan" else find_rirs_noises(data)
     if root is None:
-        holds = "musan/{music,noise,speech}" if name == "musan" else "RIRS_NOISES/"
+        layout = "musan/{music,noise,speech}" if name == "musan" else "RIRS_NOISES/"
         number = 17 if name == "musan" else 28
         remedy = f"unpack it (openslr {number}), and give its folder with --data DIR"
-        raise DataError(f"{name} is not there: no {holds}", file=data, remedy=remedy)
+        raise DataError(f"{name} is not there: no {layout}", file=data, remedy=remedy)
     return root
 
 
@@ -68,7 +68,7 @@ def _prepare(name: str, root: Path, part: str) -> Any:
     try:
         return recipe(root, parts=(part,))[part]["recordings"]
     except Exception as error:  # recipes say in all sorts of ways, asserts among them, that a file is no good
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"Lhotse's recipe {name} fails on {part}: {why}", file=root, remedy="unpack the corpus again"
+            f"Lhotse's recipe {name} fails on {part}: {reason}", file=root, remedy="unpack the corpus again"
         ) from error

@@ -53,7 +53,7 @@ class MeasuredRooms:
     """
 
     def __init__(self, folder: Union[str, Path], responses: Optional[Iterable[Response]] = None) -> None:
-        """responses: those to take, in this order, where they are not all of the folder."""
+        """Group the responses of a folder; responses: those to take, in this order, where they are not all of it."""
         self.folder = Path(folder)
         rooms: Dict[str, List[Response]] = {}
         self.rejected: List[Tuple[str, str]] = []
@@ -72,7 +72,7 @@ class MeasuredRooms:
         self.rooms = {room: tuple(members) for room, members in rooms.items()}
 
     def choose(self, rng: np.random.Generator) -> str:
-        """A room, with a chance in proportion to its positions."""
+        """Draw a room, with a chance in proportion to its positions; return its name."""
         sizes = np.array([len(responses) for responses in self.rooms.values()], dtype=np.float64)
         return list(self.rooms)[int(rng.choice(len(sizes), p=sizes / sizes.sum()))]
 
@@ -80,7 +80,7 @@ class MeasuredRooms:
         return MeasuredRoom(key, self.rooms[key], rate)
 
     def describe(self) -> Dict[str, Any]:
-        """The rooms and their files; of more than a thousand files a digest."""
+        """Return the rooms and their files; of more than a thousand files a digest."""
         names = {room: [Path(r.path).name for r in files] for room, files in self.rooms.items()}
         if sum(map(len, names.values())) <= 1000:
             return {"measured": names}
@@ -104,7 +104,7 @@ def scan_responses(folder: Union[str, Path]) -> List[Response]:
 
 
 def parse_name(stem: str) -> Tuple[str, str, str]:
-    """Room, source and microphone from a file's name; see MeasuredRooms.
+    """Return room, source and microphone from a file's name; see MeasuredRooms.
 
     >>> parse_name("dirha_T1_O6_LA3"), parse_name("tamulionis_S2R14"), parse_name("cellar_s1_m2")
     (('dirha living room', 'T1_O6', 'LA3'), ('tamulionis', 'S2', 'R14'), ('cellar', 's1', 'm2'))
@@ -125,24 +125,24 @@ class MeasuredRoom:
 
     def place(self, rng: np.random.Generator, noises: int) -> Placement:
         talker = self.responses[int(rng.integers(len(self.responses)))]
-        chosen: List[Response] = []
+        noise_responses: List[Response] = []
         for _ in range(noises):
-            taken = {(r.source, r.microphone) for r in (talker, *chosen)}
-            free = [r for r in self.responses if (r.source, r.microphone) not in taken] or [
+            pairs = {(r.source, r.microphone) for r in (talker, *noise_responses)}
+            unused = [r for r in self.responses if (r.source, r.microphone) not in pairs] or [
                 r for r in self.responses if r is not talker
             ]
-            same = [r for r in free if r.microphone == talker.microphone]
+            same_microphone = [r for r in unused if r.microphone == talker.microphone]
             array = _array(talker.microphone)
-            far = [r for r in free if _array(r.microphone) != array]
-            candidates = same or far or free
-            chosen.append(candidates[int(rng.integers(len(candidates)))])
+            other_arrays = [r for r in unused if _array(r.microphone) != array]
+            candidates = same_microphone or other_arrays or unused
+            noise_responses.append(candidates[int(rng.integers(len(candidates)))])
         direct = load_response(talker.path, self.rate)
         return Placement(
             talker=direct,
-            noises=[load_response(r.path, self.rate) for r in chosen],
+            noises=[load_response(r.path, self.rate) for r in noise_responses],
             rt60=round(reverberation_time(direct[LEAD:], self.rate), 4),
             room=self.name,
-            description={"responses": [Path(r.path).stem for r in (talker, *chosen)]},
+            description={"responses": [Path(r.path).stem for r in (talker, *noise_responses)]},
         )
 
 
@@ -159,14 +159,14 @@ def load_response(path: str, rate: int = RATE) -> np.ndarray:
     Raises DataError where the file is no audio or holds silence.
     """
     try:
-        response, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        response, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise DataError(f"no audio: {error}", file=path, remedy="delete the file or put a whole one there") from None
     mono = response[:, 0]
     if mono.size == 0 or not np.isfinite(mono).all() or not mono.any():
         raise DataError("an impulse response that is silent or not finite", file=path, remedy="delete the file")
-    if own_rate != rate:
-        common = math.gcd(own_rate, rate)
-        mono = signal.resample_poly(mono, rate // common, own_rate // common).astype(np.float32)
+    if file_rate != rate:
+        common = math.gcd(file_rate, rate)
+        mono = signal.resample_poly(mono, rate // common, file_rate // common).astype(np.float32)
     mono = from_direct(mono, direct_path(mono))
     return mono / np.abs(mono).max()

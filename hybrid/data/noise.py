@@ -134,15 +134,15 @@ class Noise:
         needed = math.ceil(samples * self.rate / rate)
         if self.frames > needed:
             for _ in range(8):
-                part = self.read(int(rng.integers(self.frames - needed + 1)), needed, rate)[:samples]
-                part = np.pad(part, (0, samples - len(part)))
-                if rms(part) > SILENCE:
-                    return part
-        whole = trim(self.read(rate=rate))
-        if rms(whole) <= SILENCE:
+                excerpt = self.read(int(rng.integers(self.frames - needed + 1)), needed, rate)[:samples]
+                excerpt = np.pad(excerpt, (0, samples - len(excerpt)))
+                if rms(excerpt) > SILENCE:
+                    return excerpt
+        recording = trim(self.read(rate=rate))
+        if rms(recording) <= SILENCE:
             raise DataError("a noise that is silent", file=self.path or self.name, remedy="delete it")
-        repeated = repeat(whole, 2 * max(samples, len(whole)), rate // 20)
-        start = int(rng.integers(max(1, min(len(whole), len(repeated) - samples))))
+        repeated = repeat(recording, 2 * max(samples, len(recording)), rate // 20)
+        start = int(rng.integers(max(1, min(len(recording), len(repeated) - samples))))
         return repeated[start : start + samples]
 
 
@@ -151,13 +151,16 @@ def rms(audio: np.ndarray) -> float:
 
 
 def trim(audio: np.ndarray) -> np.ndarray:
-    """Without its silent ends: what is 60 dB or more below its largest sample. (Clips are often padded with zeros.)"""
+    """Cut the silent ends off `audio`: what is 60 dB or more below its largest sample.
+
+    Clips are often padded with zeros.
+    """
     loud = np.flatnonzero(np.abs(audio) > 1e-3 * np.abs(audio).max(initial=0.0))
     return audio[loud[0] : loud[-1] + 1] if loud.size else audio[:0]
 
 
 def repeat(audio: np.ndarray, samples: int, fade: int = RATE // 20) -> np.ndarray:
-    """`audio` again and again for at least `samples`, each joint a cross-fade of equal power (50 ms, or a quarter)."""
+    """Repeat `audio` for at least `samples`, each joint a cross-fade of equal power (50 ms, or a quarter)."""
     if len(audio) >= samples:
         return audio
     fade = min(fade, len(audio) // 4)
@@ -206,15 +209,15 @@ def audio_files(folder: Path) -> List[Path]:
 
     Links to folders are followed; what is hidden is left out.
     """
-    found: List[Path] = []
-    seen = set()
+    paths: List[Path] = []
+    real_paths = set()
     for home, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(home)
-        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
-        if real not in seen:
-            found += [Path(home, name) for name in files if not name.startswith(".")]
-        seen.add(real)
-    return sorted(path for path in found if path.suffix.lower() in READABLE and path.is_file())
+        folders[:] = [] if real in real_paths else [name for name in folders if not name.startswith(".")]
+        if real not in real_paths:
+            paths += [Path(home, name) for name in files if not name.startswith(".")]
+        real_paths.add(real)
+    return sorted(path for path in paths if path.suffix.lower() in READABLE and path.is_file())
 
 
 class NoiseLibrary:
@@ -237,15 +240,15 @@ class NoiseLibrary:
         Raises DataError where the folder or a kind is missing, empty or no audio.
         """
         noises = [noise for noise in scan_noises(folder) if kinds is None or noise.kind in kinds]
-        found = {noise.kind for noise in noises}
+        available = {noise.kind for noise in noises}
         for kind in kinds or ():
-            if kind not in found:
+            if kind not in available:
                 raise DataError(f"no noise of the kind {kind!r}", file=folder, remedy=FOLDERS)
         return cls(noises)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Mapping[str, np.ndarray]], rate: int = RATE) -> NoiseLibrary:
-        """{kind: {name: float [samples]}}, all at `rate`."""
+        """Make a library of {kind: {name: float [samples]}}, all at `rate`."""
         return cls(
             [
                 Noise(f"{kind}/{name}", kind, len(samples), rate, samples=np.asarray(samples, dtype=np.float32))
@@ -255,22 +258,25 @@ class NoiseLibrary:
         )
 
     def draw(self, rng: np.random.Generator, count: int, kinds: Optional[Sequence[str]] = None) -> List[Noise]:
-        """`count` different recordings: first a kind, all alike likely, then a recording of it."""
+        """Draw `count` different recordings: first a kind, all alike likely, then a recording of it.
+
+        Raises DataError where the library has fewer.
+        """
         pool = sorted(kinds or self.kinds)
-        chosen: List[Noise] = []
-        while len(chosen) < count:
+        noises: List[Noise] = []
+        while len(noises) < count:
             members = self.kinds.get(pool[int(rng.integers(len(pool)))], [])
-            free = [noise for noise in members if noise not in chosen]
+            free = [noise for noise in members if noise not in noises]
             if not free:
-                if len(chosen) >= sum(len(self.kinds.get(kind, ())) for kind in pool):
+                if len(noises) >= sum(len(self.kinds.get(kind, ())) for kind in pool):
                     raise DataError(
-                        f"{count} noises wanted, {len(chosen)} in the library", remedy="add recordings or ask for fewer"
+                        f"{count} noises wanted, {len(noises)} in the library", remedy="add recordings or ask for fewer"
                     )
                 continue
-            chosen.append(free[int(rng.integers(len(free)))])
-        return chosen
+            noises.append(free[int(rng.integers(len(free)))])
+        return noises
 
     def describe(self) -> Dict[str, str]:
-        """A digest of names and lengths: plain, and different for another library."""
+        """Return a digest of names and lengths: plain, and different for another library."""
         text = "\n".join(f"{n.name} {n.frames} {n.rate}" for members in self.kinds.values() for n in members)
         return {"noises": hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()}

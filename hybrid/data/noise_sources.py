@@ -51,10 +51,10 @@ def open_noises(source: Source, split: str, data: Optional[PathLike] = None) -> 
         return _part_noises(noises, split, Path(data or ""))
     root = _folder(source, "noises")
     if _parted(root):
-        wanted = root / ("train" if split == "dev" and not (root / "dev").is_dir() else split)
-        if not wanted.is_dir():
-            raise DataError(f"no noises for {split}", file=wanted, remedy=f"put recordings there, or {FOLDERS}")
-        return NoiseLibrary.from_folder(wanted)
+        folder = root / ("train" if split == "dev" and not (root / "dev").is_dir() else split)
+        if not folder.is_dir():
+            raise DataError(f"no noises for {split}", file=folder, remedy=f"put recordings there, or {FOLDERS}")
+        return NoiseLibrary.from_folder(folder)
     rirs = find_rirs_noises(root)
     if rirs is not None:
         return _part_noises(rirs_noises(rirs), split, rirs)
@@ -112,29 +112,29 @@ def _part_noises(noises: Sequence[Noise], split: str, root: Path) -> NoiseLibrar
 
 def _folder_rooms(root: Path, split: str) -> MeasuredRooms:
     """Of a folder that is parted. Where there is no dev/, its rooms come out of train/."""
-    wanted = root / split
+    folder = root / split
     if split in ("train", "dev") and not (root / "dev").is_dir():
-        wanted = root / "train"
-        if wanted.is_dir():
-            return _part_rooms(scan_responses(wanted), ("train", "dev"), split, wanted)
-    if not wanted.is_dir():
-        what = f"no impulse responses for {split}"
-        raise DataError(what, file=root / split, remedy="put responses of rooms there that no other part has")
-    return MeasuredRooms(wanted)
+        folder = root / "train"
+        if folder.is_dir():
+            return _part_rooms(scan_responses(folder), ("train", "dev"), split, folder)
+    if not folder.is_dir():
+        problem = f"no impulse responses for {split}"
+        raise DataError(problem, file=root / split, remedy="put responses of rooms there that no other part has")
+    return MeasuredRooms(folder)
 
 
 def _part_rooms(responses: Iterable[Response], splits: Sequence[str], split: str, root: Path) -> MeasuredRooms:
-    whole = MeasuredRooms(root, responses)
-    parts = part_rooms(list(whole.rooms), splits)
+    measured = MeasuredRooms(root, responses)
+    parts = part_rooms(list(measured.rooms), splits)
     if split not in parts or len(parts) == 1:
-        names = ", ".join(sorted(whole.rooms)[:3])
+        names = ", ".join(sorted(measured.rooms)[:3])
         raise DataError(
-            f"{len(whole.rooms)} rooms with two positions or more ({names}) are too few to part into those of "
+            f"{len(measured.rooms)} rooms with two positions or more ({names}) are too few to part into those of "
             f"{', '.join(splits)}",
             file=root,
             remedy="add responses of other rooms, or part them yourself into folders train/, dev/ and test/",
         )
-    return MeasuredRooms(root, [response for room in parts[split] for response in whole.rooms[room]])
+    return MeasuredRooms(root, [response for room in parts[split] for response in measured.rooms[room]])
 
 
 def _rirs_rooms(
@@ -142,12 +142,12 @@ def _rirs_rooms(
 ) -> MeasuredRooms:
     """Real rooms for dev and test, simulated ones for training; where only one sort is there, it is parted. The
     simulated ones, 60,000 files, are listed only where they are asked for."""
-    found = real()
-    if not found:
+    rooms = real()
+    if not rooms:
         return _part_rooms(simulated(), SPLITS, split, root)
     if not has_simulated(root):
-        return _part_rooms(found, SPLITS, split, root)
-    return MeasuredRooms(root, simulated()) if split == "train" else _part_rooms(found, ("dev", "test"), split, root)
+        return _part_rooms(rooms, SPLITS, split, root)
+    return MeasuredRooms(root, simulated()) if split == "train" else _part_rooms(rooms, ("dev", "test"), split, root)
 
 
 # ------------------------------------------------------------------ sources
@@ -161,17 +161,17 @@ def _check(split: str) -> None:
 def _lhotse_name(source: Source, data: Optional[PathLike]) -> Sequence[str]:
     name, _, part = str(source)[len(LHOTSE) :].strip("/").partition("/")
     if name not in lhotse_noise.PARTS or (part and part not in lhotse_noise.PARTS[name]):
-        known = [LHOTSE + name for name in lhotse_noise.PARTS]
-        raise ConfigError(f"no noises or rooms {source}", remedy=f"use {', '.join(known)}, or a folder")
+        names = [LHOTSE + name for name in lhotse_noise.PARTS]
+        raise ConfigError(f"no noises or rooms {source}", remedy=f"use {', '.join(names)}, or a folder")
     if data is None:
         raise ConfigError(f"{source}: where is it unpacked?", remedy="give that folder with --data DIR")
     return name, part
 
 
-def _folder(source: Source, what: str) -> Path:
+def _folder(source: Source, contents: str) -> Path:
     root = Path(source)
     if not root.is_dir():
-        raise DataError(f"no such folder of {what}", file=root, remedy="mend the path, or unpack it there")
+        raise DataError(f"no such folder of {contents}", file=root, remedy="mend the path, or unpack it there")
     return root
 
 
@@ -180,11 +180,11 @@ def _parted(root: Path) -> bool:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not any(path.name in ("train", "test") for path in folders):
         return False
-    others = [path.name for path in folders if path.name not in SPLITS and audio_files(path)]
-    others += [path.name for path in root.iterdir() if path.suffix.lower() in READABLE and path.is_file()]
-    if others:
+    strays = [path.name for path in folders if path.name not in SPLITS and audio_files(path)]
+    strays += [path.name for path in root.iterdir() if path.suffix.lower() in READABLE and path.is_file()]
+    if strays:
         raise DataError(
-            f"beside train/ and test/ there is audio that belongs to neither ({', '.join(sorted(others)[:3])})",
+            f"beside train/ and test/ there is audio that belongs to neither ({', '.join(sorted(strays)[:3])})",
             file=root,
             remedy="move it into train/, dev/ or test/, or out of this folder",
         )

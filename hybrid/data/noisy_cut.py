@@ -90,9 +90,9 @@ def make_noisy_cut(job: Job, cut: MonoCut) -> Made:
     """
     fingerprint = f"{job.settings} {_identity(cut)}"
     path = job.path(cut.id)
-    there = description_of(path, fingerprint)
-    if there is not None:
-        return Made(there, soundfile.info(str(path)).frames)
+    description = description_of(path, fingerprint)
+    if description is not None:
+        return Made(description, soundfile.info(str(path)).frames)
     rng = job.rng(cut.id)
     key = job.rooms.choose(rng)  # first, as in _run: the same room
     condition = job.condition
@@ -104,15 +104,15 @@ def make_noisy_cut(job: Job, cut: MonoCut) -> Made:
     gain = float(rng.uniform(*condition.gain))
     count = int(rng.integers(condition.noises[0], condition.noises[1] + 1))
     place = job.rooms.open(key, job.rate).place(rng, count)
-    heard = signal.oaconvolve(speech, place.talker)[LEAD : LEAD + len(speech)].astype(np.float32)
-    chosen = job.noises.draw(rng, count, condition.kinds)
-    parts = [
+    reverberant = signal.oaconvolve(speech, place.talker)[LEAD : LEAD + len(speech)].astype(np.float32)
+    noises = job.noises.draw(rng, count, condition.kinds)
+    reverberant_noises = [
         _heard_noise(noise, rng, response, len(speech), job.rate)
-        for noise, response in zip(chosen, place.noises, strict=True)
+        for noise, response in zip(noises, place.noises, strict=True)
     ]
-    levels = [float(rng.uniform(-condition.relative_level, condition.relative_level)) for _ in chosen]
-    mixed, _ = mix(heard, parts, levels, ratio, job.rate)
-    before, after = active_power(speech, job.rate), active_power(heard, job.rate)
+    levels = [float(rng.uniform(-condition.relative_level, condition.relative_level)) for _ in noises]
+    mixed, _ = mix(reverberant, reverberant_noises, levels, ratio, job.rate)
+    before, after = active_power(speech, job.rate), active_power(reverberant, job.rate)
     scale = np.sqrt(before / after) * 10 ** (gain / 20)
     scale = min(scale, PEAK / float(np.abs(mixed).max()))
     custom = {
@@ -122,7 +122,7 @@ def make_noisy_cut(job: Job, cut: MonoCut) -> Made:
         "snr": round(ratio, 3) if count else None,
         "rt60": place.rt60,
         "room": place.room,
-        "noises": [noise.name for noise in chosen],
+        "noises": [noise.name for noise in noises],
         "gain": round(float(10 * np.log10(scale**2 * after / before)), 3),
         **place.description,
     }
@@ -159,7 +159,7 @@ def _identity(cut: MonoCut) -> str:
 def _source(cut: MonoCut) -> str:
     """Return name and size of the file behind a cut: enough to notice that it is another one."""
     sources = cut.recording.sources
-    source = next((one for one in sources if cut.channel in one.channels), sources[0]).source
+    source = next((candidate for candidate in sources if cut.channel in candidate.channels), sources[0]).source
     if not isinstance(source, str):
         return "memory"
     path = Path(source)

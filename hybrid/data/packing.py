@@ -65,9 +65,9 @@ def pack(
         raise DataError("no utterances to pack", file=folder, remedy="look at problems.jsonl of the stages before")
     form = _Form(shard[0], np.dtype(dtype), settings or {})
     marks: List[Dict[str, Any]] = []
-    seen: Dict[str, None] = {}
+    ids: Dict[str, None] = {}
     while shard:
-        items, failed = _items(shard, form, frame_shift, folder, seen, tolerant=problems is not None)
+        items, failed = _items(shard, form, frame_shift, folder, ids, tolerant=problems is not None)
         key = _key(items, failed, form, frame_shift, compress)
         mark = whole_shard(folder, len(marks), key)
         if mark is None:
@@ -88,7 +88,7 @@ def pack(
 class _Form:
     """What every utterance of a set has, by the first one."""
 
-    def __init__(self, first: Utterance, dtype: np.dtype, more: Mapping[str, Any]) -> None:
+    def __init__(self, first: Utterance, dtype: np.dtype, settings: Mapping[str, Any]) -> None:
         check_utterance(first)
         soft: Optional[SoftTargets] = first.extra.get("soft")
         self.dtype = dtype
@@ -98,7 +98,7 @@ class _Form:
         self.names: Tuple[str, ...] = (FEATURES,)
         self.names += () if first.pdfs is None else (PDFS,)
         self.names += () if soft is None else (NAME,)
-        self.settings: Dict[str, Any] = {**more, "dim": self.dim}
+        self.settings: Dict[str, Any] = {**settings, "dim": self.dim}
         if self.codec is not None:
             self.settings.update(codec=self.codec.to_dict(), k=self.k)
 
@@ -109,16 +109,16 @@ class _Form:
             features = utterance.features.astype(self.dtype, copy=False)
         if not np.isfinite(features).all():
             raise DataError(f"features too large for {self.dtype}", utterance=utterance.id, remedy="pack float32")
-        found = {FEATURES: features}
+        arrays = {FEATURES: features}
         if utterance.pdfs is not None:
-            found[PDFS] = np.asarray(utterance.pdfs).astype(np.int32)
+            arrays[PDFS] = np.asarray(utterance.pdfs).astype(np.int32)
         soft = utterance.extra.get("soft")
         if soft is not None:
-            found[NAME] = self._packed(soft, utterance)
-        if tuple(found) != self.names:
-            what = f"{', '.join(found)} where the first utterance has {', '.join(self.names)}"
-            raise DataError(what, utterance=utterance.id, remedy="pack what has other arrays into another folder")
-        return found
+            arrays[NAME] = self._packed(soft, utterance)
+        if tuple(arrays) != self.names:
+            problem = f"{', '.join(arrays)} where the first utterance has {', '.join(self.names)}"
+            raise DataError(problem, utterance=utterance.id, remedy="pack what has other arrays into another folder")
+        return arrays
 
     def _packed(self, soft: SoftTargets, utterance: Utterance) -> np.ndarray:
         if (soft.codec, soft.k) != (self.codec, self.k):
@@ -133,12 +133,12 @@ class _Form:
 
 
 def _items(
-    shard: List[Utterance], form: _Form, frame_shift: float, folder: Path, seen: Dict[str, None], *, tolerant: bool
+    shard: List[Utterance], form: _Form, frame_shift: float, folder: Path, ids: Dict[str, None], *, tolerant: bool
 ) -> Tuple[List[CutArrays], List[Failure]]:
     items: List[CutArrays] = []
     failed: List[Failure] = []
     for utterance in shard:
-        claim(seen, utterance.id, folder)
+        claim(ids, utterance.id, folder)
         try:
             items.append((_cut(utterance, frame_shift), form.arrays(utterance)))
         except DataError as error:
@@ -152,16 +152,16 @@ def _cut(utterance: Utterance, frame_shift: float) -> MonoCut:
     """It stands for a time, a text and a clean cut; there is no audio behind it."""
     duration = round(max(1, len(utterance.features)) * frame_shift, 6)
     text, clean_cut = utterance.extra.get("text"), utterance.extra.get("clean_cut")
-    said = [] if text is None else [SupervisionSegment(utterance.id, utterance.id, 0.0, duration, text=text)]
+    supervisions = [] if text is None else [SupervisionSegment(utterance.id, utterance.id, 0.0, duration, text=text)]
     custom = None if clean_cut is None else {"clean_cut": clean_cut}
-    return MonoCut(utterance.id, 0.0, duration, 0, supervisions=said, custom=custom)
+    return MonoCut(utterance.id, 0.0, duration, 0, supervisions=supervisions, custom=custom)
 
 
 def _key(
     items: List[CutArrays], failed: List[Failure], form: _Form, frame_shift: float, compress: Optional[int]
 ) -> str:
     """Of all that a shard holds: the arrays lie in memory anyway, and hashing is faster than writing."""
-    head = [VERSION, frame_shift, str(form.dtype), compress, form.names, form.settings, [vars(one) for one in failed]]
+    head = [VERSION, frame_shift, str(form.dtype), compress, form.names, form.settings, [vars(f) for f in failed]]
     digest = hashlib.sha256(json.dumps(head).encode())
     for cut, arrays in items:
         digest.update(json.dumps(cut.to_dict(), sort_keys=True, default=repr).encode())

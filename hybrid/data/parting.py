@@ -58,11 +58,11 @@ def part_rooms(rooms: Sequence[str], splits: Sequence[str] = SPLITS) -> Dict[str
     """Part rooms among some of train, dev and test: as 5 to 2 to 3. Where there are fewer rooms than parts, test gets
     one first, then dev; a part that gets none is not in the result."""
     order = by_hash(rooms)
-    wanted = [split for split in _ROOMS if split in splits][: len(order)]
-    found: Dict[str, List[str]] = {}
-    for place, split in enumerate(wanted):
-        others = len(wanted) - place - 1  # parts that get one each, at least, after this
-        share = _ROOMS[split] / sum(_ROOMS[each] for each in wanted[place:])
-        count = min(max(1, round(share * len(order))), len(order) - others)
-        found[split], order = order[:count], order[count:]
-    return found
+    parts = [split for split in _ROOMS if split in splits][: len(order)]
+    rooms_of: Dict[str, List[str]] = {}
+    for place, split in enumerate(parts):
+        num_later = len(parts) - place - 1  # parts that get one each, at least, after this
+        share = _ROOMS[split] / sum(_ROOMS[part] for part in parts[place:])
+        count = min(max(1, round(share * len(order))), len(order) - num_later)
+        rooms_of[split], order = order[:count], order[count:]
+    return rooms_of

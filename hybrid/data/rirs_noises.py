@@ -37,22 +37,22 @@ def find_rirs_noises(root: Path) -> Optional[Path]:
 
 
 def has_simulated(root: Path) -> bool:
-    """Whether the simulated rooms are unpacked in this folder, or in RIRS_NOISES in it."""
-    found = find_rirs_noises(root)
-    return found is not None and (found / SIMULATED).is_dir()
+    """Return whether the simulated rooms are unpacked in this folder, or in RIRS_NOISES in it."""
+    folder = find_rirs_noises(root)
+    return folder is not None and (folder / SIMULATED).is_dir()
 
 
 def rirs_noises(root: Path) -> List[Noise]:
     """List point-source noises and the noise of rooms, of the kinds "pointsource" and "isotropic"."""
-    found = []
+    noise_list = []
     if (root / POINT).is_dir():
-        found += [replace(n, name=f"{POINT}/{n.name}", kind="pointsource") for n in scan_noises(root / POINT)]
+        noise_list += [replace(n, name=f"{POINT}/{n.name}", kind="pointsource") for n in scan_noises(root / POINT)]
     if (root / REAL).is_dir():
         noises = [noise for noise in scan_noises(root / REAL) if "noise" in Path(noise.name).stem]
-        found += [replace(noise, name=f"{REAL}/{noise.name}", kind="isotropic") for noise in noises]
-    if not found:
+        noise_list += [replace(noise, name=f"{REAL}/{noise.name}", kind="isotropic") for noise in noises]
+    if not noise_list:
         raise DataError("no noises in RIRS_NOISES", file=root, remedy=f"unpack {POINT}/ and {REAL}/ there, too")
-    return found
+    return noise_list
 
 
 def isotropic_session(name: str) -> str:
@@ -66,16 +66,16 @@ def real_responses(root: Path) -> List[Response]:
 
 
 def as_real(files: Iterable[Path], root: Path) -> List[Response]:
-    """Responses among the files of the real rooms, by their names and the list beside them."""
+    """List the responses among the files of the real rooms, by their names and the list beside them."""
     rooms = read_rooms(root / REAL / "rir_list", root)
-    found = []
+    responses = []
     for path in files:
         if "noise" in path.stem or "rir" not in path.stem and not path.stem.startswith("air_"):
             continue
         match = next(filter(None, (pattern.fullmatch(path.stem) for pattern in _NAMES)), None)
         room, source = (f"{match[1]} {match[2]}", match[3]) if match else (path.stem, "")
-        found.append(Response(str(path), rooms.get(_below(path), room), source, ""))
-    return found
+        responses.append(Response(str(path), rooms.get(_below(path), room), source, ""))
+    return responses
 
 
 def simulated_responses(root: Path) -> List[Response]:
@@ -84,7 +84,10 @@ def simulated_responses(root: Path) -> List[Response]:
 
 
 def as_simulated(files: Iterable[Path]) -> List[Response]:
-    """A room is the folder of its files, Room001 of the small ones and of the large ones two."""
+    """List simulated files as responses.
+
+    A room is the folder of its files, Room001 of the small ones and of the large ones two.
+    """
     return [Response(str(path), f"{path.parent.parent.name} {path.parent.name}", path.stem, "") for path in files]
 
 

@@ -31,7 +31,7 @@ LEAD = 16  # samples before the direct path (1 ms at 16 kHz): a fractional delay
 
 
 def stable_rng(*parts: object) -> np.random.Generator:
-    """A generator that depends on `parts` alone: on no order, process or machine (Python's hash() is salted)."""
+    """Return a generator that depends on `parts` alone: on no order, process or machine (Python's hash() is salted)."""
     digest = hashlib.blake2b("\0".join(str(part) for part in parts).encode("utf-8"), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
@@ -61,7 +61,7 @@ class Rooms(Protocol):
         ...
 
     def describe(self) -> Dict[str, Any]:
-        """Plain values that differ whenever the responses would."""
+        """Return plain values that differ whenever the responses would."""
         ...
 
 
@@ -84,7 +84,7 @@ def reverberation_time(response: np.ndarray, rate: int = RATE, *, low: float = -
 
 
 def direct_path(response: np.ndarray) -> int:
-    """The sample where the direct sound begins: the first one within 10 dB of the largest.
+    """Return the sample where the direct sound begins: the first one within 10 dB of the largest.
 
     The largest sample itself will not do: where talker and microphone face different ways a reflection is stronger.
     """
@@ -171,8 +171,8 @@ class SimulatedRoom:
         self.positions: List[np.ndarray] = talkers
         while len(self.positions) < rooms.talkers + rooms.noise_places:
             place = rng.uniform([0.2, 0.2, 0.2], self.size - 0.2)
-            apart = min(float(np.linalg.norm(place - other)) for other in (self.microphone, *talkers))
-            if apart > 0.5:  # a noise is somewhere else than the talker
+            distance_apart = min(float(np.linalg.norm(place - position)) for position in (self.microphone, *talkers))
+            if distance_apart > 0.5:  # a noise is somewhere else than the talker
                 self.positions.append(place)
         self.speaker = _loudspeaker(rng, rate) if rooms.loudspeaker else None
         self._responses: Dict[int, np.ndarray] = {}
@@ -184,10 +184,10 @@ class SimulatedRoom:
                 f"{noises} noises, but only {self.rooms.noise_places} places for them in a room",
                 remedy="raise noise_places or ask for fewer noises",
             )
-        chosen = self.rooms.talkers + rng.choice(self.rooms.noise_places, size=noises, replace=False)
+        places = self.rooms.talkers + rng.choice(self.rooms.noise_places, size=noises, replace=False)
         # A room of a pool will be asked for its other positions too, and all at once is cheaper.
         pool = range(len(self.positions))
-        self._simulate(pool if self.rooms.number else [talker, *(int(i) for i in chosen)])
+        self._simulate(pool if self.rooms.number else [talker, *(int(i) for i in places)])
         direct = self._responses[talker]
         if self.speaker is not None:
             direct = signal.sosfilt(self.speaker, direct).astype(np.float32)
@@ -195,7 +195,7 @@ class SimulatedRoom:
         description = {"distance": round(distance, 3), "size": [round(float(x), 3) for x in self.size]}
         return Placement(
             talker=direct,
-            noises=[self._responses[int(i)] for i in chosen],
+            noises=[self._responses[int(i)] for i in places],
             rt60=round(self.rt60, 4),
             room=f"{self.rooms.name}-{self.key}",
             description=description,
@@ -213,8 +213,8 @@ class SimulatedRoom:
             factor = {wall: f * scale for wall, f in factor.items()}
         return {wall: min(0.98, mean * f) for wall, f in factor.items()}
 
-    def _simulate(self, wanted: Sequence[int]) -> None:
-        missing = [i for i in dict.fromkeys(wanted) if i not in self._responses]
+    def _simulate(self, indices: Sequence[int]) -> None:
+        missing = [i for i in dict.fromkeys(indices) if i not in self._responses]
         if not missing:
             return
         try:
@@ -258,7 +258,7 @@ class SimulatedRoom:
 
 
 def from_direct(response: np.ndarray, direct: int) -> np.ndarray:
-    """`response` shifted so that sample `direct` becomes sample LEAD."""
+    """Shift `response` so that sample `direct` becomes sample LEAD."""
     shift = direct - LEAD
     return response[shift:] if shift >= 0 else np.concatenate([np.zeros(-shift, response.dtype), response])
 

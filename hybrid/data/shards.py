@@ -53,7 +53,7 @@ def write_shard(
     problems: Sequence[Failure],
     compress: Optional[int] = None,
 ) -> Dict[str, Any]:
-    """Arrays first, then cuts, then the mark that makes the shard count; returns the mark.
+    """Write arrays first, then cuts, then the mark that makes the shard count; return the mark.
 
     compress: a gzip level. Headers and manifests, 2 kB a cut, then take some 100 bytes.
     """
@@ -90,7 +90,7 @@ def write_shard(
 
 
 def whole_shard(folder: Path, index: int, key: str) -> Optional[Dict[str, Any]]:
-    """The mark of a shard that the same input made and whose files are all there; None otherwise."""
+    """Return the mark of a shard that the same input made and whose files are all there; None otherwise."""
     try:
         mark = read_json(folder / "marks" / f"{index:06d}.json")
         if mark["input"] != key:
@@ -104,39 +104,39 @@ def whole_shard(folder: Path, index: int, key: str) -> Optional[Dict[str, Any]]:
 
 
 def check_sizes(folder: Path, shards: Sequence[Mapping[str, Any]]) -> None:
-    """shards: the rows of complete.json. Raises DataError for a file that is missing or of another size."""
+    """Raise DataError for a file of a set that is missing or of another size; shards: the rows of complete.json."""
     for shard in shards:
         for name, row in shard["files"].items():
             path = folder / "shards" / name
             try:
-                found = path.stat().st_size
+                size = path.stat().st_size
             except OSError:
                 raise DataError("a shard of this set is missing", file=path, remedy=AGAIN) from None
-            if found != row["bytes"]:
+            if size != row["bytes"]:
                 raise DataError(
-                    f"a shard of this set is damaged: {found} bytes of {row['bytes']}", file=path, remedy=AGAIN
+                    f"a shard of this set is damaged: {size} bytes of {row['bytes']}", file=path, remedy=AGAIN
                 )
 
 
 def on_disk(cut: Cut, folder: Path) -> Any:
-    """A cut as it stands in a shard of the set `folder`: audio of a run relative to the shard, so that the same set in
-    another place is the same bytes."""
+    """Return a cut as it stands in a shard of the set `folder`: audio of a run relative to the shard, so that the same
+    set in another place is the same bytes."""
     return relative_sources(without_arrays(cut).to_dict(), folder / "shards", run_folder(folder))
 
 
 def without_arrays(cut: Cut) -> Any:
-    """A copy without attached arrays: they live in their own sets, and bytes do not fit into a manifest."""
+    """Copy a cut without attached arrays: they live in their own sets, and bytes do not fit into a manifest."""
     if isinstance(cut, MixedCut):
         return fastcopy(cut, tracks=[fastcopy(track, cut=without_arrays(track.cut)) for track in cut.tracks])
     custom = getattr(cut, "custom", None)
     if not custom:
         return fastcopy(cut)
-    kept = {
+    fields = {
         name: value
         for name, value in custom.items()
         if not isinstance(value, (Array, TemporalArray)) and name not in ("shard_origin", "shar_epoch")
     }
-    return fastcopy(cut, custom=kept or None)
+    return fastcopy(cut, custom=fields or None)
 
 
 def _checked(arrays: Mapping[str, np.ndarray], name: str, cut: Cut, folder: Path) -> np.ndarray:
@@ -153,9 +153,9 @@ def _checked(arrays: Mapping[str, np.ndarray], name: str, cut: Cut, folder: Path
 
 
 def _manifest(array: np.ndarray, frame_shift: float, cut: Cut) -> TemporalArray:
-    stored = Array(storage_type="shar", storage_path="", storage_key="", shape=list(array.shape))
+    array_manifest = Array(storage_type="shar", storage_path="", storage_key="", shape=list(array.shape))
     # The cuts keep their place in the recording, so the array starts where its cut starts.
-    return TemporalArray(array=stored, temporal_dim=0, frame_shift=frame_shift, start=cut.start)
+    return TemporalArray(array=array_manifest, temporal_dim=0, frame_shift=frame_shift, start=cut.start)
 
 
 @contextmanager
@@ -188,15 +188,18 @@ def _sha256(path: Path) -> str:
 def read_shard(
     folder: Path, index: int, shard: Mapping[str, Any], names: Sequence[str]
 ) -> Iterator[Tuple[Cut, Dict[str, np.ndarray]]]:
-    """(cut, {name: array}) of shard `index`, whose row in complete.json is `shard`. Raises DataError when damaged."""
-    for row, found in read_rows(folder, index, shard, names):
-        yield without_arrays(deserialize_item(absolute_sources(row, folder / "shards"))), found
+    """Yield (cut, {name: array}) of shard `index`, whose row in complete.json is `shard`.
+
+    Raises DataError where the shard is missing or damaged.
+    """
+    for row, arrays in read_rows(folder, index, shard, names):
+        yield without_arrays(deserialize_item(absolute_sources(row, folder / "shards"))), arrays
 
 
 def read_rows(
     folder: Path, index: int, shard: Mapping[str, Any], names: Sequence[str]
 ) -> Iterator[Tuple[Dict[str, Any], Dict[str, np.ndarray]]]:
-    """The same with cuts as the JSON objects that they are on disk, which is faster."""
+    """Yield what `read_shard` does, the cuts as the JSON objects that they are on disk, which is faster."""
     if not shard["cuts"]:
         return
     number = f"{index:06d}"
@@ -206,13 +209,13 @@ def read_rows(
         file = f"{name}.{number}.tar"
         streams.append(_tar_arrays(_intact(folder, shard, f"{file}.gz" if f"{file}.gz" in shard["files"] else file)))
     for row in rows:
-        found = {}
+        arrays = {}
         for name, stream in zip(names, streams, strict=True):
             identifier, array = next(stream, (None, None))
             if identifier != row["id"] or array is None:
                 raise DataError(f"no array '{name}' for this cut", file=folder, utterance=row["id"], remedy=AGAIN)
-            found[name] = array
-        yield row, found
+            arrays[name] = array
+        yield row, arrays
 
 
 def _intact(folder: Path, shard: Mapping[str, Any], name: str) -> Path:

@@ -39,12 +39,12 @@ class SpecAugment:
         out = features.copy()
         view = fine_frames(out, self.stack, "specaugment.stack")
         frames, _, bands = view.shape
-        left = int(self.time_share * frames)
+        budget = int(self.time_share * frames)
         for _ in range(self.time_masks):
-            width = min(int(rng.integers(0, self.time_width + 1)), left)
+            width = min(int(rng.integers(0, self.time_width + 1)), budget)
             start = int(rng.integers(0, frames - width + 1))
             out[start : start + width] = 0
-            left -= width
+            budget -= width
         for _ in range(self.band_masks):
             width = min(int(rng.integers(0, self.band_width + 1)), bands)
             start = int(rng.integers(0, bands - width + 1))

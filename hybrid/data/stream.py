@@ -85,29 +85,33 @@ class ShardStream:
         return self.settings.dim
 
     def shards(self) -> np.ndarray:
-        """int32 [n, 2]: (source, shard) of all there are, source by source."""
+        """Return (source, shard) of all shards that there are, source by source, int32 [n, 2]."""
         parts = [np.stack([np.full(len(s), i), np.arange(len(s))], axis=1) for i, s in enumerate(self.sources)]
         return np.concatenate([np.zeros((0, 2)), *parts]).astype(np.int32)
 
     def sizes(self, shards: Any) -> np.ndarray:
-        """Utterances of each of `shards` (int [n, 2], or a list of pairs), int64 [n]. Raises ConfigError."""
+        """Return how many utterances each of `shards` (int [n, 2], or a list of pairs) has, int64 [n].
+
+        Raises ConfigError for a shard that there is not.
+        """
         rows = np.asarray(shards, dtype=np.int64).reshape(-1, 2)
-        found = np.zeros(len(rows), dtype=np.int64)
+        counts = np.zeros(len(rows), dtype=np.int64)
         for number in np.unique(rows[:, 0]).tolist():
-            mine = rows[:, 0] == number
+            in_source = rows[:, 0] == number
             count = len(self.sources[number]) if 0 <= number < len(self.sources) else 0
-            wrong = rows[mine & ((rows[:, 1] < 0) | (rows[:, 1] >= count))]
+            wrong = rows[in_source & ((rows[:, 1] < 0) | (rows[:, 1] >= count))]
             if len(wrong):
                 raise ConfigError(f"there is no shard {wrong[0, 1]} of source {number}", remedy="take them of shards()")
-            found[mine] = self.sources[number].utterances[rows[mine, 1]]
-        return found
+            counts[in_source] = self.sources[number].utterances[rows[in_source, 1]]
+        return counts
 
     def read(
         self, shards: Any, key: Sequence[int], rank: int = 0, size: int = 1, start: Optional[State] = None
     ) -> Reading:
-        """The batches of one rank. key: whole numbers, e.g. (seed, epoch, chunk), always as many; start: the `state` of
-        a reading of the same, which goes on exactly there.
+        """Read the batches of one rank.
 
+        key: whole numbers, e.g. (seed, epoch, chunk), always as many; start: the `state` of a reading of the same,
+        which goes on exactly there.
         Raises ConfigError for a state of something else; while reading, DataError above max_problems.
         """
         key = tuple(check_seed(part) for part in key)
@@ -127,10 +131,10 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def _common_dim(sources: Sequence[ShardSource]) -> Optional[int]:
-    said: Set[int] = {source.dim for source in sources if source.dim is not None}
-    if len(said) > 1:
+    dims: Set[int] = {source.dim for source in sources if source.dim is not None}
+    if len(dims) > 1:
         listed = ", ".join(f"{source.folder}: {source.dim}" for source in sources)
         raise ConfigError(
-            f"features of different dimensions: {sorted(said)} ({listed})", remedy="stream sets of the same features"
+            f"features of different dimensions: {sorted(dims)} ({listed})", remedy="stream sets of the same features"
         )
-    return said.pop() if said else None
+    return dims.pop() if dims else None

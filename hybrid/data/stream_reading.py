@@ -60,7 +60,7 @@ class Part:
         return self.end - self.begin
 
     def jobs(self, begin: int) -> Iterator[Tuple[int, int, int, int]]:
-        """(source, shard, from, to) from place `begin` on: which of a shard's utterances are this rank's."""
+        """Yield (source, shard, from, to) from place `begin` on: which of a shard's utterances are this rank's."""
         while begin < self.end:
             number = int(np.searchsorted(self.ends, begin, side="right"))  # passes over empty shards
             stop = int(self.ends[number])
@@ -87,19 +87,20 @@ class Reading(Iterator[Batch]):
     def __init__(self, settings: Settings, part: Part, start: Optional[State] = None) -> None:
         self.problems: List[Failure] = []
         self.num_utterances = len(part)
-        self._of = part.fingerprint(settings)
-        self._place = _resumed(start, self._of, -(-len(part) // settings.window))
+        self._fingerprint = part.fingerprint(settings)
+        self._place = _resumed(start, self._fingerprint, -(-len(part) // settings.window))
         # A function, not a method: a reading that nobody holds any more then goes at once, and its threads with it.
         self._batches = _batches(settings, part, self._place, self.problems)
 
     @property
     def state(self) -> Dict[str, Any]:
-        """{"of": what is read, "window", "batch" in it, "lost" before the window}."""
-        return {"of": self._of, "window": self._place.window, "batch": self._place.batch, "lost": self._place.before}
+        """The place of the next batch: {"of": what is read, "window", "batch" in it, "lost" before the window}."""
+        place = self._place
+        return {"of": self._fingerprint, "window": place.window, "batch": place.batch, "lost": place.lost_before}
 
     @property
     def lost(self) -> int:
-        return self._place.before + self._place.here
+        return self._place.lost
 
     def __next__(self) -> Batch:
         return next(self._batches)
@@ -120,51 +121,55 @@ class _Place:
 
     window: int = 0
     batch: int = 0
-    before: int = 0
-    here: int = 0
+    lost_before: int = 0
+    lost_here: int = 0
+
+    @property
+    def lost(self) -> int:
+        return self.lost_before + self.lost_here
 
     def advance(self) -> None:
         """To the next window."""
-        self.window, self.batch, self.before, self.here = self.window + 1, 0, self.before + self.here, 0
+        self.window, self.batch, self.lost_before, self.lost_here = self.window + 1, 0, self.lost, 0
 
 
-def _resumed(start: Optional[State], of: str, windows: int) -> _Place:
+def _resumed(start: Optional[State], fingerprint: str, windows: int) -> _Place:
     if start is None:
         return _Place()
-    wanted = "give the state that a reading of the same shards, key, rank and settings had"
+    remedy = "give the state that a reading of the same shards, key, rank and settings had"
     try:
         place = _Place(*(int(start[name]) for name in ("window", "batch", "lost")))
-        same = start["of"] == of
+        matches = start["of"] == fingerprint
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"not the state of a reading: {start!r}", remedy=wanted) from error
-    if not same:
-        raise ConfigError("this state is of a reading of something else", remedy=wanted)
-    if not (0 <= place.window <= windows and place.batch >= 0 and place.before >= 0):
-        raise ConfigError(f"a state outside of the {windows} windows: {dict(start)}", remedy=wanted)
+        raise ConfigError(f"not the state of a reading: {start!r}", remedy=remedy) from error
+    if not matches:
+        raise ConfigError("this state is of a reading of something else", remedy=remedy)
+    if not (0 <= place.window <= windows and place.batch >= 0 and place.lost_before >= 0):
+        raise ConfigError(f"a state outside of the {windows} windows: {dict(start)}", remedy=remedy)
     return place
 
 
 def _batches(
     settings: Settings, part: Part, place: _Place, problems: List[Failure]
 ) -> Generator[Batch, None, None]:
-    def named(failure: Failure) -> None:
+    def report(failure: Failure) -> None:
         problems.append(failure)
         if settings.on_problem is not None:
             settings.on_problem(failure.utterance, failure.reason, failure.file)
 
     begin = part.begin + place.window * settings.window
     with _shards(settings, part, begin) as shards:
-        utterances = _utterances(shards, named)
+        utterances = _utterances(shards, report)
         while begin < part.end:
             # None: lost. A place stays a place.
             rows = list(islice(utterances, min(settings.window, part.end - begin)))
-            place.here = rows.count(None)
-            _check_share(settings, place.before + place.here, len(part), problems)
+            place.lost_here = rows.count(None)
+            _check_share(settings, place.lost, len(part), problems)
             lengths = np.array([0 if row is None else row.num_frames for row in rows], dtype=np.int64)
-            found = settings.plan.batches(lengths, np.random.default_rng([*part.key, _OF_WINDOW, begin]))
-            todo = found[place.batch :]
+            batches = settings.plan.batches(lengths, np.random.default_rng([*part.key, _OF_WINDOW, begin]))
+            todo = batches[place.batch :]
             for number, places in enumerate(todo, place.batch + 1):
-                if number < len(found):
+                if number < len(batches):
                     place.batch = number
                 else:
                     place.advance()
@@ -178,18 +183,18 @@ def _batch(
     settings: Settings, key: Tuple[int, ...], begin: int, rows: List[Optional[Utterance]], places: Sequence[int]
 ) -> Batch:
     """Takes its utterances out of `rows`: the window empties while those after it are read."""
-    chosen, features = [], []
+    utterances, features = [], []
     for i in places:
         row = rows[i]
         rows[i] = None
         if row is None:
             continue
         x = row.features.astype(np.float32, copy=False)
-        chosen.append(replace(row, features=x))
+        utterances.append(replace(row, features=x))
         if settings.transform is not None:
             x = settings.transform(x, np.random.default_rng([*key, _OF_UTTERANCE, begin + i]))
         features.append(x)
-    return collate(chosen, features)
+    return collate(utterances, features)
 
 
 Loaded = Tuple[int, Union[List[Outcome], Failure]]
@@ -217,31 +222,31 @@ def _shards(settings: Settings, part: Part, begin: int) -> Iterator[Iterator[Loa
 
 def _load(settings: Settings, job: Tuple[int, int, int, int]) -> Loaded:
     source, shard, begin, end = job
-    found = settings.sources[source].read(shard, settings.dim)
-    return end - begin, found if isinstance(found, Failure) else found[begin:end]
+    outcomes = settings.sources[source].read(shard, settings.dim)
+    return end - begin, outcomes if isinstance(outcomes, Failure) else outcomes[begin:end]
 
 
-def _utterances(shards: Iterator[Loaded], named: Callable[[Failure], None]) -> Iterator[Optional[Utterance]]:
+def _utterances(shards: Iterator[Loaded], report: Callable[[Failure], None]) -> Iterator[Optional[Utterance]]:
     """One for each place, None where there is none."""
-    for count, found in shards:
-        if isinstance(found, Failure):
-            named(found)
+    for count, outcomes in shards:
+        if isinstance(outcomes, Failure):
+            report(outcomes)
             yield from (None for _ in range(count))
             continue
-        found.reverse()
-        while found:  # taken out, so that a shard does not stay in memory for its last utterance
-            one = found.pop()
-            if isinstance(one, Failure):
-                named(one)
+        outcomes.reverse()
+        while outcomes:  # taken out, so that a shard does not stay in memory for its last utterance
+            outcome = outcomes.pop()
+            if isinstance(outcome, Failure):
+                report(outcome)
                 yield None
             else:
-                yield one
+                yield outcome
 
 
 def _check_share(settings: Settings, lost: int, total: int, problems: Sequence[Failure]) -> None:
     if lost <= settings.max_problems * total:
         return
-    listed = [f"{one.utterance}: {one.reason}" + (f" ({one.file})" if one.file else "") for one in problems[:_NAMED]]
+    listed = [f"{p.utterance}: {p.reason}" + (f" ({p.file})" if p.file else "") for p in problems[:_NAMED]]
     more = len(problems) - len(listed)
     raise DataError(
         f"{lost} of {total} utterances cannot be used, above the limit of {100 * settings.max_problems:g} %: "

@@ -46,9 +46,9 @@ class ShardSource:
         return len(self.utterances)
 
     def read(self, index: int, dim: Optional[int] = None) -> Union[List[Outcome], Failure]:
-        """Shard `index`: for each of its cuts an Utterance, or why it cannot be used; one Failure where the whole shard
-        is missing, damaged or cannot be read. extra: "soft" (SoftTargets), "clean_cut" and "text", where the set has
-        them.
+        """Return for each cut of shard `index` an Utterance, or why it cannot be used; one Failure where the whole
+        shard is missing, damaged or cannot be read. extra: "soft" (SoftTargets), "clean_cut" and "text", where the set
+        has them.
 
         The shard is read to its end before anything is given, so that all who read parts of it find the same.
         """
@@ -56,12 +56,12 @@ class ShardSource:
         try:
             mark = read_json(place)
             rows = read_rows(self.folder, index, mark, self.names)
-            found = [self._utterance(row, arrays, dim) for row, arrays in rows]
-            if len(found) != self.utterances[index]:
+            outcomes = [self._utterance(row, arrays, dim) for row, arrays in rows]
+            if len(outcomes) != self.utterances[index]:
                 raise DataError(
-                    f"{len(found)} cuts where complete.json says {self.utterances[index]}", file=place, remedy=AGAIN
+                    f"{len(outcomes)} cuts where complete.json says {self.utterances[index]}", file=place, remedy=AGAIN
                 )
-            return found
+            return outcomes
         except DataError as error:
             return Failure(self._name(index), error.what, error.file)
         except _BROKEN as error:
@@ -78,11 +78,12 @@ class ShardSource:
             if NAME in arrays and self.codec is not None:
                 extra["soft"] = SoftTargets(arrays[NAME], self.codec, self.k)
             clean_cut = (row.get("custom") or {}).get("clean_cut")
-            said = [part["text"] for part in row.get("supervisions") or [] if part.get("text") is not None]
+            supervisions = row.get("supervisions") or []
+            texts = [supervision["text"] for supervision in supervisions if supervision.get("text") is not None]
             if clean_cut is not None:
                 extra["clean_cut"] = clean_cut
-            if said:
-                extra["text"] = " ".join(said)
+            if texts:
+                extra["text"] = " ".join(texts)
             pdfs = arrays.get(PDFS)
             if pdfs is None and "soft" in extra:
                 # No alignment: so that a batch can also have utterances with one.
@@ -99,14 +100,15 @@ class ShardSource:
 def open_source(
     folder: PathLike, *, features: str = FEATURES, targets: Optional[Sequence[str]] = None
 ) -> ShardSource:
-    """targets: which of "pdfs" and "targets" (soft ones) to read; None: what there is of them.
+    """Open a set of arrays as a source of training data; no shard is read yet, but for `dim` where the set lacks it.
 
+    targets: which of "pdfs" and "targets" (soft ones) to read; None: what there is of them.
     Raises DataError where the set is missing, unfinished, or holds no such arrays. Damage shows when a shard is read.
     """
     folder = Path(folder)
     complete = read_complete(folder)
-    wanted = [name for name in (PDFS, NAME) if name in complete["names"]] if targets is None else list(targets)
-    names = (features, *wanted)
+    target_names = [name for name in (PDFS, NAME) if name in complete["names"]] if targets is None else list(targets)
+    names = (features, *target_names)
     for name in names:
         if name not in complete["names"]:
             raise DataError(

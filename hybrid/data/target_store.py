@@ -47,13 +47,13 @@ class SoftTargets:
         return replace(self, packed=self.packed[frames])
 
     def truncate(self, k: int) -> SoftTargets:
-        """Only the k highest. Raises ConfigError for more than there are."""
+        """Return only the k highest. Raises ConfigError for more than there are."""
         if self.k is not None and k > self.k:
             raise ConfigError(f"{k} targets a frame asked for, {self.k} are left", remedy="truncate the untruncated")
         return replace(self, k=k)
 
     def decode(self) -> Targets:
-        """ids int32 [T, k], values float32 [T, k] (the best is 0), rest float32 [T], as Codec.decode."""
+        """Return ids int32 [T, k], values float32 [T, k] (the best is 0), rest float32 [T], as Codec.decode."""
         return self.codec.decode(self.packed, self.k)
 
 
@@ -74,12 +74,15 @@ class TargetStore:
         return sum(shard["cuts"] for shard in self.shards)
 
     def sequential(self) -> Iterator[Tuple[Cut, np.ndarray]]:
-        """(cut, packed uint8 [T, B]) in the order they were written."""
+        """Yield (cut, packed uint8 [T, B]) in the order they were written."""
         for index in range(len(self.shards)):
             yield from self._shard(index)
 
     def shuffled(self, seed: int, epoch: int, *, within: bool = True) -> Iterator[Tuple[Cut, np.ndarray]]:
-        """The same, the order of the shards and (within) of the cuts of each drawn from (seed, epoch)."""
+        """Yield (cut, packed uint8 [T, B]), the order of shards and (within) of the cuts in each drawn anew.
+
+        The orders follow from (seed, epoch).
+        """
         seed = check_seed(seed)
         for index in np.random.default_rng([seed, epoch]).permutation(len(self.shards)).tolist():
             if not within:
@@ -91,11 +94,11 @@ class TargetStore:
                 yield items[place]
 
     def read_all(self) -> Dict[str, np.ndarray]:
-        """{cut id: packed uint8 [T, B]}, all in memory."""
+        """Return {cut id: packed uint8 [T, B]}, all in memory."""
         return {cut.id: packed for cut, packed in self.sequential()}
 
     def soft(self, packed: np.ndarray) -> SoftTargets:
-        """What an utterance of a training holds."""
+        """Return packed targets as an utterance of a training holds them."""
         return SoftTargets(packed, self.codec, self.k)
 
     def _shard(self, index: int) -> Iterator[Tuple[Cut, np.ndarray]]:
@@ -104,7 +107,7 @@ class TargetStore:
 
 
 def open_targets(folder: PathLike, about: Optional[TargetsAbout] = None) -> TargetStore:
-    """The store, if it holds what `about` asks for (None: whatever it holds).
+    """Open the store, if it holds what `about` asks for (None: whatever it holds).
 
     More targets a frame than `about.k` are fine. Raises ModelError that names all that is different (teacher, output,
     kind, senones, number of pdfs, frame shift, k), DataError where the store is missing, unfinished, damaged
@@ -114,39 +117,39 @@ def open_targets(folder: PathLike, about: Optional[TargetsAbout] = None) -> Targ
     complete = read_complete(folder)
     try:
         settings = complete["settings"]
-        stored, codec = TargetsAbout.from_dict(settings["about"]), Codec.from_dict(settings["codec"])
+        store_about, codec = TargetsAbout.from_dict(settings["about"]), Codec.from_dict(settings["codec"])
     except (KeyError, TypeError):
         raise DataError("this set of arrays holds no soft targets", file=folder, remedy="give another folder") from None
     except ConfigError as error:
         raise DataError(error.what, file=folder, remedy=AGAIN) from error
     if about is not None:
-        check_about(folder, stored, about)
+        check_about(folder, store_about, about)
     check_sizes(folder, complete["shards"])
-    return TargetStore(folder, stored, codec, stored.k if about is None else about.k, complete["shards"])
+    return TargetStore(folder, store_about, codec, store_about.k if about is None else about.k, complete["shards"])
 
 
 def check_about(folder: Path, stored: TargetsAbout, wanted: TargetsAbout) -> None:
     """Raises ModelError that names all in which the targets in `folder` are not those that are wanted."""
-    found = []
-    for name, what in (("teacher", "of another teacher"), ("senones", "of another tree or topology")):
-        ours, theirs = getattr(stored, name), getattr(wanted, name)
-        if ours != theirs:
-            found.append(f"{what} ({ours[:12]}, wanted {theirs[:12]})")
+    differences = []
+    for name, difference in (("teacher", "of another teacher"), ("senones", "of another tree or topology")):
+        stored_hash, wanted_hash = getattr(stored, name), getattr(wanted, name)
+        if stored_hash != wanted_hash:
+            differences.append(f"{difference} ({stored_hash[:12]}, wanted {wanted_hash[:12]})")
     if stored.num_pdfs != wanted.num_pdfs:
-        found.append(f"of {stored.num_pdfs} pdfs, wanted {wanted.num_pdfs}")
+        differences.append(f"of {stored.num_pdfs} pdfs, wanted {wanted.num_pdfs}")
     if not math.isclose(stored.frame_shift, wanted.frame_shift, rel_tol=1e-6):
-        found.append(f"at {1000 * stored.frame_shift:g} ms a frame, wanted {1000 * wanted.frame_shift:g} ms")
+        differences.append(f"at {1000 * stored.frame_shift:g} ms a frame, wanted {1000 * wanted.frame_shift:g} ms")
     if stored.head != wanted.head:
-        found.append(f"of the output '{stored.head}', wanted '{wanted.head}'")
+        differences.append(f"of the output '{stored.head}', wanted '{wanted.head}'")
     if stored.kind != wanted.kind:
-        found.append(f"of the kind '{stored.kind}', wanted '{wanted.kind}'")
+        differences.append(f"of the kind '{stored.kind}', wanted '{wanted.kind}'")
     if stored.graph != wanted.graph:
-        found.append("of another denominator")
+        differences.append("of another denominator")
     if stored.k < wanted.k:
-        found.append(f"the {stored.k} highest of a frame, wanted {wanted.k}")
-    if found:
+        differences.append(f"the {stored.k} highest of a frame, wanted {wanted.k}")
+    if differences:
         raise ModelError(
-            f"these soft targets are {'; '.join(found)}",
+            f"these soft targets are {'; '.join(differences)}",
             file=folder,
             remedy="write the targets again with this teacher, or give the folder of those that fit",
         )

@@ -60,7 +60,10 @@ class TargetsAbout:
 
     @classmethod
     def of_model(cls, folder: PathLike, *, k: int = 20, head: str = "logits") -> TargetsAbout:
-        """Of a model folder (nnet/model_io.py); k is capped at its pdfs. Raises ModelError where it lacks a part."""
+        """Read what targets of a model folder (nnet/model_io.py) depend on; k is capped at its pdfs.
+
+        Raises ModelError where the folder lacks a part.
+        """
         folder = Path(folder)
         path = folder / "config.json"
         try:
@@ -76,7 +79,7 @@ class TargetsAbout:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TargetsAbout:
-        """Raises KeyError for what is missing."""
+        """Read what `to_dict` returned. Raises KeyError for what is missing."""
         return cls(**{item.name: values[item.name] for item in fields(cls)})
 
     def to_dict(self) -> Dict[str, Any]:
@@ -129,16 +132,16 @@ class _Pack:
     codec: Codec
 
     def __call__(self, cuts: List[Cut]) -> Dict[str, Any]:
-        found: Dict[str, Any] = {}
+        results: Dict[str, Any] = {}
         for identifier, logits in self.compute(cuts).items():
             if isinstance(logits, DataError):
-                found[identifier] = logits
+                results[identifier] = logits
                 continue
             try:
-                found[identifier] = {NAME: self._packed(logits, identifier)}
+                results[identifier] = {NAME: self._packed(logits, identifier)}
             except DataError as error:
-                found[identifier] = error
-        return found
+                results[identifier] = error
+        return results
 
     def _packed(self, logits: np.ndarray, identifier: str) -> np.ndarray:
         if logits.shape[1:] != (self.codec.num_pdfs,):
@@ -153,12 +156,12 @@ class _Pack:
 
 
 def hash_senones(folder: PathLike) -> str:
-    """SHA-256 of which senones there are, by the folder that Senones.save wrote. Raises ModelError."""
+    """Return the SHA-256 of which senones there are, by the folder that Senones.save wrote. Raises ModelError."""
     return _hash(Path(folder), _SENONES)
 
 
 def hash_file(path: PathLike) -> str:
-    """SHA-256. Raises ModelError where it cannot be read."""
+    """Return the SHA-256 of a file. Raises ModelError where it cannot be read."""
     return _hash(Path(path).parent, [Path(path).name])
 
 
@@ -167,10 +170,10 @@ def _hash(folder: Path, names: Iterable[str]) -> str:
     for name in names:
         try:
             with open(folder / name, "rb") as stream:
-                part = hashlib.sha256()
+                file_digest = hashlib.sha256()
                 while block := stream.read(1 << 20):
-                    part.update(block)
+                    file_digest.update(block)
         except OSError as error:
             raise ModelError(f"cannot be read: {error.strerror}", file=folder / name, remedy=_TRAIN) from error
-        digest.update(f"{name} {part.hexdigest()}\n".encode())
+        digest.update(f"{name} {file_digest.hexdigest()}\n".encode())
     return digest.hexdigest()

@@ -33,10 +33,11 @@ def check_k(num_pdfs: int, k: int) -> None:
 
 
 def top_k(logits: np.ndarray, k: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """logits float32 [T, num_pdfs] -> ids int32 [T, k], values float32 [T, k], rest float32 [T].
+    """Find the k highest logits of each frame: ids int32 [T, k], values float32 [T, k], rest float32 [T].
 
-    Highest first, of equal ones the lower id first. rest = logsumexp(all logits) - highest, in nats: the log of the
-    highest's posterior, with the sign turned. Raises DataError for logits that are not finite or not a matrix,
+    logits: float32 [T, num_pdfs]. Highest first, of equal ones the lower id first. rest = logsumexp(all logits) -
+    highest, in nats: the log of the highest's posterior, with the sign turned.
+    Raises DataError for logits that are not finite or not a matrix,
     ConfigError for a k that they do not have.
     """
     if not isinstance(logits, np.ndarray) or logits.ndim != 2 or logits.dtype.kind != "f":
@@ -63,21 +64,21 @@ def _sorted_top(chunk: np.ndarray, k: int) -> np.ndarray:
     """ids [T, k] of the highest of chunk float32 [T, num_pdfs], in order."""
     num_pdfs = chunk.shape[1]
     count = num_pdfs // WIDTH  # blocks; the ids from WIDTH count on belong to none and are always looked at
-    taken = k + SPARE
-    if 2 * taken > count:
+    num_blocks = k + SPARE
+    if 2 * num_blocks > count:
         return _highest(chunk, np.broadcast_to(np.arange(num_pdfs, dtype=np.uint32), chunk.shape), k)
     maxima = chunk[:, : WIDTH * count].reshape(-1, WIDTH, count).max(axis=1)
     numbers = np.broadcast_to(np.arange(count, dtype=np.uint32), maxima.shape)
-    best = _highest(maxima, numbers, taken + 1)
-    inside = (best[:, :taken, None] + count * np.arange(WIDTH)).reshape(len(chunk), -1)
+    best = _highest(maxima, numbers, num_blocks + 1)
+    inside = (best[:, :num_blocks, None] + count * np.arange(WIDTH)).reshape(len(chunk), -1)
     tail = np.broadcast_to(np.arange(WIDTH * count, num_pdfs), (len(chunk), num_pdfs - WIDTH * count))
     candidates = np.concatenate([inside, tail], axis=1)
     ids = _highest(np.take_along_axis(chunk, candidates, axis=1), candidates.astype(np.uint32), k)
-    edge = np.take_along_axis(maxima, best[:, [k - 1, taken]], axis=1)
+    edge = np.take_along_axis(maxima, best[:, [k - 1, num_blocks]], axis=1)
     tied = np.flatnonzero(edge[:, 0] == edge[:, 1])
     if len(tied):
-        everything = np.broadcast_to(np.arange(num_pdfs, dtype=np.uint32), (len(tied), num_pdfs))
-        ids[tied] = _highest(chunk[tied], everything, k)
+        all_ids = np.broadcast_to(np.arange(num_pdfs, dtype=np.uint32), (len(tied), num_pdfs))
+        ids[tied] = _highest(chunk[tied], all_ids, k)
     return ids
 
 

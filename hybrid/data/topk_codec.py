@@ -54,7 +54,7 @@ Targets = Tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def quantisation_error(difference: np.ndarray) -> np.ndarray:
-    """The most by which a logit `difference` nats below the best, 0 to RANGE, can come back wrong, in nats."""
+    """Return the most by which a logit `difference` nats below the best, 0 to RANGE, can come back wrong, in nats."""
     return np.sqrt(RANGE * np.asarray(difference)) / 255 + RANGE / (4 * 255**2)
 
 
@@ -75,7 +75,7 @@ class Codec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Codec:
-        """Raises ConfigError for another format or a missing number."""
+        """Read what `to_dict` returned. Raises ConfigError for another format or a missing number."""
         if values.get("format") != FORMAT:
             raise ConfigError(f"format {values.get('format')!r} of packed targets, this version reads {FORMAT}")
         return cls(values.get("num_pdfs"), values.get("k"))  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ class Codec:
 
     @property
     def bits(self) -> int:
-        """Of an id."""
+        """The bits of an id."""
         return max(1, (self.num_pdfs - 1).bit_length())
 
     @property
@@ -95,23 +95,24 @@ class Codec:
 
     @property
     def frame_bytes(self) -> int:
-        """B of the packed arrays."""
+        """The bytes of a frame, B of the packed arrays."""
         return self.num_pdfs if self.keeps_all else self.id_bytes + self.k - 1 + 2
 
     def encode(self, ids: np.ndarray, values: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """ids int [T, k], values float [T, k] (highest first, any constant added), rest float [T] -> uint8 [T, B].
+        """Pack ids int [T, k], values float [T, k] and rest float [T] to uint8 [T, B].
 
-        As `top_k` gives them. Raises ModelError for another k, DataError for what no logits can have given.
+        The three are as `top_k` gives them: highest first, any constant added.
+        Raises ModelError for another k, DataError for what no logits can have given.
         """
         self._check_triple(ids, values, rest)
         relative = values.astype(np.float64) - values[:, :1]
         codes = np.rint(255.0 * np.sqrt(np.minimum(-relative, RANGE) / RANGE)).astype(np.uint8)
         if self.keeps_all:
             packed = np.zeros((len(ids), self.num_pdfs), dtype=np.uint8)
-            seen = np.zeros(packed.shape, dtype=bool)
+            mask = np.zeros(packed.shape, dtype=bool)
             np.put_along_axis(packed, ids, codes, axis=1)
-            np.put_along_axis(seen, ids, True, axis=1)
-            if not seen.all():
+            np.put_along_axis(mask, ids, True, axis=1)
+            if not mask.all():
                 raise DataError("a pdf stands twice in a frame", remedy="encode what top_k gives")
             return packed
         total, inside = np.exp(rest.astype(np.float64)), np.exp(relative).sum(axis=1)
@@ -120,12 +121,12 @@ class Codec:
             raise DataError("rest is less than the values alone give", remedy="rest is logsumexp(all logits) - best")
         # Bits of the ids, most significant first: [T, k, 32] -> the last `bits` of each, eight to a byte.
         bits = np.unpackbits(ids.astype(">u4").view(np.uint8).reshape(len(ids), self.k, 4), axis=2)[:, :, -self.bits :]
-        parts = np.packbits(bits.reshape(len(ids), self.k * self.bits), axis=1)
+        packed_ids = np.packbits(bits.reshape(len(ids), self.k * self.bits), axis=1)
         tail = self._outside_codes(outside).astype(">u2").view(np.uint8).reshape(-1, 2)
-        return np.concatenate([parts, codes[:, 1:], tail], axis=1)
+        return np.concatenate([packed_ids, codes[:, 1:], tail], axis=1)
 
     def decode(self, packed: np.ndarray, k: Optional[int] = None) -> Targets:
-        """uint8 [T, B] -> ids int32 [T, k], values float32 [T, k] (the best is 0), rest float32 [T].
+        """Unpack uint8 [T, B] to ids int32 [T, k], values float32 [T, k] (the best is 0), rest float32 [T].
 
         k: fewer than are stored; `rest` is still over all pdfs. Raises DataError where the bytes are not of this codec.
         """
@@ -143,14 +144,17 @@ class Codec:
         return self._ids(packed, k), values, np.log1p(mass).astype(np.float32)
 
     def dense(self, packed: np.ndarray) -> np.ndarray:
-        """All logits less the best, float32 [T, num_pdfs] in pdf order. Raises ConfigError unless all were kept."""
+        """Return all logits less the best, float32 [T, num_pdfs] in pdf order.
+
+        Raises ConfigError unless all were kept.
+        """
         if not self.keeps_all:
             raise ConfigError(f"{self.k} of {self.num_pdfs} logits are stored", remedy="write them with all of them")
         self.check_packed(packed)
         return _VALUES[packed]
 
     def posterior_entropy(self, ids: np.ndarray, values: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """Entropy in nats of the T = 1 posteriors over all pdfs, float32 [T].
+        """Return the entropy in nats of the T = 1 posteriors over all pdfs, float32 [T].
 
         Exact over the k given. The mass outside is taken as spread evenly over the other num_pdfs - k, which no other
         spread exceeds: an upper bound, by at most that mass times log(num_pdfs - k).
@@ -158,10 +162,10 @@ class Codec:
         log_posteriors = values.astype(np.float64) - values[:, :1] - rest.astype(np.float64)[:, None]
         posteriors = np.exp(log_posteriors)
         entropy = -(posteriors * log_posteriors).sum(axis=1)
-        others = self.num_pdfs - ids.shape[1]
-        if others:
+        num_others = self.num_pdfs - ids.shape[1]
+        if num_others:
             mass = np.maximum(1.0 - posteriors.sum(axis=1), 1e-30)
-            entropy -= mass * np.log(mass / others)
+            entropy -= mass * np.log(mass / num_others)
         return np.maximum(entropy, 0.0).astype(np.float32)
 
     def check_wanted(self, k: Optional[int]) -> None:
@@ -170,10 +174,10 @@ class Codec:
             raise ConfigError(f"{k!r} targets a frame asked for, {self.k} are stored", remedy="write them with more")
 
     def check_packed(self, packed: np.ndarray) -> None:
-        """Raises DataError unless it has the type and width of this codec."""
+        """Raise DataError unless `packed` has the type and width of this codec."""
         if not isinstance(packed, np.ndarray) or packed.dtype != np.uint8 or packed.shape[1:] != (self.frame_bytes,):
-            found = f"{packed.dtype} {list(packed.shape)}" if isinstance(packed, np.ndarray) else type(packed).__name__
-            raise DataError(f"{found} in the place of packed targets uint8 [T, {self.frame_bytes}]", remedy=_AGAIN)
+            kind = f"{packed.dtype} {list(packed.shape)}" if isinstance(packed, np.ndarray) else type(packed).__name__
+            raise DataError(f"{kind} in the place of packed targets uint8 [T, {self.frame_bytes}]", remedy=_AGAIN)
 
     def _outside_codes(self, outside: np.ndarray) -> np.ndarray:
         high = np.log(self.num_pdfs)

@@ -12,7 +12,7 @@ from hybrid.errors import ConfigError, DataError
 
 
 def deltas(x: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
-    """[T, D] -> float32 [T, D * (order + 1)]: the features and their derivatives (Kaldi's add-deltas).
+    """Append to features [T, D] their derivatives, float32 [T, D * (order + 1)] (Kaldi's add-deltas).
 
     The first derivative is the slope of the least-squares line through 2 * window + 1 frames,
     d[t] = sum_j j x[t + j] / sum_j j^2, j = -window..window; the filter of order k is that filter convolved
@@ -34,7 +34,7 @@ def deltas(x: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
 
 
 def splice(x: np.ndarray, left: int, right: int) -> np.ndarray:
-    """[T, D] -> [T, D * (left + 1 + right)]: frames t - left .. t + right side by side (Kaldi's splice-feats).
+    """Put frames t - left .. t + right side by side, [T, D] -> [T, D * (left + 1 + right)] (Kaldi's splice-feats).
 
     Frames outside are the first or the last one.
     """
@@ -44,16 +44,16 @@ def splice(x: np.ndarray, left: int, right: int) -> np.ndarray:
 
 
 def stack_frames(x: np.ndarray, n: int = 3) -> np.ndarray:
-    """[T, D] -> [ceil(T / n), n * D]: n frames side by side, without overlap; the last frame fills the end."""
+    """Put n frames side by side, without overlap, [T, D] -> [ceil(T / n), n * D]; the last frame fills the end."""
     x = np.asarray(x)
-    missing = -len(x) % n
-    if missing:
-        x = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
+    padding = -len(x) % n
+    if padding:
+        x = np.concatenate([x, np.repeat(x[-1:], padding, axis=0)])
     return x.reshape(len(x) // n, -1)
 
 
 def fine_frames(features: np.ndarray, stack: int, setting: str) -> np.ndarray:
-    """What `stack_frames` stacked: [T, stack * bands] as a view [T, stack, bands].
+    """Return a view [T, stack, bands] of the frames that `stack_frames` stacked, [T, stack * bands].
 
     Raises ConfigError, naming `setting`, where D is no multiple of the stack.
     """
@@ -93,7 +93,7 @@ class CmvnStats:
 def cmvn_stats(
     features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]] = None
 ) -> Dict[str, CmvnStats]:
-    """{speaker: sums over all his utterances}; per utterance where `speakers` (id -> speaker) is None.
+    """Return {speaker: sums over all their utterances}; per utterance where `speakers` (id -> speaker) is None.
 
     Matches Kaldi's compute-cmvn-stats. Raises DataError for an utterance without a speaker.
     """
@@ -103,8 +103,8 @@ def cmvn_stats(
         values = np.asarray(x, dtype=np.float64)
         total, squares = values.sum(axis=0), np.square(values).sum(axis=0)
         if speaker in stats:
-            one = stats[speaker]
-            stats[speaker] = CmvnStats(one.count + len(values), one.sum + total, one.squares + squares)
+            sums = stats[speaker]
+            stats[speaker] = CmvnStats(sums.count + len(values), sums.sum + total, sums.squares + squares)
         else:
             stats[speaker] = CmvnStats(float(len(values)), total, squares)
     return stats
@@ -128,9 +128,9 @@ def apply_cmvn(
         speaker = _speaker(identifier, speakers)
         if speaker not in stats:
             raise DataError(f"no mean for speaker '{speaker}'", utterance=identifier, remedy="compute it first")
-        one = stats[speaker]
-        y = np.asarray(x, dtype=np.float32) - one.mean.astype(np.float32)
-        result[identifier] = y / np.sqrt(one.variance).astype(np.float32) if variance else y
+        speaker_stats = stats[speaker]
+        y = np.asarray(x, dtype=np.float32) - speaker_stats.mean.astype(np.float32)
+        result[identifier] = y / np.sqrt(speaker_stats.variance).astype(np.float32) if variance else y
     return result
 
 
@@ -143,16 +143,16 @@ def network_input(
     deviation; or "none". speakers: id -> speaker; None: each utterance is a speaker of its own.
     Raises ConfigError for another `cmvn`, DataError for an utterance without a speaker.
     """
-    whose, plus, more = cmvn.partition("+")
-    if whose not in ("speaker", "utterance", "none") or (plus and (more != "variance" or whose == "none")):
+    level, plus, extra = cmvn.partition("+")
+    if level not in ("speaker", "utterance", "none") or (plus and (extra != "variance" or level == "none")):
         raise ConfigError(
             f"cmvn is {cmvn!r}",
             remedy="use speaker, speaker+variance, utterance, utterance+variance or none",
         )
-    found = dict(features)
-    if whose != "none":
-        found = apply_cmvn(features, speakers if whose == "speaker" else None, variance=more == "variance")
-    return {identifier: stack_frames(x, stack) for identifier, x in found.items()}
+    inputs = dict(features)
+    if level != "none":
+        inputs = apply_cmvn(features, speakers if level == "speaker" else None, variance=extra == "variance")
+    return {identifier: stack_frames(x, stack) for identifier, x in inputs.items()}
 
 
 def _speaker(identifier: str, speakers: Optional[Mapping[str, str]]) -> str:

@@ -50,7 +50,7 @@ class Vtlp:
         return warped.reshape(features.shape)
 
     def places(self, bands: int, factor: float) -> Tuple[np.ndarray, np.ndarray]:
-        """For every band the lower of the two that it is read from, int [bands], and the share of the upper one."""
+        """Return for every band the lower of the two that it is read from, int [bands], and the share of the upper."""
         nyquist = self.sampling_rate / 2
         high_freq = self.high_freq if self.high_freq > 0 else nyquist + self.high_freq
         ends = mel(np.array([self.low_freq, high_freq]))
@@ -63,7 +63,7 @@ class Vtlp:
 
 
 def warp(frequency: np.ndarray, factor: float, nyquist: float) -> np.ndarray:
-    """G of the head of this file; Hz."""
+    """Return the warped frequencies, G of the head of this file; Hz."""
     knee = min(KNEE, 0.6 * nyquist) * min(factor, 1.0)
     edge = knee / factor
     above = nyquist - (nyquist - knee) / (nyquist - edge) * (nyquist - frequency)

@@ -15,17 +15,20 @@ Config = TypeVar("Config")
 
 
 def whole_number(name: str, value: Any, least: int) -> None:
-    """Raises ConfigError where `value` is anything else."""
+    """Raise ConfigError unless `value` is a whole number, at least `least`; name: of the setting."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name} is {value!r}", remedy=f"a whole number, at least {least}")
 
 
 def config_from(cls: type[Config], values: Mapping[str, Any], what: str) -> Config:
-    """cls(**values) for a dataclass of settings. Raises ConfigError for a missing or unknown name; what: "an LSTM"."""
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    """Make a dataclass of settings, cls(**values); what: its name in messages, such as "an LSTM".
+
+    Raises ConfigError for a missing or unknown name.
+    """
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for name in values:
-        if name not in known:
-            raise ConfigError(f"unknown setting of {what}: {name}", remedy=f"one of {', '.join(known)}")
+        if name not in names:
+            raise ConfigError(f"unknown setting of {what}: {name}", remedy=f"one of {', '.join(names)}")
     for name in ("input_dim", "num_pdfs"):
         if name not in values:
             raise ConfigError(f"{what} needs {name}", remedy=f"set {name}")
@@ -62,7 +65,7 @@ class AcousticModel(nn.Module):
         raise NotImplementedError
 
     def set_dropout(self, dropout: float) -> None:
-        """From now on, in place of config.dropout. Raises ConfigError as the settings of the model do."""
+        """Set the dropout from now on, in place of config.dropout. Raises ConfigError as the model's settings do."""
         self.dropout = replace(self.config, dropout=dropout).dropout
 
     def set_input_stats(self, mean: np.ndarray, std: np.ndarray) -> None:

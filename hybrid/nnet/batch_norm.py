@@ -11,9 +11,9 @@ frames times DECAY^(batches since). Batch n of f frames joins F frames of before
     M <- M + w d
     V <- V + w (v - V) + w (1 - w) d^2
 
-A forward pass does not change M and V: it leaves (m, v, f) in `seen`, and who trains hands them to `add`. So a batch
-whose loss is not finite leaves no trace, and processes that share out the batches of an update keep the same M and V,
-by adding the same statistics in the same order.
+A forward pass does not change M and V: it leaves (m, v, f) in `statistics`, and who trains hands them to `add`. So a
+batch whose loss is not finite leaves no trace, and processes that share out the batches of an update keep the same M
+and V, by adding the same statistics in the same order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("variance", torch.ones(dim))
         self.register_buffer("frames", torch.zeros(1))
-        self.seen: Optional[Statistics] = None  # of the last batch in training
+        self.statistics: Optional[Statistics] = None  # of the last batch in training
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float() if x.dtype == torch.bfloat16 else x  # whose sums would be of no use
@@ -49,7 +49,7 @@ class BatchNorm(nn.Module):
         # One pass forth and one back, where elementary operations take a dozen.
         y, mean, inverse = torch.native_batch_norm(x, None, None, None, None, True, 0.0, EPSILON)
         variance = inverse.detach().double() ** -2 - EPSILON
-        self.seen = (mean.detach(), variance.clamp(min=0.0).to(mean.dtype), x.shape[0])
+        self.statistics = (mean.detach(), variance.clamp(min=0.0).to(mean.dtype), x.shape[0])
         return y
 
     def add(self, statistics: Statistics) -> None:
@@ -66,12 +66,13 @@ class BatchNorm(nn.Module):
 
 
 def batch_statistics(model: nn.Module) -> List[Statistics]:
-    """Of the last forward pass in training, one for each BatchNorm of the model, in its order."""
-    return [module.seen for module in model.modules() if isinstance(module, BatchNorm) and module.seen is not None]
+    """Return the statistics of the last forward pass in training, one for each BatchNorm of the model, in its order."""
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    return [norm.statistics for norm in norms if norm.statistics is not None]
 
 
 def add_statistics(model: nn.Module, statistics: Sequence[Statistics]) -> None:
-    """What `batch_statistics` returned, of this process or of another with the same model."""
+    """Add to the model what `batch_statistics` returned, of this process or of another with the same model."""
     modules = [module for module in model.modules() if isinstance(module, BatchNorm)]
-    for module, one in zip(modules, statistics, strict=True):
-        module.add(one)
+    for module, entry in zip(modules, statistics, strict=True):
+        module.add(entry)

@@ -28,7 +28,7 @@ def compute_loglikes(
     head: str = "logits",
     jobs: int = 2,
 ) -> Dict[str, np.ndarray]:
-    """id -> float32 [T, num_pdfs], natural log.
+    """Return the log-likelihoods of each utterance: id -> float32 [T, num_pdfs], natural log.
 
     With priors [num_pdfs] (CE-trained models): log softmax(logits) - log prior. Without (LF-MMI-trained models): the
     logits as they are, for they are log-likelihoods up to a constant per frame.
@@ -47,22 +47,22 @@ def compute_loglikes(
             remedy="compute the features with the model's own features.json",
         )
     checked = None if priors is None else check_priors(priors, config.num_pdfs)  # type: ignore[union-attr,arg-type]
-    found: Dict[str, np.ndarray] = {}
+    loglikes: Dict[str, np.ndarray] = {}
     if executor is None:
-        found = _run(model, utterances, checked, torch.device(device), precision, max_frames, head)
+        loglikes = _run(model, utterances, checked, torch.device(device), precision, max_frames, head)
     else:
         about = (str(model.kind), config.to_dict(), state_arrays(model))  # type: ignore[union-attr,operator]
         # Sorted by length and dealt out: every part costs about the same.
         order = sorted(utterances, key=lambda utterance: (-utterance.num_frames, utterance.id))
-        light = [[Utterance(u.id, u.features) for u in order[part::jobs]] for part in range(max(1, jobs))]
+        parts = [[Utterance(u.id, u.features) for u in order[part::jobs]] for part in range(max(1, jobs))]
         futures = [
             executor.submit(_run_part, about, part, checked, str(device), precision, max_frames, head)
-            for part in light
+            for part in parts
             if part
         ]
         for future in futures:
-            found.update(future.result())
-    return {utterance.id: found[utterance.id] for utterance in utterances}
+            loglikes.update(future.result())
+    return {utterance.id: loglikes[utterance.id] for utterance in utterances}
 
 
 def _run_part(
@@ -92,7 +92,7 @@ def _run(
     log_priors = None if priors is None else torch.from_numpy(np.log(priors)).float().to(device)
     was_training = model.training
     model.eval()
-    found: Dict[str, np.ndarray] = {}
+    loglikes: Dict[str, np.ndarray] = {}
     try:
         with torch.no_grad(), products_in(precision):
             for batch in Batches(utterances, max_frames, shuffle=False).epoch(0):
@@ -104,10 +104,10 @@ def _run(
                 if log_priors is not None:
                     logits = torch.log_softmax(logits, dim=-1) - log_priors
                 for row, (name, length) in enumerate(zip(batch.ids, batch.lengths.tolist())):
-                    one = logits[row, :length].cpu().numpy().copy()
-                    if not np.isfinite(one).all():
+                    utterance_loglikes = logits[row, :length].cpu().numpy().copy()
+                    if not np.isfinite(utterance_loglikes).all():
                         raise ModelError("the model's output is not finite", utterance=name, remedy="train it again")
-                    found[name] = one
+                    loglikes[name] = utterance_loglikes
     finally:
         model.train(was_training)
-    return found
+    return loglikes

@@ -53,7 +53,7 @@ class LstmConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LstmConfig:
-        """Raises ConfigError for a missing or unknown name."""
+        """Read what `to_dict` returned. Raises ConfigError for a missing or unknown name."""
         return config_from(cls, values, "an LSTM")
 
     def to_dict(self) -> Dict[str, Any]:
@@ -61,7 +61,7 @@ class LstmConfig:
 
     @property
     def output_dim(self) -> int:
-        """Width of what the output layer reads."""
+        """The width of what the output layer reads."""
         return (self.proj or self.hidden) * (2 if self.bidirectional else 1)
 
 

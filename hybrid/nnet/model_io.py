@@ -35,7 +35,7 @@ BUILDERS: Dict[str, Callable[[Mapping[str, Any], Optional[int]], AcousticModel]]
 
 
 def build_model(kind: str, values: Mapping[str, Any], seed: Optional[int] = None) -> AcousticModel:
-    """A new model from its settings. Raises ConfigError for an unknown kind, and as the settings do."""
+    """Make a new model from its settings. Raises ConfigError for an unknown kind, and as the settings do."""
     if kind not in BUILDERS:
         raise ConfigError(f"unknown kind of model {kind!r}", remedy=f"known: {', '.join(sorted(BUILDERS))}")
     return BUILDERS[kind](values, seed)

@@ -21,7 +21,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 @contextmanager
 def products_in(precision: str) -> Iterator[None]:
-    """Within the block float32 products of a GPU are rounded to TF32, or are not; torch's settings come back after."""
+    """Round float32 products of a GPU to TF32 within the block, or do not; torch's settings come back after it."""
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = cuda.allow_tf32, cudnn.allow_tf32
     cuda.allow_tf32 = cudnn.allow_tf32 = precision != "float32"
@@ -34,7 +34,7 @@ def products_in(precision: str) -> Iterator[None]:
 def outputs_in(
     precision: str, model: Callable[..., Mapping[str, Tensor]], features: Tensor, *more: Any
 ) -> Dict[str, Tensor]:
-    """model(features, *more), its products in `precision`, the outputs float32."""
+    """Return the outputs of model(features, *more), its products in `precision`, as float32."""
     with torch.autocast(features.device.type, torch.bfloat16, enabled=precision == "bf16"):
         outputs = model(features, *more)
     return {name: x.float() if x.is_floating_point() else x for name, x in outputs.items()}

@@ -28,8 +28,11 @@ OUTPUTS = ("posteriors", "likelihoods")
 def count_priors(
     alignments: Iterable[np.ndarray], num_pdfs: int, *, smoothing: float = 1.0, floor: float = 1e-7
 ) -> np.ndarray:
-    """float64 [num_pdfs], sums to 1. `smoothing` frames are added to every pdf's count, so that one never seen does
-    not get an infinite likelihood; then `floor`. Raises DataError for a pdf out of range or no frames at all."""
+    """Count the priors of pdfs on alignments: float64 [num_pdfs], sums to 1.
+
+    `smoothing` frames are added to every pdf's count, so that one never seen does not get an infinite likelihood; then
+    comes `floor`. Raises DataError for a pdf out of range or no frames at all.
+    """
     if smoothing < 0 or not 0 <= floor < 1:
         raise ConfigError(f"smoothing is {smoothing}, floor {floor}", remedy="smoothing >= 0, 0 <= floor < 1")
     counts = np.zeros(num_pdfs, dtype=np.float64)
@@ -50,7 +53,7 @@ def count_priors(
 def average_posterior(
     model: nn.Module, batches: Batches, *, floor: float = 1e-7, device: Union[str, torch.device] = "cpu"
 ) -> np.ndarray:
-    """float64 [num_pdfs]: the model's mean posterior over the frames of one epoch of `batches`."""
+    """Return the model's mean posterior over the frames of one epoch of `batches`, float64 [num_pdfs]."""
     device = torch.device(device)
     was_training = model.training
     model.eval()
@@ -61,8 +64,8 @@ def average_posterior(
             batch = batch.to(device)
             posteriors = torch.softmax(model(batch.features, batch.lengths)["logits"], dim=-1)
             for row, length in enumerate(batch.lengths.tolist()):
-                part = posteriors[row, :length].double().sum(0)
-                total = part if total is None else total + part
+                posterior_sum = posteriors[row, :length].double().sum(0)
+                total = posterior_sum if total is None else total + posterior_sum
                 frames += length
     model.train(was_training)
     if total is None or not frames:
@@ -76,7 +79,7 @@ def floored(priors: np.ndarray, floor: float) -> np.ndarray:
 
 
 def check_priors(priors: np.ndarray, num_pdfs: int) -> np.ndarray:
-    """float64 [num_pdfs]. Raises ModelError for a wrong length, or values that are not all positive."""
+    """Return the priors as float64 [num_pdfs]. Raises ModelError for a wrong length, or values not all positive."""
     priors = np.asarray(priors, dtype=np.float64)
     if priors.shape != (num_pdfs,):
         raise ModelError(

@@ -36,7 +36,7 @@ _called: Set[Callable[..., List[Any]]] = set()
 
 @contextmanager
 def directions_in_parallel(wanted: bool = True) -> Iterator[None]:
-    """Within the block the directions of bidirectional layers run in two threads (on the CPU)."""
+    """Run the directions of bidirectional layers in two threads (on the CPU) within the block."""
     global _in_parallel
     before, _in_parallel = _in_parallel, wanted
     try:
@@ -137,36 +137,36 @@ class _LstmPair(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> Tuple[Tensor, Tensor]:
-        one, two = _two_threads(_forward, inputs[:4], inputs[4:])
-        ctx.save_for_backward(*one, *two)
-        return one[5][1:], two[5][1:]
+        first, second = _two_threads(_forward, inputs[:4], inputs[4:])
+        ctx.save_for_backward(*first, *second)
+        return first[5][1:], second[5][1:]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tuple[Tensor, ...]:
         saved = list(ctx.saved_tensors)
         half, needs = len(saved) // 2, ctx.needs_input_grad
-        one, two = _two_threads(_backward, (grads[0], saved[:half], needs[0]), (grads[1], saved[half:], needs[4]))
-        return (*one, *two)
+        first, second = _two_threads(_backward, (grads[0], saved[:half], needs[0]), (grads[1], saved[half:], needs[4]))
+        return (*first, *second)
 
 
-def _two_threads(work: Callable[..., List[Any]], one: Any, two: Any) -> Tuple[List[Any], List[Any]]:
+def _two_threads(work: Callable[..., List[Any]], first: Any, second: Any) -> Tuple[List[Any], List[Any]]:
     # What libraries prepare at their first call is not safe in two threads: with torch 2.13's MKL, the first row that
     # came out of the second thread's first tanh was 4e-5 off in one process of fifty. So one thread makes it alone.
     if work not in _called:
-        results = work(*one), work(*two)
+        results = work(*first), work(*second)
         _called.add(work)
         return results
     threads = torch.get_num_threads()
 
-    def there() -> List[Any]:
+    def run_second() -> List[Any]:
         # A new thread's matrix products would otherwise be shared out over all cores, and so have other sums.
         torch.set_num_threads(threads)
         with torch.no_grad():  # a thread's own switch
-            return work(*two)
+            return work(*second)
 
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(there)
-        return work(*one), other.result()
+        future = pool.submit(run_second)
+        return work(*first), future.result()
 
 
 def _ours(layer: nn.LSTM, x: Tensor) -> bool:
@@ -191,19 +191,19 @@ def lstm_direction(layer: nn.LSTM, x: Tensor) -> Tensor:
 
 
 def lstm_both(forward: nn.LSTM, backward: nn.LSTM, x: Tensor, index: Tensor) -> Tensor:
-    """Both directions over x [T, B, D] -> [T, B, 2 x (hidden or projection)]; index: `reversal` of the lengths."""
+    """Run both directions over x [T, B, D] -> [T, B, 2 x (hidden or projection)]; index: `reversal` of the lengths."""
     turned = take(x, index)
     if _in_parallel and _ours(forward, x):
         with torch.autocast("cpu", enabled=False):
-            one, two = _weights(forward), _weights(backward)
-            y, back = _LstmPair.apply(x.to(one[0].dtype), *one, turned.to(two[0].dtype), *two)
+            weights, back_weights = _weights(forward), _weights(backward)
+            y, back = _LstmPair.apply(x.to(weights[0].dtype), *weights, turned.to(back_weights[0].dtype), *back_weights)
     else:
         y, back = lstm_direction(forward, x), lstm_direction(backward, turned)
     return torch.cat((y, take(back, index)), dim=-1)
 
 
 def reversal(lengths: Tensor, frames: int) -> Tensor:
-    """Index [T, B] that turns every sequence round within its own length; padding stays where it is.
+    """Return the index [T, B] that turns every sequence round within its own length; padding stays where it is.
 
     lengths [2, 3], frames 3 -> columns [1, 0, 2] and [2, 1, 0]. It is its own inverse.
     """
@@ -212,5 +212,5 @@ def reversal(lengths: Tensor, frames: int) -> Tensor:
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
-    """x [T, B, D], index [T', B] -> [T', B, D] with out[t, b] = x[index[t, b], b]."""
+    """Pick frames of x [T, B, D] by index [T', B] -> [T', B, D] with out[t, b] = x[index[t, b], b]."""
     return x[index, torch.arange(x.shape[1], device=x.device).unsqueeze(0)]

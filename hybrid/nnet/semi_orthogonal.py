@@ -44,9 +44,10 @@ SPEED = 0.125
 
 @torch.no_grad()
 def constrain(matrix: Tensor) -> None:
-    """One step towards semi-orthogonality, in place; a matrix [rows, columns] with rows > columns as its transpose.
+    """Take one step towards semi-orthogonality, in place; a matrix with rows > columns is taken as its transpose.
 
-    A matrix of zeros, which has no direction to go, stays. Raises ModelError where the matrix is not finite.
+    matrix: [rows, columns]. A matrix of zeros, which has no direction to go, stays. Raises ModelError where the matrix
+    is not finite.
     """
     m = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
     p = m @ m.t()
@@ -69,7 +70,10 @@ def constrain(matrix: Tensor) -> None:
 
 
 def deviation(matrix: Tensor) -> float:
-    """sqrt(r - 1) of above: the deviation of the eigenvalues of M M' as a share of their mean; 0: semi-orthogonal."""
+    """Return sqrt(r - 1) of above, the deviation of the eigenvalues of M M' as a share of their mean.
+
+    0: semi-orthogonal.
+    """
     m = matrix.detach().double()
     m = m if m.shape[0] <= m.shape[1] else m.t()
     eigenvalues = torch.linalg.eigvalsh(m @ m.t())

@@ -63,12 +63,12 @@ class TdnnfConfig:
                 f"input_dim is {self.input_dim}, which is not {STACK} frames of the same width",
                 remedy=f"stack {STACK} frames of 10 ms to a network frame",
             )
-        given = self.strides
-        object.__setattr__(self, "strides", tuple(given) if isinstance(given, (list, tuple)) else ())
+        strides = self.strides
+        object.__setattr__(self, "strides", tuple(strides) if isinstance(strides, (list, tuple)) else ())
         fine = self.fine_layers
         if not fine or any(stride not in (0, STACK) or isinstance(stride, bool) for stride in self.strides[fine:]):
             raise ConfigError(
-                f"strides is {given!r}",
+                f"strides is {strides!r}",
                 remedy=f"a list: one or more times 1 (10 ms frames), then 0 or {STACK}, e.g. [1, 1, 0, 3, 3]",
             )
         for name, most in (("dropout", 0.5), ("bypass", 1.0)):
@@ -78,7 +78,7 @@ class TdnnfConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TdnnfConfig:
-        """Raises ConfigError for a missing or unknown name."""
+        """Read what `to_dict` returned. Raises ConfigError for a missing or unknown name."""
         return config_from(cls, values, "a TDNN-F")
 
     def to_dict(self) -> Dict[str, Any]:
@@ -86,12 +86,12 @@ class TdnnfConfig:
 
     @property
     def fine_layers(self) -> int:
-        """How many factored layers work at 10 ms."""
+        """The number of factored layers that work at 10 ms."""
         return next((n for n, stride in enumerate(self.strides) if stride != 1), len(self.strides))
 
     @property
     def reach(self) -> int:
-        """Output frame t depends on the fine frames 3 t + 1 - reach .. 3 t + 1 + reach."""
+        """The fine frames that an output sees to either side: frame t depends on 3 t + 1 - reach .. 3 t + 1 + reach."""
         return self.context + sum(self.strides)
 
 
@@ -104,7 +104,7 @@ class Frames(NamedTuple):
     last: Tensor
 
     def before(self, x: Tensor) -> Tensor:
-        """[N, D] -> [N, D]: frame t - 1 in the place of t."""
+        """Return x [N, D] with frame t - 1 in the place of t."""
         return torch.where(self.first, x, torch.cat((x[:1], x[:-1])))
 
     def after(self, x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Frames(NamedTuple):
 
 
 def packed(lengths: Tensor, rate: int) -> Frames:
-    """lengths [B] in network frames of `rate` frames each."""
+    """Return the rows of a packed batch; lengths [B] in network frames of `rate` frames each."""
     lengths = lengths * rate
     utterance = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
     time = torch.arange(len(utterance), device=lengths.device) - (lengths.cumsum(0) - lengths)[utterance]
@@ -120,7 +120,7 @@ def packed(lengths: Tensor, rate: int) -> Frames:
 
 
 def continuous_dropout(x: Tensor, frames: Frames, p: float) -> Tensor:
-    """Kaldi's GeneralDropoutComponent, continuous, with one mask for all frames of an utterance."""
+    """Apply Kaldi's GeneralDropoutComponent, continuous, with one mask for all frames of an utterance."""
     if not p or not len(x):
         return x
     utterances = int(frames.utterance[-1]) + 1
@@ -234,21 +234,24 @@ class TdnnfModel(AcousticModel):
         return outputs
 
     def semi_orthogonal(self) -> Dict[str, nn.Parameter]:
-        """The matrices that are kept so, by name."""
+        """Return the matrices that are kept semi-orthogonal, by name."""
         return {name: value for name, value in self.named_parameters() if name.split(".")[-1] == "linear"}
 
     def after_update(self, update: int) -> None:
-        """After the optimiser's step number `update` (from 0). Raises ModelError where a matrix is not finite."""
+        """Constrain matrices after the optimiser's step number `update` (from 0).
+
+        Raises ModelError where a matrix is not finite.
+        """
         if update % EVERY == 0:
             for matrix in self.semi_orthogonal().values():
                 constrain(matrix)
 
     def batch_statistics(self) -> List[Statistics]:
-        """Of the last forward pass in training."""
+        """Return the statistics of the last forward pass in training."""
         return batch_statistics(self)
 
     def add_statistics(self, statistics: List[Statistics]) -> None:
-        """To the running statistics of evaluation; those of `batch_statistics`."""
+        """Add those of `batch_statistics` to the running statistics of evaluation."""
         add_statistics(self, statistics)
 
 

@@ -57,7 +57,7 @@ class BmufConfig:
             raise ConfigError(f"bmuf_lr is {self.lr!r}", remedy="above 0, e.g. 1")
 
     def momentum_at(self, block: int, workers: int) -> float:
-        """eta of block `block` (from 0)."""
+        """Return eta of block `block` (from 0)."""
         full = 1 - 1 / workers if self.momentum == -1 else self.momentum
         return full * min(1.0, block / self.warmup) if self.warmup else full
 
@@ -80,11 +80,11 @@ class Bmuf:
         self.sent = 0  # bytes that this worker has handed in
 
     def sync(self, last: bool = False) -> bool:
-        """The end of a block; `last`: of an epoch too. False: the block was lost, parameters are those before it."""
+        """End a block; `last`: an epoch too. Return False where the block was lost: parameters are those before it."""
         config = self.config
-        own = torch.cat([flat(self.parameters), flat(self.buffers).to(self.start)])
-        mean = self.group.mean(own)
-        self.sent += own.element_size() * own.numel()
+        state = torch.cat([flat(self.parameters), flat(self.buffers).to(self.start)])
+        mean = self.group.mean(state)
+        self.sent += state.element_size() * state.numel()
         if not bool(torch.isfinite(mean).all()):
             put(self.parameters, self.start)
             put(self.buffers, self.statistics)
@@ -105,28 +105,31 @@ class Bmuf:
         return True
 
     def restart(self) -> None:
-        """From the parameters as they are now, without momentum."""
+        """Begin again from the parameters as they are now, without momentum."""
         self.start, self.statistics = flat(self.parameters), flat(self.buffers)
         self.delta = torch.zeros_like(self.start)
         self.ahead = False
 
     def state(self) -> Dict[str, Any]:
-        """For a checkpoint: the same on every worker. The parameters are the model's own, `start` follows from them."""
+        """Return what a checkpoint needs, the same on every worker.
+
+        The parameters are the model's own, `start` follows from them.
+        """
         return {"block": self.block, "ahead": self.ahead, "delta": self.delta.detach().cpu()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """After the parameters and buffers have been put back, as they were after a sync."""
+        """Take a checkpoint's state, after the parameters and buffers have been put back, as they were after a sync."""
         self.block, self.ahead = int(state["block"]), bool(state["ahead"])
         self.start, self.statistics = flat(self.parameters), flat(self.buffers)
         self.delta = state["delta"].to(self.start)
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:
-    """A copy of all elements in one row."""
+    """Copy all elements of `tensors` into one row."""
     return torch.cat([t.detach().reshape(-1).float() for t in tensors]) if tensors else torch.zeros(0)
 
 
 def put(tensors: Sequence[Tensor], values: Tensor) -> None:
     with torch.no_grad():
-        for t, part in zip(tensors, values.split([t.numel() for t in tensors])):
-            t.copy_(part.view_as(t))
+        for t, chunk in zip(tensors, values.split([t.numel() for t in tensors])):
+            t.copy_(chunk.view_as(t))

@@ -38,15 +38,18 @@ class CrossEntropy:
         pdfs = hard_targets(batch, logits.shape[-1])
         # [B, T] -> the frames that count only: padding costs nothing in the softmax.
         keep = pdfs != IGNORE
-        picked, wanted = logits[keep], pdfs[keep]
-        value = torch.nn.functional.cross_entropy(picked, wanted, reduction="sum", label_smoothing=self.label_smoothing)
+        scores, labels = logits[keep], pdfs[keep]
+        value = torch.nn.functional.cross_entropy(scores, labels, reduction="sum", label_smoothing=self.label_smoothing)
         with torch.no_grad():
-            correct = float((picked.argmax(dim=-1) == wanted).sum())
-        return Loss(value=value, frames=float(wanted.numel()), stats={"correct": correct})
+            correct = float((scores.argmax(dim=-1) == labels).sum())
+        return Loss(value=value, frames=float(labels.numel()), stats={"correct": correct})
 
 
 def hard_targets(batch: Batch, num_pdfs: int) -> Tensor:
-    """batch.pdfs, checked against the width of the output."""
+    """Return batch.pdfs, checked against the width of the output.
+
+    Raises DataError where there are none, ModelError for a pdf that the model does not have.
+    """
     if batch.pdfs is None:
         name = next((u.id for u in batch.utterances if u.pdfs is None), None)
         raise DataError("no alignment to train on", utterance=name, remedy="run the stage that aligns, or leave it out")

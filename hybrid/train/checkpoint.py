@@ -33,7 +33,7 @@ def save_checkpoint(
     state: Dict[str, Any],
     strategy: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> None:
-    """state: anything that JSON holds; strategy: tensors of one (strategies.py)."""
+    """Write a checkpoint; state: anything that JSON holds; strategy: tensors of one (strategies.py)."""
     arrays = {f"model.{name}": array for name, array in state_arrays(model).items()}
     arrays.update({f"strategy.{name}": value.detach().cpu().numpy() for name, value in strategy.items()})
     tensors, scalars, groups = _flatten(optimizer)
@@ -55,19 +55,19 @@ def load_checkpoint(path: PathLike, model: nn.Module, optimizer: torch.optim.Opt
 
 
 def strategy_tensors(path: PathLike) -> Dict[str, torch.Tensor]:
-    """What save_checkpoint was given as `strategy`, save_own as `tensors`. Raises as load_checkpoint."""
+    """Return what save_checkpoint was given as `strategy`, save_own as `tensors`. Raises as load_checkpoint."""
     arrays, _ = _read(path)
     start = "strategy."
     return {name[len(start) :]: torch.from_numpy(x.copy()) for name, x in arrays.items() if name.startswith(start)}
 
 
 def save_own(path: PathLike, tensors: Mapping[str, torch.Tensor], optimizer: Optional[torch.optim.Optimizer]) -> None:
-    """What one worker alone has."""
+    """Write what one worker alone has."""
     arrays = {f"strategy.{name}": value.detach().cpu().numpy() for name, value in tensors.items()}
     about: Dict[str, Any] = {"scalars": {}, "groups": None}
     if optimizer is not None:
-        its, about["scalars"], about["groups"] = _flatten(optimizer)
-        arrays.update(its)
+        optimizer_arrays, about["scalars"], about["groups"] = _flatten(optimizer)
+        arrays.update(optimizer_arrays)
     save_tensors(path, arrays, metadata={"hybrid": json.dumps(about)})
 
 
@@ -91,10 +91,10 @@ def _read(path: PathLike) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> Tuple[Dict[str, np.ndarray], Dict[str, Any], Any]:
-    whole = optimizer.state_dict()
+    state = optimizer.state_dict()
     tensors: Dict[str, np.ndarray] = {}
     scalars: Dict[str, Any] = {}
-    for index, values in whole["state"].items():
+    for index, values in state["state"].items():
         for key, value in values.items():
             name = f"optimizer.{index}.{key}"
             if torch.is_tensor(value) and value.dim():
@@ -104,7 +104,7 @@ def _flatten(optimizer: torch.optim.Optimizer) -> Tuple[Dict[str, np.ndarray], D
                 scalars[name] = {"tensor": str(value.dtype).split(".")[1], "value": value.item()}
             else:
                 scalars[name] = {"value": value}
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in whole["param_groups"]]
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
     return tensors, scalars, groups
 
 
@@ -130,8 +130,8 @@ def _unflatten(
     groups = []
     for group, saved in zip(template, about["groups"]):
         # Keys that another torch version adds keep this version's defaults; tuples came back as lists.
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
-        groups.append({**group, **known, "params": group["params"]})
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+        groups.append({**group, **settings, "params": group["params"]})
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

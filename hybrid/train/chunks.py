@@ -28,7 +28,7 @@ from hybrid.train.numerator import alignment_windows
 
 
 def split(num_frames: int, chunk: int) -> List[Tuple[int, int]]:
-    """Pieces (begin, end) of at most `chunk` frames and nearly equal length, which cover the utterance once."""
+    """Return pieces (begin, end) of at most `chunk` frames and nearly equal length, which cover the utterance once."""
     if chunk < 1:
         raise ConfigError(f"chunks of {chunk} frames", remedy="1 or more network frames, e.g. 150")
     count = max(1, -(-num_frames // chunk))
@@ -44,8 +44,8 @@ class Chunks:
         self.pdfs = PhonePdfs(senones)
         graph, states = expand_with_states(phone_lm, self.pdfs)
         keep = graph.on_paths()
-        kept = [state for state, on_path in zip(states, keep.tolist()) if on_path]
-        self._number: Dict[State, int] = {state: index for index, state in enumerate(kept)}
+        states_on_paths = [state for state, on_path in zip(states, keep.tolist()) if on_path]
+        self._number: Dict[State, int] = {state: index for index, state in enumerate(states_on_paths)}
         self.denominator = for_chunks(graph.connect().check(self.pdfs.num_pdfs))
 
     def numerator(
@@ -58,8 +58,9 @@ class Chunks:
         tolerance: int = 1,
         utterance: Optional[str] = None,
     ) -> Fsa:
-        """Of frames begin .. end of the utterance with this alignment (as Numerators.from_alignment).
+        """Return the numerator of frames begin .. end of the utterance with this alignment.
 
+        The rest is as in Numerators.from_alignment.
         Raises DataError where phones, durations and frames do not fit or the phone LM does not cover the phones.
         """
         first, last = alignment_windows(phones, durations, tolerance, utterance)
@@ -70,15 +71,15 @@ class Chunks:
         linear, lm_states = self._along(phones, utterance)
         graph, states = expand_with_states(linear, self.pdfs)
         start = np.full(graph.num_states, NEG_INF)
-        begun: Dict[int, int] = {}
+        begin_states: Dict[int, int] = {}
         aligned = int(np.searchsorted(np.cumsum(durations), begin - 1, side="right")) + 1 if begin else 0
         for index in np.flatnonzero((first <= begin) & (last >= begin)).tolist():
-            place, *others = states[index]
-            same = self._number[(lm_states[place], *others)]  # type: ignore[arg-type]
-            if same not in begun or index == aligned:
-                begun[same] = index
-        for same, index in begun.items():
-            start[index] = self.denominator.start[same]
+            place, *context = states[index]
+            den_state = self._number[(lm_states[place], *context)]  # type: ignore[arg-type]
+            if den_state not in begin_states or index == aligned:
+                begin_states[den_state] = index
+        for den_state, index in begin_states.items():
+            start[index] = self.denominator.start[den_state]
         cut_first = np.maximum(first - begin, 0).astype(np.int32)
         cut_last = np.minimum(last - begin, end - begin).astype(np.int32)
         final = np.where((first <= end) & (last >= end), 0.0, NEG_INF)

@@ -96,40 +96,41 @@ class TrainerConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainerConfig:
-        """Flat: settings of the schedule stand beside the others, `schedule` naming its kind, bmuf's as bmuf_NAME.
+        """Make the settings of flat `values`: the schedule's beside the others, its kind as `schedule`.
 
+        Those of bmuf are bmuf_NAME.
         Raises ConfigError for an unknown name.
         """
         plan = {f.name: f.name for f in fields(ScheduleConfig) if f.name != "kind"}
         plan["schedule"] = "kind"
         blocks = {f"bmuf_{f.name}": f.name for f in fields(BmufConfig)}
-        own = {f.name: f.name for f in fields(cls) if f.name not in ("schedule", "bmuf")}
+        plain = {f.name: f.name for f in fields(cls) if f.name not in ("schedule", "bmuf")}
         for name in values:
-            if name not in {**own, **plan, **blocks}:
-                known = ", ".join([*own, *plan, *blocks])
-                raise ConfigError(f"unknown setting of the training: {name}", remedy=f"one of {known}")
+            if name not in {**plain, **plan, **blocks}:
+                names = ", ".join([*plain, *plan, *blocks])
+                raise ConfigError(f"unknown setting of the training: {name}", remedy=f"one of {names}")
 
-        def chosen(names: Mapping[str, str]) -> Dict[str, Any]:
-            return {its: values[name] for name, its in names.items() if name in values}
+        def settings(names: Mapping[str, str]) -> Dict[str, Any]:
+            return {field_name: values[name] for name, field_name in names.items() if name in values}
 
-        return cls(schedule=ScheduleConfig(**chosen(plan)), bmuf=BmufConfig(**chosen(blocks)), **chosen(own))
+        return cls(schedule=ScheduleConfig(**settings(plan)), bmuf=BmufConfig(**settings(blocks)), **settings(plain))
 
     def numbers(self, workers: int) -> Dict[str, Any]:
-        """What the numbers of a run with so many workers depend on."""
-        found = {name: value for name, value in asdict(self).items() if name not in _NEUTRAL}
-        found["workers"] = workers
+        """Return the settings that the numbers of a run with so many workers depend on."""
+        settings = {name: value for name, value in asdict(self).items() if name not in _NEUTRAL}
+        settings["workers"] = workers
         if self.strategy == "sum" and workers == self.accumulate:
-            found["workers"] = 1  # the same sums in the same order
+            settings["workers"] = 1  # the same sums in the same order
         if self.precision == "float32":
-            del found["precision"]  # which older checkpoints do not know
+            del settings["precision"]  # which older checkpoints do not know
         if self.strategy != "bmuf":
-            del found["bmuf"]
+            del settings["bmuf"]
         if self.strategy not in ("gtc", "gtc_updates"):
-            del found["gtc_threshold"], found["gtc_density"]
-        return found
+            del settings["gtc_threshold"], settings["gtc_density"]
+        return settings
 
     def plan_dropout(self) -> Optional[DropoutSchedule]:
-        """None: the model's own. Raises ConfigError for a schedule that cannot be read."""
+        """Return the schedule of dropout; None: the model's own. Raises ConfigError for one that cannot be read."""
         return DropoutSchedule.parse(self.dropout_schedule) if self.dropout_schedule else None
 
     def build_optimizer(self, parameters: List[nn.Parameter]) -> torch.optim.Optimizer:
@@ -139,7 +140,7 @@ class TrainerConfig:
         return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
 
     def find_device(self) -> torch.device:
-        """Raises ConfigError where cuda is asked for and absent."""
+        """Return the device to train on. Raises ConfigError where cuda is asked for and absent."""
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device is cuda, but torch sees none", remedy="set device to cpu, or look at nvidia-smi")
         cuda = self.device == "cuda" or (self.device == "auto" and self.workers == 1 and torch.cuda.is_available())

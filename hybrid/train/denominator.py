@@ -65,15 +65,18 @@ class PhonePdfs:
             (loop if model.is_self_loop(tid) else forward)[key] = float(log_probs[tid])
         for key, weight in forward.items():
             self._weights[key] = (weight, loop.get(key, NEG_INF))
-        self._known: Dict[Phones, Tuple[int, int, float, float]] = {}
+        self._pdfs_of: Dict[Phones, Tuple[int, int, float, float]] = {}
 
     def __call__(self, window: Phones) -> Tuple[int, int, float, float]:
-        """Raises ModelError where the tree has no pdf for the window (0 stands beyond an edge)."""
-        if window not in self._known:
+        """Return (entry pdf, loop pdf, log p_forward, log p_loop) of a window of phones; 0 stands beyond an edge.
+
+        Raises ModelError where the tree has no pdf for the window.
+        """
+        if window not in self._pdfs_of:
             pdfs = []
             for pdf_class in (0, 1):
-                found, pdf = self._ctx_dep.compute(list(window), pdf_class)
-                if not found:
+                has_pdf, pdf = self._ctx_dep.compute(list(window), pdf_class)
+                if not has_pdf:
                     raise ModelError(
                         f"the tree has no pdf for phones {list(window)}, pdf class {pdf_class}",
                         remedy="lexicon and tree differ: run the stages from the tree on again",
@@ -85,15 +88,15 @@ class PhonePdfs:
                     f"the transition model has no state for phone {key[0]} with pdfs {pdfs}",
                     remedy="transition model and tree differ: run the stages from the tree on again",
                 )
-            self._known[window] = (pdfs[0], pdfs[1], *self._weights[key])
-        return self._known[window]
+            self._pdfs_of[window] = (pdfs[0], pdfs[1], *self._weights[key])
+        return self._pdfs_of[window]
 
 
 State = Tuple[int, Phones, int, int, int]  # (s, h, r, entry pdf, loop pdf)
 
 
 def expand_with_states(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Tuple[Fsa, List[State]]:
-    """The graph over pdfs of the phone sequences of `acceptor`, and what each of its states stands for.
+    """Return the graph over pdfs of the phone sequences of `acceptor`, and what each of its states stands for.
 
     State 0 is the start, before the first frame. Raises GraphError where no sequence is accepted.
     """
@@ -112,7 +115,7 @@ def expand_with_states(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Tuple[Fsa, L
     loop_weights: List[float] = []  # of states 1, 2, ...
     arcs: List[Tuple[int, int, int, float]] = []
     final: Dict[int, float] = {}
-    for source, (lm_state, left, required, _, loop_pdf) in enumerate(states):  # grows while it is walked
+    for source, (lm_state, history, required, _, loop_pdf) in enumerate(states):  # grows while it is walked
         if source > 0 and loop_weights[source - 1] > NEG_INF:
             arcs.append((source, source, loop_pdf, loop_weights[source - 1]))
         if required <= 0 and acceptor.final[lm_state] > NEG_INF:
@@ -123,10 +126,10 @@ def expand_with_states(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Tuple[Fsa, L
             if required > 0 and phone != required:
                 continue
             for right in next_phones(to):
-                window = (*left, phone, right) if ahead else (*left, phone)
+                window = (*history, phone, right) if ahead else (*history, phone)
                 entry_pdf, loop_pdf_to, forward_weight, loop_weight = pdfs(window)
-                seen = (*left, phone)[-pdfs.position :] if pdfs.position else ()
-                state: State = (to, seen, right, entry_pdf, loop_pdf_to)
+                next_history = (*history, phone)[-pdfs.position :] if pdfs.position else ()
+                state: State = (to, next_history, right, entry_pdf, loop_pdf_to)
                 if state not in number:
                     number[state] = len(states)
                     states.append(state)
@@ -138,12 +141,12 @@ def expand_with_states(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Tuple[Fsa, L
 
 
 def expand(acceptor: PhoneAcceptor, pdfs: PhonePdfs) -> Fsa:
-    """As `expand_with_states`, the graph alone, checked and without dead ends."""
+    """Return the graph of `expand_with_states` alone, checked and without dead ends."""
     return expand_with_states(acceptor, pdfs)[0].connect().check(pdfs.num_pdfs)
 
 
 def make_denominator(phone_lm: PhoneAcceptor, senones: Any) -> Fsa:
-    """The denominator graph: all phone sequences with the probabilities of the phone LM, through C and H.
+    """Make the denominator graph: all phone sequences with the probabilities of the phone LM, through C and H.
 
     Raises ModelError where the tree does not cover a window or the topology is not the network's.
     """
@@ -151,7 +154,7 @@ def make_denominator(phone_lm: PhoneAcceptor, senones: Any) -> Fsa:
 
 
 def average_start(fsa: Fsa, num_frames: int = 100) -> np.ndarray:
-    """Log weights [states] of starting anywhere: the average of the state probabilities of the first frames.
+    """Return log weights [states] of starting anywhere: the average of the state probabilities of the first frames.
 
     Kaldi's DenominatorGraph::SetInitialProbs: begin at the start state, walk `num_frames` steps without
     acoustics (each state's arcs and final probability made to sum to one, the mass of ended sequences put
@@ -173,11 +176,11 @@ def average_start(fsa: Fsa, num_frames: int = 100) -> np.ndarray:
 
 
 def for_chunks(fsa: Fsa, num_frames: int = 100) -> Fsa:
-    """The same graph for pieces of utterances: begins as `average_start`, may end in any state at no cost."""
+    """Return the same graph for pieces of utterances: begins as `average_start`, may end in any state at no cost."""
     return Fsa(fsa.src, fsa.dst, fsa.pdf, fsa.logw, average_start(fsa, num_frames), np.zeros(fsa.num_states))
 
 
 def describe(fsa: Fsa) -> str:
-    """One line for a log."""
+    """Describe a graph in one line for a log."""
     used = len(np.unique(fsa.pdf))
     return f"{fsa.num_states} states, {fsa.num_arcs} arcs, {used} pdfs used"

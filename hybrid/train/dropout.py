@@ -22,43 +22,43 @@ class DropoutSchedule:
 
     @classmethod
     def parse(cls, text: str) -> DropoutSchedule:
-        """Raises ConfigError."""
-        parts = [part.strip() for part in text.split(",")]
-        if len(parts) < 2:
+        """Read a schedule in the notation of the head of this file. Raises ConfigError where it cannot be read."""
+        items = [item.strip() for item in text.split(",")]
+        if len(items) < 2:
             raise ConfigError(f"dropout_schedule is {text!r}: it needs a first and a last value", remedy=_REMEDY)
         points: List[Tuple[float, float]] = []
-        for number, part in enumerate(parts):
-            value, at, share = part.partition("@")
-            middle = 0 < number < len(parts) - 1
+        for number, item in enumerate(items):
+            value, at, share = item.partition("@")
+            middle = 0 < number < len(items) - 1
             if at and not middle:
                 raise ConfigError(
                     f"dropout_schedule is {text!r}: the first and last value have no @, they stand at 0 and 1",
                     remedy=_REMEDY,
                 )
-            where = 0.5 if middle else float(number > 0)
-            points.append((_number(share, text) if at else where, _number(value, text)))
-        for (before, _), (here, dropout) in zip([(0.0, 0.0), *points], points):
-            if not before <= here <= 1:
+            place = 0.5 if middle else float(number > 0)
+            points.append((_number(share, text) if at else place, _number(value, text)))
+        for (before, _), (share_done, dropout) in zip([(0.0, 0.0), *points], points):
+            if not before <= share_done <= 1:
                 raise ConfigError(f"dropout_schedule is {text!r}: shares rise from 0 to 1", remedy=_REMEDY)
             if not 0 <= dropout < 1:
                 raise ConfigError(f"dropout_schedule is {text!r}: dropout is from 0 to below 1", remedy=_REMEDY)
         return cls(tuple(points))
 
     def dropout(self, done: float) -> float:
-        """done: share of the training, 0 to 1."""
+        """Return the dropout where a share `done` of the training, 0 to 1, lies behind."""
         share, value = self.points[0]
-        for here, there in self.points[1:]:
-            if here > done:
-                return value + (there - value) * (done - share) / (here - share)
-            share, value = here, there
+        for next_share, next_value in self.points[1:]:
+            if next_share > done:
+                return value + (next_value - value) * (done - share) / (next_share - share)
+            share, value = next_share, next_value
         return value
 
 
-def _number(part: str, text: str) -> float:
+def _number(item: str, text: str) -> float:
     try:
-        value = float(part)
+        value = float(item)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ConfigError(f"dropout_schedule is {text!r}: {part!r} is not a number", remedy=_REMEDY)
+        raise ConfigError(f"dropout_schedule is {text!r}: {item!r} is not a number", remedy=_REMEDY)
     return value

@@ -41,9 +41,9 @@ class EpochFiles:
         if not training.group.is_main:
             return
         keep = {self.path(epoch).name for epoch in self.best()}
-        every = training.config.keep_every
-        if every:
-            keep |= {self.path(done - 1).name for done in range(every, training.state.epoch + 1, every)}
+        interval = training.config.keep_every
+        if interval:
+            keep |= {self.path(number - 1).name for number in range(interval, training.state.epoch + 1, interval)}
         for path in training.folder.glob("epoch-*.safetensors"):
             if path.name not in keep:
                 path.unlink(missing_ok=True)
@@ -51,20 +51,20 @@ class EpochFiles:
     def restore_best(self) -> None:
         """Gives the model the parameters of the best epoch, or the mean of the best ones where that is better."""
         training = self.training
-        chosen = self.best()
-        best = self.path(chosen[0])
+        epochs = self.best()
+        best = self.path(epochs[0])
         load_state(training.model, best)
-        if len(chosen) < 2:
+        if len(epochs) < 2:
             return
         before = training.evaluate().means()["loss"]
         # In float64 and in the order of the epochs, so that the sum does not depend on their ranks.
-        parts = [load_tensors(self.path(epoch)) for epoch in sorted(chosen)]
+        models = [load_tensors(self.path(epoch)) for epoch in sorted(epochs)]
         mean = {
-            name: np.mean([part[name].astype(np.float64) for part in parts], axis=0).astype(parts[0][name].dtype)
-            for name in parts[0]
+            name: np.mean([arrays[name].astype(np.float64) for arrays in models], axis=0).astype(models[0][name].dtype)
+            for name in models[0]
         }
         put_state(training.model, mean, best)
         after = training.evaluate().means()["loss"]
-        training.log(f"average of {len(chosen)} epochs: dev loss {after:.4f}, the best alone {before:.4f}")
+        training.log(f"average of {len(epochs)} epochs: dev loss {after:.4f}, the best alone {before:.4f}")
         if not after < before:
             load_state(training.model, best)

@@ -55,8 +55,9 @@ class Expected:
 def expected_accuracy(
     graph: SharedGraph, logits: Tensor, lengths: Tensor, accuracy: Tensor, *, dtype: Optional[torch.dtype] = None
 ) -> Expected:
-    """logits, accuracy [B, T, num_pdfs], lengths [B]; dtype: what to begin with, as in SharedGraph.forward_backward.
+    """Compute the expected accuracy of each sequence over the paths of `graph`, and its gradient.
 
+    logits, accuracy [B, T, num_pdfs], lengths [B]; dtype: what to begin with, as in SharedGraph.forward_backward.
     A sequence that the graph does not accept has value 0, log Z -inf, gradient and posteriors 0.
     Raises GraphError where the shapes do not fit.
     """
@@ -70,28 +71,28 @@ def expected_accuracy(
         )
     frames = check_outputs(logits, lengths, graph.num_pdfs, logits.shape[0])
     with no_denormals():
-        found = _by_groups(graph, logits, accuracy, frames, dtype)
-    good = trusted(found.posteriors, lengths, found.log_z, found.values)
+        expected = _by_groups(graph, logits, accuracy, frames, dtype)
+    good = trusted(expected.posteriors, lengths, expected.log_z, expected.values)
     for row in torch.nonzero(~good)[:, 0].tolist():  # rare: one at a time
         graph.retried += 1
-        one = slice(row, row + 1)
-        part = (logits[one], lengths[one.start : one.stop], accuracy[one])
+        index = slice(row, row + 1)
+        inputs = (logits[index], lengths[index.start : index.stop], accuracy[index])
         if dtype == torch.float32:
-            redone = expected_accuracy(graph, *part, dtype=torch.float64)
+            redone = expected_accuracy(graph, *inputs, dtype=torch.float64)
         else:
             leak = None if graph.leak_to is None else graph.leaky * graph.leak_to
             redone = _in_log_domain(graph.fsa, leak, logits[row], accuracy[row], frames[row])
         for name in ("values", "gradient", "log_z", "posteriors"):
-            ours = getattr(found, name)
-            ours[one] = getattr(redone, name).to(ours.dtype)
-    return found
+            values = getattr(expected, name)
+            values[index] = getattr(redone, name).to(values.dtype)
+    return expected
 
 
 def _by_groups(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int], dtype: torch.dtype) -> Expected:
     """As many sequences at once as MAX_BYTES hold in pairs u, u' of two segments; at least one."""
     item = torch.empty(0, dtype=dtype).element_size()
-    each = 2 * 2 * len(graph._slot_pdf) * item * max(int(max(frames) ** 0.5), 1)
-    count = max(1, int(MAX_BYTES // each))
+    sequence_bytes = 2 * 2 * len(graph._slot_pdf) * item * max(int(max(frames) ** 0.5), 1)
+    count = max(1, int(MAX_BYTES // sequence_bytes))
     parts = []
     for begin in range(0, len(frames), count):
         rows = slice(begin, begin + count)
@@ -116,7 +117,7 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
         emission, best = by_length.emission(logits, t, dtype)
         return emission.index_select(0, g.slot_pdf), best
 
-    def right(t: int) -> Tensor:
+    def slot_accuracy(t: int) -> Tensor:
         """The accuracy of every slot, [K, running]."""
         return by_length.frame(accuracy, t, dtype).t().index_select(0, g.slot_pdf)
 
@@ -130,33 +131,33 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
     ends = torch.zeros(count, dtype=dtype, device=device)  # sum_j alpha_T(j) final(j)
     sums: List[Tensor] = []
     segment = max(int(longest**0.5), 1)
-    kept: List[Tensor] = []  # u, u' of the running segment
+    segment_sums: List[Tensor] = []  # u, u' of the running segment
 
     def forward(first: int, alpha: Tensor) -> Tensor:
         """Frames of the segment that begins at `first`; returns the alpha, alpha' [states, 2, now] after it."""
-        kept.clear()
+        segment_sums.clear()
         for t in range(first, min(first + segment, longest)):
             now, after = running[t], running[t + 1]
             if g.leak is not None:
                 alpha = torch.stack([alpha[:, 0] + g.leak, alpha[:, 1]], 1)
             u = through(g.arcs, alpha)
-            kept.append(u)
+            segment_sums.append(u)
             e, best = emitted(t)
-            v = torch.stack([e * u[:, 0], e * (u[:, 1] + right(t) * u[:, 0])], 1)
+            v = torch.stack([e * u[:, 0], e * (u[:, 1] + slot_accuracy(t) * u[:, 0])], 1)
             for begin, low, high in graph._layers[1:]:
                 v[low:high] += v[begin : begin + high - low]
             v = v[:states]
-            known = t < len(sums)
-            total = sums[t] if known else v[:, 0].sum(0)
+            is_repeat = t < len(sums)
+            total = sums[t] if is_repeat else v[:, 0].sum(0)
             alpha = v / total
             centre = alpha[:, 1].sum(0)
             alpha[:, 1] -= centre * alpha[:, 0]
-            if not known:  # the first time here
+            if not is_repeat:  # the first time here
                 sums.append(total)
                 log_z[:now] += torch.log(total).to(torch.float64) + best
                 values[:now] += centre.to(torch.float64)
             if after < now:
-                if not known:
+                if not is_repeat:
                     ended = (g.final[:, :, None] * alpha[:, :, after:]).sum(0)
                     ends[after:now] = ended[0]
                     values[after:now] += (ended[1] / ended[0]).to(torch.float64)
@@ -183,13 +184,13 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
             w = torch.empty(slots, 2, now, dtype=dtype, device=device)
             for begin, low, high in graph._layers:
                 w[begin : begin + high - low] = beta[low:high]
-            w[:, 1] += right(t) * w[:, 0]
+            w[:, 1] += slot_accuracy(t) * w[:, 0]
             w *= emitted(t)[0][:, None]
-            u = kept[t - first]
+            u = segment_sums[t - first]
             later = u[:, 0] * w[:, 1]
-            both = through(g.to_pdf, torch.stack([u[:, 0] * w[:, 0], u[:, 1] * w[:, 0] + later], 1))
-            by_length.put(both[:, 0], t, posteriors)
-            by_length.put(both[:, 1] - both[:, 0] * both[:, 1].sum(0), t, gradient)
+            products = through(g.to_pdf, torch.stack([u[:, 0] * w[:, 0], u[:, 1] * w[:, 0] + later], 1))
+            by_length.put(products[:, 0], t, posteriors)
+            by_length.put(products[:, 1] - products[:, 0] * products[:, 1].sum(0), t, gradient)
             beta = through(g.arcs_back, w)
             if g.leak is not None:
                 beta = beta + (g.leak[:, :, None] * beta).sum(0)
@@ -209,8 +210,8 @@ def _in_log_domain(fsa: Fsa, leak: Optional[np.ndarray], logits: Tensor, accurac
         x = logits.to(torch.float64).clone().requires_grad_(True)
         log_z = _log_z(fsa, leak, x, frames)
         if not bool(torch.isfinite(log_z)):
-            nothing = torch.zeros((1, *shape), dtype=torch.float64, device=device)
-            return Expected(zero, nothing, zero - float("inf"), nothing.clone())
+            zeros = torch.zeros((1, *shape), dtype=torch.float64, device=device)
+            return Expected(zero, zeros, zero - float("inf"), zeros.clone())
         (posteriors,) = torch.autograd.grad(log_z, x, create_graph=True)
         value = (posteriors * accuracy.to(torch.float64)).sum()
         (gradient,) = torch.autograd.grad(value, x)
@@ -237,9 +238,9 @@ def _log_z(fsa: Fsa, leak: Optional[np.ndarray], x: Tensor, frames: int) -> Tens
     for t in range(frames):
         if log_leak is not None:
             alpha = alpha.index_copy(0, to_leak, torch.logaddexp(alpha[to_leak], _logsumexp(alpha) + log_leak))
-        taken = torch.isfinite(alpha.detach()[src])
-        score = alpha[src[taken]] + weight[taken] + x[t, pdf[taken]]
-        to = dst[taken]
+        arcs = torch.isfinite(alpha.detach()[src])
+        score = alpha[src[arcs]] + weight[arcs] + x[t, pdf[arcs]]
+        to = dst[arcs]
         reached, place = torch.unique(to, return_inverse=True)
         top = torch.full((len(reached),), float("-inf"), dtype=score.dtype, device=x.device)
         top = top.scatter_reduce(0, place, score.detach(), "amax")

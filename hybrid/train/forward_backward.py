@@ -59,7 +59,7 @@ TOLERANCE = 1e-3  # how far from one the posteriors of a frame may sum
 
 @contextmanager
 def no_denormals() -> Iterator[None]:
-    """In the block this thread's CPU takes numbers below the normal range for zero, where the processor can."""
+    """Let this thread's CPU take numbers below the normal range for zero in the block, where the processor can."""
     # torch sets that, but does not tell what it was.
     before = not bool(torch.full((1,), 1e-40, dtype=torch.float32) * 1.0)
     torch.set_flush_denormal(True)
@@ -70,8 +70,11 @@ def no_denormals() -> Iterator[None]:
 
 
 def kept_bytes(logits: torch.Tensor) -> int:
-    """How much of u_t is kept for the way back: what does not fit is computed twice, in segments. As much again as the
-    outputs take, which are there anyway: the engine then never needs more than a small multiple of them."""
+    """Return how many bytes of u_t are kept for the way back: what does not fit is computed twice, in segments.
+
+    They are as much again as the outputs take, which are there anyway: the engine then never needs more than a small
+    multiple of them.
+    """
     return max(KEPT_BYTES, logits.numel() * logits.element_size())
 
 
@@ -91,22 +94,22 @@ class LongestFirst:
         self.back[self._sorting] = torch.arange(len(frames), device=device)
 
     def frame(self, values: torch.Tensor, t: int, dtype: torch.dtype) -> torch.Tensor:
-        """Frame t of values [B, T, num_pdfs], of the sequences still running: [running, num_pdfs]."""
+        """Return frame t of values [B, T, num_pdfs], of the sequences still running: [running, num_pdfs]."""
         return values[self._sorting[: self.running[t]], t].to(dtype)
 
     def emission(self, logits: torch.Tensor, t: int, dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
-        """e^x [num_pdfs, running] relative to the best pdf of the frame; and that one's x, float64 [running]."""
+        """Return e^x [num_pdfs, running] relative to the best pdf of the frame; and that one's x, float64 [running]."""
         outputs = self.frame(logits, t, dtype)
         best = outputs.amax(1, keepdim=True)
         return torch.exp_(outputs - best).t().contiguous(), best[:, 0].to(torch.float64)
 
     def put(self, values: torch.Tensor, t: int, into: torch.Tensor) -> None:
-        """values [num_pdfs, running] as frame t of `into` [B, T, num_pdfs]: the undoing of `frame`."""
+        """Write values [num_pdfs, running] as frame t of `into` [B, T, num_pdfs]: the undoing of `frame`."""
         into[self._sorting[: self.running[t]], t] = values.t().to(into.dtype)
 
 
 def trusted(posteriors: torch.Tensor, lengths: torch.Tensor, *finite: torch.Tensor) -> torch.Tensor:
-    """bool [B]: whether posteriors [B, T, num_pdfs] sum to one in every frame, and the numbers [B] are finite."""
+    """Return whether posteriors [B, T, num_pdfs] sum to one in every frame and the numbers [B] are finite, bool [B]."""
     inside = torch.arange(posteriors.shape[1], device=posteriors.device)[None] < lengths.to(posteriors.device)[:, None]
     sums = posteriors.sum(2)
     wrong = (torch.where(inside, sums, torch.ones_like(sums)) - 1.0).abs().amax(1)
@@ -147,14 +150,14 @@ class SharedGraph:
         self.leaky = leaky
         self.leak_to = None if leak_to is None or leaky == 0.0 else np.exp(leak_to)
         self._lay_out()
-        self._made: Dict[Tuple[torch.device, torch.dtype], _Tensors] = {}
-        self._kept: Dict[Tuple[torch.device, torch.dtype], torch.Tensor] = {}
+        self._tensors_of: Dict[Tuple[torch.device, torch.dtype], _Tensors] = {}
+        self._memory_of: Dict[Tuple[torch.device, torch.dtype], torch.Tensor] = {}
         self.k2_fsa: Any = None  # kept by k2_engine.py
         self.retried = 0  # how often a sequence was done again, as float32 or float64 could not hold it
 
     def __getstate__(self) -> Dict[str, Any]:
         # What can be made again, and cannot travel to another process.
-        return {**self.__dict__, "_made": {}, "_kept": {}, "k2_fsa": None}
+        return {**self.__dict__, "_tensors_of": {}, "_memory_of": {}, "k2_fsa": None}
 
     def _lay_out(self) -> None:
         """_slot [arcs], _slot_pdf [K], _layers: (first slot, first node, end node) of each."""
@@ -176,17 +179,17 @@ class SharedGraph:
 
     def _memory(self, size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Kept from call to call: fresh pages for every batch cost as much as the arithmetic."""
-        kept = self._kept.get((device, dtype))
-        if kept is None or len(kept) < size:
-            kept = self._kept[(device, dtype)] = torch.empty(size, dtype=dtype, device=device)
-        return kept
+        memory = self._memory_of.get((device, dtype))
+        if memory is None or len(memory) < size:
+            memory = self._memory_of[(device, dtype)] = torch.empty(size, dtype=dtype, device=device)
+        return memory
 
     def _tensors(self, device: torch.device, dtype: torch.dtype) -> _Tensors:
-        if (device, dtype) not in self._made:
+        if (device, dtype) not in self._tensors_of:
             from scipy.sparse import csr_matrix
 
             slots, states = len(self._slot_pdf), self.fsa.num_states
-            each = np.arange(slots)
+            numbers = np.arange(slots)
             arcs = csr_matrix((np.exp(self.fsa.logw), (self._slot, self.fsa.src)), shape=(slots, states))
             ones = np.ones(slots)
 
@@ -204,21 +207,21 @@ class SharedGraph:
                 return torch.as_tensor(values, dtype=dtype, device=device)[:, None].contiguous()
 
             start = np.exp(self.fsa.start)
-            self._made[(device, dtype)] = _Tensors(
+            self._tensors_of[(device, dtype)] = _Tensors(
                 arcs=sparse(arcs),
                 arcs_back=sparse(arcs.T.tocsr()),
-                to_pdf=sparse(csr_matrix((ones, (self._slot_pdf, each)), shape=(self.num_pdfs, slots))),
+                to_pdf=sparse(csr_matrix((ones, (self._slot_pdf, numbers)), shape=(self.num_pdfs, slots))),
                 slot_pdf=torch.as_tensor(self._slot_pdf, device=device),
                 start=column(start / start.sum()),
                 final=column(np.exp(self.fsa.final)),
                 leak=None if self.leak_to is None else column(self.leaky * self.leak_to),
             )
-        return self._made[(device, dtype)]
+        return self._tensors_of[(device, dtype)]
 
     def forward_backward(
         self, logits: torch.Tensor, lengths: torch.Tensor, *, dtype: Optional[torch.dtype] = None
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """logits [B, T, num_pdfs], lengths [B] -> (log Z [B] float64, posteriors [B, T, num_pdfs]).
+        """Return (log Z [B] float64, posteriors [B, T, num_pdfs]) of logits [B, T, num_pdfs] and lengths [B].
 
         Posteriors sum to one in every frame of a sequence and are 0 in the padding. A sequence shorter than
         the graph's shortest path has log Z = -inf and posteriors 0.
@@ -230,18 +233,18 @@ class SharedGraph:
         frames = check_outputs(logits, lengths, self.num_pdfs, logits.shape[0])
         with no_denormals():
             scores, posteriors = self._scaled(logits, frames, dtype)
-        again = torch.nonzero(~trusted(posteriors, lengths, scores))[:, 0]
-        if len(again):
-            part, part_lengths = logits[again], lengths[again.to(lengths.device)]
-            self.retried += len(again)
+        rows = torch.nonzero(~trusted(posteriors, lengths, scores))[:, 0]
+        if len(rows):
+            part_logits, part_lengths = logits[rows], lengths[rows.to(lengths.device)]
+            self.retried += len(rows)
             if dtype == torch.float32:
-                redone = self.forward_backward(part, part_lengths, dtype=torch.float64)
+                redone = self.forward_backward(part_logits, part_lengths, dtype=torch.float64)
             else:
                 with np.errstate(divide="ignore"):
                     leak = None if self.leak_to is None else np.log(self.leaky * self.leak_to)
-                exact = GraphBatch([self.fsa] * len(again), self.num_pdfs, leak=leak)
-                redone = exact.forward_backward(part, part_lengths)
-            scores[again], posteriors[again] = redone[0], redone[1].to(posteriors.dtype)
+                exact = GraphBatch([self.fsa] * len(rows), self.num_pdfs, leak=leak)
+                redone = exact.forward_backward(part_logits, part_lengths)
+            scores[rows], posteriors[rows] = redone[0], redone[1].to(posteriors.dtype)
         return scores, posteriors
 
     def _scaled(self, logits: torch.Tensor, frames: List[int], dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -265,7 +268,7 @@ class SharedGraph:
             emission, best = by_length.emission(logits, t, dtype)
             return torch.index_select(emission, 0, g.slot_pdf, out=place), best
 
-        def kept(t: int) -> torch.Tensor:
+        def slot_sums(t: int) -> torch.Tensor:
             """The place of u_t, [K, running]."""
             begin = (t % segment) * size
             return memory[begin : begin + slots * running[t]].view(slots, running[t])
@@ -280,7 +283,7 @@ class SharedGraph:
                 now, after = running[t], running[t + 1]
                 if g.leak is not None:
                     alpha = alpha + g.leak
-                u = kept(t)
+                u = slot_sums(t)
                 torch.addmm(u, g.arcs, alpha, beta=0, out=u)
                 v, best = emitted(t)
                 v.mul_(u)
@@ -313,7 +316,7 @@ class SharedGraph:
                 w, _ = emitted(t)
                 for begin, low, high in self._layers:
                     w[begin : begin + high - low] *= beta[low:high]
-                by_length.put(g.to_pdf @ kept(t).mul_(w), t, posteriors)
+                by_length.put(g.to_pdf @ slot_sums(t).mul_(w), t, posteriors)
                 beta = g.arcs_back @ w
                 if g.leak is not None:
                     beta = beta + (g.leak * beta).sum(0)
@@ -348,13 +351,14 @@ class _TotalScores(torch.autograd.Function):
 def total_scores_and_posteriors(
     graph: Graph, logits: torch.Tensor, lengths: torch.Tensor
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """log Z [B], float64, differentiable in logits [B, T, num_pdfs]; and its gradient, the posteriors [B, T, num_pdfs].
+    """Return log Z [B], float64, differentiable in logits [B, T, num_pdfs]; and its gradient, the posteriors.
 
+    These are [B, T, num_pdfs].
     graph: a SharedGraph or a GraphBatch. -inf (gradient 0) for a sequence that the graph does not accept.
     """
     return _TotalScores.apply(logits, lengths, graph, True)
 
 
 def total_scores(graph: Graph, logits: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """The first of `total_scores_and_posteriors`, in less memory; its backward pass can be done once."""
+    """Return log Z of `total_scores_and_posteriors` alone, in less memory; its backward pass can be done once."""
     return _TotalScores.apply(logits, lengths, graph, False)

@@ -27,15 +27,15 @@ def _reachable(start: np.ndarray, src: np.ndarray, dst: np.ndarray) -> np.ndarra
     order = np.argsort(src, kind="stable")
     targets = dst[order]
     begin = np.searchsorted(src[order], np.arange(len(start) + 1))
-    seen = start.copy()
+    reached = start.copy()
     queue = deque(np.flatnonzero(start).tolist())
     while queue:
         state = queue.popleft()
         for target in targets[begin[state] : begin[state + 1]]:
-            if not seen[target]:
-                seen[target] = True
+            if not reached[target]:
+                reached[target] = True
                 queue.append(int(target))
-    return seen
+    return reached
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Fsa:
 
     @cached_property
     def min_frames(self) -> int:
-        """Arcs of the shortest path from a start to a final state. Raises GraphError where there is none."""
+        """The arcs of the shortest path from a start to a final state. Raises GraphError where there is none."""
         reached = np.isfinite(self.start)
         for frames in range(self.num_states + 1):
             if (reached & np.isfinite(self.final)).any():
@@ -83,7 +83,7 @@ class Fsa:
         raise GraphError("graph is empty: no path from start to end", remedy=_REMEDY)
 
     def problem(self, num_frames: int) -> Optional[str]:
-        """Why this graph does not accept `num_frames` frames, or None where it does (as far as lengths tell)."""
+        """Return why this graph does not accept `num_frames` frames, or None where it does (as far as lengths tell)."""
         if self.last is not None and self.last.max() != num_frames:
             return f"its numerator is for {self.last.max()} frames, it has {num_frames}"
         if num_frames < self.min_frames:
@@ -91,7 +91,7 @@ class Fsa:
         return None
 
     def unroll(self) -> Fsa:
-        """The same paths without windows: a state per (state, frame) that the windows allow."""
+        """Return a graph of the same paths without windows: a state per (state, frame) that the windows allow."""
         if self.first is None or self.last is None:
             return self
         number: Dict[Tuple[int, int], int] = {}
@@ -134,7 +134,7 @@ class Fsa:
         return self
 
     def on_paths(self) -> np.ndarray:
-        """Which states lie on a path from start to end, bool [states]. Raises GraphError where none does."""
+        """Find the states that lie on a path from start to end, bool [states]. Raises GraphError where none does."""
         keep = _reachable(np.isfinite(self.start), self.src, self.dst)
         keep &= _reachable(np.isfinite(self.final), self.dst, self.src)
         if not keep.any():
@@ -142,7 +142,10 @@ class Fsa:
         return keep
 
     def connect(self) -> Fsa:
-        """Only the states that lie on a path from start to end, in their order. Raises GraphError where none does."""
+        """Keep only the states that lie on a path from start to end, in their order.
+
+        Raises GraphError where none does.
+        """
         keep = self.on_paths()
         number = np.cumsum(keep, dtype=np.int32) - 1
         arcs = keep[self.src] & keep[self.dst]
@@ -163,7 +166,7 @@ class Fsa:
 
     @classmethod
     def load(cls, path: PathLike) -> Fsa:
-        """Raises ModelError where the file is absent or broken, GraphError where an array is missing."""
+        """Read a graph. Raises ModelError where the file is absent or broken, GraphError where an array is missing."""
         arrays = load_tensors(path)
         try:
             return cls(*(arrays[name] for name in ("src", "dst", "pdf", "logw", "start", "final")))
@@ -174,7 +177,7 @@ class Fsa:
     def from_lists(
         cls, arcs: List[Tuple[int, int, int, float]], start: Dict[int, float], final: Dict[int, float]
     ) -> Fsa:
-        """arcs: (src, dst, pdf, log weight); start and final: state -> log weight."""
+        """Make a graph of arcs (src, dst, pdf, log weight); start and final: state -> log weight."""
         states = 1 + max([max(a[0], a[1]) for a in arcs] + list(start) + list(final), default=-1)
         columns = list(zip(*arcs, strict=True)) if arcs else [(), (), (), ()]
         first = np.full(states, NEG_INF)
@@ -210,7 +213,7 @@ class PhoneAcceptor:
         return sum(len(leaving) for leaving in self.arcs)
 
     def score(self, phones: List[int]) -> float:
-        """Log weight of one sequence, -inf where it is not accepted."""
+        """Return the log weight of one sequence, -inf where it is not accepted."""
         state, total = 0, 0.0
         for phone in phones:
             if phone not in self.arcs[state]:
@@ -225,7 +228,7 @@ class PhoneAcceptor:
         return cls([*arcs, {}], [NEG_INF] * len(phones) + [0.0])
 
     def intersect(self, other: PhoneAcceptor) -> PhoneAcceptor:
-        """Sequences that both accept, weights added; only states on a path from start to end.
+        """Return the acceptor of the sequences that both accept, weights added; only states on a path to an end.
 
         Raises GraphError where there is no such sequence. The product of deterministic acceptors is
         deterministic, so that no sequence is counted twice.
@@ -234,12 +237,12 @@ class PhoneAcceptor:
         pairs = [(0, 0)]
         arcs: List[Dict[int, Tuple[int, float]]] = []
         final: List[float] = []
-        for mine, theirs in pairs:  # grows while it is walked
-            final.append(self.final[mine] + other.final[theirs])
+        for state, other_state in pairs:  # grows while it is walked
+            final.append(self.final[state] + other.final[other_state])
             leaving = {}
-            for phone, (to, weight) in self.arcs[mine].items():
-                if phone in other.arcs[theirs]:
-                    to_other, weight_other = other.arcs[theirs][phone]
+            for phone, (to, weight) in self.arcs[state].items():
+                if phone in other.arcs[other_state]:
+                    to_other, weight_other = other.arcs[other_state][phone]
                     pair = (to, to_other)
                     if pair not in number:
                         number[pair] = len(pairs)
@@ -249,7 +252,7 @@ class PhoneAcceptor:
         return PhoneAcceptor(arcs, final).connect()
 
     def connect(self) -> PhoneAcceptor:
-        """Without the states from which no end is reached (all are assumed reachable from the start)."""
+        """Remove the states from which no end is reached (all are assumed reachable from the start)."""
         before: List[List[int]] = [[] for _ in self.arcs]
         for state, leaving in enumerate(self.arcs):
             for to, _ in leaving.values():

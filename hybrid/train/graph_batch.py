@@ -28,7 +28,7 @@ from hybrid.train.fsa import Fsa
 
 
 def check_outputs(logits: torch.Tensor, lengths: torch.Tensor, num_pdfs: int, num_graphs: int) -> List[int]:
-    """Lengths as a list. Raises GraphError where logits [B, T, num_pdfs] and lengths [B] do not fit the graphs."""
+    """Return lengths as a list. Raises GraphError where logits [B, T, num_pdfs], lengths [B] do not fit the graphs."""
     frames = [int(n) for n in lengths]
     if logits.dim() != 3 or logits.shape[2] != num_pdfs:
         raise GraphError(
@@ -72,7 +72,7 @@ class GraphBatch:
         self.leak = leak
 
     def forward_backward(self, logits: torch.Tensor, lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """logits [B, T, num_pdfs], lengths [B] -> (scores [B] float64, posteriors [B, T, num_pdfs]).
+        """Return (scores [B] float64, posteriors [B, T, num_pdfs]) of logits [B, T, num_pdfs] and lengths [B].
 
         Posteriors sum to one in every frame of a sequence and are 0 in the padding. A sequence that its
         graph does not accept has score -inf and posteriors 0: `Fsa.min_frames` tells beforehand.
@@ -89,16 +89,16 @@ class GraphBatch:
         state_ends = np.cumsum([0] + [graph.num_states for graph in graphs])
         arc_ends = np.cumsum([0] + [graph.num_arcs for graph in graphs])
 
-        def together(parts: List[np.ndarray], dtype: torch.dtype) -> torch.Tensor:
+        def joined(parts: List[np.ndarray], dtype: torch.dtype) -> torch.Tensor:
             return torch.as_tensor(np.concatenate(parts), dtype=dtype, device=device)
 
-        src = together([g.src + n for g, n in zip(graphs, state_ends, strict=False)], torch.int64)
-        dst = together([g.dst + n for g, n in zip(graphs, state_ends, strict=False)], torch.int64)
+        src = joined([g.src + n for g, n in zip(graphs, state_ends, strict=False)], torch.int64)
+        dst = joined([g.dst + n for g, n in zip(graphs, state_ends, strict=False)], torch.int64)
         pdfs = [g.pdf.astype(np.int64) + num_pdfs * b for g, b in zip(graphs, order, strict=True)]
-        column = together(pdfs, torch.int64)
-        weight = together([g.logw for g in graphs], torch.float64)
-        start = together([g.start for g in graphs], torch.float64)
-        final = together([g.final for g in graphs], torch.float64)
+        column = joined(pdfs, torch.int64)
+        weight = joined([g.logw for g in graphs], torch.float64)
+        start = joined([g.start for g in graphs], torch.float64)
+        final = joined([g.final for g in graphs], torch.float64)
         sequence = torch.repeat_interleave(
             torch.arange(count, device=device), torch.as_tensor(np.diff(state_ends), device=device)
         )
@@ -110,8 +110,8 @@ class GraphBatch:
         windows: Optional[Tuple[torch.Tensor, torch.Tensor]] = None
         if any(graph.first is not None for graph in graphs):
             never = 2**30
-            low = together([np.zeros(g.num_states) if g.first is None else g.first for g in graphs], torch.int64)
-            high = together([np.full(g.num_states, never) if g.last is None else g.last for g in graphs], torch.int64)
+            low = joined([np.zeros(g.num_states) if g.first is None else g.first for g in graphs], torch.int64)
+            high = joined([np.full(g.num_states, never) if g.last is None else g.last for g in graphs], torch.int64)
             windows = (low, high)
 
         def inside(values: torch.Tensor, t: int, states: int) -> torch.Tensor:
@@ -121,7 +121,7 @@ class GraphBatch:
             outside = (windows[0][:states] > t) | (windows[1][:states] < t)
             return torch.cat([values[:states].masked_fill(outside, float("-inf")), values[states:]])
 
-        leak = None if self.leak is None else together([self.leak] * count, torch.float64)
+        leak = None if self.leak is None else joined([self.leak] * count, torch.float64)
 
         alphas = [start]
         scored = outputs[:longest, column] + weight  # logw + x[t, pdf] of every arc

@@ -40,12 +40,12 @@ _SAMPLE = 50_000  # elements of which the quantile is taken
 
 
 def skip(bits: int) -> int:
-    """The places that a word passes over which is no element."""
+    """Return how many places a word passes over which is no element."""
     return (1 << (bits - 1)) - 1
 
 
 def encode(places: Tensor, negative: Tensor, tau: float) -> Tensor:
-    """places int64 [n], ascending; negative bool [n]; -> uint8 [HEAD + bits / 8 (n + skips)]."""
+    """Write a message uint8 [HEAD + bits / 8 (n + skips)] of places int64 [n], ascending, and negative bool [n]."""
     device = places.device
     between = torch.diff(places, prepend=places.new_full((1,), -1)) - 1
     skips = {bits: torch.div(between, skip(bits), rounding_mode="floor") for bits in (16, 8)}
@@ -61,8 +61,10 @@ def encode(places: Tensor, negative: Tensor, tau: float) -> Tensor:
 
 
 def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
-    """Places int64 [n] and values float32 [n], +-tau. Raises ModelError for a place outside of
-    `size` elements, and for words of a size that there is not."""
+    """Read a message: places int64 [n] and values float32 [n], +-tau.
+
+    Raises ModelError for a place outside of `size` elements, and for words of a size that there is not.
+    """
     tau = message[:4].clone().view(torch.float32)
     bits = int(message[4])
     if bits not in (8, 16):
@@ -87,14 +89,14 @@ def decode(message: Tensor, size: int) -> Tuple[Tensor, Tensor]:
 
 
 def total(messages: Sequence[Tensor], like: Tensor) -> Tensor:
-    """The sum of what they say, float32 as long as `like` [n]; nan where one of them is no number."""
-    found = torch.zeros_like(like)
+    """Return the sum of what messages say, float32 as long as `like` [n]; nan where one of them is no number."""
+    gradient = torch.zeros_like(like)
     for message in messages:
         if not torch.isfinite(message[:4].clone().view(torch.float32)):
-            return found.fill_(float("nan"))
+            return gradient.fill_(float("nan"))
         places, values = decode(message, like.numel())
-        found.index_add_(0, places, values)  # places of one message are all different: in no order
-    return found
+        gradient.index_add_(0, places, values)  # places of one message are all different: in no order
+    return gradient
 
 
 def _at_least(tau: float, x: Tensor) -> Tensor:
@@ -132,7 +134,7 @@ class Gtc:
             raise ConfigError("both a threshold and a density", remedy="set one of them to 0")
 
     def reduce(self, gradient: Tensor, parameters: List[Tensor]) -> Tensor:
-        """The sum over workers of what they send of `gradient`, the flat gradients of `parameters` [n] float32."""
+        """Return the sum over workers of what they send of `gradient`, float32 [n]: that of `parameters`, flat."""
         self.dense += 4 * gradient.numel()
         if not (self.threshold or self.density):
             self.sent += 4 * gradient.numel()
@@ -142,7 +144,7 @@ class Gtc:
         return total(gather_bytes(message, self.group), gradient)
 
     def message(self, gradient: Tensor, parameters: List[Tensor]) -> Tensor:
-        """What this worker says of `gradient`; the rest stays in its residuals."""
+        """Write what this worker says of `gradient`; the rest stays in its residuals."""
         residual = self._residual(parameters, gradient)
         # A gradient that is not finite would stay in the residual for good. It goes to all, who leave the step out.
         # The sum tells, in a thirtieth of the time of a look at each.
@@ -161,22 +163,25 @@ class Gtc:
         if self.threshold:
             return self.threshold
         sample = residual[:: max(1, residual.numel() // _SAMPLE)].abs()
-        wanted = max(1, round(self.density * sample.numel()))
-        return float(torch.topk(sample, wanted).values[-1])
+        count = max(1, round(self.density * sample.numel()))
+        return float(torch.topk(sample, count).values[-1])
 
     def _residual(self, parameters: List[Tensor], gradient: Tensor) -> Tensor:
         """DDP puts parameters into other buckets after the first step: each keeps its own."""
         parts = [self._residuals.get(id(p)) for p in parameters]
-        known = [torch.zeros(p.numel(), device=gradient.device) if r is None else r for p, r in zip(parameters, parts)]
-        return torch.cat(known).to(gradient)
+        flat = [torch.zeros(p.numel(), device=gradient.device) if r is None else r for p, r in zip(parameters, parts)]
+        return torch.cat(flat).to(gradient)
 
     def _keep(self, parameters: List[Tensor], residual: Tensor) -> None:
-        for p, part in zip(parameters, residual.split([p.numel() for p in parameters])):
-            self._residuals[id(p)] = part
+        for p, chunk in zip(parameters, residual.split([p.numel() for p in parameters])):
+            self._residuals[id(p)] = chunk
 
     def flush(self, parameters: List[Tensor]) -> Tensor:
-        """The sum over workers of what is unsent, of which all is sent but the rounding to 8 bits: whole numbers of
-        -127 to 127 times a 127th of the largest of a parameter. What is rounded off stays with its worker."""
+        """Return the sum over workers of what is unsent, of which all is sent but the rounding to 8 bits.
+
+        Sent are whole numbers of -127 to 127 times a 127th of the largest of a parameter. What is rounded off stays
+        with its worker.
+        """
         residual = self.unsent(parameters)
         if not (self.threshold or self.density):
             return residual
@@ -187,39 +192,39 @@ class Gtc:
         self._keep(parameters, residual - counts * step)
         message = torch.cat([steps.view(torch.uint8), counts.to(torch.int8).view(torch.uint8)])
         self.sent += message.numel()
-        found = torch.zeros_like(residual)
-        for other in gather_bytes(message, self.group):
-            theirs = other[: 4 * len(steps)].clone().view(torch.float32).repeat_interleave(sizes)
-            found += other[4 * len(steps) :].view(torch.int8) * theirs
-        return found
+        gradient = torch.zeros_like(residual)
+        for sent in gather_bytes(message, self.group):
+            sent_steps = sent[: 4 * len(steps)].clone().view(torch.float32).repeat_interleave(sizes)
+            gradient += sent[4 * len(steps) :].view(torch.int8) * sent_steps
+        return gradient
 
     def unsent(self, parameters: List[Tensor]) -> Tensor:
-        """The residuals of these parameters [n], zeros before the first `reduce`."""
+        """Return the residuals of these parameters [n], zeros before the first `reduce`."""
         return self._residual(parameters, parameters[0])
 
     def forget(self) -> None:
-        """What has not been sent; for parameters that were set to others."""
+        """Forget what has not been sent; for parameters that were set to others."""
         self._residuals.clear()
 
     def state(self, model: nn.Module) -> Dict[str, Tensor]:
-        """Residuals by the names of the model's parameters, for a checkpoint of this worker."""
-        kept = {name: self._residuals.get(id(p)) for name, p in model.named_parameters()}
-        return {name: r.detach().cpu().clone() for name, r in kept.items() if r is not None}
+        """Return residuals by the names of the model's parameters, for a checkpoint of this worker."""
+        residuals = {name: self._residuals.get(id(p)) for name, p in model.named_parameters()}
+        return {name: r.detach().cpu().clone() for name, r in residuals.items() if r is not None}
 
     def load(self, model: nn.Module, residuals: Mapping[str, Tensor]) -> None:
-        """Raises ModelError for residuals of another model."""
-        named = dict(model.named_parameters())
+        """Take the residuals of a checkpoint. Raises ModelError for residuals of another model."""
+        parameters = dict(model.named_parameters())
         for name, residual in residuals.items():
-            if name not in named or named[name].numel() != residual.numel():
+            if name not in parameters or parameters[name].numel() != residual.numel():
                 raise ModelError(f"a residual of '{name}', which the model has not in this size")
-            self._residuals[id(named[name])] = residual.to(named[name].device)
+            self._residuals[id(parameters[name])] = residual.to(parameters[name].device)
 
 
 def gtc_hook(state: Gtc, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """For torch's DistributedDataParallel, over gloo and NCCL. Sums; DDP's own hook takes means."""
-    done: torch.futures.Future[Tensor] = torch.futures.Future()
-    done.set_result(state.reduce(bucket.buffer(), bucket.parameters()))
-    return done
+    """Sum gradients as a hook of torch's DistributedDataParallel, over gloo and NCCL; DDP's own hook takes means."""
+    future: torch.futures.Future[Tensor] = torch.futures.Future()
+    future.set_result(state.reduce(bucket.buffer(), bucket.parameters()))
+    return future
 
 
 # DDP looks at the annotations themselves, which are texts in this file.

@@ -21,7 +21,7 @@ BEAM = 30.0
 
 
 def import_k2() -> Any:
-    """Raises MissingDependency where k2 is not installed or does not fit this Python or torch."""
+    """Import k2. Raises MissingDependency where it is not installed or does not fit this Python or torch."""
     try:
         import k2
     except ImportError as error:
@@ -33,7 +33,7 @@ def import_k2() -> Any:
 
 
 def to_k2(fsa: Fsa) -> Any:
-    """A k2.Fsa: labels are pdfs, state 0 the start, the last state the final one, arcs sorted."""
+    """Return a k2.Fsa: labels are pdfs, state 0 the start, the last state the final one, arcs sorted."""
     k2 = import_k2()
     fsa = fsa.unroll()
     starts = np.flatnonzero(np.isfinite(fsa.start))
@@ -58,28 +58,28 @@ def to_k2(fsa: Fsa) -> Any:
 def k2_total_scores(
     graph: Union[SharedGraph, GraphBatch], logits: torch.Tensor, lengths: torch.Tensor, *, beam: float = BEAM
 ) -> torch.Tensor:
-    """As forward_backward.total_scores: log Z [B] float64, differentiable in logits [B, T, num_pdfs].
+    """Return log Z [B] float64, differentiable in logits [B, T, num_pdfs], as forward_backward.total_scores does.
 
     Raises ConfigError for a leaky graph, which k2 cannot do; MissingDependency without k2.
     """
     k2 = import_k2()
-    shared = isinstance(graph, SharedGraph)
+    is_shared = isinstance(graph, SharedGraph)
     if (graph.leak_to if isinstance(graph, SharedGraph) else graph.leak) is not None:
         raise ConfigError("the k2 engine has no leaky HMM", remedy='set lfmmi.leaky = 0 or lfmmi.engine = "sparse"')
     count = logits.shape[0]
     graphs: Sequence[Fsa] = [graph.fsa] if isinstance(graph, SharedGraph) else graph.graphs
-    frames = check_outputs(logits, lengths, graph.num_pdfs, count if shared else len(graphs))
+    frames = check_outputs(logits, lengths, graph.num_pdfs, count if is_shared else len(graphs))
     order = sorted(range(count), key=lambda b: -frames[b])
     device = logits.device
     if isinstance(graph, SharedGraph):
-        one = k2.create_fsa_vec([_cached(graph)]).to(device)
-        together = k2.index_fsa(one, torch.zeros(count, dtype=torch.int32, device=device))
+        graph_vec = k2.create_fsa_vec([_cached(graph)]).to(device)
+        batch_vec = k2.index_fsa(graph_vec, torch.zeros(count, dtype=torch.int32, device=device))
     else:
-        together = k2.create_fsa_vec([to_k2(graphs[b]) for b in order]).to(device)
+        batch_vec = k2.create_fsa_vec([to_k2(graphs[b]) for b in order]).to(device)
     segments = torch.tensor([[b, 0, frames[b]] for b in order], dtype=torch.int32)
     dense = k2.DenseFsaVec(logits.to(torch.float32), segments)
     identity = torch.arange(count, dtype=torch.int32, device=device)
-    lattice = k2.intersect_dense(k2.arc_sort(together), dense, output_beam=beam, a_to_b_map=identity)
+    lattice = k2.intersect_dense(k2.arc_sort(batch_vec), dense, output_beam=beam, a_to_b_map=identity)
     scores = lattice.get_tot_scores(log_semiring=True, use_double_scores=True)
     back = torch.empty(count, dtype=torch.int64, device=device)
     back[torch.tensor(order, device=device)] = torch.arange(count, device=device)

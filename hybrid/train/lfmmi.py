@@ -44,7 +44,7 @@ ENGINES = ("auto", "triton", "sparse", "k2")
 
 
 def numerator_of(utterance: Any) -> Fsa:
-    """utterance.extra["numerator"]. Raises DataError where it is missing."""
+    """Return utterance.extra["numerator"]. Raises DataError where it is missing."""
     graph = utterance.extra.get("numerator")
     if graph is None:
         raise DataError("no numerator graph", utterance=utterance.id, remedy="run the stage that makes them again")
@@ -263,12 +263,12 @@ class LfMmi:
 
 
 def inside_of(outputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """bool [B, T], on the device of outputs [B, T, num_pdfs]: what is not padding."""
+    """Return what is not padding, bool [B, T], on the device of outputs [B, T, num_pdfs]."""
     return (torch.arange(outputs.shape[1])[None] < lengths[:, None].cpu()).to(outputs.device)
 
 
 def half_square(outputs: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """1/2 sum x^2 of what is inside."""
+    """Return 1/2 sum x^2 of what is inside."""
     return 0.5 * (outputs.masked_fill(~inside[:, :, None], 0.0) ** 2).sum()
 
 
@@ -277,10 +277,10 @@ class _ExpectedAccuracy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits, lengths, accuracy, graph):  # type: ignore[no-untyped-def]
-        found = expected_accuracy(graph, logits, lengths, accuracy)
-        ctx.save_for_backward(found.gradient, found.posteriors)
+        expected = expected_accuracy(graph, logits, lengths, accuracy)
+        ctx.save_for_backward(expected.gradient, expected.posteriors)
         ctx.dtype = logits.dtype
-        return found.values, found.log_z
+        return expected.values, expected.log_z
 
     @staticmethod
     def backward(ctx, of_values, of_log_z):  # type: ignore[no-untyped-def]

@@ -39,10 +39,10 @@ class DataLoader(Protocol):
     def position(self) -> Any: ...
 
     def take(self) -> List[PendingBatch]:
-        """This worker's batches for the next update."""
+        """Return this worker's batches for the next update."""
 
     def done(self) -> float:
-        """The share of the whole training that lies before the next update: the same on all workers."""
+        """Return the share of the whole training that lies before the next update: the same on all workers."""
 
 
 class TrainingData(Protocol):
@@ -54,7 +54,7 @@ class TrainingData(Protocol):
     def loader(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> DataLoader: ...
 
     def about(self) -> List[Any]:
-        """What a checkpoint must agree with."""
+        """Return what a checkpoint must agree with."""
 
 
 class InMemory:
@@ -97,8 +97,8 @@ class _MemoryLoader:
 
     def take(self) -> List[PendingBatch]:
         start, self.position = self.position, self.position + self.stride
-        chosen = range(start, min(self.position, len(self.epoch)))[self.rank :: self.size]
-        return [PendingBatch(i, lambda i=i: self.epoch.ids(i), lambda i=i: self.epoch[i]) for i in chosen]  # type: ignore[misc]
+        numbers = range(start, min(self.position, len(self.epoch)))[self.rank :: self.size]
+        return [PendingBatch(i, lambda i=i: self.epoch.ids(i), lambda i=i: self.epoch[i]) for i in numbers]  # type: ignore[misc]
 
     def done(self) -> float:
         return (self.number + self.position / len(self.epoch)) / self.planned
@@ -123,7 +123,7 @@ class Streamed:
         self.sources = list(sources)
         rows = stream.shards()
         self._rows = {
-            name: rows[np.isin(rows[:, 0], [place for place, other in enumerate(sources) if other == name])]
+            name: rows[np.isin(rows[:, 0], [place for place, source in enumerate(sources) if source == name])]
             for name in sources
         }
         self.seed = seed
@@ -131,7 +131,7 @@ class Streamed:
         self.scheduled = scheduled
         self.plan = scheduled.pieces
         self.epochs = len(self.plan)
-        self.taken = self.frames = 0  # batches so far, and the frames in them
+        self.num_batches = self.frames = 0  # batches so far, and the frames in them
         self.hours = sum(piece.hours for sub in self.plan for piece in sub)
         if stream.dim is None:
             raise ConfigError("no shard of the streams can be read", remedy="look at the folders of the sources")
@@ -141,7 +141,7 @@ class Streamed:
         return self.scheduled.table(self.plan)
 
     def shards(self, piece: Piece) -> np.ndarray:
-        """int32 [n, 2]: (source of the stream, its shard) of each shard of the piece."""
+        """Return (source of the stream, its shard) of each shard of the piece, int32 [n, 2]."""
         return self._rows[piece.source][list(piece.shards)]
 
     def pieces(self, epoch: int) -> int:
@@ -151,10 +151,10 @@ class Streamed:
         return _StreamLoader(self, epoch, piece, position, stride, rank, size)
 
     def about(self) -> List[Any]:
-        read = [[[p.source, list(p.shards), p.rate] for p in sub] for sub in self.plan]
+        pieces = [[[p.source, list(p.shards), p.rate] for p in sub] for sub in self.plan]
         sizes = [[len(source), int(source.utterances.sum())] for source in self.stream.sources]
         plan = self.stream.settings.plan
-        return [read, sizes, plan.max_frames, self.stream.settings.window, self.seed]
+        return [pieces, sizes, plan.max_frames, self.stream.settings.window, self.seed]
 
 
 class _StreamLoader:
@@ -164,30 +164,30 @@ class _StreamLoader:
         self, data: Streamed, epoch: int, piece: int, position: Optional[Mapping[str, Any]], stride: int, rank: int,
         size: int,
     ) -> None:  # fmt: skip
-        which = data.plan[epoch][piece]
+        chunk = data.plan[epoch][piece]
         before = sum(p.hours for sub in data.plan[:epoch] for p in sub) + sum(p.hours for p in data.plan[epoch][:piece])
-        self.rate, self._done = which.rate, before / data.hours
+        self.rate, self._share_done = chunk.rate, before / data.hours
         self.problems: List[str] = []
         state = dict(position or {})
         self.count, self.rank, self.size = len(range(stride)[rank::size]), rank, size
         self._ordinal = int(state.pop("ordinal", 0))
         self._finished = bool(state.pop("finished", False))
-        self._reading = data.stream.read(data.shards(which), (data.seed, which.number), rank, size, state or None)
-        self._seen = 0
+        self._reading = data.stream.read(data.shards(chunk), (data.seed, chunk.number), rank, size, state or None)
+        self._num_problems = 0
         self._ahead: Optional[Batch] = None
         self._advance()
         # Batches are not quite full; how full, those of the pieces before tell.
-        filled = data.frames / data.taken if data.taken else data.stream.settings.plan.max_frames
+        frames_per_batch = data.frames / data.num_batches if data.num_batches else data.stream.settings.plan.max_frames
         self.data = data
-        whole = round(which.frames(data.frame_shift) / filled / stride)
-        self.total = max(1, whole - self._ordinal // max(1, self.count))
+        updates = round(chunk.frames(data.frame_shift) / frames_per_batch / stride)
+        self.total = max(1, updates - self._ordinal // max(1, self.count))
 
     def _advance(self) -> None:
         self._state: Dict[str, Any] = dict(self._reading.state)
         self._ahead = None if self._finished else next(self._reading, None)
-        for problem in self._reading.problems[self._seen :]:
+        for problem in self._reading.problems[self._num_problems :]:
             self.problems.append(f"{problem.utterance}: {problem.reason}")
-        self._seen = len(self._reading.problems)
+        self._num_problems = len(self._reading.problems)
 
     @property
     def ended(self) -> bool:
@@ -205,10 +205,10 @@ class _StreamLoader:
                 break
             items.append(PendingBatch(self._ordinal * self.size + self.rank, lambda b=batch: b.ids, lambda b=batch: b))  # type: ignore[misc]
             self._ordinal += 1
-            self.data.taken += 1
+            self.data.num_batches += 1
             self.data.frames += int(batch.lengths.sum())
             self._advance()
         return items
 
     def done(self) -> float:
-        return self._done
+        return self._share_done

@@ -25,8 +25,9 @@ from hybrid.train.fsa import NEG_INF, Fsa, PhoneAcceptor
 def words_acceptor(
     pronunciations: Sequence[Sequence[Sequence[int]]], optional_silence: Optional[int]
 ) -> PhoneAcceptor:
-    """pronunciations: for every word of the transcript, the phone ids of each of its pronunciations.
+    """Make the acceptor of the phone sequences of a transcript.
 
+    pronunciations: for every word of the transcript, the phone ids of each of its pronunciations.
     Accepts every choice of them, with `optional_silence` (if any) at most once before, between and after.
     Deterministic: two ways to read the same phones are one sequence here. Weights are 0.
     """
@@ -38,10 +39,10 @@ def words_acceptor(
     def close(items: List[Item]) -> FrozenSet[Item]:
         """With the beginnings of the pronunciations that may follow, and without what is done."""
         closed = set()
-        for word, choice, done in items:
-            if choice >= 0 and done == len(pronunciations[word][choice]):
-                word, choice, done = word + 1, -1, 0
-            closed.add((word, choice, done))
+        for word, choice, num_done in items:
+            if choice >= 0 and num_done == len(pronunciations[word][choice]):
+                word, choice, num_done = word + 1, -1, 0
+            closed.add((word, choice, num_done))
             if choice == -1 and word < count:
                 closed.update((word, i, 0) for i in range(len(pronunciations[word])))
         return frozenset(closed)
@@ -52,10 +53,10 @@ def words_acceptor(
     arcs: List[Dict[int, Tuple[int, float]]] = []
     for subset in subsets:  # grows while it is walked
         moves: Dict[int, List[Item]] = {}
-        for word, choice, done in sorted(subset):
+        for word, choice, num_done in sorted(subset):
             if choice >= 0:
-                moves.setdefault(pronunciations[word][choice][done], []).append((word, choice, done + 1))
-            elif done == 0 and optional_silence is not None:
+                moves.setdefault(pronunciations[word][choice][num_done], []).append((word, choice, num_done + 1))
+            elif num_done == 0 and optional_silence is not None:
                 moves.setdefault(optional_silence, []).append((word, -1, 1))
         leaving = {}
         for phone, items in moves.items():
@@ -94,34 +95,41 @@ class Numerators:
             ) from error
 
     def from_words(self, word_ids: Sequence[int], utterance: Optional[str] = None) -> Fsa:
-        """Raises DataError for an empty transcript, a word without pronunciation, or phones not covered."""
+        """Make the numerator of a transcript.
+
+        Raises DataError for an empty transcript, a word without pronunciation, or phones not covered.
+        """
         if not len(word_ids):
             raise DataError("transcript is empty", utterance=utterance, remedy="leave the utterance out")
         for word in word_ids:
             if word not in self._pronunciations:
-                found = self._lang.pronunciation_ids(self._names[word]) if word in self._names else []
-                if not found:
+                pronunciations = self._lang.pronunciation_ids(self._names[word]) if word in self._names else []
+                if not pronunciations:
                     raise DataError(
                         f"word {self._names.get(word, word)} has no pronunciation",
                         utterance=utterance,
                         remedy="add it to the lexicon and run the stages from lang on again",
                     )
                 # Equal pronunciations would be found equal again in every utterance.
-                self._pronunciations[word] = [list(p) for p in sorted({tuple(p) for p in found})]
+                self._pronunciations[word] = [list(p) for p in sorted({tuple(p) for p in pronunciations})]
         silence = self._lang.phones[self._lang.optional_silence]
         acceptor = words_acceptor([self._pronunciations[word] for word in word_ids], silence)
         return expand(self._times_lm(acceptor, utterance), self.pdfs)
 
     def from_phones(self, phones: Sequence[int], utterance: Optional[str] = None) -> Fsa:
-        """Raises DataError where the sequence is empty or the phone LM does not cover it."""
+        """Make the numerator of a phone sequence.
+
+        Raises DataError where the sequence is empty or the phone LM does not cover it.
+        """
         return expand(self._times_lm(self._linear(phones, utterance), utterance), self.pdfs)
 
     def from_alignment(
         self, phones: Sequence[int], durations: Sequence[int], tolerance: int = 1, utterance: Optional[str] = None
     ) -> Fsa:
-        """durations: frames of each phone at the network's rate; tolerance: frames that a phone may begin earlier or
-        end later. The graph fits an utterance of sum(durations) frames alone.
+        """Make the numerator of an alignment; it fits an utterance of sum(durations) frames alone.
 
+        durations: frames of each phone at the network's rate; tolerance: frames that a phone may begin earlier or end
+        later.
         Raises DataError where phones and durations do not fit or the phone LM does not cover the phones.
         """
         first, last = alignment_windows(phones, durations, tolerance, utterance)
@@ -147,7 +155,7 @@ class Numerators:
 def alignment_windows(
     phones: Sequence[int], durations: Sequence[int], tolerance: int, utterance: Optional[str] = None
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """Frames (first, last), int32 [phones + 1], after which a path may be before the phones and in each of them.
+    """Return frames (first, last), int32 [phones + 1], after which a path may be before the phones and in each of them.
 
     Raises DataError where phones and durations do not fit.
     """

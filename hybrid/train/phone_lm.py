@@ -49,8 +49,9 @@ def train_phone_lm(
     smoothing: str = "none",
     phones: Sequence[int] = (),
 ) -> PhoneAcceptor:
-    """sequences: utterance id -> phone ids (from 1). Returns the n-gram; state 0 is the start.
+    """Train an n-gram of phones; return it as an acceptor whose state 0 is the start.
 
+    sequences: utterance id -> phone ids (from 1);
     order: longest n-gram; no_prune_order: histories for n-grams up to this order are all kept;
     max_extra_states: how many longer ones are; smoothing: "none", "bigrams" or "interpolated";
     phones: those that the interpolated model covers beside the ones seen.
@@ -74,12 +75,12 @@ def train_phone_lm(
                 "phone sequence is empty or holds a phone below 1", utterance=utterance, remedy="align it again"
             )
     counts = _count(sequences, order)
-    kept = _choose_histories(counts, order, min(no_prune_order, order), max_extra_states)
-    walked = _walk(sequences, kept, order)
+    histories = _choose_histories(counts, order, min(no_prune_order, order), max_extra_states)
+    arc_probs = _walk(sequences, histories, order)
     if smoothing == "none":
-        return _acceptor(walked, kept, order)
-    everything = sorted({*phones, *(p for sequence in sequences.values() for p in sequence)})
-    return _acceptor(_interpolate(counts, kept, everything, 1 if smoothing == "bigrams" else 0), kept, order)
+        return _acceptor(arc_probs, histories, order)
+    all_phones = sorted({*phones, *(p for sequence in sequences.values() for p in sequence)})
+    return _acceptor(_interpolate(counts, histories, all_phones, 1 if smoothing == "bigrams" else 0), histories, order)
 
 
 def _count(sequences: Mapping[str, Sequence[int]], order: int) -> Dict[History, Counter]:
@@ -102,8 +103,8 @@ def _choose_histories(
     counts: Dict[History, Counter], order: int, no_prune_order: int, max_extra_states: int
 ) -> Set[History]:
     """The kept histories: closed under dropping the oldest phone, so that back-off is one step at a time."""
-    kept = {history for history in counts if len(history) < no_prune_order}
-    kept |= {(), (End,)} if order > 1 else {()}
+    histories = {history for history in counts if len(history) < no_prune_order}
+    histories |= {(), (End,)} if order > 1 else {()}
     extra: List[Tuple[float, History]] = []
     for history, following in counts.items():
         if len(history) >= no_prune_order:
@@ -116,20 +117,20 @@ def _choose_histories(
     # A longer history is only worth its state when its suffix is one too.
     room = max_extra_states
     for loss, history in extra:
-        missing = []
+        suffixes = []
         suffix = history
-        while suffix not in kept:
-            missing.append(suffix)
+        while suffix not in histories:
+            suffixes.append(suffix)
             suffix = suffix[1:]
-        if loss > 0.0 and len(missing) <= room:
-            kept.update(missing)
-            room -= len(missing)
-    return kept
+        if loss > 0.0 and len(suffixes) <= room:
+            histories.update(suffixes)
+            room -= len(suffixes)
+    return histories
 
 
-def _next(history: History, phone: int, kept: Set[History], order: int) -> History:
+def _next(history: History, phone: int, kept_histories: Set[History], order: int) -> History:
     after = (*history, phone)[-(order - 1) :] if order > 1 else ()
-    while after not in kept:
+    while after not in kept_histories:
         after = after[1:]
     return after
 
@@ -138,13 +139,15 @@ def _start(order: int) -> History:
     return (End,) if order > 1 else ()
 
 
-def _walk(sequences: Mapping[str, Sequence[int]], kept: Set[History], order: int) -> Dict[History, Dict[int, float]]:
+def _walk(
+    sequences: Mapping[str, Sequence[int]], kept_histories: Set[History], order: int
+) -> Dict[History, Dict[int, float]]:
     counts: Dict[History, Counter] = defaultdict(Counter)
     for sequence in sequences.values():
         state = _start(order)
         for phone in map(int, sequence):
             counts[state][phone] += 1
-            state = _next(state, phone, kept, order)
+            state = _next(state, phone, kept_histories, order)
         counts[state][End] += 1
     return {
         state: {phone: count / sum(following.values()) for phone, count in sorted(following.items())}
@@ -153,13 +156,13 @@ def _walk(sequences: Mapping[str, Sequence[int]], kept: Set[History], order: int
 
 
 def _interpolate(
-    counts: Dict[History, Counter], kept: Set[History], phones: Sequence[int], counted: int
+    counts: Dict[History, Counter], kept_histories: Set[History], phones: Sequence[int], counted: int
 ) -> Dict[History, Dict[int, float]]:
     """counted: histories of that length are relative frequencies, where interpolation ends; 0: it ends in unigrams."""
     unigram = counts[()]
     total = sum(unigram.values()) + len(phones) + 1
     table: Dict[History, Dict[int, float]] = {(): {p: (unigram[p] + 1) / total for p in [End, *phones]}}
-    for history in sorted(kept, key=len):
+    for history in sorted(kept_histories, key=len):
         if not history:
             continue
         following = counts[history]
@@ -172,7 +175,7 @@ def _interpolate(
     return table
 
 
-def _acceptor(probs: Dict[History, Dict[int, float]], kept: Set[History], order: int) -> PhoneAcceptor:
+def _acceptor(probs: Dict[History, Dict[int, float]], kept_histories: Set[History], order: int) -> PhoneAcceptor:
     """Only the states that can be reached from the start."""
     number = {_start(order): 0}
     histories = [_start(order)]
@@ -183,7 +186,7 @@ def _acceptor(probs: Dict[History, Dict[int, float]], kept: Set[History], order:
         for phone, prob in probs[history].items():
             if phone == End:
                 continue
-            after = _next(history, phone, kept, order)
+            after = _next(history, phone, kept_histories, order)
             if after not in number:
                 number[after] = len(histories)
                 histories.append(after)
@@ -195,7 +198,7 @@ def _acceptor(probs: Dict[History, Dict[int, float]], kept: Set[History], order:
 
 
 def save_phone_lm(path: PathLike, lm: PhoneAcceptor) -> None:
-    """JSON: one list a state of [phone, destination, log probability]; `final`: null where a state cannot end."""
+    """Write JSON: a list a state of [phone, destination, log probability]; `final`: null where a state cannot end."""
     write_json(
         path,
         {
@@ -206,7 +209,7 @@ def save_phone_lm(path: PathLike, lm: PhoneAcceptor) -> None:
 
 
 def load_phone_lm(path: PathLike) -> PhoneAcceptor:
-    """Raises DataError where the file is absent or not a phone LM."""
+    """Read a phone LM. Raises DataError where the file is absent or not a phone LM."""
     value = read_json(path)
     try:
         return PhoneAcceptor(

@@ -28,7 +28,7 @@ class SingleProcess:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files that all read."""
+        """True where this process writes the files that all read."""
         return self.rank == 0
 
     def gather(self, value: Any) -> List[Any]:
@@ -58,13 +58,13 @@ class ProcessGroup(SingleProcess):
         return values
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter], present: Sequence[int]) -> None:
-        chosen = [parameters[index] for index in present]
-        if not chosen:
+        selected = [parameters[index] for index in present]
+        if not selected:
             return
-        parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in chosen]
-        total = sum_in_order(torch.cat(parts), self.tensors)
+        gradients = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in selected]
+        total = sum_in_order(torch.cat(gradients), self.tensors)
         start = 0
-        for parameter in chosen:
+        for parameter in selected:
             parameter.grad = total[start : start + parameter.numel()].view_as(parameter)
             start += parameter.numel()
 
@@ -102,11 +102,11 @@ def check_same_model(group: SingleProcess, model: nn.Module, epoch: int, file: P
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     digests = group.gather(digest.hexdigest())
-    others = [str(rank) for rank, other in enumerate(digests) if other != digests[0]]
-    if others:
-        who = f"workers {', '.join(others)} (of {group.world_size})"
+    ranks = [str(rank) for rank, rank_digest in enumerate(digests) if rank_digest != digests[0]]
+    if ranks:
+        workers = f"workers {', '.join(ranks)} (of {group.world_size})"
         raise HybridError(
-            f"after epoch {epoch + 1} the models of {who} are not that of worker 0",
+            f"after epoch {epoch + 1} the models of {workers} are not that of worker 0",
             file=file,
             remedy="let all run on one kind of processor with the same versions (hybrid doctor); the same command goes "
             "on from the last checkpoint, which all read",

@@ -59,7 +59,7 @@ class Schedule:
         self.best_epoch = -1
 
     def rate(self, update: int, done: float) -> float:
-        """The rate for the update numbered `update` (from 0), `done` in [0, 1] being the share of the epochs done."""
+        """Return the rate for the update numbered `update` (from 0); done: the share of the epochs done, in [0, 1]."""
         config = self.config
         rate = self.lr
         if config.kind == "newbob":

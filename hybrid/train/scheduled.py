@@ -51,7 +51,7 @@ class Piece:
     number: int
 
     def frames(self, frame_shift: float) -> float:
-        """Network frames of frame_shift seconds."""
+        """Return the piece's length in network frames of frame_shift seconds."""
         return 3600 * self.hours / frame_shift
 
 
@@ -59,16 +59,16 @@ SubEpoch = Tuple[Chunk, ...]
 
 
 def parse(text: str) -> List[SubEpoch]:
-    """Raises ConfigError that shows where the text cannot be read."""
+    """Read a schedule as its sub-epochs. Raises ConfigError that shows where the text cannot be read."""
     tokens = _tokens(text)
-    found: List[SubEpoch] = []
+    sub_epochs: List[SubEpoch] = []
     while tokens:
-        found += _item(tokens, text)
+        sub_epochs += _item(tokens, text)
         if tokens and not _take(tokens, ","):
             raise _wrong(text, tokens[0][1])
-    if not found:
+    if not sub_epochs:
         raise ConfigError("the schedule is empty", remedy=f"give {_FORM}")
-    return found
+    return sub_epochs
 
 
 def _tokens(text: str) -> List[Tuple[object, int]]:
@@ -101,8 +101,8 @@ def _item(tokens: List[Tuple[object, int]], text: str) -> List[SubEpoch]:
             raise _wrong(text, at)
         token, at = tokens.pop(0)
     if isinstance(token, Chunk):
-        alone: SubEpoch = (token,)
-        return times * [alone]
+        sub_epoch: SubEpoch = (token,)
+        return times * [sub_epoch]
     if token != "(":
         raise _wrong(text, at)
     chunks: List[Chunk] = []
@@ -125,9 +125,9 @@ def _take(tokens: List[Tuple[object, int]], mark: str) -> bool:
 
 
 def _wrong(text: str, at: int) -> ConfigError:
-    rest = text[at:].strip()
-    where = f"at '{rest[:30]}'" if rest else "at its end"
-    return ConfigError(f"the schedule '{text}' cannot be read {where}", remedy=_FORM)
+    tail = text[at:].strip()
+    place = f"at '{tail[:30]}'" if tail else "at its end"
+    return ConfigError(f"the schedule '{text}' cannot be read {place}", remedy=_FORM)
 
 
 @dataclass(frozen=True)
@@ -151,36 +151,36 @@ class Scheduled:
 
     @property
     def pieces(self) -> List[List[Piece]]:
-        """Of each sub-epoch."""
+        """The pieces of each sub-epoch."""
         readers = {
             name: _Reader(np.asarray(hours, np.float64), [self.seed, place])
             for place, (name, hours) in enumerate(sorted(self.hours.items()))
         }
-        found: List[List[Piece]] = []
+        pieces: List[List[Piece]] = []
         number = 0
         for sub in self.schedule:
-            found.append([])
+            pieces.append([])
             for chunk in sub:
                 shards, hours = readers[chunk.source].take(chunk)
-                found[-1].append(Piece(chunk.source, shards, hours, chunk.rate, number))
+                pieces[-1].append(Piece(chunk.source, shards, hours, chunk.rate, number))
                 number += 1
-        return found
+        return pieces
 
     def table(self, pieces: Sequence[Sequence[Piece]]) -> str:
-        """As text: a row a sub-epoch, equal ones in a row together."""
+        """Return the schedule as text: a row a sub-epoch, equal ones in a row together."""
         passes = dict.fromkeys(self.hours, 0.0)
         rows: List[Tuple[str, str, str]] = []
         last, since = "", 0
-        for number, (sub, read) in enumerate(zip(self.schedule, pieces, strict=True), 1):
-            for piece in read:
+        for number, (sub, sub_pieces) in enumerate(zip(self.schedule, pieces, strict=True), 1):
+            for piece in sub_pieces:
                 passes[piece.source] += piece.hours / sum(self.hours[piece.source])
-            what = ", ".join(_said(chunk) for chunk in sub)
-            heard = ", ".join(f"{value:.2f} x {name}" for name, value in passes.items() if value)
-            if what == last:
-                rows[-1] = (f"{since}-{number}", what, heard)
+            chunks = ", ".join(_said(chunk) for chunk in sub)
+            shares = ", ".join(f"{value:.2f} x {name}" for name, value in passes.items() if value)
+            if chunks == last:
+                rows[-1] = (f"{since}-{number}", chunks, shares)
             else:
-                rows.append((str(number), what, heard))
-                last, since = what, number
+                rows.append((str(number), chunks, shares))
+                last, since = chunks, number
         rows.insert(0, ("sub-epoch", "chunks (hours, factor of the learning rate)", "heard by then"))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}" for a, b, c in rows)
@@ -193,22 +193,22 @@ class _Reader:
         self.hours = hours
         self.seed = seed
         self.passes = 0
-        self.left: List[int] = []
+        self.queue: List[int] = []
         self.ahead = 0.0  # hours given beyond what was asked for
 
     def take(self, chunk: Chunk) -> Tuple[Tuple[int, ...], float]:
-        wanted = chunk.amount * (self.hours.sum() if chunk.share else 1.0) - self.ahead
+        target = chunk.amount * (self.hours.sum() if chunk.share else 1.0) - self.ahead
         shards: List[int] = []
-        given = 0.0
+        hours = 0.0
         # Sums of hours are rounded: a whole pass must not begin the next one for the last digit of a float.
-        while given < wanted - 1e-9 * self.hours.sum():
-            if not self.left:
-                self.left = np.random.default_rng([*self.seed, self.passes]).permutation(len(self.hours)).tolist()
+        while hours < target - 1e-9 * self.hours.sum():
+            if not self.queue:
+                self.queue = np.random.default_rng([*self.seed, self.passes]).permutation(len(self.hours)).tolist()
                 self.passes += 1
-            shards.append(self.left.pop(0))
-            given += float(self.hours[shards[-1]])
-        self.ahead = given - wanted
-        return tuple(shards), given
+            shards.append(self.queue.pop(0))
+            hours += float(self.hours[shards[-1]])
+        self.ahead = hours - target
+        return tuple(shards), hours
 
 
 def _said(chunk: Chunk) -> str:
@@ -217,9 +217,9 @@ def _said(chunk: Chunk) -> str:
 
 
 def total_hours(pieces: Sequence[Sequence[Piece]]) -> Dict[str, float]:
-    """Of each source."""
-    found: Dict[str, float] = {}
+    """Return the hours of each source."""
+    hours: Dict[str, float] = {}
     for sub in pieces:
         for piece in sub:
-            found[piece.source] = found.get(piece.source, 0.0) + piece.hours
-    return found
+            hours[piece.source] = hours.get(piece.source, 0.0) + piece.hours
+    return hours

@@ -67,38 +67,38 @@ class SequenceStudent:
         return Loss(value=value, frames=float(batch.lengths.sum()), stats=stats)
 
     def _soft(self, output: Mapping[str, torch.Tensor], batch: Batch) -> Loss:
-        known = self.transcribed
-        logits, lengths = output["logits"] * known.output_scale, batch.lengths
+        criterion = self.transcribed
+        logits, lengths = output["logits"] * criterion.output_scale, batch.lengths
         ids, values = self.targets(batch)
         occupancies = logits.new_zeros(logits.shape)
         begin = 0
         for row, length in enumerate(lengths.tolist()):
-            its = slice(begin, begin + length)
-            occupancies[row, :length].scatter_(1, ids[its], torch.softmax(values[its], -1).to(logits.dtype))
+            frames = slice(begin, begin + length)
+            occupancies[row, :length].scatter_(1, ids[frames], torch.softmax(values[frames], -1).to(logits.dtype))
             begin += length
-        total = total_scores(known.denominator, logits, lengths).sum()
+        total = total_scores(criterion.denominator, logits, lengths).sum()
         value = total - (occupancies * logits).sum()
         stats = {"soft": float(value.detach())}
-        if known.xent_regularize > 0.0:
+        if criterion.xent_regularize > 0.0:
             outputs = output.get("xent", output["logits"])
             xent = -(occupancies * torch.log_softmax(outputs, dim=-1)).sum()
-            value = value + known.xent_regularize * xent
-        if known.l2_output > 0.0:
-            value = value + known.l2_output * half_square(output["logits"], inside_of(logits, lengths))
+            value = value + criterion.xent_regularize * xent
+        if criterion.l2_output > 0.0:
+            value = value + criterion.l2_output * half_square(output["logits"], inside_of(logits, lengths))
         return Loss(value=value.to(logits.dtype), frames=float(lengths.sum()), stats=stats)
 
 
 def rows_of(output: Mapping[str, torch.Tensor], batch: Batch, rows: List[int]) -> Any:
-    """Output and batch of some utterances, as short as the longest of them."""
+    """Return output and batch of some utterances, as short as the longest of them."""
     if len(rows) == len(batch.utterances):
         return output, batch
     lengths = batch.lengths[rows]
     longest = int(lengths.max())
-    found = {name: values[rows, :longest] for name, values in output.items()}
+    outputs = {name: values[rows, :longest] for name, values in output.items()}
     pdfs = None if batch.pdfs is None else batch.pdfs[rows, :longest]
     utterances = [batch.utterances[row] for row in rows]
     ids = [batch.ids[row] for row in rows]
-    return found, Batch(ids, batch.features[rows, :longest], lengths, pdfs, utterances)
+    return outputs, Batch(ids, batch.features[rows, :longest], lengths, pdfs, utterances)
 
 
 def log_denominator_posteriors(

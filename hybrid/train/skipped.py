@@ -31,14 +31,14 @@ class Skipped:
     def _batches(self, bad: List[int]) -> None:
         training = self.training
         training.state.skipped += len(bad)
-        known: Dict[int, List[str]] = {}
-        for part in training.group.gather({index: self._ids[index] for index in bad if index in self._ids}):
-            known.update(part)
-        names = [name for index in bad for name in known[index]]
+        ids: Dict[int, List[str]] = {}
+        for ids_of_rank in training.group.gather({index: self._ids[index] for index in bad if index in self._ids}):
+            ids.update(ids_of_rank)
+        names = [name for index in bad for name in ids[index]]
         training.row("skipped", Sums(), utterances=names)
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        training.log(f"loss or gradient not finite, batch left out: {shown}")
-        self._check(shown)
+        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        training.log(f"loss or gradient not finite, batch left out: {listed}")
+        self._check(listed)
 
     def block(self, records: Sequence[Record]) -> None:
         """Counts a block of BMUF as one skipped: in its `records` a worker came to parameters that are not finite."""
@@ -52,7 +52,7 @@ class Skipped:
     def shards(self, loader: DataLoader) -> None:
         """Names the shards and utterances of a streamed piece that could not be read, of all workers."""
         training = self.training
-        for problem in sorted({problem for part in training.group.gather(loader.problems) for problem in part}):
+        for problem in sorted({problem for names in training.group.gather(loader.problems) for problem in names}):
             training.row("problem", Sums(), problem=problem)
             training.log(f"left out: {problem}")
 

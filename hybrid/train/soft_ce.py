@@ -37,7 +37,10 @@ Targets = Callable[[Batch], Tuple[Tensor, Tensor]]
 
 
 def stored_targets(batch: Batch) -> Tuple[Tensor, Tensor]:
-    """What each utterance holds as extra["soft"] (SoftTargets). Raises DataError where one has none or too few."""
+    """Return what each utterance holds as extra["soft"] (SoftTargets).
+
+    Raises DataError where one has none or too few.
+    """
     ids, values = [], []
     for utterance in batch.utterances:
         soft = utterance.extra.get("soft")
@@ -47,12 +50,12 @@ def stored_targets(batch: Batch) -> Tuple[Tensor, Tensor]:
                 utterance=utterance.id,
                 remedy="run the stage targets again",
             )
-        found = soft.decode()
-        ids.append(found[0])
-        values.append(found[1])
+        targets = soft.decode()
+        ids.append(targets[0])
+        values.append(targets[1])
     device = batch.features.device
-    together = np.concatenate(ids).astype(np.int64), np.concatenate(values).astype(np.float32)
-    return torch.from_numpy(together[0]).to(device), torch.from_numpy(together[1]).to(device)
+    arrays = np.concatenate(ids).astype(np.int64), np.concatenate(values).astype(np.float32)
+    return torch.from_numpy(arrays[0]).to(device), torch.from_numpy(arrays[1]).to(device)
 
 
 @dataclass
@@ -81,7 +84,7 @@ class OnlineTargets:
 
 
 def frames_of(x: Tensor, batch: Batch) -> Tensor:
-    """[B, T, ...] -> [N, ...]: the frames that are not padding, utterance by utterance."""
+    """Return the frames that are not padding, utterance by utterance: [B, T, ...] -> [N, ...]."""
     return torch.cat([x[row, :length] for row, length in enumerate(batch.lengths.tolist())])
 
 
@@ -129,26 +132,26 @@ class SoftCrossEntropy:
             if batch.pdfs is None:
                 raise DataError("no pdfs, not even -100, where hard labels are asked for", utterance=batch.ids[0])
             pdfs = frames_of(batch.pdfs, batch)
-            known = pdfs != IGNORE
-            wanted = torch.nn.functional.cross_entropy(logits[known], pdfs[known], reduction="sum")
-            value = value - self.hard * cross[known].sum() + self.hard * wanted
-            stats["correct"] = float((best[known] == pdfs[known]).sum())
+            labelled = pdfs != IGNORE
+            hard_loss = torch.nn.functional.cross_entropy(logits[labelled], pdfs[labelled], reduction="sum")
+            value = value - self.hard * cross[labelled].sum() + self.hard * hard_loss
+            stats["correct"] = float((best[labelled] == pdfs[labelled]).sum())
         return Loss(value=value, frames=float(len(cross)), stats=stats)
 
 
 def slow_soft_cross_entropy(
     logits: np.ndarray, teacher: np.ndarray, k: int, temperature: float
 ) -> float:
-    """The loss of one utterance, float64, frame by frame as the formulas stand: what tests hold the other against.
+    """Return the loss of one utterance, float64, frame by frame as the formulas stand: the reference of tests.
 
     logits, teacher: [T, num_pdfs].
     """
     total = 0.0
     for z, v in zip(logits.astype(np.float64), teacher.astype(np.float64), strict=True):
-        chosen = sorted(range(len(v)), key=lambda s: (-v[s], s))[:k]
-        p = np.exp(v[chosen] / temperature)
+        best = sorted(range(len(v)), key=lambda s: (-v[s], s))[:k]
+        p = np.exp(v[best] / temperature)
         p /= p.sum()
         q = np.exp(z / temperature)
         q /= q.sum()
-        total -= temperature**2 * float(np.sum(p * np.log(q[chosen])))
+        total -= temperature**2 * float(np.sum(p * np.log(q[best])))
     return total

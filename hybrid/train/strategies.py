@@ -44,27 +44,30 @@ class Strategy:
 
     @property
     def stride(self) -> int:
-        """Batches of an update."""
+        """The batches of an update."""
         return self.training.config.accumulate
 
     def compute(self, items: List[PendingBatch], ended: bool) -> List[Record]:
-        """Records of all workers, in the order of the batches; parameters have the gradient of the mean loss a frame
-        of those that are not bad. ended: this worker has nothing left."""
-        mine = [self.training.record(item) for item in items]
-        have = [place for place, p in enumerate(self.training.parameters) if p.grad is not None]
-        records, theirs = self.meet(mine, ended, have)
-        present = sorted({place for its in theirs for place in its})
+        """Compute the batches of an update; return the records of all workers, in the order of the batches.
+
+        Parameters then have the gradient of the mean loss a frame of those that are not bad. ended: this worker has
+        nothing left.
+        """
+        batch_records = [self.training.record(item) for item in items]
+        with_gradient = [place for place, p in enumerate(self.training.parameters) if p.grad is not None]
+        records, indices = self.meet(batch_records, ended, with_gradient)
+        present = sorted({place for rank_indices in indices for place in rank_indices})
         self.group.sum_gradients(self.training.parameters, present)
         self.sent += 4 * sum(self.training.parameters[place].numel() for place in present)
         self.divide(_frames(records))
         return records
 
     def meet(self, mine: List[Record], ended: bool, more: Any = None) -> Tuple[List[Record], List[Any]]:
-        """Records of all workers in the order of the batches, and `more` of each worker. Sets `over`."""
-        every = self.group.gather((mine, ended, more))
-        self.over = all(its for _, its, _ in every)
-        records = [record for its, *_ in every for record in its]
-        return sorted(records, key=lambda record: record.index), [its for *_, its in every]
+        """Return the records of all workers in the order of the batches, and `more` of each worker; set `over`."""
+        gathered = self.group.gather((mine, ended, more))
+        self.over = all(rank_ended for _, rank_ended, _ in gathered)
+        records = [record for rank_records, *_ in gathered for record in rank_records]
+        return sorted(records, key=lambda record: record.index), [rank_more for *_, rank_more in gathered]
 
     def divide(self, by: float) -> None:
         for p in self.training.parameters:
@@ -72,22 +75,22 @@ class Strategy:
                 p.grad.div_(by)
 
     def after_update(self, records: List[Record], ended: bool) -> List[Record]:
-        """What the trainer is to count now of what has been computed."""
+        """Return what the trainer is to count now of what has been computed."""
         return records
 
     def settled(self) -> bool:
-        """Whether all workers hold the same model now, so that a checkpoint can be written."""
+        """Return whether all workers hold the same model now, so that a checkpoint can be written."""
         return True
 
     def replaced(self) -> None:
-        """To be called when the model's parameters have been set to others, such as the best epoch's."""
+        """Take note that the model's parameters have been set to others, such as the best epoch's."""
 
     def private_state(self) -> Tuple[Dict[str, Tensor], bool]:
-        """Tensors that this worker alone has, and whether its optimiser is its own too."""
+        """Return tensors that this worker alone has, and whether its optimiser is its own too."""
         return {}, False
 
     def state(self) -> Dict[str, Any]:
-        """Tensors and numbers, the same on all workers, for the checkpoint."""
+        """Return tensors and numbers, the same on all workers, for the checkpoint."""
         return {}
 
     def load(self, state: Dict[str, Any], private: Dict[str, Tensor]) -> None:
@@ -106,28 +109,28 @@ class Ddp(Strategy):
 
     def compute(self, items: List[PendingBatch], ended: bool) -> List[Record]:
         training = self.training
-        mine: List[Record] = []
+        batch_records: List[Record] = []
         for item in items[:-1]:
             with self.module.no_sync():
-                mine.append(training.record(item, forward=self.module))
+                batch_records.append(training.record(item, forward=self.module))
         # The last backward pass is where gradients are exchanged: all workers must go through one, and those that
         # compress want to know the number of frames before it.
         records: List[Record] = []
 
         def backward(value: Optional[Tensor], outputs: Mapping[str, Tensor], last: Optional[Record]) -> None:
             nonlocal records
-            records, _ = self.meet(mine + ([last] if last is not None else []), ended)
+            records, _ = self.meet(batch_records + ([last] if last is not None else []), ended)
             if self.gtc is not None:
                 frames = _frames(records)
                 self.gtc.scale = 1 / frames if frames else 0.0
             # All outputs take part, a head too that the criterion does not look at: DDP waits for each parameter.
-            nothing = 0.0 * torch.stack([x.sum() for x in outputs.values() if x.requires_grad]).sum()
-            torch.autograd.backward(nothing if value is None else value + nothing)
+            zero = 0.0 * torch.stack([x.sum() for x in outputs.values() if x.requires_grad]).sum()
+            torch.autograd.backward(zero if value is None else value + zero)
 
         if items:
-            mine_last = training.record(items[-1], forward=self.module, backward=backward)
-            if mine_last.bad or not mine_last.frames:
-                self._nothing(backward, mine_last)
+            last_record = training.record(items[-1], forward=self.module, backward=backward)
+            if last_record.bad or not last_record.frames:
+                self._nothing(backward, last_record)
         else:
             self._nothing(backward, None)
         if self.gtc is None:
@@ -225,19 +228,19 @@ class GtcUpdates(Unsent):
         weight = 1 / size if config.optimizer == "sgd" else size**-0.5
         self.gtc = Gtc(config.gtc_threshold, config.gtc_density, self.group.tensors, scale=weight)
         self.decay = weight if config.optimizer == "adamw" else 1.0
-        self.shared = self.ahead = torch.zeros(0)
+        self.theta = self.ahead = torch.zeros(0)
 
     def compute(self, items: List[PendingBatch], ended: bool) -> List[Record]:
         parameters = self.training.parameters
-        self.shared = flat(parameters)
-        self.ahead = self.shared + self.group.world_size**0.5 * self.gtc.unsent(list(parameters))
+        self.theta = flat(parameters)
+        self.ahead = self.theta + self.group.world_size**0.5 * self.gtc.unsent(list(parameters))
         put(parameters, self.ahead)
-        mine = [self.training.record(item) for item in items]
-        self.divide(_frames(mine))
+        records = [self.training.record(item) for item in items]
+        self.divide(_frames(records))
         if not all(bool(torch.isfinite(p.grad.sum())) for p in parameters if p.grad is not None):  # as in Gtc.message
             self.training.optimizer.zero_grad(set_to_none=True)
-            mine = [replace(record, bad=True) for record in mine]
-        return self.meet(mine, ended)[0]
+            records = [replace(record, bad=True) for record in records]
+        return self.meet(records, ended)[0]
 
     def after_update(self, records: List[Record], ended: bool) -> List[Record]:
         parameters = self.training.parameters
@@ -246,7 +249,7 @@ class GtcUpdates(Unsent):
             change = change + self.gtc.flush(list(parameters))
         self.sent = self.gtc.sent
         finite = bool(torch.isfinite(change).all())
-        put(parameters, self.shared + change if finite else self.shared)
+        put(parameters, self.theta + change if finite else self.theta)
         if finite:
             self.training.shape_model()
             return records
@@ -284,14 +287,14 @@ class BlockMuf(Strategy):
         # In memory all end with the same update. Streams end when they do, so a block goes on to its end.
         if self.since < self.config.period and not (ended and not self.training.data.streamed):
             return []
-        every, _ = self.meet(self.waiting, ended)
+        block, _ = self.meet(self.waiting, ended)
         self.waiting, self.since = [], 0
-        kept = self.filter.sync(self.over)
+        finite = self.filter.sync(self.over)
         self.sent = self.filter.sent
-        if kept:
-            return every
+        if finite:
+            return block
         self.training.fresh_optimizer()
-        self.skipped.block(every)
+        self.skipped.block(block)
         return []
 
     def settled(self) -> bool:

@@ -50,23 +50,23 @@ class Teacher:
             self.graph = LfMmi(Fsa.load(graph_of(self.folder)), self.model.config.num_pdfs)
 
     def __call__(self, data: List[Utterance]) -> Dict[str, np.ndarray]:
-        """{id: float32 [T, num_pdfs]}"""
+        """Return the targets of utterances, {id: float32 [T, num_pdfs]}."""
         outputs = compute_loglikes(
             self.model, data, head=self.about.head, device=self.device, precision=self.precision,
             max_frames=_FRAMES[self.device.type],
         )  # fmt: skip
         if self.graph is None:
             return outputs
-        found = {}
+        posteriors = {}
         for identifier, logits in outputs.items():
-            here = torch.from_numpy(logits)[None].to(self.device)
+            batch = torch.from_numpy(logits)[None].to(self.device)
             length = torch.tensor([len(logits)])
-            found[identifier] = log_denominator_posteriors(self.graph, here, length)[0].cpu().numpy()
-        return found
+            posteriors[identifier] = log_denominator_posteriors(self.graph, batch, length)[0].cpu().numpy()
+        return posteriors
 
 
 def about_of(folder: Path, k: int, head: str, kind: str) -> TargetsAbout:
-    """What targets of this teacher are: k 0: all; head "auto" or an output. Raises as its parts."""
+    """Return what targets of this teacher are; k 0: all; head "auto" or an output. Raises as its parts."""
     about = TargetsAbout.of_model(folder, k=k or sys.maxsize, head=head_of(head, folder, kind))
     if kind == "occupancies":
         about = replace(about, kind=kind, graph=hash_file(graph_of(folder)))
@@ -74,7 +74,10 @@ def about_of(folder: Path, k: int, head: str, kind: str) -> TargetsAbout:
 
 
 def graph_of(teacher: Path) -> Path:
-    """The denominator that a teacher was trained with. Raises ConfigError where it was trained without."""
+    """Return the file of the denominator that a teacher was trained with.
+
+    Raises ConfigError where it was trained without.
+    """
     path = teacher.parent / "denominator.safetensors"
     if outputs_of(teacher) != "likelihoods" or not path.is_file():
         raise ConfigError(
@@ -85,7 +88,7 @@ def graph_of(teacher: Path) -> Path:
 
 
 def head_of(wanted: str, teacher: Path, kind: str) -> str:
-    """The output of the teacher that targets are of. Raises ConfigError for one that it has not."""
+    """Return the output of the teacher that targets are of. Raises ConfigError for one that it has not."""
     heads = ["logits", "xent"] if read_json(teacher / "config.json")["model"].get("xent_head") else ["logits"]
     if wanted not in ("auto", *heads):
         raise ConfigError(

@@ -35,7 +35,7 @@ def under_torchrun() -> bool:
 
 @contextmanager
 def crew() -> Iterator[bool]:
-    """True in the process that is to run the command; in the others False, after all trainings of the first are done.
+    """Yield True in the process that is to run the command; in the others False, after all trainings of the first.
 
     An error ends the process that it happens in, and so, by torchrun, all.
     """

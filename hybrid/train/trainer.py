@@ -110,10 +110,10 @@ class Trainer(Training):
         totals, recent = Sums(**state.epoch_sums), Sums(**state.recent_sums)
         self.model.train()
         while state.piece < self.data.pieces(state.epoch):
-            for done in self._updates():
-                self.lr = self.schedule.rate(state.update, done) * self.loader.rate
+            for share in self._updates():
+                self.lr = self.schedule.rate(state.update, share) * self.loader.rate
                 if self.dropout is not None:
-                    self.call("set_dropout", self.dropout.dropout(done))
+                    self.call("set_dropout", self.dropout.dropout(share))
                 for record in self._update(self.loader):
                     totals.add(record)
                     recent.add(record)
@@ -193,8 +193,8 @@ class Trainer(Training):
         updates = self.state.update - self.begun
         if self.group.world_size == 1 or not updates:
             return ""
-        sent, gradients = self.strategy.sent / updates, 4 * sum(p.numel() for p in self.parameters)
-        return f", sent {sent / 1e3:.1f} kB an update ({100 * sent / gradients:.2f} % of the gradients)"
+        num_bytes, gradients = self.strategy.sent / updates, 4 * sum(p.numel() for p in self.parameters)
+        return f", sent {num_bytes / 1e3:.1f} kB an update ({100 * num_bytes / gradients:.2f} % of the gradients)"
 
     def _update(self, loader: DataLoader) -> List[Record]:
         """One optimiser step; returns the records to count now, in order."""
@@ -218,9 +218,9 @@ class Trainer(Training):
             if record.statistics is not None and not record.bad:
                 self.call("add_statistics", record.statistics)
         self.state.grad_norm = norm
-        known = self.strategy.after_update(records, loader.ended)
-        self.skipped.counted(known)
-        return [record for record in known if not record.bad]
+        counted = self.strategy.after_update(records, loader.ended)
+        self.skipped.counted(counted)
+        return [record for record in counted if not record.bad]
 
 
 def _fit_with(group: SingleProcess, arguments: Tuple[Any, ...]) -> None:

@@ -122,13 +122,14 @@ class Training:
         """Sums the criterion over `batches` (the development set), in evaluation mode."""
         epoch = (batches or self.dev).epoch(0)
         self.model.eval()
-        mine = []
+        records = []
         with torch.no_grad():
             for index in range(len(epoch))[self.group.rank :: self.group.world_size]:
                 loss = self._loss(epoch[index])
-                mine.append(Record(index, float(loss.value), loss.frames, dict(loss.stats)))
+                records.append(Record(index, float(loss.value), loss.frames, dict(loss.stats)))
         sums = Sums()
-        for record in sorted((r for part in self.group.gather(mine) for r in part), key=lambda record: record.index):
+        gathered = [record for rank_records in self.group.gather(records) for record in rank_records]
+        for record in sorted(gathered, key=lambda record: record.index):
             sums.add(record)
         return sums
 

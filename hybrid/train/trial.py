@@ -32,12 +32,12 @@ class Trial:
     bytes: int
 
     def __str__(self) -> str:
-        what = f"{self.utterances} utterances of up to {self.frames} frames"
-        return f"the worst batch: {what}, {self.bytes / 1e6:.0f} MB, {self.seconds:.1f} s"
+        size = f"{self.utterances} utterances of up to {self.frames} frames"
+        return f"the worst batch: {size}, {self.bytes / 1e6:.0f} MB, {self.seconds:.1f} s"
 
 
 def worst_batch(batches: Batches) -> Batch:
-    """As many of the longest utterances as a batch holds."""
+    """Make a batch of as many of the longest utterances as it holds."""
     order = sorted(range(len(batches.utterances)), key=lambda i: (-batches.lengths[i], i))
     count = max(1, batches.max_frames // int(batches.lengths[order[0]]))
     if batches.max_utterances:
@@ -46,7 +46,7 @@ def worst_batch(batches: Batches) -> Batch:
 
 
 def try_worst(model: nn.Module, criterion: Callable[..., Any], batches: Batches, device: torch.device) -> Trial:
-    """Forward and backward of the worst batch; the model, its gradients and the random state are as they were.
+    """Run the worst batch forward and backward; the model, its gradients and the random state are as they were.
 
     Raises MemoryError where it does not fit.
     """
@@ -59,7 +59,7 @@ def try_worst(model: nn.Module, criterion: Callable[..., Any], batches: Batches,
         torch.cuda.reset_peak_memory_stats(device)
     with Meter() as idle:
         pass
-    held = torch.cuda.memory_allocated(device) if cuda else idle.peak_bytes
+    idle_bytes = torch.cuda.memory_allocated(device) if cuda else idle.peak_bytes
     began = time.monotonic()
     try:
         with Meter(interval=0.02) as meter, torch.random.fork_rng(devices=[device] if cuda else []):
@@ -77,7 +77,7 @@ def try_worst(model: nn.Module, criterion: Callable[..., Any], batches: Batches,
         model.zero_grad(set_to_none=True)
         model.load_state_dict(before)
         model.train(was_training)
-    return Trial(len(batch.ids), int(batch.lengths[0]), time.monotonic() - began, max(0, peak - held))
+    return Trial(len(batch.ids), int(batch.lengths[0]), time.monotonic() - began, max(0, peak - idle_bytes))
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -96,17 +96,18 @@ def fitting(
     log: Callable[[str], None] = print,
     trial: Optional[Callable[..., Trial]] = None,
 ) -> int:
-    """Frames a batch: `frames`, or the half, a quarter ... of it that memory holds; make(frames) makes the batches.
+    """Find the frames a batch that memory holds: `frames`, or the half, a quarter ... of it.
 
+    make(frames) makes the batches.
     What was chosen stays in folder/batches.json, so that a training that goes on has the same batches on any machine.
     Raises HybridError that names the longest utterance where it does not fit alone.
     """
     path = Path(folder) / "batches.json"
     if path.exists():
-        known = read_json(path)
-        if known.get("asked") == frames:
-            return int(known["frames"])
-    asked = frames
+        saved = read_json(path)
+        if saved.get("asked") == frames:
+            return int(saved["frames"])
+    limit = frames
     while True:
         batches = make(frames)
         try:
@@ -121,7 +122,7 @@ def fitting(
                     remedy="cut long utterances (lfmmi.chunk_frames), leave it out, or take a smaller model",
                 ) from error
             frames = min(frames, len(worst.ids) * int(worst.lengths[0])) // 2
-    if frames < asked:
-        log(f"  batches of {asked} frames do not fit into memory: {frames} instead")
-    write_json(path, {"asked": asked, "frames": frames})
+    if frames < limit:
+        log(f"  batches of {limit} frames do not fit into memory: {frames} instead")
+    write_json(path, {"asked": limit, "frames": frames})
     return frames

@@ -50,7 +50,7 @@ CAPABILITY = (7, 0)  # the oldest GPUs that Triton compiles for
 
 
 def import_triton() -> Any:
-    """Raises MissingDependency where Triton is not installed or too old."""
+    """Import Triton. Raises MissingDependency where it is not installed or too old."""
     remedy = 'pip install "triton>=3.2" (torch for CUDA brings its own), or set lfmmi.engine = "sparse"'
     try:
         import triton
@@ -63,12 +63,12 @@ def import_triton() -> Any:
 
 
 def interpreted() -> bool:
-    """Whether Triton's interpreter runs the kernels: on the CPU, slowly, for tests (TRITON_INTERPRET=1)."""
+    """Return whether Triton's interpreter runs the kernels: on the CPU, slowly, for tests (TRITON_INTERPRET=1)."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
 
 
 def why_not() -> str:
-    """Empty where the engine can run, else the reason."""
+    """Return why the engine cannot run; "" where it can."""
     try:
         import_triton()
     except MissingDependency as error:
@@ -167,13 +167,13 @@ class TritonGraph(SharedGraph):
         self.slot_node, self.slot_pdf = keys // self.num_pdfs, keys % self.num_pdfs
         number = np.empty(slots, dtype=np.int64)
         number[self.arcs.target] = np.arange(slots)
-        slot, each = number[raw], np.arange(slots)
+        slot, numbers = number[raw], np.arange(slots)
         leak = np.zeros(states) if self.leak_to is None else self.leaky * self.leak_to
         self.leak: np.ndarray = leak
         self.slot_leak: np.ndarray = np.bincount(slot, weights=weight * leak[fsa.src], minlength=slots)
         of_slots: Dict[str, Any] = {"num_values": slots, "tile": self.tile}
-        self.nodes = lay_out(self.slot_node, each, None, num_rows=states, **of_slots)
-        self.pdfs = lay_out(self.slot_pdf, each, None, num_rows=self.num_pdfs, **of_slots)
+        self.nodes = lay_out(self.slot_node, numbers, None, num_rows=states, **of_slots)
+        self.pdfs = lay_out(self.slot_pdf, numbers, None, num_rows=self.num_pdfs, **of_slots)
         self.back = lay_out(fsa.src, slot, weight, num_rows=states, **of_slots)
 
     def _arrays(self, device: torch.device) -> _OnDevice:
@@ -225,13 +225,13 @@ class TritonGraph(SharedGraph):
         """Sequences longest first, in groups whose v fit MAX_BYTES (or of one sequence)."""
         most = MAX_BYTES // (4 * len(self.slot_pdf))
         groups: List[List[int]] = []
-        left = 0
+        room = 0
         for sequence in sorted(range(len(frames)), key=lambda b: -frames[b]):
-            if not groups or frames[sequence] > left:
+            if not groups or frames[sequence] > room:
                 groups.append([])
-                left = most
+                room = most
             groups[-1].append(sequence)
-            left -= frames[sequence]
+            room -= frames[sequence]
         return groups
 
     def _one_group(
@@ -255,18 +255,18 @@ class TritonGraph(SharedGraph):
         order = torch.as_tensor(group, dtype=torch.int32, device=device)
         length = torch.as_tensor(count, dtype=torch.int32, device=device)
         begins = torch.as_tensor(np.cumsum([0, *count[:-1]]), dtype=torch.int64, device=device)
-        kept = torch.empty(sum(count) * slots, dtype=torch.float32, device=device)
+        slot_values = torch.empty(sum(count) * slots, dtype=torch.float32, device=device)
         moved = torch.empty(len(group) * slots, dtype=torch.float32, device=device)
         alpha = g.start.repeat(len(group), 1)
         sizes: Dict[str, Any] = {"STATES": states, "SLOTS": slots, "PDFS": self.num_pdfs, "TILE": self.tile}
         sizes.update(LEAKY=self.leak_to is not None, num_warps=self.warps)
 
         def vector(size: int) -> Dict[str, Any]:
-            whole = triton.next_power_of_2(size)
-            return {"WHOLE": whole, "SHARED": self.shared and whole <= MAX_SHARED}
+            width = triton.next_power_of_2(size)
+            return {"WHOLE": width, "SHARED": self.shared and width <= MAX_SHARED}
 
         triton_kernels.forward[(len(group),)](
-            logits, best, order, length, begins, alpha, kept, sums, logits.shape[1],
+            logits, best, order, length, begins, alpha, slot_values, sums, logits.shape[1],
             g.arcs.index, g.arcs.weight, g.slot_pdf, g.slot_leak, g.nodes.index, g.nodes.target,
             **sizes, **vector(states), **g.arcs.named("ARC"), **g.nodes.named("NODE"),
         )  # fmt: skip
@@ -274,7 +274,7 @@ class TritonGraph(SharedGraph):
         ends[rows] = (alpha * g.final).sum(1) / sums[rows, length.to(torch.int64) - 1]
         beta = (g.final / ends[rows][:, None]).contiguous()
         triton_kernels.backward[(len(group),)](
-            logits, best, order, length, begins, beta, moved, kept, sums, posteriors, logits.shape[1],
+            logits, best, order, length, begins, beta, moved, slot_values, sums, posteriors, logits.shape[1],
             g.back.index, g.back.weight, g.back.target, g.slot_pdf, g.slot_node, g.leak, g.pdfs.index, g.pdfs.target,
             **sizes, **vector(slots), **g.back.named("BACK"), **g.pdfs.named("PDF"),
         )  # fmt: skip

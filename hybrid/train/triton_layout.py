@@ -48,7 +48,7 @@ class Tiles:
 def lay_out(
     row: np.ndarray, index: np.ndarray, weight: Optional[np.ndarray], *, num_rows: int, num_values: int, tile: int
 ) -> Tiles:
-    """row, index [elements], weight [elements] or None -> Tiles. Every row of num_rows has its place, empty ones too.
+    """Lay out row, index [elements], weight [elements] or None as Tiles; empty rows of num_rows have a place, too.
 
     num_values: length of the vector that index points into; tile: a power of two.
     """
@@ -93,10 +93,10 @@ def _classes(degree: np.ndarray, tile: int) -> Tuple[np.ndarray, List[int]]:
     top = int(level.max(initial=0))
     for c in range(top):
         members = order[level[order] == c]
-        left = len(members) % (tile >> c)
+        remainder = len(members) % (tile >> c)
         # Half a tile of the next class at most, instead of one more tile of this.
-        if left << (c + 1) <= tile // 2:
-            level[members[len(members) - left :]] = c + 1
+        if remainder << (c + 1) <= tile // 2:
+            level[members[len(members) - remainder :]] = c + 1
     order = np.lexsort((degree, level))
     place = np.empty(len(degree), dtype=np.int64)
     place[order] = np.arange(len(degree))

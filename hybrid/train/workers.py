@@ -42,27 +42,27 @@ def process_group(
     pipes: List[Connection] = []
     try:
         for rank in range(1, workers):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, rank, workers, folder, minutes), daemon=True)
+            parent_pipe, child_pipe = context.Pipe()
+            process = context.Process(target=_work, args=(child_pipe, rank, workers, folder, minutes), daemon=True)
             process.start()
-            theirs.close()
-            ours.send_bytes(payload)
+            child_pipe.close()
+            parent_pipe.send_bytes(payload)
             processes.append(process)
-            pipes.append(ours)
+            pipes.append(parent_pipe)
         del payload
         try:
             _join(folder, 0, workers, minutes)
             yield ProcessGroup()
         except (RuntimeError, OSError) as error:
-            found = _their_error(pipes)
-            if found is None and "imed out" in str(error):
-                found = HybridError(
+            fault = _their_error(pipes)
+            if fault is None and "imed out" in str(error):
+                fault = HybridError(
                     f"a training process gave no sign of life for {minutes:g} minutes",
                     remedy="run the same command again, it goes on where it was; or set timeout_minutes higher",
                 )
-            if found is None:
+            if fault is None:
                 raise
-            raise found from error
+            raise fault from error
         for process in processes:
             process.join(30)
     finally:
