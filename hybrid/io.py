@@ -256,7 +256,8 @@ def load_tensors(path: PathLike) -> Dict[str, np.ndarray]:
 class Problems:
     """What could not be used, and why: `problems.jsonl`, one row an utterance, and a share above which a stage stops.
 
-    Rows: {"stage", "utterance", "reason", "file"}, and "remedy" where there is one.
+    Rows: {"stage", "utterance", "reason", "file"}, and "remedy" where there is one; "used": true in those of utterances
+    that were used all the same, which count for nothing.
     """
 
     def __init__(self, path: PathLike, stage: str) -> None:
@@ -276,6 +277,11 @@ class Problems:
         """Notes an utterance that `error` is about, with its file and remedy."""
         self.add(utterance, error.what, error.file, error.remedy)
 
+    def remark(self, utterance: str, reason: str) -> None:
+        """Notes what is odd about an utterance that is used nevertheless."""
+        self.add(utterance, reason)
+        self.rows[-1]["used"] = True
+
     def close(self, total: int, limit: float) -> Tuple[int, int]:
         """Writes the rows; returns (problems, total).
 
@@ -283,10 +289,11 @@ class Problems:
         of the first row; the rows are written before, so that the user can read which.
         """
         write_jsonl(self.path, self.rows)
-        unusable = len({row["utterance"] for row in self.rows})
+        rows = [row for row in self.rows if not row.get("used")]
+        unusable = len({row["utterance"] for row in rows})
         if total == 0 or unusable > limit * total:
-            first = f"; the first: {self.rows[0]['utterance']}: {self.rows[0]['reason']}" if self.rows else ""
-            remedy = self.rows[0].get("remedy") if self.rows else None
+            first = f"; the first: {rows[0]['utterance']}: {rows[0]['reason']}" if rows else ""
+            remedy = rows[0].get("remedy") if rows else None
             raise DataError(
                 f"{unusable} of {total} utterances cannot be used, above the limit of {100 * limit:g} %{first}",
                 file=self.path,

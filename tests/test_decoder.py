@@ -15,7 +15,7 @@ from hybrid.decode import run
 from hybrid.decode.decoder import Decoder
 from hybrid.errors import ConfigError, DataError, GraphError
 from hybrid.fst import add_word_penalty, to_arrays
-from hybrid.io import Problems
+from hybrid.io import Problems, read_jsonl
 
 WORDS = {"<eps>": 0, "yes": 1, "no": 2, "well": 3}
 
@@ -266,12 +266,26 @@ def test_bad_utterances_are_noted_and_left_out(tmp_path, graph, loglikes):
         run.decode_set(loglikes, graph, WORDS, acoustic_scale=1.0)
 
 
-def test_unfinished_utterances_are_noted(tmp_path):
+def test_utterances_without_a_path_are_noted(tmp_path):
     path = tmp_path / "graph.fst"
     _graph([(0, 1, 1, 0.0, 1)], {1: 0.0}).write(str(path))
     problems = Problems(tmp_path / "problems.jsonl", "decode")
     found = run.decode_set({"u": _loglikes(5)}, path, WORDS, acoustic_scale=1.0, problems=problems)
     assert found == {"u": []} and problems.rows[0]["utterance"] == "u"
+    with pytest.raises(DataError, match="1 of 1 utterances cannot be used.*no path through the graph"):
+        problems.close(1, 0.0)
+
+
+def test_unfinished_utterances_are_noted_and_used(tmp_path):
+    """In noise that the models have not heard many end so: that is an error rate, and no reason to stop."""
+    path = tmp_path / "graph.fst"
+    _graph([(0, 4, 3, 0.0, 1), (1, 4, 0, 0.0, 2), (2, 1, 1, 0.0, 3)], {3: 0.0}).write(str(path))
+    problems = Problems(tmp_path / "problems.jsonl", "decode")
+    found = run.decode_set({"u": _loglikes(2)}, path, WORDS, acoustic_scale=1.0, problems=problems)
+    assert found == {"u": ["well"]}
+    assert problems.close(1, 0.0) == (0, 1)
+    (row,) = read_jsonl(tmp_path / "problems.jsonl")
+    assert row["utterance"] == "u" and row["used"] and "did not reach the end" in row["reason"]
 
 
 def test_a_graph_made_again_is_loaded_again(tmp_path, graph):

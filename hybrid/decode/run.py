@@ -74,7 +74,10 @@ def decode_set(
     result = {}
     for utterance, (hypothesis,) in found.items():
         if problems is not None and not hypothesis.reached_final:
-            problems.add(utterance, "decoding did not reach the end of the graph: the best unfinished path is taken")
+            if np.isfinite(hypothesis.cost):
+                problems.remark(utterance, "decoding did not reach the end of the graph: the best unfinished path is taken")
+            else:
+                problems.add(utterance, "no path through the graph: it is too short for the utterance, or the beam too narrow")
         result[utterance] = spell(hypothesis, names, graph, join)
     return result
 
