@@ -11,11 +11,13 @@ import kaldifst
 import numpy as np
 import pytest
 
-from hybrid.decode import run
+from hybrid.decode import run, tuning
 from hybrid.decode.decoder import Decoder
+from hybrid.decode.tuning import middle_of_best, tune
 from hybrid.errors import ConfigError, DataError, GraphError
 from hybrid.fst import add_word_penalty, to_arrays
 from hybrid.io import Problems, read_jsonl
+from hybrid.score.wer import score
 
 WORDS = {"<eps>": 0, "yes": 1, "no": 2, "well": 3}
 
@@ -332,38 +334,39 @@ def _noisy_truth(seed=0):
     return loglikes, refs
 
 
-def test_tuning_finds_the_point_that_single_decodes_find(graph):
+@pytest.mark.parametrize("lattice_beam", [1000.0, tuning.LATTICE_BEAM])
+def test_tuning_finds_the_point_that_single_decodes_find(graph, monkeypatch, lattice_beam):
+    """On lattices that hold all paths each point has the errors of a search there; on others the choice has."""
+    monkeypatch.setattr(tuning, "LATTICE_BEAM", lattice_beam)
     loglikes, refs = _noisy_truth()
     scales, penalties = (0.05, 0.5, 1.0, 4.0), (-1.0, 0.0, 1.0, 8.0)
-    tuning = run.tune(loglikes, refs, graph, WORDS, scales=scales, penalties=penalties)
-    from hybrid.score.wer import score
-
+    choice = tune(loglikes, refs, graph, WORDS, scales=scales, penalties=penalties, beam=100.0)
     totals = {}
     for scale, penalty in itertools.product(scales, penalties):
-        hyps = run.decode_set(loglikes, graph, WORDS, acoustic_scale=scale, word_penalty=penalty)
+        hyps = run.decode_set(loglikes, graph, WORDS, acoustic_scale=scale, word_penalty=penalty, beam=100.0)
         totals[scale, penalty] = score(refs, hyps).total
-    assert {(row["acoustic_scale"], row["word_penalty"]): row["errors"] for row in tuning.grid} == {
-        point: counts.errors for point, counts in totals.items()
-    }
-    assert tuning.counts == totals[tuning.scale, tuning.penalty]
-    fewest = min(counts.errors for counts in totals.values())
-    assert fewest <= tuning.counts.errors <= fewest + 0.5 * fewest**0.5
+    errors = {point: counts.errors for point, counts in totals.items()}
+    if lattice_beam == 1000.0:
+        assert {(row["acoustic_scale"], row["word_penalty"]): row["errors"] for row in choice.grid} == errors
+    assert choice.counts == totals[choice.scale, choice.penalty]
+    fewest = min(errors.values())
+    assert fewest <= choice.counts.errors <= fewest + 0.5 * fewest**0.5
     assert len({counts.errors for counts in totals.values()}) > 3
 
 
 def test_a_choice_at_the_end_of_the_grid_is_said(graph):
     loglikes, refs = _noisy_truth()
-    tuning = run.tune(loglikes, refs, graph, WORDS, scales=(0.1, 0.2, 0.5), penalties=(0.0,))
-    assert tuning.edges == ("acoustic_scale",) and tuning.as_dict()["edge"]
+    choice = tune(loglikes, refs, graph, WORDS, scales=(0.1, 0.2, 0.5), penalties=(0.0,))
+    assert choice.edges == ("acoustic_scale",) and choice.as_dict()["edge"]
 
 
 def test_undecodable_utterances_count_as_deleted_in_tuning(tmp_path, graph):
     loglikes, refs = _noisy_truth()
-    full = run.tune(loglikes, refs, graph, WORDS, scales=(1.0,), penalties=(0.0,))
+    full = tune(loglikes, refs, graph, WORDS, scales=(1.0,), penalties=(0.0,))
     loglikes["t3"] = np.zeros((0, 4), np.float32)
     del loglikes["t4"]
     problems = Problems(tmp_path / "problems.jsonl", "decode")
-    part = run.tune(loglikes, refs, graph, WORDS, scales=(1.0,), penalties=(0.0,), problems=problems)
+    part = tune(loglikes, refs, graph, WORDS, scales=(1.0,), penalties=(0.0,), problems=problems)
     assert part.counts.words == full.counts.words
     assert part.counts.dels >= len(refs["t3"]) + len(refs["t4"])
     assert [row["utterance"] for row in problems.rows] == ["t3"]
@@ -387,8 +390,8 @@ def test_undecodable_utterances_count_as_deleted_in_tuning(tmp_path, graph):
     ],
 )
 def test_middle_of_best(errors, cell):
-    assert run.middle_of_best(np.array(errors)) == cell
+    assert middle_of_best(np.array(errors)) == cell
 
 
 def test_without_slack_the_fewest_errors_win():
-    assert run.middle_of_best(np.array([[60, 51, 51, 51, 49, 60]]), slack=0.0) == (0, 4)
+    assert middle_of_best(np.array([[60, 51, 51, 51, 49, 60]]), slack=0.0) == (0, 4)

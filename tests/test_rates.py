@@ -321,8 +321,8 @@ def test_vocal_tracts_at_8_khz():
 
 # ------------------------------------------------------------------ what 16 kHz has always been
 
-# Samples made before the rate was a choice, every 1500th; and what the file says that it was made from, by which a later
-# run knows it: to be changed with augment.VERSION only.
+# Samples made before the rate was a choice, every 1500th; and what the file says that it was made from, by which a
+# later run knows it: to be changed with augment.VERSION only.
 KNOWN = {
     "a shoebox each": (
         "17543ab7faa7e589 0 1 known.wav 32044",

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lang import best
 
-from hybrid.decode.run import decode_set, tune
+from hybrid.decode.run import decode_set
+from hybrid.decode.tuning import tune
 from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.fst import const, write_fst
 from hybrid.hmm.graph import TrainingGraphs, make_hclg, tids_to_pdfs

@@ -1,52 +1,33 @@
-"""The best path through a decoding graph: token passing with beam and histogram pruning.
-
-The search is Kaldi's `FasterDecoder` (`gmm-decode-faster`, `nnet3-latgen-faster`'s one-best), which checks nothing:
-a graph whose labels exceed the matrix makes it read past the matrix, an empty graph ends the process. So all that
-is checked here, before the first frame. `Decoder` holds the graph for as long as anything that points into it.
-"""
+"""The best path through a decoding graph, and lattices (search.py). Whatever would make a compiled loop read past its
+arrays, a graph whose labels exceed the matrix, an empty graph, a number that is none, is checked here, before the first
+frame."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
 from os import PathLike
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
+from typing import Optional, Union
 
 import kaldifst
 import numpy as np
 
+from hybrid.decode.lattice import Hypothesis, Lattice, nothing
+from hybrid.decode.search import LatticeSearch, RawLattice, SearchOptions
+from hybrid.decode.search_graph import SearchGraph
 from hybrid.errors import ConfigError, DataError, GraphError
-from hybrid.fst import Graph, add_word_penalty, const, to_arrays
-
-KEEP_ALL = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """What was recognised in one utterance.
-
-    words: word ids, in order; starts: the frame in which each word's label stands on the path (the label stands
-    at or near the word's first phone; composition may move it, so take it for an estimate, an alignment for the
-    truth). pdfs: int32 [frames], the pdf of each frame; empty where no path survived. cost: natural log, graph cost
-    plus scaled acoustic cost. reached_final: False where the words are the best unfinished path, or none.
-    """
-
-    words: Tuple[int, ...]
-    starts: Tuple[int, ...]
-    pdfs: np.ndarray
-    cost: float
-    reached_final: bool
-    frames: int
+from hybrid.fst import Graph, const, to_arrays
 
 
 class Decoder:
-    """Decodes utterances over one graph.
+    """Decodes utterances over one graph, in any number of threads.
 
     graph: FST with input labels pdf + 1 (0: epsilon) and output labels word ids; or the file of one. num_pdfs: columns
     that every matrix must have; None takes any that suffices. beam: in units of scaled cost; wider is slower and
-    never worse on average. max_active: states kept a frame. word_penalty: cost added to each word.
+    never worse on average. max_active: states kept a frame. lattice_beam: how much worse than the best path a path of
+    a lattice may be. word_penalty: cost added to each word.
 
-    Raises GraphError where the graph is empty, cannot end, or has labels beyond num_pdfs.
+    Raises GraphError where the graph is empty, cannot end, goes round in epsilons or has labels beyond num_pdfs.
     """
 
     def __init__(
@@ -56,12 +37,14 @@ class Decoder:
         num_pdfs: Optional[int] = None,
         beam: float = 15.0,
         max_active: int = 7000,
+        lattice_beam: float = 8.0,
         word_penalty: float = 0.0,
     ) -> None:
-        if not (beam > 0 and np.isfinite(beam)):
-            raise ConfigError(f"beam {beam}", remedy="give a beam above 0; 13 to 16 is usual")
-        if max_active < 2:
-            raise ConfigError(f"max_active {max_active}", remedy="keep 2 states or more a frame; 7000 is usual")
+        if not np.isfinite(word_penalty):
+            raise ConfigError(f"word penalty {word_penalty}", remedy="give a number")
+        self.options = SearchOptions(beam, max_active, min(20, max_active), lattice_beam)
+        # the best path alone needs no lattice
+        self._one_best = SearchOptions(beam, max_active, min(20, max_active), 0.0)
         self.name: Optional[str] = None
         if isinstance(graph, (str, PathLike)):
             self.name = str(graph)
@@ -80,34 +63,43 @@ class Decoder:
             )
         self.num_pdfs = num_pdfs
         self.num_arcs = len(labels.arcs)
-        self._graph = const(add_word_penalty(graph, word_penalty) if word_penalty else graph)
-        self._options = (float(beam), int(min(max_active, KEEP_ALL)))
+        if word_penalty:
+            labels.arcs["weight"] += np.float32(word_penalty) * (labels.arcs["olabel"] != 0)
+        self.graph = SearchGraph.from_arrays(labels, self.name)
+        self._searches = threading.local()
 
     def decode(self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None) -> Hypothesis:
-        """The best path of one utterance. loglikes: [frames, num_pdfs], natural log, finite.
+        """Return the best path of one utterance. loglikes: [frames, num_pdfs], natural log, finite.
 
         Where no final state is reached, the best unfinished path, flagged; where no path at all survives (a graph that
         is too short for the utterance), no words and cost inf, flagged likewise.
 
         Raises DataError for a matrix that is empty, not finite, or of a shape that does not fit the graph.
         """
-        # here, so that scoring and reports work where the decoder's library is absent
-        import kaldi_hmm_gmm as khg
-
         scaled = self._checked(loglikes, acoustic_scale, utterance)
-        beam, max_active = self._options
-        # A search object of its own for each utterance: a used one keeps its hash table, whose size changes the order
-        # of tokens and so which are pruned; results would depend on what was decoded before.
-        decodable = khg.DecodableCtc(scaled)
-        # 20 is Kaldi's min_active; the library refuses one that is not below max_active
-        options = khg.FasterDecoderOptions(beam=beam, max_active=max_active, min_active=min(20, max_active - 1))
-        search = khg.FasterDecoder(self._graph, options)
-        search.decode(decodable)
-        found, path = search.get_best_path()
-        frames = len(scaled)
-        if not found:
-            return Hypothesis((), (), np.zeros(0, np.int32), float("inf"), False, frames)
-        return _read_path(path, bool(search.reached_final()), frames)
+        raw = self._search("one_best", self._one_best, scaled)
+        if raw is None:
+            return nothing(len(scaled))
+        return Lattice.from_search(raw, self.graph, 1.0).best_path()
+
+    def lattice(
+        self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None
+    ) -> Optional[Lattice]:
+        """Return all paths within lattice_beam of the best; None where none survives. Arguments, errors: as decode."""
+        scaled = self._checked(loglikes, acoustic_scale, utterance)
+        raw = self._search("lattice", self.options, scaled)
+        return None if raw is None else Lattice.from_search(raw, self.graph, acoustic_scale)
+
+    def _search(self, kind: str, options: SearchOptions, scaled: np.ndarray) -> Optional[RawLattice]:
+        """Each thread has a search of its own."""
+        search: Optional[LatticeSearch] = getattr(self._searches, kind, None)
+        if search is None:
+            search = LatticeSearch(self.graph, options)
+            setattr(self._searches, kind, search)
+        else:
+            search.start()
+        search.advance(scaled)
+        return search.lattice()
 
     def _checked(self, loglikes: np.ndarray, scale: float, utterance: Optional[str]) -> np.ndarray:
         if not (scale > 0 and np.isfinite(scale)):
@@ -157,23 +149,3 @@ def read_graph(path: Union[str, PathLike[str]]) -> kaldifst.StdConstFst:
     if graph is None:
         raise GraphError("not a graph, or a truncated one", file=path, remedy="delete it and run the graph stage again")
     return const(graph)
-
-
-def _read_path(path: kaldifst.Lattice, reached_final: bool, frames: int) -> Hypothesis:
-    words: List[int] = []
-    starts: List[int] = []
-    pdfs: List[int] = []
-    for line in path.to_str().splitlines():
-        fields = line.split()
-        if len(fields) < 4:  # the final state
-            continue
-        ilabel, olabel = int(fields[2]), int(fields[3])
-        if olabel:
-            words.append(olabel)
-            starts.append(min(len(pdfs), frames - 1))
-        if ilabel:
-            pdfs.append(ilabel - 1)
-    # the text has six digits only
-    weight = kaldifst.get_linear_symbol_sequence(path)[3]
-    cost = float(weight.value1 + weight.value2)
-    return Hypothesis(tuple(words), tuple(starts), np.array(pdfs, np.int32), cost, reached_final, frames)

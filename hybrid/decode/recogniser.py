@@ -157,7 +157,7 @@ class Recogniser:
         found = {}
         for name in features:
             best = self._decoder.decode(loglikes[name], self.search.acoustic_scale, name)
-            words = spell(best, self._names, self._graph, self.lang.words_of)
+            words = spell(best.words, self._names, self._graph, self.lang.words_of)
             seconds = lengths[name] / self.sampling_rate
             found[name] = Result(tuple(Word(word) for word in words), seconds, best.reached_final)
         return found

@@ -6,7 +6,8 @@ import time
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from hybrid.data.arrays import read_cuts
-from hybrid.decode.run import decode_set, tune
+from hybrid.decode.run import decode_set
+from hybrid.decode.tuning import tune
 from hybrid.fst import read_fst, to_arrays, write_fst
 from hybrid.hmm.graph import make_hclg, tids_to_pdfs
 from hybrid.io import read_json, write_json

@@ -1,0 +1,121 @@
+"""A decoding graph as the search reads it: arrays, each state's epsilon arcs before its others.
+
+    first[s] .. epsilons[s]       the arcs of state s without an input label
+    epsilons[s] .. first[s + 1]   its arcs over a pdf
+    arcs[4 a .. 4 a + 3]          input label, output label, cost and next state of arc a
+    entering[enter[s] .. enter[s + 1]]   the arcs that lead to state s, and `sources` the states that they leave
+
+An arc is sixteen bytes in one place, so that following it costs one look into memory; the cost is a float32 in an array
+of integers, which `costs` shows as what it is. All are unsigned, which saves the compiled loops a test an index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Optional, Union
+
+import numba
+import numpy as np
+
+from hybrid.errors import GraphError
+from hybrid.fst import FstArrays
+
+ILABEL, OLABEL, COST, NEXT = range(4)
+
+
+def compiled(function: Any) -> Any:
+    """Compile a function for the types that it is called with, once on a machine: numba keeps what it has compiled."""
+    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+
+
+@dataclass(frozen=True)
+class SearchGraph:
+    """start: a state; final: float32 [states], inf where not final; first: uint32 [states + 1]; epsilons: uint32
+    [states]; arcs: uint32 [4 arcs]; enter: uint32 [states + 1]; entering, sources: uint32 [arcs]; depth: int32
+    [states], rises along every epsilon arc."""
+
+    start: int
+    final: np.ndarray
+    first: np.ndarray
+    epsilons: np.ndarray
+    arcs: np.ndarray
+    enter: np.ndarray
+    entering: np.ndarray
+    sources: np.ndarray
+    depth: np.ndarray
+
+    @property
+    def num_states(self) -> int:
+        return len(self.final)
+
+    @property
+    def costs(self) -> np.ndarray:
+        """The same memory as `arcs`, in which 4 a + COST is a number."""
+        return self.arcs.view(np.float32)
+
+    @staticmethod
+    def from_arrays(fst: FstArrays, file: Optional[Union[str, PathLike[str]]] = None) -> SearchGraph:
+        """Return the graph of an automaton with a start state.
+
+        Raises GraphError for a cycle of epsilons: a search could go round in it without a frame.
+        """
+        emitting = fst.arcs["ilabel"] != 0
+        order = np.lexsort((emitting, fst.sources))  # stable: arcs keep their order
+        if len(order) > 2**30:
+            raise GraphError(f"{len(order)} arcs; the search takes 2^30", file=file, remedy="prune the language model")
+        arcs = np.empty((len(order), 4), np.uint32)
+        for column, name in ((ILABEL, "ilabel"), (OLABEL, "olabel"), (NEXT, "nextstate")):
+            arcs[:, column] = fst.arcs[name][order]
+        arcs.view(np.float32)[:, COST] = fst.arcs["weight"][order]
+        first = fst.offsets.astype(np.uint32)
+        counts = np.bincount(fst.sources[~emitting], minlength=fst.num_states)
+        epsilons, arcs = (first[:-1] + counts).astype(np.uint32), arcs.reshape(-1)
+        depth = _depths(first, epsilons, arcs)
+        if depth is None:
+            raise GraphError(
+                "a cycle of epsilon arcs", file=file, remedy="remove epsilons from it (kaldifst.rmepsilon)"
+            )
+        targets = arcs[NEXT::4]
+        entering = np.argsort(targets, kind="stable").astype(np.uint32)
+        enter = np.zeros(fst.num_states + 1, np.uint32)
+        np.cumsum(np.bincount(targets, minlength=fst.num_states), out=enter[1:])
+        sources = fst.sources.astype(np.uint32)[entering]  # an arc's source does not change with the order of arcs
+        final = fst.final.astype(np.float32)
+        return SearchGraph(fst.start, final, first, epsilons, arcs, enter, entering, sources, depth)
+
+
+def _depths(first: np.ndarray, epsilons: np.ndarray, arcs: np.ndarray) -> Optional[np.ndarray]:
+    """Return for each state how long the longest chain of epsilon arcs to it is; None where one is endless."""
+    depth = np.zeros(len(epsilons), np.int32)
+    return depth if _fill_depths(first, epsilons, arcs, depth) else None
+
+
+@compiled
+def _fill_depths(first, epsilons, arcs, depth):
+    """Kahn's order: a state is done once all epsilon arcs into it have been followed."""
+    states = len(epsilons)
+    entering = np.zeros(states, np.int32)
+    total = 0
+    for state in range(states):
+        for arc in range(first[state], epsilons[state]):
+            entering[arcs[4 * arc + NEXT]] += 1
+            total += 1
+    stack = np.empty(states, np.uint32)
+    top = 0
+    for state in range(states):
+        if entering[state] == 0 and epsilons[state] > first[state]:
+            stack[top] = state
+            top += 1
+    while top:
+        top -= 1
+        state = stack[top]
+        for arc in range(first[state], epsilons[state]):
+            target = arcs[4 * arc + NEXT]
+            total -= 1
+            depth[target] = max(depth[target], depth[state] + 1)
+            entering[target] -= 1
+            if entering[target] == 0 and epsilons[target] > first[target]:
+                stack[top] = target
+                top += 1
+    return total == 0
