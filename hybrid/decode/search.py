@@ -177,9 +177,7 @@ class LatticeSearch:
         last = frame == frames
         final[last] = self.graph.final[state[last]] if reached else 0.0
         source, target, arc, acoustic = (array[:links] for array in self._links[:4])
-        place = np.empty(tokens, np.int64)
-        place[np.lexsort((self.graph.depth[state], frame))] = np.arange(tokens)
-        order = np.lexsort((arc, place[source]))
+        order = _order(self._frames[0], frames, self.graph.depth[state], source, arc)
         return RawLattice(
             state.astype(np.int32), cost.copy(), final, frame, source[order].astype(np.int32),
             target[order].astype(np.int32), arc[order].astype(np.int32), acoustic[order], bool(reached),
@@ -707,3 +705,36 @@ def _compact(settled, horizon, last, new, links, lattice_beam, count, token_stat
         link_acoustic[used] = link_acoustic[link]
         used += 1
     count[LINKS] = used
+
+
+@compiled
+def _order(token_first, last, depth, source, arc):
+    """Return the links by their sources, in the order of time and of epsilons, and those of one by their arcs."""
+    tokens = token_first[last + 1]
+    place = np.empty(tokens, np.int64)
+    count = 0
+    for frame in range(last + 1):
+        deepest = 0
+        for token in range(token_first[frame], token_first[frame + 1]):
+            deepest = max(deepest, depth[token])
+        for level in range(deepest + 1):
+            for token in range(token_first[frame], token_first[frame + 1]):
+                if depth[token] == level:
+                    place[token] = count
+                    count += 1
+    ends = np.zeros(tokens + 1, np.int64)
+    for link in range(len(source)):
+        ends[place[source[link]] + 1] += 1
+    for token in range(tokens):
+        ends[token + 1] += ends[token]
+    order = np.empty(len(source), np.int64)
+    filled = ends[:-1].copy()
+    for link in range(len(source)):
+        bucket = place[source[link]]
+        slot = filled[bucket]
+        filled[bucket] += 1
+        while slot > ends[bucket] and arc[order[slot - 1]] > arc[link]:
+            order[slot] = order[slot - 1]
+            slot -= 1
+        order[slot] = link
+    return order
