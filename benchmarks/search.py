@@ -2,12 +2,11 @@
 
     python -m benchmarks.search EXP [EXP ...] [--systems mono ce lfmmi] [--utterances 100] [--repeat 3]
 
-EXP: a run that has been decoded. For each system and each condition of its test sets: our best path, our lattice (beam 8),
-Kaldi's FasterDecoder (a best path, no lattice) and LatticeFasterDecoder (lattice beam 8, not determinised; the best
-path is read from it), by turns, each
-`repeat` times over the same utterances at the acoustic scale, beam and max_active that the run decoded with; the least of
-the times counts. Printed: microseconds a frame, the ratios, how many best paths cost more or less than FasterDecoder's,
-and the links a frame of our lattices.
+EXP: a run that has been decoded. For each system and each condition of its test sets: our best path, our lattice (beam
+8), Kaldi's FasterDecoder (a best path, no lattice) and LatticeFasterDecoder (lattice beam 8, not determinised; the best
+path is read from it), by turns, each `repeat` times over the same utterances at the acoustic scale, beam and max_active
+that the run decoded with; the least of the times counts. Printed: microseconds a frame, the ratios, how many best paths
+cost more or less than FasterDecoder's, and the links a frame of our lattices.
 """
 
 from __future__ import annotations
@@ -46,7 +45,9 @@ def main() -> None:
             row(f"{exp.name} {name} {test}", scaled, system, limits, options.repeat)
 
 
-def jobs(exp: Path, wanted: List[str], most: int) -> Iterator[Tuple[str, str, List[np.ndarray], System, Dict[str, Any]]]:
+def jobs(
+    exp: Path, wanted: List[str], most: int
+) -> Iterator[Tuple[str, str, List[np.ndarray], System, Dict[str, Any]]]:
     """Yield name, test set, scaled log-likelihoods of some utterances, system, and the limits of the search."""
     for name, system in systems(exp).items():
         if wanted and name not in wanted:
@@ -95,8 +96,9 @@ def row(title: str, scaled: List[np.ndarray], system: System, limits: Dict[str, 
     differences = np.array([a.cost - b.cost for a, b in zip(results["best"], results["faster"], strict=True)])
     links = sum(0 if lattice is None else len(lattice.source) for lattice in results["lattice"])
     times = " ".join(f"{1e6 * least[name]:9.1f}" for name in searches)
+    ratios = " ".join(f"{least[name] / least['lattice']:8.2f}" for name in ("faster", "lattice_faster"))
     print(
-        f"{title:42} {times} {least['faster'] / least['lattice']:8.2f} {least['lattice_faster'] / least['lattice']:8.2f}"
+        f"{title:42} {times} {ratios}"
         f"  {(differences > 1e-3).sum():5d} {(differences < -1e-3).sum():5d}  {links / frames:7.1f}", flush=True
     )  # fmt: skip
 
