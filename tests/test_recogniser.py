@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List
 
@@ -229,8 +230,26 @@ def test_the_result_as_json(whole: Path, cuts: CutSet) -> None:
     result = load(whole, "lfmmi")(next(iter(cuts)))
     words = result.text.split()
     assert words and [str(word) for word in result.words] == words
-    expected = {"text": result.text, "words": [{"word": w} for w in words], "nbest": [{"text": result.text}]}
+    nbest = [{"text": result.text, "cost": round(result.nbest(1)[0].cost, 4)}]
+    expected = {"text": result.text, "words": [{"word": w} for w in words], "nbest": nbest}
     assert json.loads(json.dumps(result.to_dict())) == {**expected, "final": True}
+    assert len(result.to_dict(nbest=5)["nbest"]) == len(result.nbest(5))
+
+
+@pytest.mark.parametrize("system", ["mono", "lfmmi"])
+def test_alternatives_come_best_first_and_once(whole: Path, cuts: CutSet, system: str) -> None:
+    asr = load(whole, system)
+    asr.search = replace(asr.search, acoustic_scale=asr.search.acoustic_scale / (100 if system == "mono" else 1))
+    for cut in cuts:
+        result = asr(cut)
+        assert result.lattice is not None and result.lattice.num_frames > 0
+        nbest = result.nbest(8)
+        assert nbest[0].text == result.text and nbest[:3] == result.nbest(3)
+        assert len({other.text for other in nbest}) == len(nbest) > 1
+        costs = [other.cost for other in nbest]
+        assert costs == sorted(costs) and costs[0] == pytest.approx(
+            result.lattice.best_path(result.acoustic_scale).cost
+        )
 
 
 # ------------------------------------------------------------------ which system, which scale

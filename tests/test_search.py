@@ -168,6 +168,25 @@ def test_posteriors_and_rescored_paths_are_those_of_all_paths(seed: int, penalty
         np.testing.assert_allclose(got, want, atol=2e-3)
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.sampled_from([0.0, 1.5]), st.sampled_from([0.3, 1.0]))
+def test_an_n_best_list_is_that_of_all_paths(seed: int, number: int, penalty: float, scale: float) -> None:
+    fst, scaled = random_fst(np.random.default_rng(seed), 4), noise(seed, 4)
+    lattice = lattice_of(fst, scaled, lattice_beam=1000.0)
+    least: Dict[Tuple[int, ...], float] = {}
+    for cost, _, olabels in every_path(fst, np.float32(scale) * scaled):
+        least[olabels] = min(cost + penalty * len(olabels), least.get(olabels, np.inf))
+    if not least:
+        return
+    entries = lattice.nbest(number, scale, penalty)
+    costs = [entry.cost for entry in entries]
+    assert len(entries) == min(number, len(least)) and costs == sorted(costs)
+    assert costs == pytest.approx(sorted(least.values())[:number], abs=1e-3)
+    assert len({entry.words for entry in entries}) == len(entries)
+    assert [least[entry.words] for entry in entries] == pytest.approx(costs, abs=1e-3)
+    assert entries[0].cost == pytest.approx(lattice.best_path(scale, penalty).cost)
+
+
 def word_loop(words: int, seed: int) -> kaldifst.StdVectorFst:
     """A loop of words of two to four pdfs with self-loops, and a back-off state that all words enter by an epsilon."""
     rng = np.random.default_rng(seed)

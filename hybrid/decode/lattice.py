@@ -11,8 +11,10 @@ was done with, a lattice is too small.
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple
+from functools import cached_property
+from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -36,6 +38,13 @@ class Hypothesis:
     cost: float
     reached_final: bool
     frames: int
+
+
+class Entry(NamedTuple):
+    """A sequence of an n-best list: word ids, and the cost of its best path."""
+
+    words: Tuple[int, ...]
+    cost: float
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,52 @@ class Lattice:
             words.append(tuple(path[path != 0].tolist()))
         return words
 
+    def nbest(self, number: int, acoustic_scale: float = 1.0, word_penalty: float = 0.0) -> List[Entry]:
+        """Return the `number` word sequences of the lowest costs, the best first; no sequence twice.
+
+        A search from the best on (A*): a path as far as a node is followed by its cost so far and the least cost from
+        there to an end, which is known exactly, so that whole paths come out in the order of their costs. Of the paths
+        that have the same words as far as the same node only the first, the best, is followed.
+        """
+        costs = self.costs(acoustic_scale, word_penalty)
+        ahead = _costs_ahead(self.source, self.target, costs, self.final)
+        first = np.searchsorted(self._by_source[0], np.arange(len(self.final) + 1))
+        links = self._by_source[1]
+        histories: List[Tuple[int, int]] = [(-1, 0)]  # of words: history before, word
+        known: Dict[Tuple[int, int], int] = {}
+        seen: Set[Tuple[int, int]] = set()
+        entries: List[Entry] = []
+        end = len(self.final)  # stands for the end of a path
+        heap = [(float(ahead[0]), 0, 0)] if np.isfinite(ahead[0]) else []
+        while heap and len(entries) < number:
+            cost, node, history = heapq.heappop(heap)
+            if (node, history) in seen:
+                continue
+            seen.add((node, history))
+            if node == end:
+                entries.append(Entry(_spelt(histories, history), cost))
+                continue
+            before = cost - ahead[node]
+            if np.isfinite(self.final[node]):
+                heapq.heappush(heap, (before + float(self.final[node]), end, history))
+            for link in links[first[node] : first[node + 1]].tolist():
+                target, word, after = int(self.target[link]), int(self.olabel[link]), history
+                if not np.isfinite(ahead[target]):
+                    continue
+                if word:
+                    after = known.setdefault((history, word), len(histories))
+                    if after == len(histories):
+                        histories.append((history, word))
+                if (target, after) not in seen:
+                    heapq.heappush(heap, (before + float(costs[link] + ahead[target]), target, after))
+        return entries
+
+    @cached_property
+    def _by_source(self) -> Tuple[np.ndarray, np.ndarray]:
+        """The sources in rising order, and the links in that order."""
+        order = np.argsort(self.source, kind="stable")
+        return self.source[order], order
+
     def posteriors(self, acoustic_scale: float = 1.0, word_penalty: float = 0.0) -> Tuple[np.ndarray, float]:
         """Return the posterior of each link, float64 [links], and the log of the sum over all paths of exp(-cost).
 
@@ -143,6 +198,23 @@ def _best_path(source, target, costs, final):
         links[length] = entered[node]
         node = source[entered[node]]
     return links, cost
+
+
+def _spelt(histories: Sequence[Tuple[int, int]], history: int) -> Tuple[int, ...]:
+    words = []
+    while history:
+        history, word = histories[history]
+        words.append(word)
+    return tuple(reversed(words))
+
+
+@compiled
+def _costs_ahead(source, target, costs, final):
+    """Return the least cost from each node to an end."""
+    ahead = final.astype(np.float64)
+    for link in range(len(source) - 1, -1, -1):
+        ahead[source[link]] = min(ahead[source[link]], costs[link] + ahead[target[link]])
+    return ahead
 
 
 @compiled

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from lhotse.cut import Cut
@@ -14,6 +14,7 @@ from hybrid.data.audio import load_samples, resample
 from hybrid.data.features import FeatureExtractor, available_backends
 from hybrid.decode.acoustics import Acoustics, GmmAcoustics, NetworkAcoustics
 from hybrid.decode.decoder import Decoder
+from hybrid.decode.lattice import Lattice
 from hybrid.decode.run import spell, word_names
 from hybrid.decode.trained import Search, System, backend_of, find_search, find_system
 from hybrid.errors import ConfigError, DataError, ModelError
@@ -32,22 +33,55 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was recognised. seconds: of the audio; complete: False where the best path does not end as the language
-    model lets a sentence end."""
+class Alternative:
+    """A word sequence of an n-best list. cost: of its best path, natural log, lower is better; only differences
+    count."""
 
     words: Tuple[Word, ...]
-    seconds: float
-    complete: bool = True
+    cost: float
 
     @property
     def text(self) -> str:
         return " ".join(word.word for word in self.words)
 
-    def to_dict(self) -> Dict[str, Any]:
-        """Return the result as JSON holds it: {"text", "words": [{"word"}], "nbest": [{"text"}], "final": true}."""
+
+@dataclass(frozen=True)
+class Result:
+    """What was recognised. seconds: of the audio; complete: False where the best path does not end as the language
+    model lets a sentence end; lattice: all that was nearly as good, None where no path led through the graph."""
+
+    words: Tuple[Word, ...]
+    seconds: float
+    complete: bool = True
+    lattice: Optional[Lattice] = field(default=None, compare=False, repr=False)
+    acoustic_scale: float = field(default=1.0, compare=False, repr=False)
+    spelt: Callable[[Sequence[int]], List[str]] = field(default=lambda ids: [], compare=False, repr=False)
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.word for word in self.words)
+
+    def nbest(self, number: int = 10) -> List[Alternative]:
+        """Return the most probable texts, each once, the best first; as many as the lattice has, `number` at most."""
+        alternatives: Dict[Tuple[str, ...], Alternative] = {}
+        if self.lattice is not None:
+            wanted = number
+            while True:  # where words are spelled in pieces, several sequences are one text
+                entries = self.lattice.nbest(wanted, self.acoustic_scale)
+                for entry in entries:
+                    words = tuple(self.spelt(entry.words))
+                    alternatives.setdefault(words, Alternative(tuple(map(Word, words)), entry.cost))
+                if len(alternatives) >= number or len(entries) < wanted:
+                    break
+                wanted *= 2
+        return list(alternatives.values())[:number]
+
+    def to_dict(self, nbest: int = 1) -> Dict[str, Any]:
+        """Return the result as JSON holds it: {"text", "words": [{"word"}], "nbest": [{"text", "cost"}], "final":
+        true}. nbest: how many alternatives, the best among them."""
         words = [{"word": word.word} for word in self.words]
-        return {"text": self.text, "words": words, "nbest": [{"text": self.text}], "final": True}
+        alternatives = [{"text": other.text, "cost": round(other.cost, 4)} for other in self.nbest(nbest)]
+        return {"text": self.text, "words": words, "nbest": alternatives, "final": True}
 
 
 class Recogniser:
@@ -131,6 +165,9 @@ class Recogniser:
             found.update(self._decode(features, self._acoustics.loglikes(features, speakers), lengths))
         return {name: found[name] for name in speakers if name in found}
 
+    def _spelt(self, ids: Sequence[int]) -> List[str]:
+        return spell(ids, self._names, self._graph, self.lang.words_of)
+
     def _read(
         self, audio: Union[PathLike, Cut, Samples], rate: Optional[int], channel: Optional[int]
     ) -> Tuple[str, np.ndarray]:
@@ -156,10 +193,15 @@ class Recogniser:
     ) -> Dict[str, Result]:
         found = {}
         for name in features:
-            best = self._decoder.decode(loglikes[name], self.search.acoustic_scale, name)
-            words = spell(best.words, self._names, self._graph, self.lang.words_of)
-            seconds = lengths[name] / self.sampling_rate
-            found[name] = Result(tuple(Word(word) for word in words), seconds, best.reached_final)
+            scale, seconds = self.search.acoustic_scale, lengths[name] / self.sampling_rate
+            lattice = self._decoder.lattice(loglikes[name], scale, name)
+            if lattice is None:
+                found[name] = Result((), seconds, False)
+                continue
+            words = self._spelt(lattice.best_path(scale).words)
+            found[name] = Result(
+                tuple(map(Word, words)), seconds, lattice.reached_final, lattice, scale, self._spelt
+            )
         return found
 
 
