@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hybrid.data.noise_sources import open_rooms as open_rooms
     from hybrid.data.rooms import SimulatedRooms as SimulatedRooms
     from hybrid.decode.decoder import Decoder as Decoder
+    from hybrid.decode.lattice import Lattice as Lattice
     from hybrid.decode.recogniser import Recogniser as Recogniser
     from hybrid.decode.recogniser import Result as Result
     from hybrid.decode.recogniser import load as load

@@ -27,6 +27,7 @@ NAMES: Dict[str, str] = {
     "GmmModel": "hybrid.gmm.model:GmmModel",
     "Senones": "hybrid.hmm.senones:Senones",
     "Decoder": "hybrid.decode.decoder:Decoder",
+    "Lattice": "hybrid.decode.lattice:Lattice",
     "FeatureExtractor": "hybrid.data.features:FeatureExtractor",
     "LogMel": "hybrid.data.feature_config:LogMel",
     "Mfcc": "hybrid.data.feature_config:Mfcc",
