@@ -11,7 +11,7 @@ from hybrid.corpus import Reading
 from hybrid.errors import ConfigError
 from hybrid.init.look import CorpusSummary, find_lexicon, find_parts, look
 from hybrid.lexicon.lexicon import Lexicon
-from hybrid.pipeline.settings import NAME, speaker_of
+from hybrid.pipeline.corpus_settings import NAME, speaker_of
 
 
 def describe(options: argparse.Namespace) -> str:

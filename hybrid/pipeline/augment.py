@@ -11,9 +11,9 @@ from hybrid.data.noise import NoiseLibrary
 from hybrid.data.noise_sources import open_noises, open_rooms
 from hybrid.data.rooms import Rooms, SimulatedRooms
 from hybrid.io import Problems
+from hybrid.pipeline.corpus_settings import PYTHON
 from hybrid.pipeline.recipe_run import RecipeRun, about
 from hybrid.pipeline.sets import CLEAN, DecodeSet, SetList, has_prepared, prepared, write_cuts, write_set_list
-from hybrid.pipeline.settings import PYTHON
 
 # Rooms and noises of a set are drawn from the run's seed and one of these: no two sets hear the same.
 _DRAW = {"train": 1, "dev": 2, "test": 3}

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import ConfigError
-from hybrid.pipeline.settings import PYTHON, UNITS, CorpusSettings, Settings, test_sources, units_of
+from hybrid.pipeline.corpus_settings import PYTHON, UNITS, CorpusSettings, test_sources, units_of
+from hybrid.pipeline.settings import Settings
 from hybrid.pipeline.systems import NETWORKS, System, chosen, gmm_steps, is_aligned, is_trained
 
 

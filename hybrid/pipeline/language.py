@@ -21,9 +21,9 @@ from hybrid.lm import arpa
 from hybrid.lm.grammar import arpa_to_fst
 from hybrid.lm.model import NgramModel
 from hybrid.lm.ngram import train as train_ngram
+from hybrid.pipeline.corpus_settings import PYTHON, units_of
 from hybrid.pipeline.recipe_run import RecipeRun, about
 from hybrid.pipeline.sets import prepared, texts_of
-from hybrid.pipeline.settings import PYTHON, units_of
 from hybrid.pipeline.spelling import read_lexicon
 
 

@@ -17,6 +17,7 @@ from hybrid.errors import DataError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, save_model
 from hybrid.pipeline.features import read_feature_config
+from hybrid.pipeline.network_settings import LstmSettings
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import Segments, read_segments, read_targets
 from hybrid.pipeline.sets import (
@@ -28,7 +29,6 @@ from hybrid.pipeline.sets import (
     set_list,
     texts_of,
 )
-from hybrid.pipeline.settings import LstmSettings
 from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.config import TrainerConfig
 from hybrid.train.loaders import Streamed

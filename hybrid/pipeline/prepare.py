@@ -14,9 +14,9 @@ from lhotse import MonoCut
 from hybrid.corpus import Corpus, Reading, Skipped, at_rate, common_rate, hold_out, read_corpus, withhold
 from hybrid.errors import DataError
 from hybrid.io import Problems, read_lines, write_json
+from hybrid.pipeline.corpus_settings import PYTHON, TestSource, speaker_of, test_sources
 from hybrid.pipeline.recipe_run import ABOUT, RecipeRun
 from hybrid.pipeline.sets import CLEAN, DecodeSet, write_cuts
-from hybrid.pipeline.settings import PYTHON, TestSource, speaker_of, test_sources
 from hybrid.pipeline.spelling import Spelling
 
 _MIN_DURATION = 0.1  # seconds: two frames of 30 ms fit no word

@@ -33,10 +33,11 @@ from hybrid.config import Config, load_config, read_toml
 from hybrid.errors import ConfigError, DataError
 from hybrid.marks import Stage
 from hybrid.pipeline.checks import check_settings
+from hybrid.pipeline.corpus_settings import test_sources
 from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.names import FOLDER, recipe_names
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.settings import Settings, test_sources
+from hybrid.pipeline.settings import Settings
 from hybrid.pipeline.systems import NETWORKS, TRAINERS, System, chosen, gmm_steps, wanted_networks
 from hybrid.run import Run
 

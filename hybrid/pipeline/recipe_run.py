@@ -10,8 +10,9 @@ from hybrid.config import AUTO, Config, Undeclared
 from hybrid.data.sources import LHOTSE
 from hybrid.errors import DataError
 from hybrid.io import read_json
+from hybrid.pipeline.corpus_settings import PYTHON
 from hybrid.pipeline.hook import Hook
-from hybrid.pipeline.settings import PYTHON, Settings, read_settings
+from hybrid.pipeline.settings import Settings, read_settings
 from hybrid.pipeline.systems import wanted_networks
 from hybrid.run import Run
 from hybrid.typed import Declared

@@ -12,8 +12,8 @@ from hybrid.errors import DataError
 from hybrid.io import Problems
 from hybrid.lexicon.lexicon import Lexicon
 from hybrid.lexicon.transcript import Normaliser
+from hybrid.pipeline.corpus_settings import PYTHON, CorpusSettings, units_of
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.settings import PYTHON, CorpusSettings, units_of
 
 _NAMED = 10  # words in a message
 
