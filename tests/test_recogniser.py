@@ -103,7 +103,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.data *= 4
         features = {"logmel": config_to_json(logmel), "cmvn": cmvn, "frame_subsampling_factor": 3}
         save_model(
-            exp / name / "model", network, config={"system": name, "seed": seed}, features=features,
+            exp / name / "model", network, features=features,
+            config={"system": name, "seed": seed, "frame_shift": 0.03},
             writers={"senones": senones.save}, priors=priors if name.endswith("ce") else None,
         )  # fmt: skip
     write_json(exp / "features" / "features.json", {"backend": "kaldi_native_fbank"})
@@ -231,9 +232,24 @@ def test_the_result_as_json(whole: Path, cuts: CutSet) -> None:
     words = result.text.split()
     assert words and [str(word) for word in result.words] == words
     nbest = [{"text": result.text, "cost": round(result.nbest(1)[0].cost, 4)}]
-    expected = {"text": result.text, "words": [{"word": w} for w in words], "nbest": nbest}
+    said = [{"word": word.word, "start": word.start, "end": word.end} for word in result.words]
+    expected = {"text": result.text, "words": said, "nbest": nbest}
     assert json.loads(json.dumps(result.to_dict())) == {**expected, "final": True}
     assert len(result.to_dict(nbest=5)["nbest"]) == len(result.nbest(5))
+
+
+@pytest.mark.parametrize("system", ["mono", "lfmmi"])
+def test_words_have_times_in_their_order_within_the_audio(whole: Path, cuts: CutSet, system: str) -> None:
+    asr = load(whole, system)
+    shift = 0.01 if system == "mono" else 0.03
+    for cut in cuts:
+        result = asr(cut)
+        assert result.words
+        times = [time for word in result.words for time in (word.start, word.end)]
+        assert times == sorted(times) and 0 <= times[0] and times[-1] <= result.seconds + shift
+        assert all(word.end >= word.start + shift - 1e-6 for word in result.words)
+        steps = np.array(times) / shift
+        assert steps == pytest.approx(np.round(steps), abs=0.05)
 
 
 @pytest.mark.parametrize("system", ["mono", "lfmmi"])

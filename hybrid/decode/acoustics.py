@@ -13,6 +13,7 @@ from hybrid.data.feature_config import FeatureConfig, config_from_json
 from hybrid.data.transforms import apply_cmvn, network_input
 from hybrid.errors import ConfigError, ModelError
 from hybrid.gmm.model import GmmModel
+from hybrid.hmm.senones import Senones
 from hybrid.io import read_json
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model
@@ -27,10 +28,12 @@ _AGAIN = "run the stage that trains the model again"
 
 class Acoustics(Protocol):
     """features: what `loglikes` is given, not normalised; per_speaker: whether it takes a speaker's mean off;
-    scale: of its log-likelihoods, where no development set has chosen one."""
+    frame_shift: of `loglikes`, in seconds; scale: of its log-likelihoods, where no development set has chosen one."""
 
     features: FeatureConfig
     num_pdfs: int
+    frame_shift: float
+    senones: Senones
     per_speaker: bool
     scale: float
 
@@ -47,7 +50,12 @@ class NetworkAcoustics:
     """A network's folder: log posteriors less log priors, or the outputs of one trained per sequence as they are."""
 
     def __init__(self, folder: Path) -> None:
-        self.model, _ = load_model(folder)
+        self.model, config = load_model(folder)
+        if "frame_shift" not in config:
+            file = folder / "config.json"
+            raise ModelError("no frame_shift: another version has written it", file=file, remedy=_AGAIN)
+        self.frame_shift = float(config["frame_shift"])
+        self.senones = Senones.load(folder / "senones")
         self._settings = read_json(folder / "features.json")
         self.features = _features(self._settings, "logmel", folder / "features.json")
         self.num_pdfs = int(self.model.config.num_pdfs)  # type: ignore[union-attr,arg-type]
@@ -81,6 +89,8 @@ class GmmAcoustics:
         settings = read_json(folder / "features.json")
         self.features = _features(settings, "mfcc", folder / "features.json")
         self.num_pdfs = self.model.gmms.num_pdfs
+        self.frame_shift = float(self.features.frame_shift)
+        self.senones = self.model.senones
         self._variance = bool(settings.get("cmvn", {}).get("variance", False))
 
     def loglikes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
@@ -17,16 +18,22 @@ from hybrid.decode.decoder import Decoder
 from hybrid.decode.lattice import Lattice
 from hybrid.decode.run import spell, word_names
 from hybrid.decode.trained import Search, System, backend_of, find_search, find_system
+from hybrid.decode.word_times import WordTimes
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems
 from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.subword import MARK
 
 Samples = Union[np.ndarray, Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Word:
+    """start, end: seconds from the beginning of the audio; None in alternatives, and where the words do not fit."""
+
     word: str
+    start: Optional[float] = None
+    end: Optional[float] = None
 
     def __str__(self) -> str:
         return self.word
@@ -77,9 +84,9 @@ class Result:
         return list(alternatives.values())[:number]
 
     def to_dict(self, nbest: int = 1) -> Dict[str, Any]:
-        """Return the result as JSON holds it: {"text", "words": [{"word"}], "nbest": [{"text", "cost"}], "final":
-        true}. nbest: how many alternatives, the best among them."""
-        words = [{"word": word.word} for word in self.words]
+        """Return the result as JSON holds it: {"text", "words": [{"word", "start", "end"}],
+        "nbest": [{"text", "cost"}], "final": true}. nbest: how many alternatives, the best among them."""
+        words = [{"word": word.word, "start": word.start, "end": word.end} for word in self.words]
         alternatives = [{"text": other.text, "cost": round(other.cost, 4)} for other in self.nbest(nbest)]
         return {"text": self.text, "words": words, "nbest": alternatives, "final": True}
 
@@ -102,6 +109,7 @@ class Recogniser:
         self._acoustics, self._graph = acoustics, graph
         self._extractor = FeatureExtractor(acoustics.features, backend)
         self._names = word_names(lang.words)
+        self._aligning = threading.Lock()
         self._decoder = Decoder(
             graph, num_pdfs=acoustics.num_pdfs, beam=search.beam, max_active=search.max_active,
             word_penalty=search.word_penalty,
@@ -112,6 +120,7 @@ class Recogniser:
                 file=graph,
                 remedy="run the graph stage again",
             )
+        self._word_times = WordTimes(lang, acoustics.senones)
 
     @property
     def sampling_rate(self) -> int:
@@ -165,6 +174,24 @@ class Recogniser:
             found.update(self._decode(features, self._acoustics.loglikes(features, speakers), lengths))
         return {name: found[name] for name in speakers if name in found}
 
+    def _timed(self, ids: Sequence[int], loglikes: np.ndarray) -> Tuple[Word, ...]:
+        """The words of the ids, with the times of an alignment of their own."""
+        with self._aligning:
+            spans = self._word_times.spans(ids, loglikes, self.search.acoustic_scale)
+        words = self._spelt(ids)
+        if spans is None:
+            return tuple(map(Word, words))
+        names = [self._names[number] for number in ids]
+        if self.lang.pieces is None:
+            first = list(range(len(names)))
+        else:
+            first = [k for k, name in enumerate(names) if k == 0 or name.startswith(MARK) or name == self.lang.oov]
+        shift = self._acoustics.frame_shift
+        return tuple(
+            Word(word, round(spans[begin].start * shift, 3), round(spans[end - 1].end * shift, 3))
+            for word, begin, end in zip(words, first, [*first[1:], len(names)], strict=True)
+        )
+
     def _spelt(self, ids: Sequence[int]) -> List[str]:
         return spell(ids, self._names, self._graph, self.lang.words_of)
 
@@ -198,10 +225,8 @@ class Recogniser:
             if lattice is None:
                 found[name] = Result((), seconds, False)
                 continue
-            words = self._spelt(lattice.best_path(scale).words)
-            found[name] = Result(
-                tuple(map(Word, words)), seconds, lattice.reached_final, lattice, scale, self._spelt
-            )
+            words = self._timed(lattice.best_path(scale).words, loglikes[name])
+            found[name] = Result(words, seconds, lattice.reached_final, lattice, scale, self._spelt)
         return found
 
 
