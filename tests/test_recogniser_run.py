@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 from little_runs import demo, finish
 
 import hybrid
-from hybrid.data.arrays import read_cuts
+from hybrid.data.arrays import read_arrays, read_cuts
+from hybrid.data.feature_config import kind_of
+from hybrid.decode.acoustics import GmmAcoustics, NetworkAcoustics
 from hybrid.decode.trained import systems
+from hybrid.decode.word_times import WordTimes
+from hybrid.lexicon.lang import Lang
+from hybrid.pipeline.sets import speakers_of
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +46,25 @@ def test_the_runs_very_hypotheses(exp: Path) -> None:
         said |= set(lines.values())
     assert len(said) > 10
     assert hybrid.load(exp).system in known
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["tri1", "lfmmi"])
+def test_words_have_the_times_at_which_they_were_spoken(exp: Path, system: str) -> None:
+    """The synthesiser says when it spoke each word; the boundaries of its words, aligned, lie near."""
+    acoustics = NetworkAcoustics(exp / system / "model") if system == "lfmmi" else GmmAcoustics(exp / "gmm" / system)
+    kind, lang = kind_of(acoustics.features), Lang.load(exp / "lang")
+    cuts, features = read_arrays(exp / "features" / "test_clean" / kind, kind)
+    loglikes = acoustics.loglikes(features, speakers_of(cuts))
+    times = WordTimes(lang, acoustics.senones)
+    differences = []
+    for cut in cuts:
+        supervision = cut.supervisions[0]
+        spoken = supervision.alignment["word"]
+        spans = times.spans(lang.word_ids(supervision.text), loglikes[cut.id], acoustics.scale)
+        assert spans is not None
+        for item, span in zip(spoken, spans, strict=True):
+            shift = acoustics.frame_shift
+            differences += [item.start - shift * span.start, item.end - shift * span.end]
+    assert len(differences) > 50
+    assert np.median(np.abs(differences)) < 0.06
