@@ -34,6 +34,7 @@ def describe(options: argparse.Namespace) -> str:
         lines.append(_line("dev_speakers", num_held, comment))
     if tests:
         lines.append(f"test = {{ {', '.join(f'{name} = {json.dumps(path)}' for name, path in tests.items())} }}")
+        lines += _by_age(tests)
     else:
         num_held = max(1, round(0.1 * summary.speakers))
         lines.append(_line("test_speakers", num_held, "held out to be the test set; or test = { NAME = \"SOURCE\" }"))
@@ -58,6 +59,17 @@ def _line(name: str, value: object, comment: str = "") -> str:
 
 def _sources(train: List[str]) -> str:
     return f"train = {json.dumps(train[0] if len(train) == 1 else train, ensure_ascii=False)}"
+
+
+def _by_age(tests: Dict[str, str]) -> List[str]:
+    """A hint where a test set knows the ages of its speakers: it can be parted by them."""
+    for path in tests.values():
+        ages = Path(path) / "spk2age"
+        if ages.is_file():
+            source = f"path = {json.dumps(path)}, by = {json.dumps(str(ages))}"
+            parts = f"adults = {{ {source}, least = 16 }}, children = {{ {source}, most = 15 }}"
+            return [f"# or by age: test = {{ {parts} }}"]
+    return []
 
 
 def _head(options: argparse.Namespace, summary: CorpusSummary) -> List[str]:
