@@ -85,7 +85,7 @@ class GmmAcoustics:
     per_speaker = True
 
     def __init__(self, folder: Path) -> None:
-        self.model = GmmModel.load(folder)
+        self.folder, self.model = folder, GmmModel.load(folder)
         settings = read_json(folder / "features.json")
         self.features = _features(settings, "mfcc", folder / "features.json")
         self.num_pdfs = self.model.gmms.num_pdfs

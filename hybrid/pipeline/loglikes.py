@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from hybrid.errors import DataError
 from hybrid.gmm.adapt import adapt_speakers, silent_pdfs
 from hybrid.gmm.feature_transform import adapt
 from hybrid.gmm.fmllr import Transforms
+from hybrid.gmm.model import GmmModel
 from hybrid.io import read_json, save_tensors, write_json
 from hybrid.pipeline.gmm import lang_of
 from hybrid.pipeline.recipe_run import RecipeRun
@@ -22,7 +26,7 @@ from hybrid.pipeline.sets import DecodeSet, feature_folder, speakers_of
 from hybrid.pipeline.systems import System
 from hybrid.score.results import decode_folder
 
-Loglikes = Dict[str, np.ndarray]
+Loglikes = Mapping[str, Union[np.ndarray, Callable[[], np.ndarray]]]  # a matrix, or what makes one in a worker
 Sets = Sequence[DecodeSet]
 
 
@@ -30,7 +34,8 @@ def set_loglikes(
     run: RecipeRun, system: System, sets: Sets, executor: Any, search: Mapping[str, Any]
 ) -> Iterator[Tuple[DecodeSet, Loglikes, float]]:
     """Yield each set with its log-likelihoods {utterance: [frames, num_pdfs]} under a system, and the seconds that they
-    took. The first set is the development set that chose the scales for all of them.
+    took. The first set is the development set that chose the scales for all of them. Those of Gaussians, which are far
+    larger than the features, are computed where they are decoded.
 
     search: what first passes decode with (beam, max_active).
     """
@@ -54,6 +59,34 @@ def _features(
     return speakers_of(cuts), features
 
 
+@dataclass(frozen=True)
+class _OfGaussians:
+    """Makes the log-likelihoods [frames, num_pdfs] of features [frames, dim] that the mixtures read.
+
+    folder: of the model; written: when, in nanoseconds; adapted: by the mixtures of speakers' transforms."""
+
+    folder: Path
+    written: int
+    features: np.ndarray
+    adapted: bool
+
+    def __call__(self) -> np.ndarray:
+        model = _model(self.folder, self.written)
+        gmms = model.gmms if self.adapted else model.first_pass
+        return np.ascontiguousarray(gmms.loglikes(self.features).T)
+
+
+@lru_cache(maxsize=2)
+def _model(folder: Path, written: int) -> GmmModel:
+    """The Gaussians of a folder, read once in each process, and again when they have been written again."""
+    return GmmModel.load(folder)
+
+
+def _of_gaussians(acoustics: GmmAcoustics, features: Mapping[str, np.ndarray], adapted: bool) -> Loglikes:
+    written = (acoustics.folder / "model.safetensors").stat().st_mtime_ns
+    return {name: _OfGaussians(acoustics.folder, written, matrix, adapted) for name, matrix in features.items()}
+
+
 class _Unadapted:
     """A model without speakers' transforms, as hybrid.load has it: Gaussians, or a network."""
 
@@ -65,6 +98,8 @@ class _Unadapted:
 
     def __call__(self, eval_set: DecodeSet) -> Loglikes:
         speakers, features = _features(self.run, self.acoustics, eval_set)
+        if isinstance(self.acoustics, GmmAcoustics):
+            return _of_gaussians(self.acoustics, self.acoustics.transformed(features, speakers), adapted=False)
         return self.acoustics.loglikes(features, speakers, executor=self.executor, jobs=self.run.jobs)
 
 
@@ -97,7 +132,7 @@ class _Adapted:
     def __call__(self, eval_set: DecodeSet) -> Loglikes:
         speakers, cepstra = _features(self.run, self.acoustics, eval_set)
         model, features = self.acoustics.model, self.acoustics.transformed(cepstra, speakers)
-        loglikes = self.acoustics.first_pass(features)
+        loglikes = _of_gaussians(self.acoustics, features, adapted=False)
         transforms: Transforms = {}
         for index in range(self.run.settings.decode.adapt_passes):
             paths = decode_hypotheses(
@@ -105,10 +140,8 @@ class _Adapted:
             )
             pdfs = {identifier: by_point[0].pdfs for identifier, by_point in paths.items()}
             transforms = adapt_speakers(model, features, pdfs, speakers, self.silent, transforms if index else None)
-            loglikes = {
-                identifier: model.loglikes(adapt(matrix, transforms[speakers[identifier]]))
-                for identifier, matrix in features.items()
-            }
+            adapted = {name: adapt(matrix, transforms[speakers[name]]) for name, matrix in features.items()}
+            loglikes = _of_gaussians(self.acoustics, adapted, adapted=True)
         folder = decode_folder(self.run.exp, self.system.name, eval_set.condition, eval_set.set).parent
         if transforms:
             save_tensors(
