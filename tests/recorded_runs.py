@@ -23,6 +23,7 @@ from mini_demo import SETTINGS, small_media
 from hybrid.config import Config
 from hybrid.marks import Stage
 from hybrid.parallel import SerialExecutor
+from hybrid.pipeline import corpus_settings, network_settings
 from hybrid.pipeline import settings as sections
 from hybrid.pipeline.recipe import find_recipe
 from hybrid.run import Run
@@ -127,7 +128,9 @@ def recording(recorder: Recorder) -> Iterator[None]:
             recorder.saw_field(self, name)
         return object.__getattribute__(self, name)
 
-    kinds = [kind for _, kind in inspect.getmembers(sections, inspect.isclass) if dataclasses.is_dataclass(kind)]
+    modules = (sections, corpus_settings, network_settings)
+    classes = {kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)}
+    kinds = [kind for kind in classes if dataclasses.is_dataclass(kind)]
     patches = [mock.patch.object(kind, "__getattribute__", attribute) for kind in kinds]
     patches += [mock.patch.object(Config, "__getitem__", key)]
     patches += [mock.patch.object(Run, "executor", lambda self: SerialExecutor())]

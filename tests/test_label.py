@@ -216,7 +216,7 @@ def test_cuts_without_a_fitting_twin_are_named(exp: Path, packed: Path, tmp_path
     problems = {row["utterance"]: row["reason"] for row in read_jsonl(tmp_path / "out" / "some.problems.jsonl")}
     assert problems.keys() == {cuts[1].id, cuts[other].id}
     assert problems[cuts[1].id].startswith("no targets of nobody in ")
-    assert f"of {longest.id}, it should be as long" in problems[cuts[other].id]
+    assert f"targets of {longest.id}: it should be as long" in problems[cuts[other].id]
     assert held(tmp_path / "out" / "some").keys() == {cut.id for cut in cuts} - problems.keys()
     assert "2 left out" in pack(tmp_path, "odd", tmp_path / "out", exp / "teacher_lfmmi" / "model", code=1)
     (tmp_path / "cuts" / "none").mkdir()
@@ -239,7 +239,7 @@ def opened(exp: Path, *settings: str) -> RecipeRun:
         ("more=FOLDER/killed", [], DataError, "is not finished"),
         ("more=FOLDER/clean", ["student.teacher=teacher_ce"], ModelError, "of another teacher"),
         ("more=FOLDER/clean", ["student.k=25"], ModelError, "the 20 highest of a frame, wanted 25"),
-        ("more=FOLDER/clean", ["model.cmvn=none"], DataError, "normalise 'speaker', wanted 'none'"),
+        ("more=FOLDER/clean", ["model.cmvn=none"], DataError, "cmvn 'speaker', wanted 'none'"),
         ("more=FOLDER/clean", ["scheduled.chunks=less 100%"], ConfigError, "the source 'less'"),
     ],
 )
