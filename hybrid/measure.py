@@ -21,6 +21,7 @@ PACKAGES = (
     "kaldi-hmm-gmm",
     "kaldifst",
     "kaldi-decoder",
+    "numba",
     "numpy",
     "scipy",
     "lhotse",
