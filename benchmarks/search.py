@@ -21,12 +21,11 @@ import numpy as np
 
 from hybrid.data.arrays import read_arrays
 from hybrid.data.feature_config import kind_of
-from hybrid.decode.acoustics import Acoustics, GmmAcoustics, NetworkAcoustics
+from hybrid.decode.acoustics import load_acoustics
 from hybrid.decode.decoder import Decoder, read_graph
 from hybrid.decode.kaldi import FasterDecoder
-from hybrid.decode.trained import System, systems
+from hybrid.decode.trained import System, find_search, systems
 from hybrid.hmm.senones import Senones
-from hybrid.io import read_json
 from hybrid.pipeline.sets import speakers_of
 
 
@@ -52,26 +51,26 @@ def jobs(
     for name, system in systems(exp).items():
         if wanted and name not in wanted:
             continue
-        acoustics: Acoustics = NetworkAcoustics(system.model) if system.network else GmmAcoustics(system.model)
+        acoustics = load_acoustics(system.model, system.network)
         kind = kind_of(acoustics.features)
         for file in sorted((exp / "decode" / name).glob("*/*/wer.json")):
             condition, test = file.parts[-3:-1]
             if test == "dev" or not (exp / "features" / f"{test}_{condition}").is_dir():
                 continue
-            settings = read_json(file)["settings"]
+            point = find_search(exp, system, condition, acoustics.scale)
             cuts, features = read_arrays(exp / "features" / f"{test}_{condition}" / kind, kind)
             chosen = sorted(features)[:: max(len(features) // most, 1)][:most]
             speakers = speakers_of(cuts)
             loglikes = acoustics.loglikes({one: features[one] for one in chosen}, speakers)
-            scale = np.float32(settings["acoustic_scale"])
-            limits = {"beam": settings["beam"], "max_active": settings["max_active"]}
+            scale = np.float32(point.acoustic_scale)
+            limits = {"beam": point.beam, "max_active": point.max_active}
             yield name, f"{test} {condition}", [scale * loglikes[one] for one in chosen], system, limits
 
 
 def row(title: str, scaled: List[np.ndarray], system: System, limits: Dict[str, Any], repeat: int) -> None:
     graph = read_graph(system.graph)
     transitions = Senones.load(system.model / "senones").transition_model
-    ours, kaldis = Decoder(graph, lattice_beam=8.0, **limits), FasterDecoder(graph, **limits)
+    ours, kaldis = Decoder(graph, **limits), FasterDecoder(graph, **limits)
     config = khg.LatticeFasterDecoderConfig(
         beam=limits["beam"], max_active=limits["max_active"], min_active=20, lattice_beam=8.0, determinize_lattice=False
     )

@@ -60,6 +60,16 @@ class FstArrays:
         """The state that each arc leaves, int32 [arcs]."""
         return np.repeat(np.arange(self.num_states, dtype=np.int32), np.diff(self.offsets))
 
+    def with_word_penalty(self, penalty: float) -> FstArrays:
+        """Returns a copy in which every arc that puts out a word costs `penalty` more (natural log; above 0: fewer
+        words). The word insertion penalty of Kaldi's lattice-add-penalty. Raises ConfigError for one that is not
+        finite."""
+        if not np.isfinite(penalty):
+            raise ConfigError(f"word insertion penalty {penalty}", remedy="give a finite number")
+        arcs = self.arcs.copy()
+        arcs["weight"] += np.float32(penalty) * (arcs["olabel"] > 0)
+        return replace(self, arcs=arcs)
+
     @property
     def max_ilabel(self) -> int:
         return int(self.arcs["ilabel"].max(initial=0))
@@ -181,15 +191,8 @@ def _parse(data: bytes) -> FstArrays:
 
 
 def add_word_penalty(fst: Graph, penalty: float) -> kaldifst.StdVectorFst:
-    """Returns a copy in which every arc that puts out a word costs `penalty` more (natural log; above 0: fewer words).
-
-    The word insertion penalty of Kaldi's lattice-add-penalty. Raises ConfigError for one that is not finite.
-    """
-    if not np.isfinite(penalty):
-        raise ConfigError(f"word insertion penalty {penalty}", remedy="give a finite number")
-    arrays = to_arrays(fst)
-    arrays.arcs["weight"] += np.float32(penalty) * (arrays.arcs["olabel"] > 0)
-    return from_arrays(arrays)
+    """Returns a copy of the graph with a word insertion penalty, as FstArrays.with_word_penalty."""
+    return from_arrays(to_arrays(fst).with_word_penalty(penalty))
 
 
 def write_fst(path: PathLike, fst: kaldifst.StdVectorFst) -> None:

@@ -12,7 +12,7 @@ from little_runs import demo, finish
 import hybrid
 from hybrid.data.arrays import read_arrays, read_cuts
 from hybrid.data.feature_config import kind_of
-from hybrid.decode.acoustics import GmmAcoustics, NetworkAcoustics
+from hybrid.decode.acoustics import load_acoustics
 from hybrid.decode.trained import systems
 from hybrid.decode.word_times import WordTimes
 from hybrid.lexicon.lang import Lang
@@ -52,7 +52,7 @@ def test_the_runs_very_hypotheses(exp: Path) -> None:
 @pytest.mark.parametrize("system", ["tri1", "lfmmi"])
 def test_words_have_the_times_at_which_they_were_spoken(exp: Path, system: str) -> None:
     """The synthesiser says when it spoke each word; the boundaries of its words, aligned, lie near."""
-    acoustics = NetworkAcoustics(exp / system / "model") if system == "lfmmi" else GmmAcoustics(exp / "gmm" / system)
+    acoustics = load_acoustics(exp / ("lfmmi/model" if system == "lfmmi" else f"gmm/{system}"), system == "lfmmi")
     kind, lang = kind_of(acoustics.features), Lang.load(exp / "lang")
     cuts, features = read_arrays(exp / "features" / "test_clean" / kind, kind)
     loglikes = acoustics.loglikes(features, speakers_of(cuts))

@@ -51,9 +51,7 @@ class NetworkAcoustics:
 
     def __init__(self, folder: Path) -> None:
         self.model, config = load_model(folder)
-        if "frame_shift" not in config:
-            file = folder / "config.json"
-            raise ModelError("no frame_shift: another version has written it", file=file, remedy=_AGAIN)
+        _check_names(config, folder / "config.json", "frame_shift")
         self.frame_shift = float(config["frame_shift"])
         self.senones = Senones.load(folder / "senones")
         self._settings = read_json(folder / "features.json")
@@ -61,10 +59,7 @@ class NetworkAcoustics:
         self.num_pdfs = int(self.model.config.num_pdfs)  # type: ignore[union-attr,arg-type]
         self._priors = priors_of_model(folder)
         self.scale = 1.0 if self._priors is None else 0.3
-        for name in ("cmvn", "frame_subsampling_factor"):
-            if name not in self._settings:
-                file = folder / "features.json"
-                raise ModelError(f"no {name}: another version has written it", file=file, remedy=_AGAIN)
+        _check_names(self._settings, folder / "features.json", "cmvn", "frame_subsampling_factor")
         self.per_speaker = str(self._settings["cmvn"]).startswith("speaker")
 
     def loglikes(
@@ -97,7 +92,8 @@ class GmmAcoustics:
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
         jobs: int = 1,
     ) -> Arrays:  # fmt: skip
-        return self.first_pass(self.transformed(features, speakers))
+        read = self.transformed(features, speakers)
+        return {name: self.model.loglikes(x, adapted=False) for name, x in read.items()}
 
     def transformed(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
         """Return what the mixtures read, before speakers' transforms: MFCC normalised per speaker (Kaldi's apply-cmvn),
@@ -105,10 +101,16 @@ class GmmAcoustics:
         read = apply_cmvn(features, speakers, variance=self._variance)
         return {name: self.model.feature_transform.apply(x, [len(x)]) for name, x in read.items()}
 
-    def first_pass(self, transformed: Mapping[str, np.ndarray]) -> Arrays:
-        """Return the log-likelihoods of `transformed` features without speakers' transforms."""
-        gmms = self.model.first_pass
-        return {name: np.ascontiguousarray(gmms.loglikes(x).T) for name, x in transformed.items()}
+
+def load_acoustics(folder: Path, network: bool) -> Acoustics:
+    """Return the acoustic model of a folder. Raises ModelError."""
+    return NetworkAcoustics(folder) if network else GmmAcoustics(folder)
+
+
+def _check_names(values: Mapping[str, Any], file: Path, *names: str) -> None:
+    for name in names:
+        if name not in values:
+            raise ModelError(f"no {name}: another version has written it", file=file, remedy=_AGAIN)
 
 
 def _features(settings: Any, kind: str, file: Path) -> FeatureConfig:

@@ -5,6 +5,7 @@ frame."""
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Optional, Union
@@ -16,40 +17,34 @@ from hybrid.decode.lattice import Hypothesis, Lattice, nothing
 from hybrid.decode.search import LatticeSearch, RawLattice, SearchOptions
 from hybrid.decode.search_graph import SearchGraph
 from hybrid.errors import ConfigError, DataError, GraphError
-from hybrid.fst import Graph, const, to_arrays
+from hybrid.fst import FstArrays, Graph, const, to_arrays
 
 
 class Decoder:
     """Decodes utterances over one graph, in any number of threads.
 
-    graph: FST with input labels pdf + 1 (0: epsilon) and output labels word ids; or the file of one. num_pdfs: columns
-    that every matrix must have; None takes any that suffices. beam: in units of scaled cost; wider is slower and
-    never worse on average. max_active: states kept a frame. lattice_beam: how much worse than the best path a path of
-    a lattice may be. word_penalty: cost added to each word.
+    graph: FST with input labels pdf + 1 (0: epsilon) and output labels word ids, as it is or as arrays; or the file of
+    one. num_pdfs: columns that every matrix must have; None takes any that suffices. beam: in units of scaled cost;
+    wider is slower and never worse on average. max_active: states kept a frame. word_penalty: cost added to each word.
 
     Raises GraphError where the graph is empty, cannot end, goes round in epsilons or has labels beyond num_pdfs.
     """
 
     def __init__(
         self,
-        graph: Union[Graph, str, PathLike[str]],
+        graph: Union[Graph, FstArrays, str, PathLike[str]],
         *,
         num_pdfs: Optional[int] = None,
         beam: float = 15.0,
         max_active: int = 7000,
-        lattice_beam: float = 8.0,
         word_penalty: float = 0.0,
     ) -> None:
-        if not np.isfinite(word_penalty):
-            raise ConfigError(f"word penalty {word_penalty}", remedy="give a number")
-        self.options = SearchOptions(beam, max_active, min(20, max_active), lattice_beam)
-        # the best path alone needs no lattice
-        self._one_best = SearchOptions(beam, max_active, min(20, max_active), 0.0)
+        self.options = SearchOptions(beam, max_active, min(20, max_active))
         self.name: Optional[str] = None
         if isinstance(graph, (str, PathLike)):
             self.name = str(graph)
             graph = read_graph(graph)
-        labels = to_arrays(graph)
+        labels = graph if isinstance(graph, FstArrays) else to_arrays(graph)
         if labels.start < 0 or not len(labels.arcs):
             raise self._error("the graph is empty", "make it again: grammar and lexicon share no words")
         if not labels.num_final:
@@ -63,9 +58,8 @@ class Decoder:
             )
         self.num_pdfs = num_pdfs
         self.num_arcs = len(labels.arcs)
-        if word_penalty:
-            labels.arcs["weight"] += np.float32(word_penalty) * (labels.arcs["olabel"] != 0)
-        self.graph = SearchGraph.from_arrays(labels, self.name)
+        penalised = labels.with_word_penalty(word_penalty) if word_penalty else labels
+        self.graph = SearchGraph.from_arrays(penalised, self.name)
         self._searches = threading.local()
 
     def decode(self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None) -> Hypothesis:
@@ -77,27 +71,29 @@ class Decoder:
         Raises DataError for a matrix that is empty, not finite, or of a shape that does not fit the graph.
         """
         scaled = self._checked(loglikes, acoustic_scale, utterance)
-        raw = self._search("one_best", self._one_best, scaled)
+        raw = self._search(0.0, scaled)  # the best path needs no lattice
         if raw is None:
             return nothing(len(scaled))
         return Lattice.from_search(raw, self.graph, 1.0).best_path()
 
     def lattice(
-        self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None
-    ) -> Optional[Lattice]:
-        """Return all paths within lattice_beam of the best; None where none survives. Arguments, errors: as decode."""
+        self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None, *,
+        lattice_beam: float = SearchOptions.lattice_beam,
+    ) -> Optional[Lattice]:  # fmt: skip
+        """Return all paths whose scaled cost is within lattice_beam of the best; None where no path survives. Other
+        arguments and errors: as decode."""
         scaled = self._checked(loglikes, acoustic_scale, utterance)
-        raw = self._search("lattice", self.options, scaled)
+        raw = self._search(lattice_beam, scaled)
         return None if raw is None else Lattice.from_search(raw, self.graph, acoustic_scale)
 
-    def _search(self, kind: str, options: SearchOptions, scaled: np.ndarray) -> Optional[RawLattice]:
-        """Each thread has a search of its own."""
-        search: Optional[LatticeSearch] = getattr(self._searches, kind, None)
+    def _search(self, lattice_beam: float, scaled: np.ndarray) -> Optional[RawLattice]:
+        """Each thread has a search of its own, whatever the lattice beam."""
+        options = replace(self.options, lattice_beam=lattice_beam)
+        search: Optional[LatticeSearch] = getattr(self._searches, "search", None)
         if search is None:
-            search = LatticeSearch(self.graph, options)
-            setattr(self._searches, kind, search)
+            search = self._searches.search = LatticeSearch(self.graph, options)
         else:
-            search.start()
+            search.start(options)
         search.advance(scaled)
         return search.lattice()
 

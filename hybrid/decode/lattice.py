@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Set, Tuple, cast
 
 import numpy as np
 
@@ -88,8 +88,7 @@ class Lattice:
 
     def best_path(self, acoustic_scale: float = 1.0, word_penalty: float = 0.0) -> Hypothesis:
         """Return the path of the lowest cost."""
-        costs = self.costs(acoustic_scale, word_penalty)
-        links, cost = _best_path(self.source, self.target, costs, self.final)
+        links, cost = self._best_links(acoustic_scale, word_penalty)
         words = self.olabel[links]
         said = words != 0
         starts = np.minimum(self.frame[self.source[links[said]]], max(self.num_frames - 1, 0))
@@ -102,10 +101,15 @@ class Lattice:
         """Return the words of the best path at each point (acoustic scale, word insertion penalty)."""
         words = []
         for scale, penalty in points:
-            links, _ = _best_path(self.source, self.target, self.costs(scale, penalty), self.final)
-            path = self.olabel[links]
+            path = self.olabel[self._best_links(scale, penalty)[0]]
             words.append(tuple(path[path != 0].tolist()))
         return words
+
+    def _best_links(self, acoustic_scale: float, word_penalty: float) -> Tuple[np.ndarray, float]:
+        return cast(
+            Tuple[np.ndarray, float],
+            _best_path(self.source, self.target, self.costs(acoustic_scale, word_penalty), self.final),
+        )
 
     def nbest(self, number: int, acoustic_scale: float = 1.0, word_penalty: float = 0.0) -> List[Entry]:
         """Return the `number` word sequences of the lowest costs, the best first; no sequence twice.

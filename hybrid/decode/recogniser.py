@@ -13,11 +13,11 @@ from lhotse.cut import Cut
 
 from hybrid.data.audio import load_samples, resample
 from hybrid.data.features import FeatureExtractor, available_backends
-from hybrid.decode.acoustics import Acoustics, GmmAcoustics, NetworkAcoustics
+from hybrid.decode.acoustics import Acoustics, load_acoustics
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.lattice import Lattice
 from hybrid.decode.run import spell, word_names
-from hybrid.decode.trained import Search, System, backend_of, find_search, find_system
+from hybrid.decode.trained import Search, backend_of, find_search, find_system
 from hybrid.decode.word_times import WordTimes
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems
@@ -262,12 +262,8 @@ def load(exp: PathLike, system: Optional[str] = None, *, condition: Optional[str
     """
     exp = Path(exp)
     chosen = find_system(exp, system, condition)
-    acoustics = _acoustics(chosen)
+    acoustics = load_acoustics(chosen.model, chosen.network)
     search = find_search(exp, chosen, condition, acoustics.scale)
     lang = Lang.load(exp / "lang")
     backend = backend_of(exp, available_backends())
     return Recogniser(chosen.name, acoustics, chosen.graph, lang, search, backend)
-
-
-def _acoustics(system: System) -> Acoustics:
-    return NetworkAcoustics(system.model) if system.network else GmmAcoustics(system.model)

@@ -46,8 +46,8 @@ def decode_set(
     progress: Optional[Callable[[int], Any]] = None,
     join: Optional[Join] = None,
 ) -> Dict[str, List[str]]:
-    """Words of every utterance, by id in sorted order. words: the symbol table of the graph's output labels; join:
-    what makes words of those symbols where they are pieces of words (Lang.words_of).
+    """Return the words of every utterance, by id in sorted order. words: the symbol table of the graph's output labels;
+    join: what makes words of those symbols where they are pieces of words (Lang.words_of).
 
     An utterance that cannot be decoded (empty, not finite) raises DataError; where `problems` is given it is noted
     there and left out of the result, as is noted what did not reach the graph's end. progress(n) is called with the
@@ -88,15 +88,13 @@ def decode_hypotheses(
     problems: Optional[Problems] = None,
     progress: Optional[Callable[[int], Any]] = None,
 ) -> Dict[str, List[Hypothesis]]:
-    """For each utterance one hypothesis per point (acoustic scale, word insertion penalty); sorted by id.
+    """Return for each utterance one hypothesis per point (acoustic scale, word insertion penalty); sorted by id.
 
     ids: which to decode, None for all. Each matrix is sent to a worker once for all points.
     """
     _points(points)
-    _decoder(_graph_key(graph), beam, max_active, points[0][1], 0.0)  # a graph that is no good raises once and plainly
-    work = partial(
-        _decode_chunk, graph=_graph_key(graph), points=tuple(points), beam=beam, max_active=max_active
-    )
+    _decoder(_graph_key(graph), beam, max_active, points[0][1])  # a graph that is no good raises once and plainly
+    work = partial(_decode_chunk, graph=_graph_key(graph), points=tuple(points), beam=beam, max_active=max_active)
     return _over_chunks(work, loglikes, ids, executor, problems, progress)
 
 
@@ -117,7 +115,7 @@ def lattice_words(
     """Return for each utterance the word ids at each point (acoustic scale, word insertion penalty), all from the
     lattice of one search at the point `origin`; sorted by id."""
     _points(points)
-    _decoder(_graph_key(graph), beam, max_active, origin[1], lattice_beam)
+    _decoder(_graph_key(graph), beam, max_active, origin[1])
     work = partial(
         _rescore_chunk, graph=_graph_key(graph), origin=origin, points=tuple(points), beam=beam, max_active=max_active,
         lattice_beam=lattice_beam,
@@ -191,18 +189,14 @@ def _graph_key(graph: PathLike) -> Tuple[str, int, int]:
     return str(Path(graph).resolve()), status.st_mtime_ns, status.st_size
 
 
-def _decoder(
-    key: Tuple[str, int, int], beam: float, max_active: int, penalty: float, lattice_beam: float
-) -> Decoder:
-    full = (key, beam, max_active, penalty, lattice_beam)
+def _decoder(key: Tuple[str, int, int], beam: float, max_active: int, penalty: float) -> Decoder:
+    full = (key, beam, max_active, penalty)
     if full in _decoders:
         _decoders.move_to_end(full)
         return _decoders[full]
     for old in [old for old in _decoders if old[0][0] == key[0] and old[0] != key]:
         del _decoders[old]
-    decoder = Decoder(
-        key[0], beam=beam, max_active=max_active, word_penalty=penalty, lattice_beam=lattice_beam
-    )
+    decoder = Decoder(key[0], beam=beam, max_active=max_active, word_penalty=penalty)
     while _decoders and sum(kept.num_arcs for kept in _decoders.values()) + decoder.num_arcs > _CACHED_ARCS:
         _decoders.popitem(last=False)
     _decoders[full] = decoder
@@ -222,9 +216,9 @@ def _decode_chunk(
 ) -> List[Answer]:
     """Search at each point; by penalty outside, so that a large graph is made once a penalty and chunk."""
     hypotheses: Dict[str, Dict[Tuple[float, float], Hypothesis]] = {}
-    answers = {utterance: answer for utterance, answer in _read(chunk)}
+    answers = dict(_read(chunk))
     for penalty in sorted({penalty for _, penalty in points}):
-        decoder = _decoder(graph, beam, max_active, penalty, 0.0)
+        decoder = _decoder(graph, beam, max_active, penalty)
         for (utterance, loglikes), (scale, word_penalty) in product(answers.items(), points):
             if word_penalty != penalty or isinstance(loglikes, DataError):
                 continue
@@ -250,14 +244,14 @@ def _rescore_chunk(
     max_active: int,
     lattice_beam: float,
 ) -> List[Answer]:
-    decoder = _decoder(graph, beam, max_active, origin[1], lattice_beam)
+    decoder = _decoder(graph, beam, max_active, origin[1])
     more = [(scale, penalty - origin[1]) for scale, penalty in points]  # the graph has the origin's penalty already
     answers: List[Answer] = []
     for utterance, loglikes in _read(chunk):
         try:
             if isinstance(loglikes, DataError):
                 raise loglikes
-            lattice = decoder.lattice(loglikes, origin[0], utterance)
+            lattice = decoder.lattice(loglikes, origin[0], utterance, lattice_beam=lattice_beam)
             answers.append((utterance, [()] * len(points) if lattice is None else lattice.best_words(more), None))
         except DataError as error:
             answers.append((utterance, [], error))

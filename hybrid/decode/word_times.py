@@ -14,7 +14,7 @@ import numpy as np
 
 from hybrid.decode.decoder import Decoder
 from hybrid.errors import DataError, GraphError
-from hybrid.fst import from_arrays, to_arrays
+from hybrid.fst import to_arrays
 from hybrid.hmm.alignment import phone_segments
 from hybrid.hmm.graph import TrainingGraphs
 from hybrid.hmm.senones import Senones
@@ -53,7 +53,7 @@ class WordTimes:
             arrays.arcs["ilabel"] = labels.reshape(-1) + first
             tids = tids[1 - first :]
             columns = np.ascontiguousarray(loglikes[:, self._senones.tid2pdf[tids]])
-            path = Decoder(from_arrays(arrays), beam=_WIDE, max_active=_ALL).decode(columns, acoustic_scale)
+            path = Decoder(arrays, beam=_WIDE, max_active=_ALL).decode(columns, acoustic_scale)
             if not path.reached_final:
                 return None
             phones, durations = phone_segments(tids[path.pdfs], self._senones)

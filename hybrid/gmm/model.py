@@ -37,8 +37,10 @@ class GmmModel:
         """The mixtures for features without a speaker's transform: what a speaker is first recognised with."""
         return self.gmms if self.speaker_independent is None else self.speaker_independent
 
-    def loglikes(self, features: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(self.gmms.loglikes(features).T)
+    def loglikes(self, features: np.ndarray, *, adapted: bool = True) -> np.ndarray:
+        """Returns [frames, num_pdfs], natural log, of features [frames, dim]. adapted: by a speaker's transform, where
+        the system has any; False: of a first pass."""
+        return np.ascontiguousarray((self.gmms if adapted else self.first_pass).loglikes(features).T)
 
     def save(self, folder: PathLike, features: Optional[Mapping[str, Any]] = None) -> None:
         """Writes a model folder as DESIGN says: model.safetensors, config.json, senones/, features.json."""

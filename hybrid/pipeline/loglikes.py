@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from hybrid.data.arrays import read_arrays
 from hybrid.data.feature_config import kind_of
-from hybrid.decode.acoustics import Acoustics, GmmAcoustics, NetworkAcoustics
-from hybrid.decode.run import decode_hypotheses
+from hybrid.decode.acoustics import Acoustics, GmmAcoustics, load_acoustics
+from hybrid.decode.run import Loglikes, decode_hypotheses
 from hybrid.errors import DataError
 from hybrid.gmm.adapt import adapt_speakers, silent_pdfs
 from hybrid.gmm.feature_transform import adapt
@@ -26,7 +26,6 @@ from hybrid.pipeline.sets import DecodeSet, feature_folder, speakers_of
 from hybrid.pipeline.systems import System
 from hybrid.score.results import decode_folder
 
-Loglikes = Mapping[str, Union[np.ndarray, Callable[[], np.ndarray]]]  # a matrix, or what makes one in a worker
 Sets = Sequence[DecodeSet]
 
 
@@ -71,9 +70,7 @@ class _OfGaussians:
     adapted: bool
 
     def __call__(self) -> np.ndarray:
-        model = _model(self.folder, self.written)
-        gmms = model.gmms if self.adapted else model.first_pass
-        return np.ascontiguousarray(gmms.loglikes(self.features).T)
+        return _model(self.folder, self.written).loglikes(self.features, adapted=self.adapted)
 
 
 @lru_cache(maxsize=2)
@@ -92,9 +89,9 @@ class _Unadapted:
 
     def __init__(self, run: RecipeRun, system: System, executor: Any) -> None:
         self.run, self.executor = run, executor
-        self.acoustics: Acoustics = GmmAcoustics(run.dir("gmm") / system.trained_as) if not system.network else (
-            NetworkAcoustics(run.dir(system.trained_as) / "model")
-        )  # fmt: skip
+        name = system.trained_as
+        folder = run.dir(name) / "model" if system.network else run.dir("gmm") / name
+        self.acoustics = load_acoustics(folder, system.network)
 
     def __call__(self, eval_set: DecodeSet) -> Loglikes:
         speakers, features = _features(self.run, self.acoustics, eval_set)

@@ -1,0 +1,321 @@
+"""The search backward, compiled: the links of the tokens that survive (search.py says how)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hybrid.decode.search_graph import COST, ILABEL, NEXT, compiled
+from hybrid.decode.search_tokens import BLOCKS, FRAMES, LINKS, SETTLED, STAMP, TOKENS
+
+FULL_LINKS = -1
+GONE = np.uint32(2**32 - 1)  # in place of the target of a link
+
+
+@compiled
+def settle(
+    first, epsilons, arcs, costs, enter, entering, sources, depth, graph_final, slots, rows, first_row, final,
+    lag, lattice_beam, count, token_state, token_cost, token_extra, queue, queued, token_first, cutoffs,
+    link_source, link_target, link_arc, link_acoustic, block_first,
+):  # fmt: skip
+    """Write the links of the frames that are not settled, as far as `lag` before the last (final: to the last, whose
+    final costs then count), and drop the tokens that no link has.
+
+    Return 1, or at the end 0 if no final state was reached; FULL_LINKS where the links do not fit: nothing has changed.
+    """
+    last, settled = count[FRAMES], count[SETTLED]
+    begin, end = token_first[last], token_first[last + 1]
+    horizon = last if final else last - lag
+    reached = _last_extras(final, begin, end, graph_final, token_state, token_cost, token_extra)
+    links = count[LINKS]
+    frame = last
+    waiting = 0  # tokens of `frame` that survive stand in the queue
+    for token in range(begin, end):
+        if token_extra[token] <= lattice_beam:
+            queue[waiting] = token
+            waiting += 1
+    while frame > settled and waiting:
+        begin, end = token_first[frame], token_first[frame + 1]
+        count[STAMP] += 1
+        _stamp(slots, count[STAMP], begin, end, np.inf, token_state, token_cost)
+        waiting, links = _epsilon_links(
+            arcs, costs, enter, entering, sources, depth, slots, count[STAMP], lattice_beam, frame <= horizon, waiting,
+            links, token_state, token_cost, token_extra, queue, link_source, link_target, link_arc, link_acoustic,
+        )  # fmt: skip
+        if links < 0:
+            return FULL_LINKS
+        if frame == 0:
+            break
+        waiting, links = _frame_links(
+            first, epsilons, arcs, costs, enter, entering, sources, slots, count, lattice_beam, frame <= horizon,
+            waiting, links, token_first[frame - 1], begin, cutoffs[frame - 1], rows[frame - 1 - first_row],
+            token_state, token_cost, token_extra, queue, link_source, link_target, link_arc, link_acoustic,
+        )  # fmt: skip
+        if links < 0:
+            return FULL_LINKS
+        frame -= 1
+    blocks = count[BLOCKS]
+    if blocks + 2 > len(block_first):
+        return FULL_LINKS
+    block_first[blocks] = count[LINKS]
+    block_first[blocks + 1] = links
+    count[BLOCKS] = blocks + 1
+    if final:
+        _old_extras(settled, lattice_beam, count, block_first, costs, token_first, token_cost, token_extra, link_source,
+                    link_target, link_arc, link_acoustic)  # fmt: skip
+        _compact(-1, last, last, 0, links, lattice_beam, count, token_state, token_cost, token_extra, queue,
+                 token_first, link_source, link_target, link_arc, link_acoustic)  # fmt: skip
+    elif horizon > settled:
+        _compact(settled, horizon, last, count[LINKS], links, lattice_beam, count, token_state, token_cost, token_extra,
+                 queue, token_first, link_source, link_target, link_arc, link_acoustic)  # fmt: skip
+        block_first[blocks + 1] = count[LINKS]
+        count[SETTLED] = horizon
+    return reached
+
+
+@compiled
+def _last_extras(final, begin, end, graph_final, token_state, token_cost, token_extra):
+    """Give the tokens of the last frame their extra cost. Return 0 where the utterance is over and none is final."""
+    for token in range(begin, end):
+        token_extra[token] = 0.0
+    if not final:
+        return 1
+    best = np.inf
+    for token in range(begin, end):
+        best = min(best, token_cost[token] + graph_final[token_state[token]])
+    reached = 1
+    if best == np.inf:
+        reached = 0
+        for token in range(begin, end):
+            best = min(best, token_cost[token])
+    for token in range(begin, end):
+        total = token_cost[token] + (graph_final[token_state[token]] if reached else np.float32(0.0))
+        token_extra[token] = total - best
+    return reached
+
+
+@compiled
+def _stamp(slots, stamp, begin, end, cutoff, token_state, token_cost):
+    """Make the tokens that were followed findable by their states."""
+    for token in range(begin, end):
+        if token_cost[token] <= cutoff:
+            state = token_state[token]
+            slots[2 * state] = stamp
+            slots[2 * state + 1] = token
+
+
+@compiled
+def _link(
+    source, target, arc, acoustic, costs, lattice_beam, write, end, links, token_cost, token_extra, queue, link_source,
+    link_target, link_arc, link_acoustic,
+):  # fmt: skip
+    """Take a link whose best path lies within the lattice beam: hand its extra on to its source, which is put at the
+    end of the queue when it is met first, and write it. Return the end of the queue and the links, -1 where these do
+    not fit."""
+    extra = _extra(source, target, arc, acoustic, costs, token_cost, token_extra)
+    if extra > lattice_beam:
+        return end, links
+    if not token_extra[source] <= lattice_beam:
+        queue[end] = source
+        end += 1
+        token_extra[source] = extra
+    elif extra < token_extra[source]:
+        token_extra[source] = extra
+    if write:
+        if links >= len(link_arc):
+            return end, -1
+        link_source[links] = source
+        link_target[links] = target
+        link_arc[links] = arc
+        link_acoustic[links] = acoustic
+        links += 1
+    return end, links
+
+
+@compiled
+def _extra(source, target, arc, acoustic, costs, token_cost, token_extra):
+    """Return how much worse than the best path the best path through a link is."""
+    worse = token_cost[source] + costs[4 * arc + COST] + acoustic - token_cost[target]
+    return np.float32(max(worse, 0.0) + token_extra[target])
+
+
+@compiled
+def _epsilon_links(
+    arcs, costs, enter, entering, sources, depth, slots, stamp, lattice_beam, write, waiting, links,
+    token_state, token_cost, token_extra, queue, link_source, link_target, link_arc, link_acoustic,
+):  # fmt: skip
+    """Find the epsilon links that enter a frame's survivors, the deepest first, so that extras are settled when they
+    are handed on. Return the survivors, with those that an epsilon adds, and the links; -1 where these do not fit."""
+    deepest = 0
+    for place in range(waiting):
+        deepest = max(deepest, depth[token_state[queue[place]]])
+    for level in range(deepest, 0, -1):
+        place = 0
+        while place < waiting:
+            token = queue[place]
+            place += 1
+            state = token_state[token]
+            if depth[state] != level:
+                continue
+            for number in range(enter[state], enter[state + 1]):
+                origin = sources[number]
+                if slots[2 * origin] != stamp:
+                    continue
+                arc = entering[number]
+                if arcs[4 * arc + ILABEL] != 0:
+                    continue
+                source = slots[2 * origin + 1]
+                waiting, links = _link(
+                    source, token, arc, np.float32(0.0), costs, lattice_beam, write, waiting, links, token_cost,
+                    token_extra, queue, link_source, link_target, link_arc, link_acoustic,
+                )  # fmt: skip
+                if links < 0:
+                    return 0, -1
+    return waiting, links
+
+
+@compiled
+def _frame_links(
+    first, epsilons, arcs, costs, enter, entering, sources, slots, count, lattice_beam, write, waiting, links,
+    begin, end, cutoff, row, token_state, token_cost, token_extra, queue, link_source, link_target, link_arc,
+    link_acoustic,
+):  # fmt: skip
+    """Find the links over a pdf from the tokens begin .. end of the frame before to a frame's survivors in the queue.
+    Return the survivors of the frame before, in the queue, and the links; -1 where these do not fit."""
+    for token in range(begin, end):
+        token_extra[token] = np.inf
+    into = 0
+    for place in range(waiting):
+        state = token_state[queue[place]]
+        into += enter[state + 1] - enter[state]
+    last = waiting  # behind the survivors of the frame stand those of the frame before
+    if into <= 2 * (end - begin):
+        count[STAMP] += 1
+        stamp = count[STAMP]
+        _stamp(slots, stamp, begin, end, cutoff, token_state, token_cost)
+        for place in range(waiting):
+            token = queue[place]
+            state = token_state[token]
+            for number in range(enter[state], enter[state + 1]):
+                origin = sources[number]
+                if slots[2 * origin] != stamp:
+                    continue
+                arc = entering[number]
+                if arcs[4 * arc + ILABEL] == 0:
+                    continue
+                source = slots[2 * origin + 1]
+                acoustic = -row[arcs[4 * arc + ILABEL]]
+                last, links = _link(
+                    source, token, arc, acoustic, costs, lattice_beam, write, last, links, token_cost, token_extra,
+                    queue, link_source, link_target, link_arc, link_acoustic,
+                )  # fmt: skip
+                if links < 0:
+                    return 0, -1
+    else:
+        stamp = count[STAMP]  # of the frame itself
+        for source in range(begin, end):
+            if token_cost[source] > cutoff:
+                continue
+            state = token_state[source]
+            for arc in range(epsilons[state], first[state + 1]):
+                target = arcs[4 * arc + NEXT]
+                if slots[2 * target] != stamp:
+                    continue
+                token = slots[2 * target + 1]
+                if not token_extra[token] <= lattice_beam:
+                    continue
+                acoustic = -row[arcs[4 * arc + ILABEL]]
+                last, links = _link(
+                    source, token, arc, acoustic, costs, lattice_beam, write, last, links, token_cost, token_extra,
+                    queue, link_source, link_target, link_arc, link_acoustic,
+                )  # fmt: skip
+                if links < 0:
+                    return 0, -1
+    for place in range(waiting, last):
+        queue[place - waiting] = queue[place]
+    return last - waiting, links
+
+
+@compiled
+def _old_extras(settled, lattice_beam, count, block_first, costs, token_first, token_cost, token_extra, link_source,
+                link_target, link_arc, link_acoustic):  # fmt: skip
+    """Hand the extras of frame `settled` on to the frames before, over links written earlier: of each block from its
+    first, which are its latest; those that exceed the beam lose their arc."""
+    if settled < 0:
+        return
+    for token in range(token_first[settled]):
+        token_extra[token] = np.inf
+    for block in range(count[BLOCKS] - 2, -1, -1):
+        for link in range(block_first[block], block_first[block + 1]):
+            source, target = link_source[link], link_target[link]
+            extra = _extra(source, target, link_arc[link], link_acoustic[link], costs, token_cost, token_extra)
+            if extra <= lattice_beam and extra < token_extra[source]:
+                token_extra[source] = extra
+            if not extra <= lattice_beam:
+                link_target[link] = GONE
+
+
+@compiled
+def _compact(settled, horizon, last, new, links, lattice_beam, count, token_state, token_cost, token_extra, place,
+             token_first, link_source, link_target, link_arc, link_acoustic):  # fmt: skip
+    """Close the gaps of tokens that did not survive in the frames after `settled`, up to `horizon`, and number the
+    links from `new` on anew. place: room for a number a token."""
+    begin = token_first[settled + 1]
+    tokens = begin
+    low = begin
+    for frame in range(settled + 1, last + 1):
+        high = token_first[frame + 1]
+        token_first[frame] = tokens
+        for token in range(low, high):
+            if frame > horizon or token_extra[token] <= lattice_beam:
+                place[token] = tokens
+                token_state[tokens] = token_state[token]
+                token_cost[tokens] = token_cost[token]
+                token_extra[tokens] = token_extra[token]
+                tokens += 1
+        low = high
+    token_first[last + 1] = tokens
+    count[TOKENS] = tokens
+    used = new
+    for link in range(new, links):
+        source, target = link_source[link], link_target[link]
+        if target == GONE:
+            continue
+        link_source[used] = place[source] if source >= begin else source
+        link_target[used] = place[target] if target >= begin else target
+        link_arc[used] = link_arc[link]
+        link_acoustic[used] = link_acoustic[link]
+        used += 1
+    count[LINKS] = used
+
+
+@compiled
+def order_links(token_first, last, depth, source, arc):
+    """Return the links by their sources, in the order of time and of epsilons, and those of one by their arcs."""
+    tokens = token_first[last + 1]
+    place = np.empty(tokens, np.int64)
+    count = 0
+    for frame in range(last + 1):
+        deepest = 0
+        for token in range(token_first[frame], token_first[frame + 1]):
+            deepest = max(deepest, depth[token])
+        for level in range(deepest + 1):
+            for token in range(token_first[frame], token_first[frame + 1]):
+                if depth[token] == level:
+                    place[token] = count
+                    count += 1
+    ends = np.zeros(tokens + 1, np.int64)
+    for link in range(len(source)):
+        ends[place[source[link]] + 1] += 1
+    for token in range(tokens):
+        ends[token + 1] += ends[token]
+    order = np.empty(len(source), np.int64)
+    filled = ends[:-1].copy()
+    for link in range(len(source)):
+        bucket = place[source[link]]
+        slot = filled[bucket]
+        filled[bucket] += 1
+        while slot > ends[bucket] and arc[order[slot - 1]] > arc[link]:
+            order[slot] = order[slot - 1]
+            slot -= 1
+        order[slot] = link
+    return order
