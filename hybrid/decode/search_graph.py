@@ -29,6 +29,11 @@ def compiled(function: Any) -> Any:
     return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
+def inlined(function: Any) -> Any:
+    """Compile a function into those that call it: one that takes many arrays costs more to call than to run."""
+    return numba.njit(inline="always", nogil=True, error_model="numpy")(function)
+
+
 @dataclass(frozen=True)
 class SearchGraph:
     """start: a state; final: float32 [states], inf where not final; first: uint32 [states + 1]; epsilons: uint32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.decode.search_graph import COST, ILABEL, NEXT, compiled
+from hybrid.decode.search_graph import COST, ILABEL, NEXT, compiled, inlined
 from hybrid.decode.search_tokens import BLOCKS, FRAMES, LINKS, SETTLED, STAMP, TOKENS
 
 FULL_LINKS = -1
@@ -103,17 +103,13 @@ def _stamp(slots, stamp, begin, end, cutoff, token_state, token_cost):
             slots[2 * state + 1] = token
 
 
-@compiled
-def _link(
-    source, target, arc, acoustic, costs, lattice_beam, write, end, links, token_cost, token_extra, queue, link_source,
-    link_target, link_arc, link_acoustic,
+@inlined
+def _take(
+    source, target, arc, acoustic, extra, lattice_beam, write, end, links, token_extra, queue, link_source, link_target,
+    link_arc, link_acoustic,
 ):  # fmt: skip
-    """Take a link whose best path lies within the lattice beam: hand its extra on to its source, which is put at the
-    end of the queue when it is met first, and write it. Return the end of the queue and the links, -1 where these do
-    not fit."""
-    extra = _extra(source, target, arc, acoustic, costs, token_cost, token_extra)
-    if extra > lattice_beam:
-        return end, links
+    """Take a link of an extra within the lattice beam: hand that on to its source, which is put at the end of the queue
+    when it is met first, and write the link. Return the end of the queue and the links, -1 where these do not fit."""
     if not token_extra[source] <= lattice_beam:
         queue[end] = source
         end += 1
@@ -131,7 +127,7 @@ def _link(
     return end, links
 
 
-@compiled
+@inlined
 def _extra(source, target, arc, acoustic, costs, token_cost, token_extra):
     """Return how much worse than the best path the best path through a link is."""
     worse = token_cost[source] + costs[4 * arc + COST] + acoustic - token_cost[target]
@@ -164,9 +160,12 @@ def _epsilon_links(
                 if arcs[4 * arc + ILABEL] != 0:
                     continue
                 source = slots[2 * origin + 1]
-                waiting, links = _link(
-                    source, token, arc, np.float32(0.0), costs, lattice_beam, write, waiting, links, token_cost,
-                    token_extra, queue, link_source, link_target, link_arc, link_acoustic,
+                extra = _extra(source, token, arc, np.float32(0.0), costs, token_cost, token_extra)
+                if extra > lattice_beam:
+                    continue
+                waiting, links = _take(
+                    source, token, arc, np.float32(0.0), extra, lattice_beam, write, waiting, links, token_extra, queue,
+                    link_source, link_target, link_arc, link_acoustic,
                 )  # fmt: skip
                 if links < 0:
                     return 0, -1
@@ -204,9 +203,12 @@ def _frame_links(
                     continue
                 source = slots[2 * origin + 1]
                 acoustic = -row[arcs[4 * arc + ILABEL]]
-                last, links = _link(
-                    source, token, arc, acoustic, costs, lattice_beam, write, last, links, token_cost, token_extra,
-                    queue, link_source, link_target, link_arc, link_acoustic,
+                extra = _extra(source, token, arc, acoustic, costs, token_cost, token_extra)
+                if extra > lattice_beam:
+                    continue
+                last, links = _take(
+                    source, token, arc, acoustic, extra, lattice_beam, write, last, links, token_extra, queue,
+                    link_source, link_target, link_arc, link_acoustic,
                 )  # fmt: skip
                 if links < 0:
                     return 0, -1
@@ -224,9 +226,12 @@ def _frame_links(
                 if not token_extra[token] <= lattice_beam:
                     continue
                 acoustic = -row[arcs[4 * arc + ILABEL]]
-                last, links = _link(
-                    source, token, arc, acoustic, costs, lattice_beam, write, last, links, token_cost, token_extra,
-                    queue, link_source, link_target, link_arc, link_acoustic,
+                extra = _extra(source, token, arc, acoustic, costs, token_cost, token_extra)
+                if extra > lattice_beam:
+                    continue
+                last, links = _take(
+                    source, token, arc, acoustic, extra, lattice_beam, write, last, links, token_extra, queue,
+                    link_source, link_target, link_arc, link_acoustic,
                 )  # fmt: skip
                 if links < 0:
                     return 0, -1
