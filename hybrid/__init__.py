@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from hybrid.data.rooms import SimulatedRooms as SimulatedRooms
     from hybrid.decode.decoder import Decoder as Decoder
     from hybrid.decode.lattice import Lattice as Lattice
+    from hybrid.decode.load import load as load
     from hybrid.decode.recogniser import Recogniser as Recogniser
-    from hybrid.decode.recogniser import Result as Result
-    from hybrid.decode.recogniser import load as load
+    from hybrid.decode.result import Result as Result
     from hybrid.errors import HybridError as HybridError
     from hybrid.gmm.model import GmmModel as GmmModel
     from hybrid.hmm.senones import Senones as Senones

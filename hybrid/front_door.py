@@ -15,10 +15,10 @@ from typing import Any, Dict
 NAMES: Dict[str, str] = {
     "run": "hybrid.run",
     "align": "hybrid.align",
-    "load": "hybrid.decode.recogniser:load",
+    "load": "hybrid.decode.load:load",
     "open_run": "hybrid.pipeline.front:open_run",
     "Recogniser": "hybrid.decode.recogniser:Recogniser",
-    "Result": "hybrid.decode.recogniser:Result",
+    "Result": "hybrid.decode.result:Result",
     "Corpus": "hybrid.corpus:Corpus",
     "read_corpus": "hybrid.corpus:read_corpus",
     "Lexicon": "hybrid.lexicon.lexicon:Lexicon",

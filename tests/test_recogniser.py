@@ -21,7 +21,8 @@ from hybrid.data.audio import load_samples
 from hybrid.data.batches import Utterance
 from hybrid.data.features import FeatureExtractor, LogMel, Mfcc, config_to_json, extract
 from hybrid.data.transforms import network_input, stack_frames
-from hybrid.decode.recogniser import Recogniser, load
+from hybrid.decode.load import load
+from hybrid.decode.recogniser import Recogniser
 from hybrid.decode.run import decode_set
 from hybrid.errors import ConfigError, DataError, GraphError, HybridError, ModelError
 from hybrid.fst import write_fst

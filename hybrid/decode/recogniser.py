@@ -1,23 +1,21 @@
-"""Recognition with what a run has trained: `hybrid.load("exp/an4")("a.wav").text`."""
+"""Recognition of files, samples and cuts with one acoustic model and one graph."""
 
 from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from lhotse.cut import Cut
 
 from hybrid.data.audio import load_samples, resample
-from hybrid.data.features import FeatureExtractor, available_backends
-from hybrid.decode.acoustics import Acoustics, load_acoustics
+from hybrid.data.features import FeatureExtractor
+from hybrid.decode.acoustics import Acoustics
 from hybrid.decode.decoder import Decoder
-from hybrid.decode.lattice import Lattice
+from hybrid.decode.result import Result, Word
 from hybrid.decode.run import spell, word_names
-from hybrid.decode.trained import Search, backend_of, find_search, find_system
+from hybrid.decode.trained import Search
 from hybrid.decode.word_times import WordTimes
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems
@@ -25,70 +23,6 @@ from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.subword import MARK
 
 Samples = Union[np.ndarray, Sequence[float]]
-
-
-@dataclass(frozen=True)
-class Word:
-    """start, end: seconds from the beginning of the audio; None in alternatives, and where the words do not fit."""
-
-    word: str
-    start: Optional[float] = None
-    end: Optional[float] = None
-
-    def __str__(self) -> str:
-        return self.word
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A word sequence of an n-best list. cost: of its best path, natural log, lower is better; only differences
-    count."""
-
-    words: Tuple[Word, ...]
-    cost: float
-
-    @property
-    def text(self) -> str:
-        return " ".join(word.word for word in self.words)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was recognised. seconds: of the audio; complete: False where the best path does not end as the language
-    model lets a sentence end; lattice: all that was nearly as good, None where no path led through the graph."""
-
-    words: Tuple[Word, ...]
-    seconds: float
-    complete: bool = True
-    lattice: Optional[Lattice] = field(default=None, compare=False, repr=False)
-    acoustic_scale: float = field(default=1.0, compare=False, repr=False)
-    spelt: Callable[[Sequence[int]], List[str]] = field(default=lambda ids: [], compare=False, repr=False)
-
-    @property
-    def text(self) -> str:
-        return " ".join(word.word for word in self.words)
-
-    def nbest(self, number: int = 10) -> List[Alternative]:
-        """Return the most probable texts, each once, the best first; as many as the lattice has, `number` at most."""
-        alternatives: Dict[Tuple[str, ...], Alternative] = {}
-        if self.lattice is not None:
-            wanted = number
-            while True:  # where words are spelled in pieces, several sequences are one text
-                entries = self.lattice.nbest(wanted, self.acoustic_scale)
-                for entry in entries:
-                    words = tuple(self.spelt(entry.words))
-                    alternatives.setdefault(words, Alternative(tuple(map(Word, words)), entry.cost))
-                if len(alternatives) >= number or len(entries) < wanted:
-                    break
-                wanted *= 2
-        return list(alternatives.values())[:number]
-
-    def to_dict(self, nbest: int = 1) -> Dict[str, Any]:
-        """Return the result as JSON holds it: {"text", "words": [{"word", "start", "end"}],
-        "nbest": [{"text", "cost"}], "final": true}. nbest: how many alternatives, the best among them."""
-        words = [{"word": word.word, "start": word.start, "end": word.end} for word in self.words]
-        alternatives = [{"text": other.text, "cost": round(other.cost, 4)} for other in self.nbest(nbest)]
-        return {"text": self.text, "words": words, "nbest": alternatives, "final": True}
 
 
 class Recogniser:
@@ -250,20 +184,3 @@ def _mono(samples: np.ndarray, channel: Optional[int]) -> np.ndarray:
     if not np.isfinite(samples).all():
         raise DataError("samples that are NaN or infinite", remedy="look at what made them")
     return np.ascontiguousarray(samples, dtype=np.float32)
-
-
-def load(exp: PathLike, system: Optional[str] = None, *, condition: Optional[str] = None) -> Recogniser:
-    """Load a recogniser from a run's folder.
-
-    system: its name in the run's tables (mono, tri1, tri3_si, ce, lfmmi ...); without one the best on the development
-    set by EXP/results.json. condition: of which the scale and the penalty were chosen; without one clean, or the first
-    that there is.
-    Raises HybridError that names the file which is missing or broken, and the stage that makes it.
-    """
-    exp = Path(exp)
-    chosen = find_system(exp, system, condition)
-    acoustics = load_acoustics(chosen.model, chosen.network)
-    search = find_search(exp, chosen, condition, acoustics.scale)
-    lang = Lang.load(exp / "lang")
-    backend = backend_of(exp, available_backends())
-    return Recogniser(chosen.name, acoustics, chosen.graph, lang, search, backend)

@@ -45,7 +45,7 @@ class FinishedRun:
 
     def load(self, system: Optional[str] = None) -> Any:
         """Return the recogniser of a system (hybrid.load)."""
-        from hybrid.decode.recogniser import load
+        from hybrid.decode.load import load
 
         return load(self.exp, system=system)
 

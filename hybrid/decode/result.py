@@ -1,0 +1,72 @@
+"""What was recognised in one utterance: the one form that transcripts, streams and servers answer in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from hybrid.decode.lattice import Lattice
+
+
+@dataclass(frozen=True)
+class Word:
+    """start, end: seconds from the beginning of the audio; None in alternatives, and where the words do not fit."""
+
+    word: str
+    start: Optional[float] = None
+    end: Optional[float] = None
+
+    def __str__(self) -> str:
+        return self.word
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A word sequence of an n-best list. cost: of its best path, natural log, lower is better; only differences
+    count."""
+
+    words: Tuple[Word, ...]
+    cost: float
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.word for word in self.words)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was recognised. seconds: of the audio; complete: False where the best path does not end as the language
+    model lets a sentence end; lattice: all that was nearly as good, None where no path led through the graph."""
+
+    words: Tuple[Word, ...]
+    seconds: float
+    complete: bool = True
+    lattice: Optional[Lattice] = field(default=None, compare=False, repr=False)
+    acoustic_scale: float = field(default=1.0, compare=False, repr=False)
+    spelt: Callable[[Sequence[int]], List[str]] = field(default=lambda ids: [], compare=False, repr=False)
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.word for word in self.words)
+
+    def nbest(self, number: int = 10) -> List[Alternative]:
+        """Return the most probable texts, each once, the best first; as many as the lattice has, `number` at most."""
+        alternatives: Dict[Tuple[str, ...], Alternative] = {}
+        if self.lattice is not None:
+            wanted = number
+            while True:  # where words are spelled in pieces, several sequences are one text
+                entries = self.lattice.nbest(wanted, self.acoustic_scale)
+                for entry in entries:
+                    words = tuple(self.spelt(entry.words))
+                    alternatives.setdefault(words, Alternative(tuple(map(Word, words)), entry.cost))
+                if len(alternatives) >= number or len(entries) < wanted:
+                    break
+                wanted *= 2
+        return list(alternatives.values())[:number]
+
+    def to_dict(self, nbest: int = 1) -> Dict[str, Any]:
+        """Return the result as JSON holds it: {"text", "words": [{"word", "start", "end"}],
+        "nbest": [{"text", "cost"}], "final": true}. nbest: how many alternatives, the best among them."""
+        words = [{"word": word.word, "start": word.start, "end": word.end} for word in self.words]
+        alternatives = [{"text": other.text, "cost": round(other.cost, 4)} for other in self.nbest(nbest)]
+        return {"text": self.text, "words": words, "nbest": alternatives, "final": True}
