@@ -125,9 +125,9 @@ class LatticeSearch:
         """Follow all paths over more frames. scaled: float32 [frames, pdfs], C order, log-likelihoods times the
         acoustic scale, at least as many pdfs as the graph has; nothing is checked here."""
         options, done = self.options, 0 if self._alive else len(scaled)
-        shape = (2 * options.prune_interval + options.lag, scaled.shape[1] + 1)
-        if self._rows.shape != shape:
-            self._rows = np.zeros(shape, np.float32)
+        room, columns = 2 * options.prune_interval + options.lag, scaled.shape[1] + 1
+        if len(self._rows) < room or self._rows.shape[1] != columns:
+            self._rows = np.zeros((room, columns), np.float32)
         unsettled = options.prune_interval + options.lag
         while done < len(scaled):
             frames = int(self._count[FRAMES])
@@ -135,9 +135,7 @@ class LatticeSearch:
                 self._settle(final=False)
             row = frames - self._first_row
             if row == len(self._rows):
-                kept = max(int(self._count[SETTLED]), 0)  # the row of frame k + 1 is k
-                self._rows[: frames - kept] = self._rows[kept - self._first_row : row].copy()
-                self._first_row, row = kept, frames - kept
+                row = self._drop_rows(frames, row)
             if frames + 3 > len(self._frames[0]):
                 self._frames = _larger(self._frames)
             count = min(
@@ -159,18 +157,36 @@ class LatticeSearch:
                 self._alive = False
                 return
 
+    def _drop_rows(self, frames: int, row: int) -> int:
+        """Forget the log-likelihoods that nothing needs any more; return where the next frame's go."""
+        kept = self._first_frame_needed()  # the row of frame k + 1 is k
+        self._rows[: frames - kept] = self._rows[kept - self._first_row : row].copy()
+        self._first_row, row = kept, frames - kept
+        if 2 * row > len(self._rows):
+            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+        return row
+
+    def _first_frame_needed(self) -> int:
+        return max(int(self._count[SETTLED]), 0)
+
     def lattice(self) -> Optional[RawLattice]:
         """End the utterance: return its lattice; None where no path reaches the last frame."""
-        if not self._alive:
-            return None
+        return self._lattice(-1) if self._alive else None
+
+    def _lattice(self, only: int) -> RawLattice:
+        """only: the one token of the last frame that ends a path, at no cost; -1: those that are final."""
         frames = int(self._count[FRAMES])
-        reached = self._settle(final=True)
+        ending = int(self._tokens[0][only]) if only >= 0 else -1
+        reached = self._settle(final=True, only=only)
         tokens, links = int(self._count[TOKENS]), int(self._count[LINKS])
         state, cost = (array[:tokens] for array in self._tokens[:2])
         frame = np.repeat(np.arange(frames + 1, dtype=np.int32), np.diff(self._frames[0][: frames + 2]))
         final = np.full(tokens, np.inf, np.float32)
         last = frame == frames
-        final[last] = self.graph.final[state[last]] if reached else 0.0
+        if only >= 0:
+            final[last & (state == ending)] = 0.0
+        else:
+            final[last] = self.graph.final[state[last]] if reached else 0.0
         source, target, arc, acoustic = (array[:links] for array in self._links[:4])
         order = order_links(self._frames[0], frames, self.graph.depth[state], source, arc)
         return RawLattice(
@@ -188,13 +204,13 @@ class LatticeSearch:
         graph = self.graph
         return graph.first, graph.epsilons, graph.arcs, graph.costs
 
-    def _settle(self, final: bool) -> int:
+    def _settle(self, final: bool, only: int = -1) -> int:
         """Find the links of the frames that are not settled yet, and drop what exceeds the lattice beam."""
         graph = self.graph
         while True:
             reached = settle(
                 *self._forward(), graph.enter, graph.entering, graph.sources, graph.depth, graph.final, self._slots,
-                self._rows, self._first_row, final, self.options.lag, self.options.lattice_beam, self._count,
+                self._rows, self._first_row, final, only, self.options.lag, self.options.lattice_beam, self._count,
                 *self._tokens, *self._frames, *self._links,
             )  # fmt: skip
             if reached == FULL_LINKS:

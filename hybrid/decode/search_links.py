@@ -14,18 +14,19 @@ GONE = np.uint32(2**32 - 1)  # in place of the target of a link
 @compiled
 def settle(
     first, epsilons, arcs, costs, enter, entering, sources, depth, graph_final, slots, rows, first_row, final,
-    lag, lattice_beam, count, token_state, token_cost, token_extra, queue, queued, token_first, cutoffs,
+    only, lag, lattice_beam, count, token_state, token_cost, token_extra, queue, queued, token_first, cutoffs,
     link_source, link_target, link_arc, link_acoustic, block_first,
 ):  # fmt: skip
     """Write the links of the frames that are not settled, as far as `lag` before the last (final: to the last, whose
-    final costs then count), and drop the tokens that no link has.
+    final costs then count), and drop the tokens that no link has. only: at the end, the one token that ends a path,
+    at no cost; -1: those that are final.
 
     Return 1, or at the end 0 if no final state was reached; FULL_LINKS where the links do not fit: nothing has changed.
     """
     last, settled = count[FRAMES], count[SETTLED]
     begin, end = token_first[last], token_first[last + 1]
     horizon = last if final else last - lag
-    reached = _last_extras(final, begin, end, graph_final, token_state, token_cost, token_extra)
+    reached = _last_extras(final, only, begin, end, graph_final, token_state, token_cost, token_extra)
     links = count[LINKS]
     frame = last
     waiting = 0  # tokens of `frame` that survive stand in the queue
@@ -73,11 +74,11 @@ def settle(
 
 
 @compiled
-def _last_extras(final, begin, end, graph_final, token_state, token_cost, token_extra):
+def _last_extras(final, only, begin, end, graph_final, token_state, token_cost, token_extra):
     """Give the tokens of the last frame their extra cost. Return 0 where the utterance is over and none is final."""
     for token in range(begin, end):
-        token_extra[token] = 0.0
-    if not final:
+        token_extra[token] = 0.0 if only < 0 or token == only else np.inf
+    if not final or only >= 0:
         return 1
     best = np.inf
     for token in range(begin, end):
