@@ -14,6 +14,7 @@ import kaldifst
 import numpy as np
 
 from hybrid.decode.lattice import Hypothesis, Lattice, nothing
+from hybrid.decode.running_search import RunningSearch
 from hybrid.decode.search import LatticeSearch, RawLattice, SearchOptions
 from hybrid.decode.search_graph import SearchGraph
 from hybrid.errors import ConfigError, DataError, GraphError
@@ -70,7 +71,7 @@ class Decoder:
 
         Raises DataError for a matrix that is empty, not finite, or of a shape that does not fit the graph.
         """
-        scaled = self._checked(loglikes, acoustic_scale, utterance)
+        scaled = self.scaled(loglikes, acoustic_scale, utterance)
         raw = self._search(0.0, scaled)  # the best path needs no lattice
         if raw is None:
             return nothing(len(scaled))
@@ -82,9 +83,13 @@ class Decoder:
     ) -> Optional[Lattice]:  # fmt: skip
         """Return all paths whose scaled cost is within lattice_beam of the best; None where no path survives. Other
         arguments and errors: as decode."""
-        scaled = self._checked(loglikes, acoustic_scale, utterance)
+        scaled = self.scaled(loglikes, acoustic_scale, utterance)
         raw = self._search(lattice_beam, scaled)
         return None if raw is None else Lattice.from_search(raw, self.graph, acoustic_scale)
+
+    def running(self, lattice_beam: float = SearchOptions.lattice_beam) -> RunningSearch:
+        """Return a search of its own over the graph, for speech that comes in pieces."""
+        return RunningSearch(self.graph, replace(self.options, lattice_beam=lattice_beam))
 
     def _search(self, lattice_beam: float, scaled: np.ndarray) -> Optional[RawLattice]:
         """Each thread has a search of its own, whatever the lattice beam."""
@@ -97,7 +102,8 @@ class Decoder:
         search.advance(scaled)
         return search.lattice()
 
-    def _checked(self, loglikes: np.ndarray, scale: float, utterance: Optional[str]) -> np.ndarray:
+    def scaled(self, loglikes: np.ndarray, scale: float, utterance: Optional[str] = None) -> np.ndarray:
+        """Return log-likelihoods as the search reads them: checked, float32, times the acoustic scale."""
         if not (scale > 0 and np.isfinite(scale)):
             raise ConfigError(f"acoustic scale {scale}", remedy="give a number above 0")
         matrix = np.asarray(loglikes)

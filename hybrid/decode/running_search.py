@@ -108,6 +108,22 @@ class RunningSearch(LatticeSearch):
         """The frames of speech that the agreed path spans."""
         return max(self._base, 0)
 
+    def revive(self) -> None:
+        """Step back to the last frame that a path leads to, where none leads further: its lattice can be had."""
+        if not self._alive:
+            self._count[FRAMES] -= 1
+            self._alive = True
+
+    def relative_final_cost(self) -> float:
+        """Return by how much the best path that may end here costs more than the best that goes on; inf where none may
+        end (Kaldi's FinalRelativeCost)."""
+        first, last = self._frames[0], self.frames
+        tokens = slice(int(first[last]), int(first[last + 1]))
+        costs = self._tokens[1][tokens]
+        if not len(costs):
+            return float("inf")
+        return float((costs + self.graph.final[self._tokens[0][tokens]]).min() - costs.min())
+
     def can_cut(self, frame: int) -> bool:
         """Whether the search can be cut after so many frames: they must be agreed and not yet settled."""
         return 0 < frame <= self._base and frame >= int(self._count[SETTLED])
