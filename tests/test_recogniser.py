@@ -233,7 +233,7 @@ def test_the_result_as_json(whole: Path, cuts: CutSet) -> None:
     words = result.text.split()
     assert words and [str(word) for word in result.words] == words
     nbest = [{"text": result.text, "cost": round(result.nbest(1)[0].cost, 4)}]
-    said = [{"word": word.word, "start": word.start, "end": word.end} for word in result.words]
+    said = [{"word": word.word, "start": word.start, "end": word.end, "conf": word.conf} for word in result.words]
     expected = {"text": result.text, "words": said, "nbest": nbest}
     assert json.loads(json.dumps(result.to_dict())) == {**expected, "final": True}
     assert len(result.to_dict(nbest=5)["nbest"]) == len(result.nbest(5))

@@ -13,6 +13,7 @@ from hybrid.data.audio import load_samples, resample
 from hybrid.data.features import FeatureExtractor
 from hybrid.decode.acoustics import Acoustics
 from hybrid.decode.decoder import Decoder
+from hybrid.decode.lattice import Lattice
 from hybrid.decode.result import Result, Word
 from hybrid.decode.run import spell, word_names
 from hybrid.decode.trained import Search
@@ -108,8 +109,8 @@ class Recogniser:
             found.update(self._decode(features, self._acoustics.loglikes(features, speakers), lengths))
         return {name: found[name] for name in speakers if name in found}
 
-    def _timed(self, ids: Sequence[int], loglikes: np.ndarray) -> Tuple[Word, ...]:
-        """The words of the ids, with the times of an alignment of their own."""
+    def _timed(self, ids: Sequence[int], loglikes: np.ndarray, start: float) -> Tuple[Word, ...]:
+        """The words of the ids, with the times of an alignment of their own, of speech that begins at `start`."""
         with self._aligning:
             spans = self._word_times.spans(ids, loglikes, self.search.acoustic_scale)
         words = self._spelt(ids)
@@ -122,7 +123,7 @@ class Recogniser:
             first = [k for k, name in enumerate(names) if k == 0 or name.startswith(MARK) or name == self.lang.oov]
         shift = self._acoustics.frame_shift
         return tuple(
-            Word(word, round(spans[begin].start * shift, 3), round(spans[end - 1].end * shift, 3))
+            Word(word, round(start + spans[begin].start * shift, 3), round(start + spans[end - 1].end * shift, 3))
             for word, begin, end in zip(words, first, [*first[1:], len(names)], strict=True)
         )
 
@@ -154,14 +155,22 @@ class Recogniser:
     ) -> Dict[str, Result]:
         found = {}
         for name in features:
-            scale, seconds = self.search.acoustic_scale, lengths[name] / self.sampling_rate
-            lattice = self._decoder.lattice(loglikes[name], scale, name)
-            if lattice is None:
-                found[name] = Result((), seconds, False)
-                continue
-            words = self._timed(lattice.best_path(scale).words, loglikes[name])
-            found[name] = Result(words, seconds, lattice.reached_final, lattice, scale, self._spelt)
+            lattice = self._decoder.lattice(loglikes[name], self.search.acoustic_scale, name)
+            found[name] = self.result(lattice, loglikes[name], lengths[name] / self.sampling_rate)
         return found
+
+    def result(
+        self, lattice: Optional[Lattice], loglikes: np.ndarray, seconds: float, start: float = 0.0,
+        complete: Optional[bool] = None,
+    ) -> Result:
+        """Return what a search over log-likelihoods [frames, num_pdfs] has found in `seconds` of speech from `start`.
+        complete: whether it ends as a sentence does; None: the lattice knows."""
+        if lattice is None:
+            return Result((), seconds, False, start)
+        scale = self.search.acoustic_scale
+        words = self._timed(lattice.best_path(scale).words, loglikes, start)
+        ended = lattice.reached_final if complete is None else complete
+        return Result(words, seconds, ended, start, lattice, scale, self._spelt)
 
 
 def _mono(samples: np.ndarray, channel: Optional[int]) -> np.ndarray:

@@ -10,11 +10,13 @@ from hybrid.decode.lattice import Lattice
 
 @dataclass(frozen=True)
 class Word:
-    """start, end: seconds from the beginning of the audio; None in alternatives, and where the words do not fit."""
+    """start, end: seconds from the beginning of the audio; None in alternatives, and where the words do not fit.
+    conf: the probability that the word is right, 0 to 1; None where nothing has been calibrated."""
 
     word: str
     start: Optional[float] = None
     end: Optional[float] = None
+    conf: Optional[float] = None
 
     def __str__(self) -> str:
         return self.word
@@ -35,12 +37,14 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Result:
-    """What was recognised. seconds: of the audio; complete: False where the best path does not end as the language
-    model lets a sentence end; lattice: all that was nearly as good, None where no path led through the graph."""
+    """What was recognised. seconds: of the audio; start: seconds before it, of a part of a recording (the times of its
+    words are those of the recording); complete: False where the best path does not end as the language model lets a
+    sentence end; lattice: all that was nearly as good, None where no path led through the graph."""
 
     words: Tuple[Word, ...]
     seconds: float
     complete: bool = True
+    start: float = 0.0
     lattice: Optional[Lattice] = field(default=None, compare=False, repr=False)
     acoustic_scale: float = field(default=1.0, compare=False, repr=False)
     spelt: Callable[[Sequence[int]], List[str]] = field(default=lambda ids: [], compare=False, repr=False)
@@ -65,8 +69,8 @@ class Result:
         return list(alternatives.values())[:number]
 
     def to_dict(self, nbest: int = 1) -> Dict[str, Any]:
-        """Return the result as JSON holds it: {"text", "words": [{"word", "start", "end"}],
+        """Return the result as JSON holds it: {"text", "words": [{"word", "start", "end", "conf"}],
         "nbest": [{"text", "cost"}], "final": true}. nbest: how many alternatives, the best among them."""
-        words = [{"word": word.word, "start": word.start, "end": word.end} for word in self.words]
+        words = [{"word": one.word, "start": one.start, "end": one.end, "conf": one.conf} for one in self.words]
         alternatives = [{"text": other.text, "cost": round(other.cost, 4)} for other in self.nbest(nbest)]
         return {"text": self.text, "words": words, "nbest": alternatives, "final": True}

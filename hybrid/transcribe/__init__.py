@@ -1,0 +1,1 @@
+"""`hybrid transcribe`: speech in, text, times and captions out."""
