@@ -110,9 +110,10 @@ class RunningSearch(LatticeSearch):
 
     def revive(self) -> None:
         """Step back to the last frame that a path leads to, where none leads further: its lattice can be had."""
-        if not self._alive:
+        first = self._frames[0]
+        while not self._alive:
             self._count[FRAMES] -= 1
-            self._alive = True
+            self._alive = bool(first[self.frames] < first[self.frames + 1])
 
     def relative_final_cost(self) -> float:
         """Return by how much the best path that may end here costs more than the best that goes on; inf where none may
