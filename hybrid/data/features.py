@@ -3,9 +3,9 @@
 Both kinds follow Kaldi (compute-mfcc-feats, compute-fbank-feats): 25 ms Povey windows every 10 ms, preemphasis
 0.97, the mean of each frame removed, no dither, frames centred on multiples of the shift (snip-edges=false), so
 N samples at 16 kHz give round(N / 160) frames, at 8 kHz round(N / 80). They are computed in blocks of a fixed size
-(frame_blocks.py), so that speech which arrives piece by piece has the same numbers to the last bit. Audio is given in [-1, 1]
-and scaled to Kaldi's 16-bit range inside, because the logarithm's floor (1.2e-7) lies far below the quietest speech
-only on that scale.
+(frame_blocks.py), so that speech which arrives piece by piece has the same numbers to the last bit. Audio is given
+in [-1, 1] and scaled to Kaldi's 16-bit range inside, because the logarithm's floor (1.2e-7) lies far below the quietest
+speech only on that scale.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def extract(
     )
 
 
-# ------------------------------------------------------------------ the libraries: a segment of a signal -> its BLOCK frames
+# ------------------------------------------------------------------ the libraries: of a segment its BLOCK frames
 
 
 def _need(name: str, command: str) -> Any:

@@ -1,14 +1,14 @@
 """Frames of a signal that arrives piece by piece, the same numbers however it is cut.
 
 A library computes many frames in one call, and the last bits of a frame depend on how many: matrix products, Fourier
-transforms and logarithms are laid out by the size of a batch. So all frames are computed in blocks of BLOCK, frame t in
-row t mod BLOCK of block t div BLOCK, here and for whole signals (FeatureExtractor.compute): a block that is not yet full
-is computed with zeros in the place of what is to come. With N samples, windows of L every S samples,
+transforms and logarithms are laid out by the size of a batch. So all frames are computed in blocks of BLOCK, frame t
+in row t mod BLOCK of block t div BLOCK, here and for whole signals (FeatureExtractor.compute): a block that is not yet
+full is computed with zeros in the place of what is to come. With N samples, windows of L every S samples,
 
     frame t reads samples t S - l .. t S - l + L - 1,   l = (L - S) div 2,   t = 0 .. round(N / S) - 1
 
-where the signal is mirrored at both of its ends (Kaldi's snip-edges=false): frame t is complete once its last sample has
-come, and those that reach beyond the end come with it. Memory: one block.
+where the signal is mirrored at both of its ends (Kaldi's snip-edges=false): frame t is complete once its last sample
+has come, and those that reach beyond the end come with it. Memory: one block.
 """
 
 from __future__ import annotations
