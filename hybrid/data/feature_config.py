@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Union
+from typing import Any, Dict, Mapping, Tuple, Union
 
 import numpy as np
 
@@ -106,6 +106,11 @@ def config_from_json(values: Mapping[str, Any]) -> FeatureConfig:
         return _KINDS[kind](**settings)
     except TypeError as error:
         raise ConfigError(f"features '{kind}': {error}") from None
+
+
+def window_samples(config: FeatureConfig) -> Tuple[int, int]:
+    """Return the length and the shift of the windows, in samples."""
+    return int(config.frame_length * config.sampling_rate), round(config.frame_shift * config.sampling_rate)
 
 
 def kind_of(config: FeatureConfig) -> str:

@@ -2,9 +2,10 @@
 
 Both kinds follow Kaldi (compute-mfcc-feats, compute-fbank-feats): 25 ms Povey windows every 10 ms, preemphasis
 0.97, the mean of each frame removed, no dither, frames centred on multiples of the shift (snip-edges=false), so
-N samples at 16 kHz give round(N / 160) frames, at 8 kHz round(N / 80). Audio is given in [-1, 1]
-and scaled to Kaldi's 16-bit range inside, because the logarithm's floor (1.2e-7) lies far below the quietest speech
-only on that scale.
+N samples at 16 kHz give round(N / 160) frames, at 8 kHz round(N / 80). They are computed in blocks of a fixed size
+(frame_blocks.py), so that speech which arrives piece by piece has the same numbers to the last bit. Audio is given
+in [-1, 1] and scaled to Kaldi's 16-bit range inside, because the logarithm's floor (1.2e-7) lies far below the quietest
+speech only on that scale.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from lhotse.cut import Cut
 
 from hybrid.data.arrays import Progress, write_shards
 from hybrid.data.audio import load_samples
-from hybrid.data.feature_config import FeatureConfig, LogMel, Mfcc, config_from_json, config_to_json, kind_of
+from hybrid.data.feature_config import (
+    FeatureConfig,
+    LogMel,
+    Mfcc,
+    config_from_json,
+    config_to_json,
+    kind_of,
+    window_samples,
+)
+from hybrid.data.frame_blocks import FrameBlocks
 from hybrid.data.transforms import apply_cmvn, cmvn_stats, deltas, splice, stack_frames
 from hybrid.errors import ConfigError, DataError, MissingDependency
 from hybrid.io import PathLike, Problems
@@ -112,12 +122,19 @@ class FeatureExtractor:
             )
         if not np.isfinite(samples).all():
             raise DataError("audio holds NaN or infinite samples", remedy="convert the file again or leave it out")
-        if self._function is None:
-            self._function = _BUILD[self.backend_used](self.config)
-        result = np.ascontiguousarray(self._function(samples * np.float32(SCALE)), dtype=np.float32)
+        blocks = self.blocks()
+        result = np.concatenate([blocks.accept(samples), blocks.finish()])
         if result.shape != (self.num_frames(len(samples)), self.dim):
             raise RuntimeError(f"{self.backend_used} gave {result.shape} for {len(samples)} samples")
         return result
+
+    def blocks(self) -> FrameBlocks:
+        """Return what computes the frames of one signal piece by piece, the same as `compute` does."""
+        if self._function is None:
+            self._function = _BUILD[self.backend_used](self.config)
+        length, shift = window_samples(self.config)
+        return FrameBlocks(self._function, self.dim, length, shift)
+
 
 
 @dataclass
@@ -161,7 +178,7 @@ def extract(
     )
 
 
-# ------------------------------------------------------------------ the libraries
+# ------------------------------------------------------------------ the libraries: of a segment its BLOCK frames
 
 
 def _need(name: str, command: str) -> Any:
@@ -177,7 +194,7 @@ def _kaldifeat(config: FeatureConfig) -> Callable[[np.ndarray], np.ndarray]:
     options = kaldifeat.MfccOptions() if isinstance(config, Mfcc) else kaldifeat.FbankOptions()
     _set_options(options, config)
     computer = kaldifeat.Mfcc(options) if isinstance(config, Mfcc) else kaldifeat.Fbank(options)
-    return lambda samples: computer(torch.from_numpy(samples)).numpy()
+    return lambda samples: computer(torch.from_numpy(samples * np.float32(SCALE))).numpy()
 
 
 def _kaldi_native_fbank(config: FeatureConfig) -> Callable[[np.ndarray], np.ndarray]:
@@ -188,8 +205,7 @@ def _kaldi_native_fbank(config: FeatureConfig) -> Callable[[np.ndarray], np.ndar
 
     def compute(samples: np.ndarray) -> np.ndarray:
         online = computer(options)
-        online.accept_waveform(config.sampling_rate, samples)
-        online.input_finished()
+        online.accept_waveform(config.sampling_rate, samples * np.float32(SCALE))
         return np.stack([online.get_frame(frame) for frame in range(online.num_frames_ready)])
 
     return compute
@@ -201,7 +217,7 @@ def _set_options(options: Any, config: FeatureConfig) -> None:
     options.frame_opts.frame_length_ms = 1000 * config.frame_length
     options.frame_opts.frame_shift_ms = 1000 * config.frame_shift
     options.frame_opts.dither = 0.0
-    options.frame_opts.snip_edges = False
+    options.frame_opts.snip_edges = True
     options.mel_opts.num_bins = config.num_bins
     options.mel_opts.low_freq = config.low_freq
     options.mel_opts.high_freq = config.high_freq
@@ -223,15 +239,17 @@ def _lhotse(config: FeatureConfig) -> Callable[[np.ndarray], np.ndarray]:
         "high_freq": config.high_freq,
         "use_energy": False,
         "dither": 0.0,
-        "snip_edges": False,
+        "snip_edges": False,  # here, for lhotse warns of the other
     }
     if isinstance(config, Mfcc):
         lifter = config.cepstral_lifter
         layer = layers.Wav2MFCC(num_ceps=config.num_ceps, cepstral_lifter=lifter, **common)
     else:
         layer = layers.Wav2LogFilterBank(**common)
+    layer.wav2win.snip_edges = True
 
     def compute(samples: np.ndarray) -> np.ndarray:
+        samples = samples * np.float32(SCALE)
         with torch.no_grad():
             result = layer(torch.from_numpy(samples)[None])[0].numpy()
         if isinstance(config, Mfcc) and config.use_energy:
@@ -244,13 +262,8 @@ def _lhotse(config: FeatureConfig) -> Callable[[np.ndarray], np.ndarray]:
 
 def _log_energy(samples: np.ndarray, config: Mfcc) -> np.ndarray:
     """Kaldi's raw log energy [T]: of the frame without its mean, before preemphasis and window."""
-    length = int(config.frame_length * config.sampling_rate)
-    shift = int(config.frame_shift * config.sampling_rate)
-    frames = (len(samples) + shift // 2) // shift
-    left = (length - shift) // 2
-    right = max(0, (frames - 1) * shift + length - left - len(samples))
-    padded = np.pad(samples, (left, right), mode="symmetric")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, length)[::shift][:frames].astype(np.float64)
+    length, shift = window_samples(config)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, length)[::shift].astype(np.float64)
     energy = np.square(windows - windows.mean(axis=1, keepdims=True)).sum(axis=1)
     return np.log(np.maximum(energy, np.finfo(np.float32).eps))
 

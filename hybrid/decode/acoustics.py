@@ -57,20 +57,20 @@ class NetworkAcoustics:
         self._settings = read_json(folder / "features.json")
         self.features = _features(self._settings, "logmel", folder / "features.json")
         self.num_pdfs = int(self.model.config.num_pdfs)  # type: ignore[union-attr,arg-type]
-        self._priors = priors_of_model(folder)
-        self.scale = 1.0 if self._priors is None else 0.3
+        self.priors = priors_of_model(folder)
+        self.scale = 1.0 if self.priors is None else 0.3
         _check_names(self._settings, folder / "features.json", "cmvn", "frame_subsampling_factor")
-        self.per_speaker = str(self._settings["cmvn"]).startswith("speaker")
+        self.cmvn = str(self._settings["cmvn"])
+        self.frame_subsampling_factor = int(self._settings["frame_subsampling_factor"])
+        self.per_speaker = self.cmvn.startswith("speaker")
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
         jobs: int = 1,
     ) -> Arrays:  # fmt: skip
-        read = network_input(
-            features, speakers, self._settings["cmvn"], int(self._settings["frame_subsampling_factor"])
-        )
+        read = network_input(features, speakers, self.cmvn, self.frame_subsampling_factor)
         data = [Utterance(name, x) for name, x in read.items()]
-        return compute_loglikes(self.model, data, self._priors, executor=executor, jobs=jobs)
+        return compute_loglikes(self.model, data, self.priors, executor=executor, jobs=jobs)
 
 
 class GmmAcoustics:
@@ -86,7 +86,7 @@ class GmmAcoustics:
         self.num_pdfs = self.model.gmms.num_pdfs
         self.frame_shift = float(self.features.frame_shift)
         self.senones = self.model.senones
-        self._variance = bool(settings.get("cmvn", {}).get("variance", False))
+        self.norm_vars = bool(settings.get("cmvn", {}).get("variance", False))
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
@@ -98,7 +98,7 @@ class GmmAcoustics:
     def transformed(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
         """Return what the mixtures read, before speakers' transforms: MFCC normalised per speaker (Kaldi's apply-cmvn),
         then the model's feature transform."""
-        read = apply_cmvn(features, speakers, variance=self._variance)
+        read = apply_cmvn(features, speakers, variance=self.norm_vars)
         return {name: self.model.feature_transform.apply(x, [len(x)]) for name, x in read.items()}
 
 

@@ -96,7 +96,7 @@ class LstmModel(AcousticModel):
         lengths = lengths.to(x.device)
         x = (x.transpose(0, 1) - self.input_mean) * self.input_scale  # [T, B, D]
         if self.input_layer is not None:
-            x = torch.relu(self.input_layer(_splice(x, lengths, config.input_layer_context)))
+            x = torch.relu(self.input_layer(splice_frames(x, lengths, config.input_layer_context)))
         if config.delay:
             # The last frame is repeated `delay` times; the first `delay` outputs belong to no frame.
             time = torch.arange(x.shape[0] + config.delay, device=x.device).unsqueeze(1)
@@ -122,7 +122,7 @@ class LstmModel(AcousticModel):
         return torch.nn.functional.dropout(x, self.dropout)
 
 
-def _splice(x: Tensor, lengths: Tensor, context: int) -> Tensor:
+def splice_frames(x: Tensor, lengths: Tensor, context: int) -> Tensor:
     """x [T, B, D] -> [T, B, (2 context + 1) D]; frames before the first and after the last are copies of these."""
     time = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
     last = lengths.unsqueeze(0) - 1

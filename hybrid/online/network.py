@@ -1,0 +1,194 @@
+"""A network on streams: input frames as they come, log-likelihoods chunk by chunk.
+
+The chunks of a stream lie on a grid: `chunk` frames each from its first frame on, the last one shorter. So the outputs
+are the same bits however the frames come, and `chunked_loglikes`, which decodes whole utterances, gives these bits too.
+
+Streams in one batch: `slots` of them share a call, and missing ones are filled up with zeros, so that the products
+have the same number of rows whoever else is there. Rows of a product do not depend on each other, but their last bits
+depend on how many there are and, where that is no multiple of 8, on which of them it is (measured: MKL of torch 1.13
+and of 2.x; 10 rows differ, 8, 16, 24 do not). So with slots = 1 a stream has the bits of `chunked_loglikes`, and with
+slots = 8 or a multiple a stream has the same bits in any company; between different `slots` scores differ by rounding,
+1e-5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.nnet.base import AcousticModel
+from hybrid.nnet.priors import check_priors
+from hybrid.nnet.streaming import Chunk, StreamState, model_stream
+
+
+@dataclass(frozen=True)
+class ChunkConfig:
+    """chunk: new frames that a network is computed on at a time; right_context: frames after these, of a bidirectional
+    LSTM. Both in network frames of 30 ms."""
+
+    chunk: int
+    right_context: int = 0
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1 or self.right_context < 0:
+            raise ConfigError(
+                f"chunks of {self.chunk} frames, right context of {self.right_context}",
+                remedy="a chunk of 1 or more, a right context of 0 or more",
+            )
+
+
+@dataclass
+class NetworkStream:
+    """What a network knows of one stream; made by `OnlineNetwork.create`."""
+
+    state: StreamState
+    frames: np.ndarray
+    begin: int = 0  # from which frame on they are still needed: neighbours, then new ones
+    left: int = 0  # of these that are neighbours
+    ended: bool = False
+    done: bool = False
+    rows: List[np.ndarray] = field(default_factory=list)
+
+    def push(self, frames: np.ndarray) -> None:
+        """Take the next frames [n, D]. Raises ModelError after `end`."""
+        if self.ended:
+            raise ModelError("frames after the end of a stream", remedy="create another stream")
+        if len(frames):
+            self.frames = np.concatenate([self.frames[self.begin :], np.asarray(frames, np.float32)])
+            self.begin = 0
+
+    def end(self) -> None:
+        """Say that no frame will come."""
+        self.ended = True
+
+    def pop(self) -> List[np.ndarray]:
+        """Return the log-likelihoods that were computed since the last call."""
+        rows, self.rows = self.rows, []
+        return rows
+
+
+class OnlineNetwork:
+    """Log-likelihoods of streams, float32 [frames, num_pdfs], as `compute_loglikes` makes them.
+
+        stream = network.create()
+        rows = network.accept(stream, frames); ...; rows = network.finish(stream)
+
+    and of many streams at once: `push` frames to some, `compute` all, `pop` the rows of each.
+    """
+
+    def __init__(
+        self, model: AcousticModel, config: ChunkConfig, priors: Optional[np.ndarray] = None, *, slots: int = 1
+    ) -> None:
+        if slots != 1 and (slots < 8 or slots % 8):
+            raise ConfigError(f"{slots} slots", remedy="1, or a multiple of 8: others change the bits of a stream")
+        self.model, self.config, self.slots = model.eval(), config, slots
+        self._stream = model_stream(model, config.right_context)
+        self._log_priors: Optional[Tensor] = None
+        if priors is not None:
+            checked = check_priors(priors, model.config.num_pdfs)
+            self._log_priors = torch.from_numpy(np.log(checked)).float().to(model.input_mean.device)
+
+    @property
+    def num_pdfs(self) -> int:
+        return int(self.model.config.num_pdfs)
+
+    @property
+    def lookahead(self) -> float:
+        """The network frames after a frame that its log-likelihoods depend on, at least."""
+        return self._stream.lookahead
+
+    def create(self) -> NetworkStream:
+        """Return a stream without a frame."""
+        return NetworkStream(self._stream.start(), np.zeros((0, self.model.config.input_dim), np.float32))
+
+    def accept(self, stream: NetworkStream, frames: np.ndarray) -> np.ndarray:
+        """Return the log-likelihoods that frames [n, D] complete."""
+        stream.push(self._checked(frames))
+        self.compute([stream])
+        return self._joined(stream)
+
+    def finish(self, stream: NetworkStream) -> np.ndarray:
+        """Return the log-likelihoods of the frames that are left."""
+        stream.end()
+        self.compute([stream])
+        return self._joined(stream)
+
+    def compute(self, streams: Sequence[NetworkStream]) -> None:
+        """Compute what the streams' frames allow, those with chunks of the same shape together."""
+        while True:
+            groups: Dict[object, List[Tuple[NetworkStream, Chunk]]] = {}
+            for stream in streams:
+                chunk = self._next(stream)
+                if chunk is not None:
+                    key = (tuple(chunk.x.shape), chunk.left, chunk.keep, chunk.last, stream.state.shape)
+                    groups.setdefault(key, []).append((stream, chunk))
+            if not groups:
+                return
+            for members in groups.values():
+                for begin in range(0, len(members), self.slots):
+                    self._run(members[begin : begin + self.slots])
+
+    def _checked(self, frames: np.ndarray) -> np.ndarray:
+        if frames.ndim != 2 or frames.shape[1] != self.model.config.input_dim:
+            raise DataError(
+                f"frames of the shape {list(frames.shape)}, the model reads {self.model.config.input_dim} features",
+                remedy="compute the features with the model's own features.json",
+            )
+        return frames
+
+    def _joined(self, stream: NetworkStream) -> np.ndarray:
+        rows = stream.pop()
+        return np.concatenate(rows) if rows else np.zeros((0, self.num_pdfs), np.float32)
+
+    def _next(self, stream: NetworkStream) -> Optional[Chunk]:
+        """The next chunk of a stream, taken off its frames; None: it waits for more, or has ended."""
+        frames = stream.frames[stream.begin :]
+        new, size, right = len(frames) - stream.left, self.config.chunk, self._stream.right
+        if stream.done or (not stream.ended and new < size + right):
+            return None
+        keep = min(size, new)
+        last = stream.ended and new == keep
+        stop = stream.left + keep + (0 if last else min(right, new - keep))
+        chunk = Chunk(torch.from_numpy(frames[:stop]).unsqueeze(0), stream.left, keep, last)
+        left = min(self._stream.left, stream.left + keep)
+        stream.begin += stream.left + keep - left
+        stream.left, stream.done = left, last
+        return chunk
+
+    def _run(self, members: Sequence[Tuple[NetworkStream, Chunk]]) -> None:
+        first, states = members[0][1], [stream.state for stream, _ in members]
+        padding = self.slots - len(members)
+        device = self.model.input_mean.device
+
+        def batch(parts: List[Tensor]) -> Tensor:
+            return torch.cat([*parts, *[torch.zeros_like(parts[0])] * padding])
+
+        x = batch([chunk.x.to(device) for _, chunk in members])
+        tensors = {name: batch([state.tensors[name] for state in states]) for name in states[0].tensors}
+        with torch.no_grad():
+            logits, after = self._stream.step(
+                StreamState(tensors, states[0].skip), Chunk(x, first.left, first.keep, first.last)
+            )
+            if self._log_priors is not None:
+                logits = torch.log_softmax(logits, dim=-1) - self._log_priors
+        rows = logits.cpu().numpy()
+        for number, (stream, _) in enumerate(members):
+            mine = rows[number].copy()
+            if not np.isfinite(mine).all():
+                raise ModelError("the model's output is not finite", remedy="train it again")
+            if len(mine):
+                stream.rows.append(mine)
+            stream.state = StreamState(
+                {name: value[number : number + 1].clone() for name, value in after.tensors.items()}, after.skip
+            )
+
+
+def chunked_loglikes(network: OnlineNetwork, features: np.ndarray) -> np.ndarray:
+    """Return the log-likelihoods of a whole utterance's input [T, D], the bits that its stream has."""
+    stream = network.create()
+    return np.concatenate([network.accept(stream, features), network.finish(stream)])
