@@ -158,7 +158,7 @@ def scan(path: PathLike) -> Tuple[AudioInfo, Dict[int, DataError]]:
     low, high = np.full(info.channels, np.inf), np.full(info.channels, -np.inf)
     bad = np.zeros(info.channels, dtype=np.int64)
     frames = 0
-    with _decoding(info), soundfile.SoundFile(info.path) as stream:
+    with decoding(info), soundfile.SoundFile(info.path) as stream:
         for block in stream.blocks(BLOCK, dtype="float32", always_2d=True):
             frames += len(block)
             bad += np.count_nonzero(~np.isfinite(block), axis=0)
@@ -167,12 +167,12 @@ def scan(path: PathLike) -> Tuple[AudioInfo, Dict[int, DataError]]:
     faults = {
         channel: error
         for channel in range(info.channels)
-        if (error := _fault(info.path, channel, info.channels, int(bad[channel]), low[channel], high[channel]))
+        if (error := fault_of(info.path, channel, info.channels, int(bad[channel]), low[channel], high[channel]))
     }
     return info, faults
 
 
-def _fault(
+def fault_of(
     file: Optional[str],
     channel: int,
     channels: int,
@@ -230,7 +230,7 @@ def load_samples(
     if not mono.size:
         raise DataError("no signal: no sample", file=file, utterance=utterance, remedy="take it out of the corpus")
     bad = int(np.count_nonzero(~np.isfinite(mono)))
-    fault = _fault(file, source_channel, channels, bad, float(mono.min()), float(mono.max()), utterance)
+    fault = fault_of(file, source_channel, channels, bad, float(mono.min()), float(mono.max()), utterance)
     if fault is not None:
         raise fault
     return mono if rate == target_rate else resample(mono, rate, target_rate)
@@ -243,14 +243,14 @@ def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
 
 def _decode(info: AudioInfo) -> Tuple[np.ndarray, int]:
     """Float32 [channels, N]."""
-    with _decoding(info):
+    with decoding(info):
         samples, rate = soundfile.read(info.path, dtype="float32", always_2d=True)
     _check_length(info, len(samples))
     return samples.T, rate
 
 
 @contextmanager
-def _decoding(info: AudioInfo) -> Iterator[None]:
+def decoding(info: AudioInfo) -> Iterator[None]:
     try:
         yield
     except soundfile.SoundFileError as error:

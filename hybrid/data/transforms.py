@@ -81,6 +81,21 @@ class CmvnStats:
     sum: np.ndarray
     squares: np.ndarray
 
+    @staticmethod
+    def zeros(dim: int) -> CmvnStats:
+        """Return the sums over no frame."""
+        return CmvnStats(0.0, np.zeros(dim), np.zeros(dim))
+
+    def plus(self, other: CmvnStats) -> CmvnStats:
+        """Return the sums over the frames of both."""
+        return CmvnStats(self.count + other.count, self.sum + other.sum, self.squares + other.squares)
+
+    @staticmethod
+    def of(frames: np.ndarray) -> CmvnStats:
+        """Return the sums over frames [N, D]."""
+        values = np.asarray(frames, dtype=np.float64)
+        return CmvnStats(float(len(values)), values.sum(axis=0), np.square(values).sum(axis=0))
+
     @property
     def mean(self) -> np.ndarray:
         return self.sum / self.count
@@ -100,13 +115,8 @@ def cmvn_stats(
     stats: Dict[str, CmvnStats] = {}
     for identifier, x in features.items():
         speaker = _speaker(identifier, speakers)
-        values = np.asarray(x, dtype=np.float64)
-        total, squares = values.sum(axis=0), np.square(values).sum(axis=0)
-        if speaker in stats:
-            sums = stats[speaker]
-            stats[speaker] = CmvnStats(sums.count + len(values), sums.sum + total, sums.squares + squares)
-        else:
-            stats[speaker] = CmvnStats(float(len(values)), total, squares)
+        sums = CmvnStats.of(x)
+        stats[speaker] = stats[speaker].plus(sums) if speaker in stats else sums
     return stats
 
 

@@ -28,13 +28,15 @@ _AGAIN = "run the stage that trains the model again"
 
 class Acoustics(Protocol):
     """features: what `loglikes` is given, not normalised; per_speaker: whether it takes a speaker's mean off;
-    frame_shift: of `loglikes`, in seconds; scale: of its log-likelihoods, where no development set has chosen one."""
+    cmvn: whose mean that is ("speaker", "utterance", "online", "none"; "+variance"); frame_shift: of `loglikes`, in
+    seconds; scale: of its log-likelihoods, where no development set has chosen one."""
 
     features: FeatureConfig
     num_pdfs: int
     frame_shift: float
     senones: Senones
     per_speaker: bool
+    cmvn: str
     scale: float
 
     def loglikes(
@@ -78,6 +80,7 @@ class GmmAcoustics:
 
     scale = 0.1
     per_speaker = True
+    cmvn = "speaker"
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.model = folder, GmmModel.load(folder)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from lhotse.cut import Cut
 
 from hybrid.data.audio import load_samples, resample
+from hybrid.data.audio_blocks import read_blocks
 from hybrid.data.features import FeatureExtractor
+from hybrid.data.transforms import CmvnStats
 from hybrid.decode.acoustics import Acoustics
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.lattice import Lattice
 from hybrid.decode.result import Result, Word
 from hybrid.decode.run import spell, word_names
+from hybrid.decode.segments import Endpointing, Segment, Segmenter, silence_pdfs
+from hybrid.decode.stream import Stream
 from hybrid.decode.trained import Search
 from hybrid.decode.word_times import WordTimes
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.subword import MARK
+from hybrid.online.features import OnlineFeatures
+from hybrid.online.loglikes import OnlineAcoustics, offline_chunk
+from hybrid.online.network import ChunkConfig
 
 Samples = Union[np.ndarray, Sequence[float]]
 
@@ -56,6 +63,7 @@ class Recogniser:
                 remedy="run the graph stage again",
             )
         self._word_times = WordTimes(lang, acoustics.senones)
+        self._silent, self._backend = silence_pdfs(acoustics.senones, lang), backend
 
     @property
     def sampling_rate(self) -> int:
@@ -108,6 +116,79 @@ class Recogniser:
                     problems.add(cut.id, str(error), error.file)
             found.update(self._decode(features, self._acoustics.loglikes(features, speakers), lengths))
         return {name: found[name] for name in speakers if name in found}
+
+    def create_stream(
+        self, endpointing: Optional[Endpointing] = None, *, online: Optional[OnlineAcoustics] = None
+    ) -> Stream:
+        """Return a stream for speech that comes in pieces. endpointing: when an utterance is over, Kaldi's rules where
+        None. online: what streams share, `self.online()` made once; None: one of its own.
+
+        A model that was not trained on means of the past (`model.cmvn = "online"`) hears in a stream speech whose mean
+        is not known yet: words may differ from those of `asr(audio)` (hybrid/data/online_cmvn.py).
+        """
+        acoustics = (online or self.online()).create()
+        return Stream(
+            acoustics, self._segmenter(endpointing), self.sampling_rate, self._acoustics.frame_shift,
+            self._result_of, self._spelt, self.lang.pieces is not None,
+        )  # fmt: skip
+
+    def stream(self, chunks: Iterable[np.ndarray], rate: int, **options: Any) -> Iterator[Result]:
+        """Yield what has been said after each piece of samples [N], `final` where an utterance is over. options: of
+        `create_stream`."""
+        stream = self.create_stream(**options)
+        for chunk in chunks:
+            stream.accept_waveform(rate, chunk)
+            stream.decode()
+            while stream.is_endpoint():
+                yield stream.get_result()
+                stream.reset()
+            yield stream.get_result()
+        stream.input_finished()
+        stream.decode()
+        while stream.is_endpoint():
+            yield stream.get_result()
+            stream.reset()
+
+    def online(self, mean: Optional[CmvnStats] = None, chunk: Optional[ChunkConfig] = None) -> OnlineAcoustics:
+        """Return the acoustic model for speech in pieces, which any number of streams can share."""
+        return OnlineAcoustics(self._acoustics, chunk=chunk, mean=mean, backend=self._backend)
+
+    def transcribe(
+        self, audio: Union[PathLike, Cut], *, channel: Optional[int] = None,
+        endpointing: Optional[Endpointing] = None, stats: Optional[CmvnStats] = None,
+    ) -> Iterator[Result]:  # fmt: skip
+        """Yield the utterances of a recording of any length, in flat memory; their times are those of the recording.
+
+        The audio is read twice: once for its mean, unless `stats` are its speaker's (`feature_stats`), and once for its
+        words. Raises DataError, naming the file or cut, for audio that cannot be used.
+        """
+        if stats is None and self._acoustics.cmvn not in ("online", "none"):
+            stats = self.feature_stats(audio, channel)
+        online = self.online(stats, offline_chunk(self._acoustics))
+        stream, segmenter = online.create(), self._segmenter(endpointing)
+        for samples in read_blocks(audio, self.sampling_rate, channel=channel):
+            for segment in segmenter.accept(stream.accept(samples)):
+                yield self._result_of(segment)
+        for segment in [*segmenter.accept(stream.finish()), *segmenter.finish()]:
+            yield self._result_of(segment)
+
+    def feature_stats(self, audio: Union[PathLike, Cut], channel: Optional[int] = None) -> CmvnStats:
+        """Return the sums of the features of a recording, of which those of several are added up."""
+        features, stats = OnlineFeatures(self._extractor), CmvnStats.zeros(self._acoustics.features.dim)
+        for samples in read_blocks(audio, self.sampling_rate, channel=channel):
+            stats = stats.plus(CmvnStats.of(features.accept(samples)))
+        return stats.plus(CmvnStats.of(features.finish()))
+
+    def _segmenter(self, endpointing: Optional[Endpointing]) -> Segmenter:
+        return Segmenter(
+            self._decoder, self._silent, self._acoustics.frame_shift, self.search.acoustic_scale, endpointing
+        )
+
+    def _result_of(self, segment: Segment) -> Result:
+        shift = self._acoustics.frame_shift
+        complete = None if segment.endpoint else True
+        seconds, start = len(segment.loglikes) * shift, segment.begin * shift
+        return self.result(segment.lattice, segment.loglikes, seconds, start, complete)
 
     def _timed(self, ids: Sequence[int], loglikes: np.ndarray, start: float) -> Tuple[Word, ...]:
         """The words of the ids, with the times of an alignment of their own, of speech that begins at `start`."""

@@ -39,7 +39,8 @@ class Alternative:
 class Result:
     """What was recognised. seconds: of the audio; start: seconds before it, of a part of a recording (the times of its
     words are those of the recording); complete: False where the best path does not end as the language model lets a
-    sentence end; lattice: all that was nearly as good, None where no path led through the graph."""
+    sentence end; lattice: all that was nearly as good, None where no path led through the graph; final: False while an
+    utterance goes on, of whose words the first `agreed` will not change."""
 
     words: Tuple[Word, ...]
     seconds: float
@@ -48,6 +49,8 @@ class Result:
     lattice: Optional[Lattice] = field(default=None, compare=False, repr=False)
     acoustic_scale: float = field(default=1.0, compare=False, repr=False)
     spelt: Callable[[Sequence[int]], List[str]] = field(default=lambda ids: [], compare=False, repr=False)
+    final: bool = True
+    agreed: int = 0
 
     @property
     def text(self) -> str:
@@ -70,7 +73,9 @@ class Result:
 
     def to_dict(self, nbest: int = 1) -> Dict[str, Any]:
         """Return the result as JSON holds it: {"text", "words": [{"word", "start", "end", "conf"}],
-        "nbest": [{"text", "cost"}], "final": true}. nbest: how many alternatives, the best among them."""
+        "nbest": [{"text", "cost"}], "final": true}; of an utterance that goes on, "final": false, and "agreed": how
+        many words will not change. nbest: how many alternatives, the best among them."""
         words = [{"word": one.word, "start": one.start, "end": one.end, "conf": one.conf} for one in self.words]
         alternatives = [{"text": other.text, "cost": round(other.cost, 4)} for other in self.nbest(nbest)]
-        return {"text": self.text, "words": words, "nbest": alternatives, "final": True}
+        going_on = {} if self.final else {"agreed": self.agreed}
+        return {"text": self.text, "words": words, "nbest": alternatives, "final": self.final, **going_on}

@@ -98,13 +98,12 @@ class Segmenter:
         self._search: RunningSearch = decoder.running(lattice_beam)
         self._waiting = np.zeros((0, len(silent)), np.float32)  # less than STEP frames
         self._rows: List[np.ndarray] = []  # of the frames since the last cut
-        self._begin = 0  # frames before the search's frame 0
-        self._stopped = False
+        self.begin = 0  # frames before the search's frame 0
 
     @property
     def frames(self) -> int:
         """Frames decoded, of all segments."""
-        return self._begin + self._search.frames
+        return self.begin + self._search.frames
 
     def accept(self, loglikes: np.ndarray) -> List[Segment]:
         """Decode more frames, [frames, num_pdfs]; return the segments that are over."""
@@ -122,10 +121,6 @@ class Segmenter:
         if self._search.frames:
             segments.append(self._ended(self._search.lattice()))
         return segments
-
-    def end_utterance(self) -> List[Segment]:
-        """End the utterance here, as an endpoint does; return its segments."""
-        return self.finish()
 
     def partial(self) -> Partial:
         """Return the words since the last segment."""
@@ -147,7 +142,7 @@ class Segmenter:
             if self._search.frames:
                 segments.append(self._ended(self._search.lattice()))
             else:  # not even the first frame can be said: it is passed over
-                self._begin, done = self._begin + 1, 1
+                self.begin, done = self.begin + 1, 1
                 self._search.start()
             loglikes = loglikes[done:]
             if not len(loglikes):
@@ -213,7 +208,7 @@ class Segmenter:
     def _segment(self, raw: Optional[RawLattice], frames: int, endpoint: bool) -> Segment:
         lattice = None if raw is None else Lattice.from_search(raw, self._search.graph, self._scale)
         rows = np.concatenate(self._rows)
-        segment = Segment(self._begin, rows[:frames], lattice, endpoint)
+        segment = Segment(self.begin, rows[:frames], lattice, endpoint)
         self._rows = [rows[frames:]] if len(rows) > frames else []
-        self._begin += frames
+        self.begin += frames
         return segment

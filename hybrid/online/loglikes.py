@@ -28,6 +28,7 @@ from hybrid.online.network import ChunkConfig, NetworkStream, OnlineNetwork
 GMM_CHUNK = 10  # frames of 10 ms
 CHUNK = ChunkConfig(8)
 BLSTM_CHUNK = ChunkConfig(24, 24)
+OFFLINE_BLSTM_CHUNK = ChunkConfig(600, 100)  # 18 s and 3 s: what is shorter is computed as a whole
 
 
 class _Scores(Protocol):
@@ -217,3 +218,9 @@ def default_chunk(acoustics: NetworkAcoustics) -> ChunkConfig:
     """Return the chunks of a network where none are asked for."""
     model = acoustics.model
     return BLSTM_CHUNK if isinstance(model, LstmModel) and model.config.bidirectional else CHUNK
+
+
+def offline_chunk(acoustics: Acoustics) -> Optional[ChunkConfig]:
+    """Return the chunks of recordings that are there as a whole: large where a network looks ahead, else as streams."""
+    bidirectional = isinstance(acoustics, NetworkAcoustics) and default_chunk(acoustics) == BLSTM_CHUNK
+    return OFFLINE_BLSTM_CHUNK if bidirectional else None
