@@ -25,6 +25,7 @@ from hybrid.plan.options import add_plan
 from hybrid.plan.schedule import add_schedule
 from hybrid.subcommand import exit_code
 from hybrid.sweep.options import add_sweep
+from hybrid.transcribe.options import add_transcribe
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_sweep(commands, _seed, _find_recipe)
     add_align(commands, _seed)
+    add_transcribe(commands)
     add_label(commands)
     add_pack(commands)
     add_lexicon(commands)

@@ -13,121 +13,35 @@ import gmm_tools
 import numpy as np
 import pytest
 import soundfile
-from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse import CutSet, MonoCut, Recording
+from small_run import NETWORKS, RATE, SEARCH
 
 import hybrid
 from hybrid.data.arrays import read_arrays
 from hybrid.data.audio import load_samples
 from hybrid.data.batches import Utterance
-from hybrid.data.features import FeatureExtractor, LogMel, Mfcc, config_to_json, extract
+from hybrid.data.features import FeatureExtractor, LogMel, Mfcc, extract
 from hybrid.data.transforms import network_input, stack_frames
 from hybrid.decode.load import load
 from hybrid.decode.recogniser import Recogniser
 from hybrid.decode.run import decode_set
 from hybrid.errors import ConfigError, DataError, GraphError, HybridError, ModelError
-from hybrid.fst import write_fst
-from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.model import GmmModel
-from hybrid.hmm.graph import make_hclg, tids_to_pdfs
 from hybrid.io import Problems, read_json, write_json
 from hybrid.lexicon.lang import Lang
-from hybrid.lm import ngram
-from hybrid.lm.grammar import arpa_to_fst
 from hybrid.nnet.infer import compute_loglikes
-from hybrid.nnet.model_io import build_model, load_model, save_model
+from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import load_priors
-from hybrid.score.results import ORDER, collect, write_decode
-
-RATE = 8000
-SEARCH = {"acoustic_scale": 0.7, "word_penalty": 0.25, "beam": 12.0, "max_active": 3000}
-NETWORKS = {"ce": "speaker", "lfmmi": "utterance", "student_ce": "speaker+variance"}
-
-
-def make_cuts(folder: Path, rate: int = RATE) -> CutSet:
-    """Four speakers with two utterances each: noise whose colour changes every 80 ms."""
-    rng = np.random.default_rng(1)
-    cuts = []
-    for number in range(8):
-        parts = [np.convolve(rng.standard_normal(640), rng.standard_normal(9))[:640] for _ in range(12 + number)]
-        path = folder / f"u{number}.wav"
-        soundfile.write(path, (1 + number % 4) * 0.02 * np.concatenate(parts), rate)
-        recording = Recording.from_file(path, recording_id=f"u{number}")
-        supervision = SupervisionSegment(f"u{number}", f"u{number}", 0.0, recording.duration, speaker=f"s{number % 4}")
-        cuts.append(MonoCut(f"u{number}", 0.0, recording.duration, 0, [supervision], recording=recording))
-    return CutSet.from_cuts(cuts)
-
-
-def gmm_of(lang: Lang, adapted: bool) -> GmmModel:
-    rng = np.random.default_rng(3)
-    senones = gmm_tools.make_senones(lang)
-    gmms = gmm_tools.random_gmms(rng, senones.num_pdfs, 39)
-    others = gmm_tools.random_gmms(rng, senones.num_pdfs, 39) if adapted else None
-    if others is not None:
-        others.weights, others.offsets = gmms.weights, gmms.offsets
-        others.means = gmms.means + 0.3 * rng.standard_normal(gmms.means.shape)
-        others.variances = gmms.variances
-    return GmmModel(senones, gmms, FeatureTransform.deltas(13), others)
 
 
 @pytest.fixture(scope="module")
-def cuts(tmp_path_factory: pytest.TempPathFactory) -> CutSet:
-    return make_cuts(tmp_path_factory.mktemp("speech"))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with untrained models; tests that change it take a copy."""
-    exp = tmp_path_factory.mktemp("run") / "exp"
-    lang = gmm_tools.make_lang()
-    lang.save(exp / "lang")
-    grammar = arpa_to_fst(ngram.train([["AB", "BA"], ["ACE"], ["CAB", "AB"], ["BA"]], order=2), lang.words)
-
-    def write_graph(name, senones):
-        made = make_hclg(lang, grammar, senones, transition_scale=1.0, self_loop_scale=0.1)
-        write_fst(exp / "graph" / f"{name}.fst", tids_to_pdfs(made, senones))
-
-    mfcc = Mfcc(sampling_rate=RATE)
-    for name, adapted in (("mono", False), ("tri3", True)):
-        model = gmm_of(lang, adapted)
-        about = {"mfcc": config_to_json(mfcc), "cmvn": {"per": "speaker", "variance": True}}
-        model.save(exp / "gmm" / name, about)
-        write_graph(name, model.senones)
-    senones = gmm_tools.make_senones(lang, "network")
-    write_graph("network", senones)
-    logmel = LogMel(sampling_rate=RATE, num_bins=20)
-    priors = np.random.default_rng(0).dirichlet(np.full(senones.num_pdfs, 5.0))
-    for seed, (name, cmvn) in enumerate(NETWORKS.items()):
-        network = build_model(
-            "lstm", {"input_dim": 60, "num_pdfs": senones.num_pdfs, "hidden": 16, "layers": 1, "dropout": 0.0}, seed
-        )
-        for parameter in network.parameters():  # else all frames sound alike
-            parameter.data *= 4
-        features = {"logmel": config_to_json(logmel), "cmvn": cmvn, "frame_subsampling_factor": 3}
-        save_model(
-            exp / name / "model", network, features=features,
-            config={"system": name, "seed": seed, "frame_shift": 0.03},
-            writers={"senones": senones.save}, priors=priors if name.endswith("ce") else None,
-        )  # fmt: skip
-    write_json(exp / "features" / "features.json", {"backend": "kaldi_native_fbank"})
-    errors = {"mono": 3, "tri3_si": 2, "tri3": 0, "ce": 2, "lfmmi": 1}
-    write_json(exp / "decode" / ORDER, list(errors))
-    for system, count in errors.items():
-        for condition, more in (("clean", 0), ("noisy", 1 if system == "lfmmi" else -2)):
-            words = ["AB"] * 10
-            said = {"u": ["BA"] * max(count + 2 * more, 0) + words[max(count + 2 * more, 0) :]}
-            settings = {**SEARCH, "acoustic_scale": 0.7 + more / 10}
-            for split in ("dev", "test"):
-                write_decode(
-                    exp, {"u": words}, said, system=system, condition=condition, name=split, tuned_on="dev", seed=0,
-                    settings=settings,
-                )  # fmt: skip
-    collect(exp)
-    return exp
+def cuts(small_cuts: CutSet) -> CutSet:
+    return small_cuts
 
 
 @pytest.fixture
-def exp(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "moved"))
+def exp(small_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_run, tmp_path / "moved"))
 
 
 def by_hand(exp: Path, system: str, cuts: CutSet, folder: Path) -> Dict[str, List[str]]:
@@ -168,11 +82,11 @@ def by_hand(exp: Path, system: str, cuts: CutSet, folder: Path) -> Dict[str, Lis
 
 
 @pytest.mark.parametrize("system", ["mono", "tri3_si", "ce", "lfmmi"])
-def test_many_gives_the_words_of_the_run(whole: Path, cuts: CutSet, tmp_path: Path, system: str) -> None:
-    asr = load(whole, system)
+def test_many_gives_the_words_of_the_run(small_run: Path, cuts: CutSet, tmp_path: Path, system: str) -> None:
+    asr = load(small_run, system)
     found = asr.many(cuts)
     assert list(found) == [cut.id for cut in cuts]
-    wanted = by_hand(whole, system, cuts, tmp_path)
+    wanted = by_hand(small_run, system, cuts, tmp_path)
     assert {name: result.text.split() for name, result in found.items()} == wanted
     assert len({tuple(words) for words in wanted.values()}) > 3  # else anything would be right
     backwards = asr.many(reversed(list(cuts)))
@@ -180,16 +94,16 @@ def test_many_gives_the_words_of_the_run(whole: Path, cuts: CutSet, tmp_path: Pa
     assert asr.per_speaker == (system != "lfmmi")
 
 
-def test_a_run_that_was_moved_gives_the_same(whole: Path, exp: Path, cuts: CutSet, monkeypatch) -> None:
-    before = load(whole, "ce").many(cuts)
+def test_a_run_that_was_moved_gives_the_same(small_run: Path, exp: Path, cuts: CutSet, monkeypatch) -> None:
+    before = load(small_run, "ce").many(cuts)
     monkeypatch.chdir(exp)
     assert load(".", "ce").many(cuts) == before
     assert hybrid.load(str(exp), system="ce").many(cuts) == before
 
 
-def test_the_same_speech_in_any_form(whole: Path, cuts: CutSet, tmp_path: Path) -> None:
+def test_the_same_speech_in_any_form(small_run: Path, cuts: CutSet, tmp_path: Path) -> None:
     """A file, samples of any kind, a channel and a part of a longer one: the words are those of the cut."""
-    asr = load(whole, "lfmmi")
+    asr = load(small_run, "lfmmi")
     assert asr.sampling_rate == RATE
     for cut in cuts:
         wanted = asr(cut)
@@ -208,8 +122,8 @@ def test_the_same_speech_in_any_form(whole: Path, cuts: CutSet, tmp_path: Path) 
         assert wanted == asr(MonoCut("part", 0.5, cut.duration, 0, recording=long))
 
 
-def test_audio_of_another_rate_is_resampled(whole: Path, cuts: CutSet, tmp_path: Path) -> None:
-    asr = load(whole, "lfmmi")
+def test_audio_of_another_rate_is_resampled(small_run: Path, cuts: CutSet, tmp_path: Path) -> None:
+    asr = load(small_run, "lfmmi")
     cut = next(iter(cuts))
     for rate in (16000, 44100):
         samples = load_samples(cut, rate)
@@ -218,9 +132,9 @@ def test_audio_of_another_rate_is_resampled(whole: Path, cuts: CutSet, tmp_path:
         assert asr(samples, rate).seconds == pytest.approx(cut.duration, abs=2 / RATE)
 
 
-def test_alone_means_its_own_mean(whole: Path, cuts: CutSet) -> None:
+def test_alone_means_its_own_mean(small_run: Path, cuts: CutSet) -> None:
     """What cmvns per speaker sees one utterance as one speaker: in a set of one cut each, that is the same."""
-    asr = load(whole, "ce")
+    asr = load(small_run, "ce")
     for cut in cuts:
         bare = cut.drop_supervisions()
         assert asr(cut) == asr.many([cut])[cut.id] == asr.many([bare])[cut.id]
@@ -228,8 +142,8 @@ def test_alone_means_its_own_mean(whole: Path, cuts: CutSet) -> None:
     assert asr.many(cut.drop_supervisions() for cut in cuts) == alone != asr.many(cuts)
 
 
-def test_the_result_as_json(whole: Path, cuts: CutSet) -> None:
-    result = load(whole, "lfmmi")(next(iter(cuts)))
+def test_the_result_as_json(small_run: Path, cuts: CutSet) -> None:
+    result = load(small_run, "lfmmi")(next(iter(cuts)))
     words = result.text.split()
     assert words and [str(word) for word in result.words] == words
     nbest = [{"text": result.text, "cost": round(result.nbest(1)[0].cost, 4)}]
@@ -240,8 +154,8 @@ def test_the_result_as_json(whole: Path, cuts: CutSet) -> None:
 
 
 @pytest.mark.parametrize("system", ["mono", "lfmmi"])
-def test_words_have_times_in_their_order_within_the_audio(whole: Path, cuts: CutSet, system: str) -> None:
-    asr = load(whole, system)
+def test_words_have_times_in_their_order_within_the_audio(small_run: Path, cuts: CutSet, system: str) -> None:
+    asr = load(small_run, system)
     shift = 0.01 if system == "mono" else 0.03
     for cut in cuts:
         result = asr(cut)
@@ -254,8 +168,8 @@ def test_words_have_times_in_their_order_within_the_audio(whole: Path, cuts: Cut
 
 
 @pytest.mark.parametrize("system", ["mono", "lfmmi"])
-def test_alternatives_come_best_first_and_once(whole: Path, cuts: CutSet, system: str) -> None:
-    asr = load(whole, system)
+def test_alternatives_come_best_first_and_once(small_run: Path, cuts: CutSet, system: str) -> None:
+    asr = load(small_run, system)
     asr.search = replace(asr.search, acoustic_scale=asr.search.acoustic_scale / (100 if system == "mono" else 1))
     for cut in cuts:
         result = asr(cut)
@@ -272,18 +186,18 @@ def test_alternatives_come_best_first_and_once(whole: Path, cuts: CutSet, system
 # ------------------------------------------------------------------ which system, which scale
 
 
-def test_the_best_on_the_development_set_is_taken(whole: Path) -> None:
+def test_the_best_on_the_development_set_is_taken(small_run: Path) -> None:
     """tri3 is better, but takes more than one pass; in noise Gaussians win, the later of two equal ones."""
-    assert load(whole).system == "lfmmi"
-    assert load(whole, condition="noisy").system == "ce"
-    assert repr(load(whole)).startswith("Recogniser('lfmmi', 8000 Hz, ")
+    assert load(small_run).system == "lfmmi"
+    assert load(small_run, condition="noisy").system == "ce"
+    assert repr(load(small_run)).startswith("Recogniser('lfmmi', 8000 Hz, ")
 
 
-def test_scale_and_penalty_are_what_dev_chose(whole: Path) -> None:
-    assert vars(load(whole, "ce").search) == SEARCH
-    assert load(whole, "ce", condition="noisy").search.acoustic_scale == pytest.approx(0.5)
+def test_scale_and_penalty_are_what_dev_chose(small_run: Path) -> None:
+    assert vars(load(small_run, "ce").search) == SEARCH
+    assert load(small_run, "ce", condition="noisy").search.acoustic_scale == pytest.approx(0.5)
     with pytest.raises(DataError, match="'outdoors'.*use one of clean, noisy"):
-        load(whole, "ce", condition="outdoors")
+        load(small_run, "ce", condition="outdoors")
 
 
 @pytest.mark.parametrize("system, scale", [("student_ce", 0.3), ("lfmmi", 1.0), ("mono", 0.1)])
@@ -320,9 +234,9 @@ def test_config_says_whether_outputs_are_posteriors(exp: Path, cuts: CutSet) -> 
         ("teacher", "no system 'teacher'"),
     ],
 )
-def test_systems_that_cannot_be_loaded(whole: Path, system: str, words: str) -> None:
+def test_systems_that_cannot_be_loaded(small_run: Path, system: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        load(whole, system)
+        load(small_run, system)
 
 
 # ------------------------------------------------------------------ what lacks or is broken
@@ -387,8 +301,8 @@ def test_a_graph_with_words_that_the_lexicon_lacks(exp: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def asr(whole: Path) -> Recogniser:
-    return load(whole, "lfmmi")
+def asr(small_run: Path) -> Recogniser:
+    return load(small_run, "lfmmi")
 
 
 @pytest.mark.parametrize(

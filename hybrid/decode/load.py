@@ -27,4 +27,6 @@ def load(exp: PathLike, system: Optional[str] = None, *, condition: Optional[str
     search = find_search(exp, chosen, condition, acoustics.scale)
     lang = Lang.load(exp / "lang")
     backend = backend_of(exp, available_backends())
-    return Recogniser(chosen.name, acoustics, chosen.graph, lang, search, backend)
+    recogniser = Recogniser(chosen.name, acoustics, chosen.graph, lang, search, backend)
+    recogniser.files = (chosen.model, chosen.graph)
+    return recogniser

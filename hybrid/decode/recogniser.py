@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -16,6 +17,7 @@ from hybrid.data.transforms import CmvnStats
 from hybrid.decode.acoustics import Acoustics
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.lattice import Lattice
+from hybrid.decode.online import OnlineAcoustics, offline_chunk
 from hybrid.decode.result import Result, Word
 from hybrid.decode.run import spell, word_names
 from hybrid.decode.segments import Endpointing, Segment, Segmenter, silence_pdfs
@@ -27,7 +29,6 @@ from hybrid.io import PathLike, Problems
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.subword import MARK
 from hybrid.online.features import OnlineFeatures
-from hybrid.online.loglikes import OnlineAcoustics, offline_chunk
 from hybrid.online.network import ChunkConfig
 
 Samples = Union[np.ndarray, Sequence[float]]
@@ -48,6 +49,7 @@ class Recogniser:
     def __init__(self, system: str, acoustics: Acoustics, graph: PathLike, lang: Lang, search: Search,
                  backend: str = "auto") -> None:  # fmt: skip
         self.system, self.lang, self.search = system, lang, search
+        self.files: Tuple[Path, ...] = ()  # that it was loaded from: model and graph
         self._acoustics, self._graph = acoustics, graph
         self._extractor = FeatureExtractor(acoustics.features, backend)
         self._names = word_names(lang.words)
@@ -69,6 +71,11 @@ class Recogniser:
     def sampling_rate(self) -> int:
         """The rate in Hz of the speech that the model was trained on; audio of another is resampled."""
         return int(self._acoustics.features.sampling_rate)
+
+    @property
+    def takes_mean(self) -> bool:
+        """Whether the model's features have the mean of a whole utterance, or of a speaker, taken off."""
+        return self._acoustics.cmvn not in ("online", "none")
 
     @property
     def per_speaker(self) -> bool:
@@ -162,7 +169,7 @@ class Recogniser:
         The audio is read twice: once for its mean, unless `stats` are its speaker's (`feature_stats`), and once for its
         words. Raises DataError, naming the file or cut, for audio that cannot be used.
         """
-        if stats is None and self._acoustics.cmvn not in ("online", "none"):
+        if stats is None and self.takes_mean:
             stats = self.feature_stats(audio, channel)
         online = self.online(stats, offline_chunk(self._acoustics))
         stream, segmenter = online.create(), self._segmenter(endpointing)
@@ -192,6 +199,8 @@ class Recogniser:
 
     def _timed(self, ids: Sequence[int], loglikes: np.ndarray, start: float) -> Tuple[Word, ...]:
         """The words of the ids, with the times of an alignment of their own, of speech that begins at `start`."""
+        if not ids:
+            return ()
         with self._aligning:
             spans = self._word_times.spans(ids, loglikes, self.search.acoustic_scale)
         words = self._spelt(ids)

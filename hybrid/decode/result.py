@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hybrid.decode.lattice import Lattice
@@ -70,6 +70,21 @@ class Result:
                     break
                 wanted *= 2
         return list(alternatives.values())[:number]
+
+    def shifted(self, seconds: float) -> Result:
+        """Return the result of speech that begins so much later."""
+        if not seconds:
+            return self
+        words = tuple(
+            word if word.start is None or word.end is None
+            else replace(word, start=round(word.start + seconds, 3), end=round(word.end + seconds, 3))
+            for word in self.words
+        )  # fmt: skip
+        return replace(self, words=words, start=self.start + seconds)
+
+    def without_lattice(self) -> Result:
+        """Return the words alone, which can be sent to another process."""
+        return Result(self.words, self.seconds, self.complete, self.start)
 
     def to_dict(self, nbest: int = 1) -> Dict[str, Any]:
         """Return the result as JSON holds it: {"text", "words": [{"word", "start", "end", "conf"}],

@@ -1,1 +1,1 @@
-"""From samples that arrive in pieces of any size to log-likelihoods: `OnlineAcoustics` (loglikes.py)."""
+"""Features, means and networks on speech that comes in pieces; hybrid/decode/online.py joins them."""

@@ -14,6 +14,7 @@ from hybrid.corpus.listing import Skipped
 from hybrid.corpus.reading import Reading
 from hybrid.corpus.text import plain_id
 from hybrid.data.audio import inspect
+from hybrid.data.containers import FOREIGN, READABLE
 from hybrid.errors import ConfigError, DataError
 
 _MANIFESTS = (".jsonl", ".jsonl.gz", ".json", ".yaml", ".yml")
@@ -62,7 +63,7 @@ def list_speech(sources: Sequence[Path], cache: Optional[Path] = None, channel: 
 
 
 def _add(speech: Speech, source: Path, cache: Optional[Path], channel: Optional[int]) -> None:
-    if source.is_file() and not source.name.endswith(_MANIFESTS):
+    if source.suffix.lower() in {*READABLE, *FOREIGN} or (source.is_file() and not source.name.endswith(_MANIFESTS)):
         speech.cuts.append(_file(source, cache, channel, speech.notes))
         return
     reading = Reading(transcripts=False, cache=cache, channel=None if channel == ALL else channel)

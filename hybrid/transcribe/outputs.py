@@ -102,7 +102,7 @@ def write_outputs(folder: PathLike, transcripts: Sequence[Transcript], formats: 
             for row in transcripts:
                 _write_one(folder, row, name)
             written.append(f"{_FOLDERS[name]}/")
-    return written
+    return list(dict.fromkeys(written))
 
 
 _FOLDERS = {"srt": "captions", "vtt": "captions", "textgrid": "textgrid"}

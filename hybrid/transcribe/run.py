@@ -1,0 +1,211 @@
+"""`hybrid transcribe`: speech in, text, times and captions out.
+
+A recording is the grain of the work: what is done is kept in OUT/work, under a fingerprint of the model, the settings
+and the audio, and the same command goes on with the others. Where a manifest names speakers and the model is normalised
+per speaker, their means are taken over all of their speech, as the recipes' decoding does.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+from lhotse import MonoCut
+
+from hybrid.config import Config
+from hybrid.corpus.listing import Skipped
+from hybrid.data.transforms import CmvnStats
+from hybrid.decode.load import load
+from hybrid.decode.recogniser import Recogniser
+from hybrid.decode.segments import Endpointing
+from hybrid.errors import ConfigError, DataError
+from hybrid.io import disk_errors, write_jsonl
+from hybrid.parallel import cores, ordered_map
+from hybrid.run import Run
+from hybrid.transcribe.inputs import Speech, list_speech, parse_channel
+from hybrid.transcribe.outputs import Transcript, check_formats, write_outputs
+from hybrid.transcribe.store import Store
+
+_WHOLE = 60.0  # seconds: a shorter part of a recording is an utterance, and has no endpoint within it
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `hybrid transcribe` is told. longest, pause: seconds, of segments.Endpointing; nbest: alternatives that are
+    kept; max_problems: the share that may fail; out: None prints texts."""
+
+    model: Path
+    sources: Tuple[Path, ...]
+    system: Optional[str] = None
+    condition: Optional[str] = None
+    out: Optional[Path] = None
+    formats: str = "text,json,ctm"
+    channel: Optional[str] = None
+    nbest: int = 1
+    longest: float = Endpointing.longest
+    endpoints: bool = True
+    jobs: int = 0
+    max_problems: float = 0.5
+
+    def check(self) -> None:
+        """Raises ConfigError for what cannot be meant."""
+        check_formats(self.formats)
+        parse_channel(self.channel)
+        self.endpointing()
+        if self.nbest < 0 or not 0 <= self.max_problems <= 1:
+            raise ConfigError("--nbest is below 0, or --max-problems not a share", remedy="give 1 and 0.5, for example")
+
+    def endpointing(self) -> Endpointing:
+        """When an utterance is over."""
+        rules = Endpointing.rules if self.endpoints else ()
+        return Endpointing(rules, self.longest)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs to know once."""
+
+    model: Path
+    system: Optional[str]
+    condition: Optional[str]
+    nbest: int
+    endpointing: Endpointing
+
+
+def run_transcribe(options: Options) -> int:
+    """Transcribe, write or print, and return the exit code: 1 where more than the share allowed has failed.
+
+    Raises HybridError for what nothing could be transcribed without.
+    """
+    options.check()
+    start = time.monotonic()
+    with ExitStack() as stack:
+        if options.out is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hybrid-transcribe-")))
+        else:
+            folder = options.out
+            with disk_errors(folder):
+                (folder / "work").mkdir(parents=True, exist_ok=True)
+        job = _Job(options.model, options.system, options.condition, options.nbest, options.endpointing())
+        asr = _recogniser(job)
+        run = Run(folder, Config({"run": {"jobs": options.jobs}}))
+        speech = list_speech(options.sources, folder / "work", parse_channel(options.channel))
+        say = run.log if options.out is not None else _to_stderr
+        for note in speech.notes[:3]:
+            say(f"  {note}")
+        if len(speech.notes) > 3:
+            say(f"  and {len(speech.notes) - 3} more like that")
+        store = Store(folder / "work" / "done.jsonl", asr, [job.nbest, repr(job.endpointing)], speech)
+        jobs = min(options.jobs or cores(), max(len(store.left(speech.cuts)), 1))
+        executor = stack.enter_context(run.executor()) if jobs > 1 else None
+        transcripts: List[Transcript] = []
+        for row in _all(run, asr, job, speech, store, executor, options.out is None):
+            if isinstance(row, Transcript):
+                transcripts.append(row)
+            else:
+                speech.skipped.append(row)
+        if options.out is not None:
+            _write(options, speech, transcripts, time.monotonic() - start, say)
+    for one in speech.skipped[:10]:
+        _to_stderr(f"not transcribed: {one.utterance}: {DataError(one.reason, file=one.file, remedy=one.remedy)}")
+    if len(speech.skipped) > 10:
+        _to_stderr(f"and {len(speech.skipped) - 10} more" + (f" ({options.out}/problems.jsonl)" if options.out else ""))
+    failed, total = len(speech.skipped), len(speech.skipped) + len(transcripts)
+    return int(failed > options.max_problems * total)
+
+
+def _write(
+    options: Options, speech: Speech, transcripts: Sequence[Transcript], seconds: float, say: Any
+) -> None:
+    assert options.out is not None
+    written = write_outputs(options.out, transcripts, check_formats(options.formats))
+    problems = [{"stage": "transcribe", **row._asdict(), "level": "error"} for row in speech.skipped]
+    write_jsonl(options.out / "problems.jsonl", problems)
+    spoken, words = sum(row.seconds for row in transcripts), sum(len(row.words) for row in transcripts)
+    say(
+        f"{len(transcripts)} transcribed, {len(problems)} not: {spoken / 3600:.2f} hours, {words} words in "
+        f"{seconds:.0f} s; {', '.join([*written, 'problems.jsonl'])} in {options.out}"
+    )
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _all(
+    run: Run, asr: Recogniser, job: _Job, speech: Speech, store: Store, executor: Optional[Executor], printing: bool
+) -> Iterator[Union[Transcript, Skipped]]:
+    """Yield what becomes of each cut, in their order; texts are printed as they come where there is no folder."""
+    left = store.left(speech.cuts)
+    stats = _speaker_stats(run, asr, job, speech, left, executor)
+    tasks = [(cut, stats.get(speech.speakers.get(cut.id, ""))) for cut in left]
+    work = partial(_transcribe, job)
+    results = map(work, tasks) if executor is None else ordered_map(executor, work, tasks)
+    fresh = iter(run.progress(results, total=len(tasks), desc="transcribed"))
+    for cut in speech.cuts:
+        row = store.done.get(cut.id) or next(fresh)
+        if isinstance(row, Transcript):
+            if row.id not in store.done:
+                store.add(row)
+            if printing:
+                print(row.text if len(speech.cuts) == 1 else f"{row.id} {row.text}".rstrip(), flush=True)
+        yield row
+
+
+def _speaker_stats(
+    run: Run, asr: Recogniser, job: _Job, speech: Speech, left: Sequence[MonoCut], executor: Optional[Executor]
+) -> Dict[str, CmvnStats]:
+    """The sums of each speaker's features, over all of their cuts; of speakers with one cut it finds its own."""
+    if not (asr.per_speaker and asr.takes_mean):
+        return {}
+    together = Counter(speech.speakers.values())
+    wanted = {speech.speakers[cut.id] for cut in left if together[speech.speakers.get(cut.id, "")] > 1}
+    cuts = [cut for cut in speech.cuts if speech.speakers.get(cut.id) in wanted]
+    work = partial(_stats, job)
+    sums = map(work, cuts) if executor is None else ordered_map(executor, work, cuts)
+    stats: Dict[str, CmvnStats] = {}
+    for cut, one in zip(cuts, run.progress(sums, total=len(cuts), desc="speakers' means"), strict=True):
+        speaker = speech.speakers[cut.id]
+        if one is not None:
+            stats[speaker] = stats[speaker].plus(one) if speaker in stats else one
+    return stats
+
+
+@lru_cache(maxsize=1)
+def _recogniser(job: _Job) -> Recogniser:
+    return load(job.model, job.system, condition=job.condition)
+
+
+def _stats(job: _Job, cut: MonoCut) -> Optional[CmvnStats]:
+    """None where the audio cannot be used; its own turn will say why."""
+    try:
+        return _recogniser(job).feature_stats(cut)
+    except DataError:
+        return None
+
+
+def _transcribe(job: _Job, task: Tuple[MonoCut, Optional[CmvnStats]]) -> Union[Transcript, Skipped]:
+    cut, stats = task
+    endpointing = job.endpointing
+    assert cut.recording is not None
+    if cut.duration < min(cut.recording.duration - 0.1, _WHOLE):
+        endpointing = Endpointing((), max(endpointing.longest, _WHOLE))
+    try:
+        results = tuple(
+            result.shifted(cut.start)
+            for result in _recogniser(job).transcribe(cut, endpointing=endpointing, stats=stats)
+            if result.words
+        )
+    except DataError as error:
+        return Skipped(cut.id, error.what, None if error.file is None else str(error.file), error.remedy)
+    alternatives = tuple(result.to_dict(job.nbest)["nbest"] for result in results)
+    bare = tuple(result.without_lattice() for result in results)
+    return Transcript(cut.id, cut.recording_id, int(cut.channel), cut.start, cut.duration, bare, alternatives)

@@ -1,0 +1,79 @@
+"""Transcripts that are done, on disk, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Sequence
+
+from lhotse import MonoCut
+
+from hybrid.decode.recogniser import Recogniser
+from hybrid.fingerprint import of_inputs, of_value
+from hybrid.io import disk_errors
+from hybrid.transcribe.inputs import Speech
+from hybrid.transcribe.outputs import Transcript
+
+FORMAT = 1
+
+
+class Store:
+    """Transcripts that are done, on disk: a line each, written as they are made; a torn last line is of a kill."""
+
+    def __init__(self, path: Path, asr: Recogniser, settings: Sequence[Any], speech: Speech) -> None:
+        self._path = path
+        model = of_value([FORMAT, of_inputs(asr.files), list(settings), repr(asr.search)])
+        together = Counter(speech.speakers.values())
+        groups: Dict[str, List[str]] = {}
+        for cut in speech.cuts:
+            speaker = speech.speakers.get(cut.id)
+            if asr.per_speaker and speaker is not None and together[speaker] > 1:
+                groups.setdefault(speaker, []).append(_about(cut))
+        self._keys = {
+            cut.id: of_value([model, _about(cut), groups.get(speech.speakers.get(cut.id, ""), [])])
+            for cut in speech.cuts
+        }
+        self.done: Dict[str, Transcript] = {}
+        if path.exists():
+            for row in _sound_rows(path):
+                if self._keys.get(row.get("id", "")) == row.get("key"):
+                    self.done[row["id"]] = Transcript.from_json(row["transcript"])
+
+    def left(self, cuts: Sequence[MonoCut]) -> List[MonoCut]:
+        """Return the cuts that are not done."""
+        return [cut for cut in cuts if cut.id not in self.done]
+
+    def add(self, transcript: Transcript) -> None:
+        self.done[transcript.id] = transcript
+        row = {"id": transcript.id, "key": self._keys[transcript.id], "transcript": transcript.to_json()}
+        with disk_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _sound_rows(path: Path) -> Iterator[Dict[str, Any]]:
+    """Yield the lines that are whole: one that a kill tore is passed over, and ended, so that the next begins anew."""
+    raw = path.read_bytes()
+    if raw and not raw.endswith(b"\n"):
+        with open(path, "ab") as stream:
+            stream.write(b"\n")
+    for line in raw.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def _about(cut: MonoCut) -> str:
+    """What the words of a cut depend on of the audio: the file as it is now, and the part."""
+    assert cut.recording is not None
+    sources = []
+    for source in cut.recording.sources:
+        status = os.stat(source.source) if source.type == "file" and os.path.exists(str(source.source)) else None
+        sources.append([str(source.source), status and [status.st_size, status.st_mtime_ns]])
+    return of_value([sources, cut.start, cut.duration, cut.channel])
