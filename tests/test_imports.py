@@ -22,6 +22,7 @@ LAYERS = (
     "pipeline",
     "report",  # a stage of every recipe, and the plots and tables of sweeps
     "decode align",
+    "online",
     "score",
     "train",
     "nnet",

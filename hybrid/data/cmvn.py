@@ -1,0 +1,82 @@
+"""Mean and variance normalisation by speaker or utterance: Kaldi's compute-cmvn-stats and apply-cmvn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Mapping, Optional, Union
+
+import numpy as np
+
+from hybrid.errors import DataError
+
+
+@dataclass
+class CmvnStats:
+    """Sums over frames: count, sum [D], sum of squares [D], float64."""
+
+    count: float
+    sum: np.ndarray
+    squares: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.sum / self.count
+
+    @property
+    def variance(self) -> np.ndarray:
+        return np.maximum(self.squares / self.count - np.square(self.mean), 1e-10)
+
+
+def cmvn_stats(
+    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]] = None
+) -> Dict[str, CmvnStats]:
+    """Return {speaker: sums over all their utterances}; per utterance where `speakers` (id -> speaker) is None.
+
+    Matches Kaldi's compute-cmvn-stats. Raises DataError for an utterance without a speaker.
+    """
+    stats: Dict[str, CmvnStats] = {}
+    for identifier, x in features.items():
+        speaker = _speaker(identifier, speakers)
+        values = np.asarray(x, dtype=np.float64)
+        total, squares = values.sum(axis=0), np.square(values).sum(axis=0)
+        if speaker in stats:
+            sums = stats[speaker]
+            stats[speaker] = CmvnStats(sums.count + len(values), sums.sum + total, sums.squares + squares)
+        else:
+            stats[speaker] = CmvnStats(float(len(values)), total, squares)
+    return stats
+
+
+def apply_cmvn(
+    features: Mapping[str, np.ndarray],
+    speakers: Optional[Mapping[str, str]] = None,
+    *,
+    stats: Union[Mapping[str, CmvnStats], None] = None,
+    variance: bool = False,
+) -> Dict[str, np.ndarray]:
+    """Subtracts each speaker's mean (of each utterance, without `speakers`); divides by the deviation on request.
+
+    `stats` defaults to those of `features` themselves. Kaldi's apply-cmvn, --norm-vars as `variance`.
+    Returns new float32 arrays.
+    """
+    stats = cmvn_stats(features, speakers) if stats is None else stats
+    result = {}
+    for identifier, x in features.items():
+        speaker = _speaker(identifier, speakers)
+        if speaker not in stats:
+            raise DataError(f"no mean for speaker '{speaker}'", utterance=identifier, remedy="compute it first")
+        speaker_stats = stats[speaker]
+        y = np.asarray(x, dtype=np.float32) - speaker_stats.mean.astype(np.float32)
+        result[identifier] = y / np.sqrt(speaker_stats.variance).astype(np.float32) if variance else y
+    return result
+
+
+def _speaker(identifier: str, speakers: Optional[Mapping[str, str]]) -> str:
+    if speakers is None:
+        return identifier
+    try:
+        return speakers[identifier]
+    except KeyError:
+        raise DataError(
+            "no speaker is known for this utterance", utterance=identifier, remedy="normalise per utterance instead"
+        ) from None
