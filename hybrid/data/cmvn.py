@@ -26,6 +26,12 @@ class CmvnStats:
     def variance(self) -> np.ndarray:
         return np.maximum(self.squares / self.count - np.square(self.mean), 1e-10)
 
+    def plus(self, other: CmvnStats, share: float = 1.0) -> CmvnStats:
+        """Return the sums over both, the other's weighted by `share`."""
+        return CmvnStats(
+            self.count + share * other.count, self.sum + share * other.sum, self.squares + share * other.squares
+        )
+
 
 def cmvn_stats(
     features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]] = None
@@ -40,8 +46,7 @@ def cmvn_stats(
         values = np.asarray(x, dtype=np.float64)
         total, squares = values.sum(axis=0), np.square(values).sum(axis=0)
         if speaker in stats:
-            sums = stats[speaker]
-            stats[speaker] = CmvnStats(sums.count + len(values), sums.sum + total, sums.squares + squares)
+            stats[speaker] = stats[speaker].plus(CmvnStats(float(len(values)), total, squares))
         else:
             stats[speaker] = CmvnStats(float(len(values)), total, squares)
     return stats

@@ -139,8 +139,4 @@ class OnlineCmvn:
         total = CmvnStats(count, *self._sums)
         if self._earlier is None or not self._earlier.count:
             return total
-        share = min(self.config.window - count, self._earlier.count) / self._earlier.count
-        earlier = self._earlier
-        return CmvnStats(
-            count + share * earlier.count, total.sum + share * earlier.sum, total.squares + share * earlier.squares
-        )
+        return total.plus(self._earlier, min(self.config.window - count, self._earlier.count) / self._earlier.count)

@@ -52,11 +52,13 @@ CHUNK, BLSTM_CHUNK = ChunkConfig(8), ChunkConfig(24, 24)
 
 
 def chunk_config(model: AcousticModel, values: Optional[Mapping[str, int]] = None) -> ChunkConfig:
-    """Return the chunks that a model is computed on: what its config.json says of them (`values`), else 240 ms, of a
-    bidirectional LSTM 720 ms and as much right context."""
-    if values is not None and values.get("chunk"):
-        return ChunkConfig(int(values["chunk"]), int(values.get("right_context", 0)))
-    return BLSTM_CHUNK if isinstance(model, LstmModel) and model.config.bidirectional else CHUNK
+    """Return the chunks that a model is computed on: what its config.json or [model.online] says of them (`values`; a
+    right context is of bidirectional LSTMs alone), else 240 ms, of a bidirectional LSTM 720 ms and as much right
+    context."""
+    bidirectional = isinstance(model, LstmModel) and model.config.bidirectional
+    if values is None or not values["chunk"]:
+        return BLSTM_CHUNK if bidirectional else CHUNK
+    return ChunkConfig(int(values["chunk"]), int(values["right_context"]) if bidirectional else 0)
 
 
 def model_stream(model: AcousticModel, right_context: int = 0) -> ModelStream:
