@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid.data.transforms import apply_cmvn
+from hybrid.data.cmvn import apply_cmvn
 from hybrid.errors import DataError, HybridError
 from hybrid.gmm.store import Store, StoredUtterance
 

@@ -21,6 +21,7 @@ from lhotse.cut import Cut
 
 from hybrid.data.arrays import Progress, write_shards
 from hybrid.data.audio import load_samples
+from hybrid.data.cmvn import apply_cmvn, cmvn_stats
 from hybrid.data.feature_config import (
     FeatureConfig,
     LogMel,
@@ -31,7 +32,7 @@ from hybrid.data.feature_config import (
     window_samples,
 )
 from hybrid.data.frame_blocks import FrameBlocks
-from hybrid.data.transforms import apply_cmvn, cmvn_stats, deltas, splice, stack_frames
+from hybrid.data.transforms import deltas, splice, stack_frames
 from hybrid.errors import ConfigError, DataError, MissingDependency
 from hybrid.io import PathLike, Problems
 

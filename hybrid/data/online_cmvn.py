@@ -20,7 +20,7 @@ from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 
-from hybrid.data.transforms import CmvnStats
+from hybrid.data.cmvn import CmvnStats
 from hybrid.errors import ConfigError, DataError
 
 WINDOW = 600  # frames, 6 s, as Kaldi
@@ -47,29 +47,30 @@ class OnlineCmvnConfig:
             if value is not None and not np.isfinite(value).all():
                 raise ConfigError("a mean of the training set that is not finite", remedy="compute it again")
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> OnlineCmvnConfig:
-        """Read what `to_json` returned. Raises ConfigError."""
-        try:
-            arrays = {
-                name: None if values.get(name) is None else np.asarray(values[name], np.float64)
-                for name in ("mean", "variance")
-            }
-            return cls(
-                arrays["mean"], arrays["variance"], int(values["window"]), int(values["global_frames"]),
-                bool(values["norm_vars"]),
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"no settings of online cmvn: {error!r}", remedy="train the model again") from error
-
     def to_json(self) -> Dict[str, Any]:
         return {
             "mean": None if self.mean is None else np.asarray(self.mean).tolist(),
             "variance": None if self.variance is None else np.asarray(self.variance).tolist(),
             "window": self.window,
             "global_frames": self.global_frames,
-            "norm_vars": self.norm_vars,
         }
+
+
+def online_cmvn_of(about: Mapping[str, Any], norm_vars: bool = False) -> OnlineCmvnConfig:
+    """Read about["online_cmvn"], which `to_json` made; where there is none, nothing is known of the training set.
+
+    Raises ConfigError for what is no such.
+    """
+    values = about.get("online_cmvn")
+    if values is None:
+        return OnlineCmvnConfig(norm_vars=norm_vars)
+    try:
+        mean, variance = (
+            None if values[name] is None else np.asarray(values[name], np.float64) for name in ("mean", "variance")
+        )
+        return OnlineCmvnConfig(mean, variance, int(values["window"]), int(values["global_frames"]), norm_vars)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"not settings of online cmvn: {error!r}", remedy="train the model again") from error
 
 
 @dataclass
@@ -138,8 +139,4 @@ class OnlineCmvn:
         total = CmvnStats(count, *self._sums)
         if self._earlier is None or not self._earlier.count:
             return total
-        share = min(self.config.window - count, self._earlier.count) / self._earlier.count
-        earlier = self._earlier
-        return CmvnStats(
-            count + share * earlier.count, total.sum + share * earlier.sum, total.squares + share * earlier.squares
-        )
+        return total.plus(self._earlier, min(self.config.window - count, self._earlier.count) / self._earlier.count)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Union
+from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hybrid.errors import ConfigError, DataError
+from hybrid.data.cmvn import apply_cmvn
+from hybrid.data.online_cmvn import OnlineCmvn, OnlineCmvnConfig, online_cmvn_of
+from hybrid.errors import ConfigError
 
 
 def deltas(x: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
@@ -73,91 +74,29 @@ def hertz(value: ArrayLike) -> np.ndarray:
     return 700.0 * np.expm1(np.asarray(value) / 1127.0)
 
 
-@dataclass
-class CmvnStats:
-    """Sums over frames: count, sum [D], sum of squares [D], float64."""
-
-    count: float
-    sum: np.ndarray
-    squares: np.ndarray
-
-    @staticmethod
-    def zeros(dim: int) -> CmvnStats:
-        """Return the sums over no frame."""
-        return CmvnStats(0.0, np.zeros(dim), np.zeros(dim))
-
-    def plus(self, other: CmvnStats) -> CmvnStats:
-        """Return the sums over the frames of both."""
-        return CmvnStats(self.count + other.count, self.sum + other.sum, self.squares + other.squares)
-
-    @staticmethod
-    def of(frames: np.ndarray) -> CmvnStats:
-        """Return the sums over frames [N, D]."""
-        values = np.asarray(frames, dtype=np.float64)
-        return CmvnStats(float(len(values)), values.sum(axis=0), np.square(values).sum(axis=0))
-
-    @property
-    def mean(self) -> np.ndarray:
-        return self.sum / self.count
-
-    @property
-    def variance(self) -> np.ndarray:
-        return np.maximum(self.squares / self.count - np.square(self.mean), 1e-10)
-
-
-def cmvn_stats(
-    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]] = None
-) -> Dict[str, CmvnStats]:
-    """Return {speaker: sums over all their utterances}; per utterance where `speakers` (id -> speaker) is None.
-
-    Matches Kaldi's compute-cmvn-stats. Raises DataError for an utterance without a speaker.
-    """
-    stats: Dict[str, CmvnStats] = {}
-    for identifier, x in features.items():
-        speaker = _speaker(identifier, speakers)
-        sums = CmvnStats.of(x)
-        stats[speaker] = stats[speaker].plus(sums) if speaker in stats else sums
-    return stats
-
-
-def apply_cmvn(
-    features: Mapping[str, np.ndarray],
-    speakers: Optional[Mapping[str, str]] = None,
-    *,
-    stats: Union[Mapping[str, CmvnStats], None] = None,
-    variance: bool = False,
-) -> Dict[str, np.ndarray]:
-    """Subtracts each speaker's mean (of each utterance, without `speakers`); divides by the deviation on request.
-
-    `stats` defaults to those of `features` themselves. Kaldi's apply-cmvn, --norm-vars as `variance`.
-    Returns new float32 arrays.
-    """
-    stats = cmvn_stats(features, speakers) if stats is None else stats
-    result = {}
-    for identifier, x in features.items():
-        speaker = _speaker(identifier, speakers)
-        if speaker not in stats:
-            raise DataError(f"no mean for speaker '{speaker}'", utterance=identifier, remedy="compute it first")
-        speaker_stats = stats[speaker]
-        y = np.asarray(x, dtype=np.float32) - speaker_stats.mean.astype(np.float32)
-        result[identifier] = y / np.sqrt(speaker_stats.variance).astype(np.float32) if variance else y
-    return result
-
-
 def network_input(
-    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], cmvn: str, stack: int = 3
-) -> Dict[str, np.ndarray]:
+    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], cmvn: str, stack: int = 3,
+    online: Optional[OnlineCmvnConfig] = None,
+) -> Dict[str, np.ndarray]:  # fmt: skip
     """Make what a network reads of log mel [T, D]: less a mean, `stack` frames side by side [ceil(T / stack), stack D].
 
     cmvn: "speaker" or "utterance": whose mean is taken off; with "+variance" the result is also divided by the
-    deviation; or "none". speakers: id -> speaker; None: each utterance is a speaker of its own.
+    deviation; "online": the running mean of a stream, as `online` says, each utterance a stream; or "none".
+    speakers: id -> speaker; None: each utterance is a speaker of its own.
     Raises ConfigError for another `cmvn`, DataError for an utterance without a speaker.
     """
+    if cmvn == "online":
+        if online is None:
+            raise ConfigError(
+                "cmvn is 'online', and the mean of the training set is not known",
+                remedy="run the features stage again, and train the model again",
+            )
+        return {name: stack_frames(OnlineCmvn(online).apply(x), stack) for name, x in features.items()}
     level, plus, extra = cmvn.partition("+")
     if level not in ("speaker", "utterance", "none") or (plus and (extra != "variance" or level == "none")):
         raise ConfigError(
             f"cmvn is {cmvn!r}",
-            remedy="use speaker, speaker+variance, utterance, utterance+variance or none",
+            remedy="use speaker, speaker+variance, utterance, utterance+variance, online or none",
         )
     inputs = dict(features)
     if level != "none":
@@ -165,12 +104,9 @@ def network_input(
     return {identifier: stack_frames(x, stack) for identifier, x in inputs.items()}
 
 
-def _speaker(identifier: str, speakers: Optional[Mapping[str, str]]) -> str:
-    if speakers is None:
-        return identifier
-    try:
-        return speakers[identifier]
-    except KeyError:
-        raise DataError(
-            "no speaker is known for this utterance", utterance=identifier, remedy="normalise per utterance instead"
-        ) from None
+def model_input(
+    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], about: Mapping[str, Any]
+) -> Dict[str, np.ndarray]:
+    """Make what a network reads as `about`, its features.json, says. Raises as `network_input`."""
+    online = online_cmvn_of(about) if about["cmvn"] == "online" and "online_cmvn" in about else None
+    return network_input(features, speakers, about["cmvn"], int(about.get("frame_subsampling_factor", 3)), online)

@@ -9,8 +9,10 @@ from typing import Any, Dict, Mapping, Optional, Protocol
 import numpy as np
 
 from hybrid.data.batches import Utterance
+from hybrid.data.cmvn import apply_cmvn
 from hybrid.data.feature_config import FeatureConfig, config_from_json
-from hybrid.data.transforms import apply_cmvn, network_input
+from hybrid.data.online_cmvn import online_cmvn_of
+from hybrid.data.transforms import model_input
 from hybrid.errors import ConfigError, ModelError
 from hybrid.gmm.model import GmmModel
 from hybrid.hmm.senones import Senones
@@ -65,12 +67,19 @@ class NetworkAcoustics:
         self.cmvn = str(self._settings["cmvn"])
         self.frame_subsampling_factor = int(self._settings["frame_subsampling_factor"])
         self.per_speaker = self.cmvn.startswith("speaker")
+        self.online_cmvn = online_cmvn_of({**config, **self._settings}, self.cmvn.endswith("+variance"))
+        self.chunk: Optional[Mapping[str, int]] = config.get("chunk")  # of streams (hybrid/online)
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
         jobs: int = 1,
     ) -> Arrays:  # fmt: skip
-        read = network_input(features, speakers, self.cmvn, self.frame_subsampling_factor)
+        read = model_input(features, speakers, self._settings)
+        if self.cmvn == "online":  # made to stream: an utterance has the bits of its stream
+            from hybrid.online.network import chunk_config, chunked_set_loglikes
+
+            config = chunk_config(self.model, self.chunk)
+            return chunked_set_loglikes(self.model, config, self.priors, read, executor=executor, jobs=jobs)
         data = [Utterance(name, x) for name, x in read.items()]
         return compute_loglikes(self.model, data, self.priors, executor=executor, jobs=jobs)
 
@@ -90,6 +99,7 @@ class GmmAcoustics:
         self.frame_shift = float(self.features.frame_shift)
         self.senones = self.model.senones
         self.norm_vars = bool(settings.get("cmvn", {}).get("variance", False))
+        self.online_cmvn = online_cmvn_of(settings, self.norm_vars)
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,

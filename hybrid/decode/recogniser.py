@@ -12,12 +12,11 @@ from lhotse.cut import Cut
 
 from hybrid.data.audio import load_samples, resample
 from hybrid.data.audio_blocks import read_blocks
+from hybrid.data.cmvn import CmvnStats
 from hybrid.data.features import FeatureExtractor
-from hybrid.data.transforms import CmvnStats
 from hybrid.decode.acoustics import Acoustics
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.lattice import Lattice
-from hybrid.decode.online import OnlineAcoustics, offline_chunk
 from hybrid.decode.result import Result, Word
 from hybrid.decode.run import spell, word_names
 from hybrid.decode.segments import Endpointing, Segment, Segmenter, silence_pdfs
@@ -28,8 +27,10 @@ from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.subword import MARK
+from hybrid.nnet.base import AcousticModel
 from hybrid.online.features import OnlineFeatures
-from hybrid.online.network import ChunkConfig
+from hybrid.online.loglikes import OnlineAcoustics
+from hybrid.online.network import ChunkConfig, offline_chunk_config
 
 Samples = Union[np.ndarray, Sequence[float]]
 
@@ -171,7 +172,9 @@ class Recogniser:
         """
         if stats is None and self.takes_mean:
             stats = self.feature_stats(audio, channel)
-        online = self.online(stats, offline_chunk(self._acoustics))
+        model = getattr(self._acoustics, "model", None)
+        chunk = offline_chunk_config(model) if self.takes_mean and isinstance(model, AcousticModel) else None
+        online = self.online(stats, chunk)
         stream, segmenter = online.create(), self._segmenter(endpointing)
         for samples in read_blocks(audio, self.sampling_rate, channel=channel):
             for segment in segmenter.accept(stream.accept(samples)):

@@ -19,10 +19,10 @@ from typing import Callable, Deque, List, Optional, Sequence
 import numpy as np
 
 from hybrid.data.audio_blocks import BlockResampler
-from hybrid.decode.online import AcousticStream
 from hybrid.decode.result import Result, Word
 from hybrid.decode.segments import Segment, Segmenter
 from hybrid.errors import ConfigError, DataError
+from hybrid.online.loglikes import AcousticStream
 
 
 class Stream:

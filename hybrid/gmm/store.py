@@ -19,7 +19,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple
 
 import numpy as np
 
-from hybrid.data.transforms import CmvnStats
+from hybrid.data.cmvn import CmvnStats
 from hybrid.errors import DataError
 from hybrid.io import PathLike, disk_errors, read_json, write_json
 

@@ -16,7 +16,7 @@ from hybrid.data.batches import Utterance
 from hybrid.data.features import FeatureExtractor, config_from_json
 from hybrid.data.target_store import open_targets
 from hybrid.data.targets import TargetsAbout, write_targets
-from hybrid.data.transforms import network_input
+from hybrid.data.transforms import model_input
 from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.io import Problems
 from hybrid.label.reading import read_manifest
@@ -118,7 +118,7 @@ def features_of(cuts: List[Cut], about: Mapping[str, Any]) -> Dict[str, Union[np
             features[cut.id] = error
     if raw_features:
         speakers = {cut.id: cut.supervisions[0].speaker or cut.id if cut.supervisions else cut.id for cut in cuts}
-        features.update(network_input(raw_features, speakers, about["cmvn"]))
+        features.update(model_input(raw_features, speakers, about))
     return features
 
 

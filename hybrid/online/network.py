@@ -13,8 +13,9 @@ slots = 8 or a multiple a stream has the same bits in any company; between diffe
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -22,8 +23,13 @@ from torch import Tensor
 
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.nnet.base import AcousticModel
+from hybrid.nnet.lstm import LstmModel
+from hybrid.nnet.lstm_stream import LstmStream
+from hybrid.nnet.model_io import build_model, put_state, state_arrays
 from hybrid.nnet.priors import check_priors
-from hybrid.nnet.streaming import Chunk, StreamState, model_stream
+from hybrid.nnet.streaming import Chunk, ModelStream, StreamState
+from hybrid.nnet.tdnnf import TdnnfModel
+from hybrid.nnet.tdnnf_stream import TdnnfStream
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,35 @@ class ChunkConfig:
                 f"chunks of {self.chunk} frames, right context of {self.right_context}",
                 remedy="a chunk of 1 or more, a right context of 0 or more",
             )
+
+
+CHUNK, BLSTM_CHUNK = ChunkConfig(8), ChunkConfig(24, 24)
+
+
+def chunk_config(model: AcousticModel, values: Optional[Mapping[str, int]] = None) -> ChunkConfig:
+    """Return the chunks that a model is computed on: what its config.json or [model.online] says of them (`values`; a
+    right context is of bidirectional LSTMs alone), else 240 ms, of a bidirectional LSTM 720 ms and as much right
+    context."""
+    bidirectional = isinstance(model, LstmModel) and model.config.bidirectional
+    if values is None or not values["chunk"]:
+        return BLSTM_CHUNK if bidirectional else CHUNK
+    return ChunkConfig(int(values["chunk"]), int(values["right_context"]) if bidirectional else 0)
+
+
+def offline_chunk_config(model: AcousticModel) -> Optional[ChunkConfig]:
+    """Return the chunks of recordings that are there as a whole: of a bidirectional LSTM 18 s and 3 s of right context,
+    so that what is shorter is computed as a whole; None: those of streams."""
+    return ChunkConfig(600, 100) if isinstance(model, LstmModel) and model.config.bidirectional else None
+
+
+def model_stream(model: AcousticModel, right_context: int = 0) -> ModelStream:
+    """Return what computes a model chunk by chunk. Raises ConfigError for a right context that it has no use for, or
+    another kind of model."""
+    if isinstance(model, LstmModel):
+        return LstmStream(model, right_context)
+    if isinstance(model, TdnnfModel):
+        return TdnnfStream(model, right_context)
+    raise ConfigError(f"a model of the kind {model.kind!r} is not computed chunk by chunk", remedy="use another model")
 
 
 @dataclass
@@ -192,3 +227,42 @@ def chunked_loglikes(network: OnlineNetwork, features: np.ndarray) -> np.ndarray
     """Return the log-likelihoods of a whole utterance's input [T, D], the bits that its stream has."""
     stream = network.create()
     return np.concatenate([network.accept(stream, features), network.finish(stream)])
+
+
+def chunked_set_loglikes(
+    model: AcousticModel, config: ChunkConfig, priors: Optional[np.ndarray], inputs: Mapping[str, np.ndarray], *,
+    executor: Optional[Executor] = None, jobs: int = 1,
+) -> Dict[str, np.ndarray]:  # fmt: skip
+    """Return `chunked_loglikes` of many utterances, id -> input [T, D]. executor: takes the work, in `jobs` parts.
+
+    Raises ModelError where the output is not finite, naming the utterance, and as `OnlineNetwork` does.
+    """
+    if executor is None:
+        return _part(OnlineNetwork(model, config, priors), inputs)
+    about = (str(model.kind), model.config.to_dict(), state_arrays(model))
+    order = sorted(inputs, key=lambda name: (-len(inputs[name]), name))  # dealt out: every part costs about the same
+    parts = [{name: inputs[name] for name in order[part::jobs]} for part in range(max(1, jobs))]
+    futures = [executor.submit(_sent_part, about, config, priors, part) for part in parts if part]
+    loglikes: Dict[str, np.ndarray] = {}
+    for future in futures:
+        loglikes.update(future.result())
+    return {name: loglikes[name] for name in inputs}
+
+
+def _sent_part(
+    about: Tuple[str, Mapping[str, Any], Mapping[str, np.ndarray]], config: ChunkConfig, priors: Optional[np.ndarray],
+    inputs: Mapping[str, np.ndarray],
+) -> Dict[str, np.ndarray]:  # fmt: skip
+    model = build_model(about[0], about[1])
+    put_state(model, about[2], "the model sent to a worker")
+    return _part(OnlineNetwork(model, config, priors), inputs)
+
+
+def _part(network: OnlineNetwork, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    loglikes = {}
+    for name, features in inputs.items():
+        try:
+            loglikes[name] = chunked_loglikes(network, features)
+        except ModelError as error:
+            raise ModelError(error.what, utterance=name, remedy=error.remedy) from error
+    return loglikes

@@ -130,6 +130,7 @@ def check_lfmmi(settings: Settings, row: System) -> None:
 
 def _check_networks(settings: Settings) -> None:
     """Raise ConfigError for what the networks and their trainings themselves refuse of their settings."""
+    from hybrid.data.online_cmvn import OnlineCmvnConfig
     from hybrid.nnet.lstm import LstmConfig
     from hybrid.nnet.tdnnf import TdnnfConfig
     from hybrid.train.config import TrainerConfig
@@ -157,4 +158,11 @@ def _check_networks(settings: Settings) -> None:
             f"{row.name}.trainer",
             lambda row=row: TrainerConfig.from_dict(getattr(settings, row.name).trainer),  # type: ignore[misc]
         )
+    model, online = settings.model, settings.model.online
+    if online.right_context and not (model.kind == "lstm" and model.bidirectional and online.chunk):
+        raise ConfigError(
+            f"model.online.right_context is {online.right_context}",
+            remedy="it is of a bidirectional LSTM whose chunk is given too: set model.online.chunk, or leave it 0",
+        )
+    check("model.online", lambda: OnlineCmvnConfig(window=online.window, global_frames=online.global_frames))
     check("scheduled.chunks", lambda: parse(settings.scheduled.chunks))

@@ -15,7 +15,7 @@ from hybrid.gmm.records import learn_probs, rows
 from hybrid.gmm.store import Store, StoredUtterance
 from hybrid.io import Problems, write_jsonl
 from hybrid.lexicon.lang import Lang
-from hybrid.pipeline.features import read_feature_config
+from hybrid.pipeline.features import read_feature_config, read_online_cmvn
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import feature_folder, set_list
 from hybrid.pipeline.systems import GMM_STEPS, gmm_steps
@@ -67,6 +67,7 @@ def gmm(run: RecipeRun) -> None:
     features = {
         "mfcc": read_feature_config(run, "mfcc"),
         "cmvn": {"per": "speaker", "variance": settings.variance_normalisation},
+        "online_cmvn": read_online_cmvn(run, "mfcc"),
     }
     with run.executor() as executor:
 

@@ -16,7 +16,8 @@ from hybrid.data.vtlp import Vtlp
 from hybrid.errors import DataError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, save_model
-from hybrid.pipeline.features import read_feature_config
+from hybrid.online.network import chunk_config
+from hybrid.pipeline.features import read_feature_config, read_online_cmvn
 from hybrid.pipeline.network_settings import LstmSettings
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import Segments, read_segments, read_targets
@@ -49,8 +50,9 @@ def utterances(run: RecipeRun, names: Sequence[str]) -> Tuple[List[Utterance], S
     for base in {clean_set(name, dev) for name in names} if aligned else ():
         targets.update(read_targets(run, base))
         segments.update(read_segments(run, base))
+    about = features_about(run)
     for name in names:
-        cuts, features = network_features(run, name, run.settings.model.cmvn)
+        cuts, features = network_features(run, name, about)
         clean_cuts, texts = _clean_cuts(cuts), texts_of(cuts)
         for identifier, matrix in features.items():
             clean_cut = clean_cuts[identifier]
@@ -135,11 +137,18 @@ def network_seed(run: RecipeRun) -> int:
 
 def features_about(run: RecipeRun) -> Dict[str, Any]:
     """Return what stands in a model's features.json."""
+    model, online_cmvn = run.settings.model, _online_cmvn(run)
     return {
         "logmel": read_feature_config(run, "logmel"),
-        "cmvn": run.settings.model.cmvn,
+        "cmvn": model.cmvn,
         "frame_subsampling_factor": FRAME_SUBSAMPLING_FACTOR,
+        **({"online_cmvn": online_cmvn} if model.cmvn == "online" else {}),
     }
+
+
+def _online_cmvn(run: RecipeRun) -> Dict[str, Any]:
+    online = run.settings.model.online
+    return read_online_cmvn(run, "logmel", online.window, online.global_frames)
 
 
 def new_model(run: RecipeRun, system: System, data: List[Utterance], num_pdfs: int, **more: Any) -> AcousticModel:
@@ -217,11 +226,17 @@ def network_settings(run: RecipeRun, system: System) -> Tuple[str, Dict[str, Any
 
 
 def save(run: RecipeRun, system: System, model: AcousticModel, senones: Any, priors: Optional[np.ndarray]) -> None:
+    features = features_about(run)
+    # What a stream begins with, where it is no part of the features that the model was trained on.
+    streams = {} if "online_cmvn" in features else {"online_cmvn": _online_cmvn(run)}
     save_model(
         run.dir(system.name) / "model",
         model,
-        config={"system": system.name, "frame_shift": OUTPUT_FRAME_SHIFT, "seed": network_seed(run)},
-        features=features_about(run),
+        config={
+            "system": system.name, "frame_shift": OUTPUT_FRAME_SHIFT, "seed": network_seed(run),
+            "chunk": asdict(chunk_config(model, asdict(run.settings.model.online))), **streams,
+        },  # fmt: skip
+        features=features,
         writers={"senones": senones.save},
         priors=priors,
     )

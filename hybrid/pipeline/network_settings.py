@@ -56,13 +56,24 @@ class SpecAugmentSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnlineSettings:
+    """Of streams: hybrid/online/network.py and hybrid/data/online_cmvn.py take them."""
+
+    chunk: int = at_least(0)
+    right_context: int = at_least(0)
+    window: int = at_least(1)
+    global_frames: int = at_least(0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSettings(LstmSettings):
     tdnnf: TdnnfSettings
+    online: OnlineSettings
     vtlp: VtlpSettings
     specaugment: SpecAugmentSettings
     kind: str = one_of("lstm", "tdnnf")
     seed: int = at_least(0)
-    cmvn: str = one_of("speaker", "speaker+variance", "utterance", "utterance+variance", "none")
+    cmvn: str = one_of("speaker", "speaker+variance", "utterance", "utterance+variance", "online", "none")
     clean_per_epoch: int = at_least(0)
     noisy_per_epoch: int = at_least(0)
     frame_shift: int = at_least(0)

@@ -236,7 +236,7 @@ def _soft_targets(builder: _Builder) -> None:
         builder.add("targets", _lazy("soft_targets", "targets"), needs, (*_STORED, "limits"), seeded=False)
     if builder.settings.scheduled.enabled:
         builder.add("shards", _lazy("shards", "shards"), (*needs, *builder.existing("targets")), (
-            *("scheduled.shard_size", "scheduled.dtype", "model.cmvn", "senones.align_with"), *_LEARNS,
+            *("scheduled.shard_size", "scheduled.dtype", "model.cmvn", "model.online", "senones.align_with"), *_LEARNS,
         ))  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 from lhotse import CutSet
@@ -17,7 +17,7 @@ from lhotse.cut import Cut
 
 from hybrid.data.arrays import read_arrays
 from hybrid.data.sources import absolute_sources, relative_sources
-from hybrid.data.transforms import network_input
+from hybrid.data.transforms import model_input
 from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
 
@@ -130,11 +130,11 @@ def texts_of(cuts: Iterable[Cut]) -> Dict[str, str]:
     return {cut.id: cut.supervisions[0].text for cut in cuts}
 
 
-def network_features(run: Run, name: str, cmvn: str) -> Tuple[CutSet, Dict[str, np.ndarray]]:
-    """Return the cuts of a set and the input of networks for each, [ceil(T / 3), 192]: log mel less a mean, three
-    frames stacked."""
+def network_features(run: Run, name: str, about: Mapping[str, Any]) -> Tuple[CutSet, Dict[str, np.ndarray]]:
+    """Return the cuts of a set and the input of a network for each, [ceil(T / 3), 192]: log mel less a mean, three
+    frames stacked, as `about`, the network's features.json, says."""
     cuts, features = read_arrays(feature_folder(run, name, "logmel"), "logmel")
-    return cuts, network_input(features, speakers_of(cuts), cmvn, FRAME_SUBSAMPLING_FACTOR)
+    return cuts, model_input(features, speakers_of(cuts), about)
 
 
 def clean_cut_of(cut_id: str, custom: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid.data.batches import IGNORE, Utterance
 from hybrid.io import read_json, write_json
-from hybrid.pipeline.network import copy_of
+from hybrid.pipeline.network import copy_of, features_about
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import read_targets
 from hybrid.pipeline.sets import clean_cut_of, clean_set, network_features, set_list
@@ -46,18 +46,18 @@ def soft_utterances(
     pdfs: -100 but where `hard` asks for the alignment. Transcripts are not looked at. A cut whose clean cut has neither
     targets nor features is named in problems.jsonl of the stage that should have made them.
     """
-    cmvn, dev, aligned = run.settings.model.cmvn, set_list(run).dev, is_aligned(run.settings)
-    teacher_cmvn = read_json(teacher / "features.json")["cmvn"]
+    about, dev, aligned = features_about(run), set_list(run).dev, is_aligned(run.settings)
+    teacher_about = read_json(teacher / "features.json")
     pdfs: Dict[str, np.ndarray] = {}
     clean: Dict[str, np.ndarray] = {}
     for base in {clean_set(name, dev) for name in names}:
         if hard and aligned:
             pdfs.update(read_targets(run, base))
         if not soft:
-            clean.update(network_features(run, base, teacher_cmvn)[1])
+            clean.update(network_features(run, base, teacher_about)[1])
     utterances = []
     for name in names:
-        cuts, features = network_features(run, name, cmvn)
+        cuts, features = network_features(run, name, about)
         sources: Mapping[str, Any] = soft.get(clean_set(name, dev), {}) if soft else clean
         for cut in cuts:
             clean_cut, matrix = clean_cut_of(cut.id, cut.custom or {}), features[cut.id]

@@ -102,7 +102,7 @@ class Labeller:
         if key not in _LOADED:
             teacher = Teacher(self.folder, self.about)
             _LOADED.clear()
-            _LOADED[key] = teacher, network_features(self.run, self.name, teacher.features["cmvn"])[1]
+            _LOADED[key] = teacher, network_features(self.run, self.name, teacher.features)[1]
         return _LOADED[key]
 
 

@@ -22,7 +22,7 @@ from lhotse import MonoCut
 
 from hybrid.config import Config
 from hybrid.corpus.listing import Skipped
-from hybrid.data.transforms import CmvnStats
+from hybrid.data.cmvn import CmvnStats
 from hybrid.decode.load import load
 from hybrid.decode.recogniser import Recogniser
 from hybrid.decode.segments import Endpointing

@@ -11,24 +11,21 @@ The rows of all calls together are the same bits however the samples are cut.
 
 from __future__ import annotations
 
-from typing import List, Optional, Protocol, Sequence, Union
+from typing import Any, List, Optional, Protocol, Sequence, Union
 
 import numpy as np
 
+from hybrid.data.cmvn import CmvnStats, apply_cmvn
 from hybrid.data.features import FeatureExtractor
 from hybrid.data.online_cmvn import OnlineCmvn, OnlineCmvnConfig
-from hybrid.data.transforms import CmvnStats, apply_cmvn
-from hybrid.decode.acoustics import Acoustics, GmmAcoustics, NetworkAcoustics
 from hybrid.errors import ConfigError, ModelError
-from hybrid.nnet.lstm import LstmModel
+from hybrid.gmm.model import GmmModel
+from hybrid.nnet.base import AcousticModel
 from hybrid.online.features import FrameStack, OnlineFeatures
 from hybrid.online.gaussians import GmmStream
-from hybrid.online.network import ChunkConfig, NetworkStream, OnlineNetwork
+from hybrid.online.network import ChunkConfig, NetworkStream, OnlineNetwork, chunk_config
 
 GMM_CHUNK = 10  # frames of 10 ms
-CHUNK = ChunkConfig(8)
-BLSTM_CHUNK = ChunkConfig(24, 24)
-OFFLINE_BLSTM_CHUNK = ChunkConfig(600, 100)  # 18 s and 3 s: what is shorter is computed as a whole
 
 
 class _Scores(Protocol):
@@ -46,41 +43,49 @@ class _Scores(Protocol):
 class OnlineAcoustics:
     """What streams of one acoustic model share.
 
-    chunk: what a network is computed on at a time; None: 240 ms, of a bidirectional one 720 ms and as much right
-    context. mean: the mean that is taken off all frames, where it is known beforehand, float [D], or with the deviation
+    acoustics: what hybrid/decode/acoustics.py loads, a network run by torch or Gaussians.
+    chunk: what a network is computed on at a time; None: as it was trained to be decoded (`chunk_config`). mean: the
+    mean that is taken off all frames, where it is known beforehand, float [D], or with the deviation
     as CmvnStats: the numbers of a model normalised per utterance or speaker then are those of offline decoding.
     Without, the running mean (online_cmvn.py) as `cmvn` says, for a model that was not trained with it an
     approximation.
     slots: streams that share a call of the network (network.py).
+
+    exact: offline decoding computes the same bits (of a model with cmvn "online"; with another it has the mean of the
+    future). latency: the seconds from the begin of a frame to its row, at most, computing aside; lookahead: the same of
+    a chunk's last frame, from its end.
     Raises ConfigError for a chunk that the model has no use for.
     """
 
     def __init__(
-        self, acoustics: Acoustics, *, chunk: Optional[ChunkConfig] = None,
-        mean: Union[np.ndarray, CmvnStats, None] = None, cmvn: Optional[OnlineCmvnConfig] = None, backend: str = "auto",
-        slots: int = 1,
+        self, acoustics: Any, *, chunk: Optional[ChunkConfig] = None, mean: Union[np.ndarray, CmvnStats, None] = None,
+        cmvn: Optional[OnlineCmvnConfig] = None, backend: str = "auto", slots: int = 1,
     ) -> None:  # fmt: skip
-        self.acoustics, self.num_pdfs, self.frame_shift = acoustics, acoustics.num_pdfs, acoustics.frame_shift
+        self.num_pdfs, self.frame_shift = int(acoustics.num_pdfs), float(acoustics.frame_shift)
         self.extractor = FeatureExtractor(acoustics.features, backend)
+        self.mean, self.cmvn = mean, cmvn or acoustics.online_cmvn
         self.network: Optional[OnlineNetwork] = None
-        if isinstance(acoustics, NetworkAcoustics):
-            self.chunk = chunk or default_chunk(acoustics)
-            self.network = OnlineNetwork(acoustics.model, self.chunk, acoustics.priors, slots=slots)
-            self.norm_means, self.norm_vars = acoustics.cmvn != "none", acoustics.cmvn.endswith("+variance")
-            lookahead = self.network.lookahead
-        elif isinstance(acoustics, GmmAcoustics):
-            self.chunk = chunk or ChunkConfig(GMM_CHUNK)
+        self.gaussians: Optional[GmmModel] = None
+        model = getattr(acoustics, "model", None)
+        if isinstance(model, GmmModel):
+            self.gaussians, self.chunk = model, chunk or ChunkConfig(GMM_CHUNK)
             if self.chunk.right_context:
                 raise ConfigError("a right context for Gaussians", remedy="leave it out")
-            self.norm_means, self.norm_vars = True, acoustics.norm_vars
-            lookahead = acoustics.model.feature_transform.right
+            self.norm_means, self.exact = True, False
+            lookahead: float = model.feature_transform.right
+        elif isinstance(model, AcousticModel):
+            self.chunk = chunk or chunk_config(model, acoustics.chunk)
+            self.network = OnlineNetwork(model, self.chunk, acoustics.priors, slots=slots)
+            self.stack = int(acoustics.frame_subsampling_factor)
+            self.norm_means, self.exact = acoustics.cmvn != "none", acoustics.cmvn == "online"
+            lookahead = self.network.lookahead
         else:
-            raise ModelError(f"no streaming of {type(acoustics).__name__}", remedy="use a network or Gaussians")
-        self.mean = mean
-        self.cmvn = cmvn or OnlineCmvnConfig(norm_vars=self.norm_vars)
-        window = OnlineFeatures(self.extractor).latency
-        self.lookahead = lookahead * self.frame_shift + window  # seconds, of a chunk's last frame
-        self.latency = self.lookahead + self.chunk.chunk * self.frame_shift  # from the begin of a chunk's first frame
+            raise ModelError(
+                f"no streaming of {type(acoustics).__name__}", remedy="use a network run by torch, or Gaussians"
+            )
+        self.norm_vars = self.cmvn.norm_vars
+        self.lookahead = lookahead * self.frame_shift + OnlineFeatures(self.extractor).latency
+        self.latency = self.lookahead + self.chunk.chunk * self.frame_shift
 
     def create(self) -> AcousticStream:
         """Return a new stream."""
@@ -102,12 +107,11 @@ class AcousticStream:
         self._online = online
         self._features = OnlineFeatures(online.extractor)
         self._cmvn = OnlineCmvn(online.cmvn)
-        acoustics = online.acoustics
         self.scores: _Scores
-        if online.network is not None and isinstance(acoustics, NetworkAcoustics):
-            self.scores = NetworkScores(online.network, acoustics.frame_subsampling_factor, acoustics.features.dim)
-        elif isinstance(acoustics, GmmAcoustics):
-            self.scores = GmmScores(GmmStream(acoustics.model, online.chunk.chunk))
+        if online.network is not None:
+            self.scores = NetworkScores(online.network, online.stack, online.extractor.dim)
+        elif online.gaussians is not None:
+            self.scores = GmmScores(GmmStream(online.gaussians, online.chunk.chunk))
         self._ended = False
 
     def accept(self, samples: np.ndarray) -> np.ndarray:
@@ -212,15 +216,3 @@ class GmmScores:
     def reset(self) -> None:
         self._stream.reset()
         self._rows = self._rows[:1]
-
-
-def default_chunk(acoustics: NetworkAcoustics) -> ChunkConfig:
-    """Return the chunks of a network where none are asked for."""
-    model = acoustics.model
-    return BLSTM_CHUNK if isinstance(model, LstmModel) and model.config.bidirectional else CHUNK
-
-
-def offline_chunk(acoustics: Acoustics) -> Optional[ChunkConfig]:
-    """Return the chunks of recordings that are there as a whole: large where a network looks ahead, else as streams."""
-    bidirectional = isinstance(acoustics, NetworkAcoustics) and default_chunk(acoustics) == BLSTM_CHUNK
-    return OFFLINE_BLSTM_CHUNK if bidirectional else None
