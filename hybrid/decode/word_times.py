@@ -25,10 +25,14 @@ _WIDE, _ALL = 1e6, 10**9  # beam and max_active: the graph of a few words is sma
 
 
 class Span(NamedTuple):
-    """The first frame of a word, and the one after its last."""
+    """The first frame of a word, and the one after its last. deficit: by how much the word's states are less likely
+    than the likeliest of each frame, natural log, the mean over its frames: 0 where nothing fits better, large where
+    something else was said (a loop over all senones, in place of the phone loop of hybrid/align/loop.py, which networks
+    have no counts for)."""
 
     start: int
     end: int
+    deficit: float = 0.0
 
 
 class WordTimes:
@@ -56,8 +60,11 @@ class WordTimes:
             path = Decoder(arrays, beam=_WIDE, max_active=_ALL).decode(columns, acoustic_scale)
             if not path.reached_final:
                 return None
-            phones, durations = phone_segments(tids[path.pdfs], self._senones)
+            said = tids[path.pdfs]
+            deficits = loglikes.max(axis=1) - loglikes[np.arange(len(said)), self._senones.tid2pdf[said]]
+            phones, durations = phone_segments(said, self._senones)
             segments = word_segments(phones, durations, ids, self._lang)
         except (DataError, GraphError):
             return None
-        return [Span(segment.start, segment.start + segment.frames) for segment in segments]
+        spans = [(segment.start, segment.start + segment.frames) for segment in segments]
+        return [Span(start, end, float(deficits[start:end].mean())) for start, end in spans]
