@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from lhotse import MonoCut
 
@@ -25,6 +25,7 @@ from hybrid.corpus.listing import Skipped
 from hybrid.data.cmvn import CmvnStats
 from hybrid.decode.load import load
 from hybrid.decode.recogniser import Recogniser
+from hybrid.decode.result import Result
 from hybrid.decode.segments import Endpointing
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import disk_errors, write_jsonl
@@ -184,6 +185,18 @@ def _recogniser(job: _Job) -> Recogniser:
     return load(job.model, job.system, condition=job.condition)
 
 
+def _watched(results: Iterable[Result], cut: MonoCut, every: float = 10.0) -> Iterator[Result]:
+    """The results, with a line on stderr every 10 s that says how far a long recording is."""
+    began = shown = time.monotonic()
+    for result in results:
+        yield result
+        now = time.monotonic()
+        if now - shown >= every:
+            shown, done = now, result.start + result.seconds
+            left = (cut.duration - done) * (now - began) / max(done, 1e-3)
+            _to_stderr(f"  {cut.id}: {done / 60:.1f}/{cut.duration / 60:.1f} min, {left:.0f} s left")
+
+
 def _stats(job: _Job, cut: MonoCut) -> Optional[CmvnStats]:
     """None where the audio cannot be used; its own turn will say why."""
     try:
@@ -201,7 +214,7 @@ def _transcribe(job: _Job, task: Tuple[MonoCut, Optional[CmvnStats]]) -> Union[T
     try:
         results = tuple(
             result.shifted(cut.start)
-            for result in _recogniser(job).transcribe(cut, endpointing=endpointing, stats=stats)
+            for result in _watched(_recogniser(job).transcribe(cut, endpointing=endpointing, stats=stats), cut)
             if result.words
         )
     except DataError as error:
