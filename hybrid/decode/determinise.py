@@ -40,19 +40,22 @@ from hybrid.decode.weighted_sets import (
     DELTA,
     GRAPH,
     INITIAL,
+    LENGTH,
     MINIMAL,
     NODE,
+    PREFIX,
     STAMP,
+    STATE,
     STATES,
     STEPS,
     STRING,
+    STRINGS,
     TASKS,
-    columns,
     find,
     longer,
-    new_trie,
+    new_sets,
+    new_strings,
     normalise,
-    remember,
     spell,
 )
 from hybrid.errors import ConfigError
@@ -61,7 +64,10 @@ MAX_ARCS = 100_000  # of a result
 MAX_ROOM = 1 << 22  # elements of sets, and nodes of the trie; some 300 MB
 
 DONE, FULL, BOUND = range(3)
-END = -1  # stands for the state in which paths end
+TARGET, ILABEL, OLABEL = range(3)  # of a link
+WORD, START = 2, 3  # of a step, after NODE and STRING: what stands on it, and in which frame
+MET = 0  # of a node in a closure, beside STRING: when it was reached
+END, LOST = -1, -2  # in place of a state: paths end here; beyond the beam
 
 
 class Determinised(NamedTuple):
@@ -102,22 +108,22 @@ def determinise(
         raise ConfigError(f"at most {max_arcs} arcs", remedy=f"give 1 or more; {MAX_ARCS} is usual")
     rank, order = _forward(source, len(final))
     nodes = np.argsort(rank)
-    links = (
-        np.searchsorted(rank[source[order]], np.arange(len(final) + 1)), rank[target[order]].astype(np.int32),
-        ilabel[order], olabel[order], graph[order].astype(np.float64), acoustic[order].astype(np.float64),
-    )  # fmt: skip
-    costs = links[4] + acoustic_scale * links[5] + word_penalty * (links[3] != 0)
-    ends = final[nodes].astype(np.float64)
-    ahead = costs_ahead(rank[source[order]], links[1], costs, ends)
+    first = np.searchsorted(rank[source[order]], np.arange(len(final) + 1))
+    ends = np.stack([rank[target], ilabel, olabel], 1)[order].astype(np.int32)
+    costs = np.stack([graph, acoustic], 1)[order].astype(np.float64)
+    ending = final[nodes].astype(np.float64)
+    totals = costs[:, GRAPH] + acoustic_scale * costs[:, ACOUSTIC] + word_penalty * (ends[:, OLABEL] != 0)
+    ahead = costs_ahead(rank[source[order]], ends[:, TARGET].copy(), totals, ending)
+    lattice = (first, ends, costs), frame[nodes].astype(np.int32), ending, ahead
     room = max(1 << 12, 4 * len(source))
     while True:
-        status, reached, arrays = _determinise(
-            links, frame[nodes].astype(np.int32), ends, ahead, acoustic_scale, word_penalty, lattice_beam, max_arcs, room
+        status, beam, *arrays = _determinise(
+            *lattice, float(acoustic_scale), float(word_penalty), float(lattice_beam), max_arcs, room
         )
         if status != FULL or room >= MAX_ROOM:
             break
         room = min(4 * room, MAX_ROOM)
-    return _sorted(arrays, int(frame.max(initial=0)), reached)
+    return _sorted(int(frame.max(initial=0)), beam, *arrays)
 
 
 def _forward(source: np.ndarray, nodes: int) -> Tuple[np.ndarray, np.ndarray]:
@@ -129,27 +135,32 @@ def _forward(source: np.ndarray, nodes: int) -> Tuple[np.ndarray, np.ndarray]:
     return rank, np.argsort(rank[source], kind="stable")
 
 
-def _sorted(arrays: Tuple[Any, ...], frames: int, beam: float) -> Determinised:
+def _sorted(
+    frames: int, beam: float, states: np.ndarray, arcs: np.ndarray, costs: np.ndarray, offsets: np.ndarray,
+    pdfs: np.ndarray,
+) -> Determinised:  # fmt: skip
     """Drop what leads to no end, and number states and arcs in the order of time."""
-    state_rank, state_frame, source, target, word, graph, acoustic, start, offsets, pdfs = arrays
+    state_rank, state_frame = states.T
+    source, target, word, start = arcs.T
+    graph, acoustic = costs.T
     target = np.where(target == END, len(state_rank), target)
     order = np.argsort(state_rank, kind="stable")
     place = np.empty(len(order) + 1, np.int32)
     place[order] = np.arange(len(order))
     place[-1] = len(order)
-    arcs = np.lexsort((word, place[source]))
+    kept = np.lexsort((word, place[source]))
     final = np.full(len(place), np.inf)
     final[-1] = 0.0
-    live = np.isfinite(costs_ahead(place[source[arcs]], place[target[arcs]], np.zeros(len(arcs)), final))
-    arcs = arcs[live[place[target[arcs]]]]
+    live = np.isfinite(costs_ahead(place[source[kept]], place[target[kept]], np.zeros(len(kept)), final))
+    kept = kept[live[place[target[kept]]]]
     renumbered = (np.cumsum(live) - 1).astype(np.int32)
-    lengths = np.diff(offsets)[arcs]
-    new = np.zeros(len(arcs) + 1, np.int64)
+    lengths = np.diff(offsets)[kept]
+    new = np.zeros(len(kept) + 1, np.int64)
     np.cumsum(lengths, out=new[1:])
-    chosen = np.repeat(offsets[:-1][arcs] - new[:-1], lengths) + np.arange(new[-1])
+    chosen = np.repeat(offsets[:-1][kept] - new[:-1], lengths) + np.arange(new[-1])
     return Determinised(
-        np.append(state_frame[order], frames).astype(np.int32)[live], renumbered[place[source[arcs]]],
-        renumbered[place[target[arcs]]], word[arcs], graph[arcs], acoustic[arcs], start[arcs], new, pdfs[chosen], beam,
+        np.append(state_frame[order], frames).astype(np.int32)[live], renumbered[place[source[kept]]],
+        renumbered[place[target[kept]]], word[kept], graph[kept], acoustic[kept], start[kept], new, pdfs[chosen], beam,
     )  # fmt: skip
 
 
@@ -158,28 +169,28 @@ def _determinise(links, frame, final, ahead, scale, penalty, beam, max_arcs, roo
     """Return DONE, FULL (the room is used up) or BOUND (max_arcs); the beam that was reached; states and arcs."""
     nodes = len(final)
     count = np.zeros(8, np.int64)
-    trie = new_trie(room, nodes, count)
-    subsets = (
-        np.empty(room, np.int64), np.empty(room, np.int64), np.full(len(trie[3]), -1, np.int32),
-        np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float64),
-        np.empty(room, np.float64),
-    )  # fmt: skip
+    count[STRINGS] = 1
+    best = np.zeros((nodes, 2), np.int32), np.empty((nodes, 2), np.float64)
+    work = np.empty((nodes, 2), np.int32), np.empty((nodes, 2), np.float64)
+    states = np.empty((room, 2), np.int32), np.empty(room, np.float64)
+    steps = np.empty((room, 4), np.int32), np.empty((room, 2), np.float64)
+    arcs = np.empty((room, 4), np.int32), np.empty((room, 2), np.float64), np.zeros(room + 1, np.int64)
+    pdfs = np.empty(4 * room, np.int32)
     memory = (
-        trie, subsets, columns(room), columns(nodes), columns(nodes), np.zeros(nodes, np.int64),
-        (np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float64)),
-        (np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int64), np.empty(room, np.int64)),
-        columns(room), (np.empty(room, np.int32), np.empty(room, np.int32)),
-        (np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float64),
-         np.empty(room, np.float64), np.empty(room, np.int32), np.zeros(room + 1, np.int64)),
-        np.empty(4 * room, np.int32), count,
+        new_strings(room, nodes), new_sets(room), work, best, states, np.empty((room, 4), np.int32), steps, arcs, pdfs,
+        count,
     )  # fmt: skip
     lattice = (links, frame, final, ahead, _exits(links, final, ahead, scale, penalty))
     limits = (scale, penalty, ahead[0] + beam + DELTA)
     heap = [(0.0, np.int64(0))]
     heap.pop()
     status, reached = DONE, beam
-    if np.isfinite(ahead[0]) and not _start(lattice, limits, memory, heap):
-        status, reached = FULL, 0.0
+    if np.isfinite(ahead[0]):  # the start; nothing is taken off it, for no arc leads to it
+        work[0][0, NODE] = work[0][0, STRING] = 0
+        work[1][0, GRAPH] = work[1][0, ACOUSTIC] = 0.0
+        members = _close(np.int64(1), 0.0, lattice, limits, memory)
+        if members < 0 or _expand(members, 0.0, lattice, limits, memory, heap) < 0:
+            status, reached = FULL, 0.0
     while len(heap) and status == DONE:
         priority, task = heapq.heappop(heap)
         if count[ARCS] >= max_arcs:
@@ -188,99 +199,74 @@ def _determinise(links, frame, final, ahead, scale, penalty, beam, max_arcs, roo
             status = FULL
         if status != DONE:
             reached = priority - ahead[0]
-    states, arcs, pdfs = memory[6], memory[10], memory[11]
-    made, used = count[ARCS], count[STATES]
-    return status, reached, (
-        states[0][:used].copy(), states[1][:used].copy(), arcs[0][:made].copy(), arcs[1][:made].copy(),
-        arcs[2][:made].copy(), arcs[3][:made].copy(), arcs[4][:made].copy(), arcs[5][:made].copy(),
-        arcs[6][: made + 1].copy(), pdfs[: arcs[6][made]].copy(),
+    made = count[ARCS]
+    return (
+        status, reached, states[0][: count[STATES]].copy(), arcs[0][:made].copy(), arcs[1][:made].copy(),
+        arcs[2][: made + 1].copy(), pdfs[: arcs[2][made]].copy(),
     )  # fmt: skip
 
 
 @compiled
 def _exits(links, final, ahead, scale, penalty):
     """Return the least cost from each node to an end by a word at once, or by ending there."""
-    first, target, _, word, graph, acoustic = links
+    first, ends, costs = links
     exits = final.copy()
     for node in range(len(final)):
         for link in range(first[node], first[node + 1]):
-            if word[link]:
-                cost = graph[link] + scale * acoustic[link] + penalty + ahead[target[link]]
+            if ends[link, OLABEL]:
+                cost = costs[link, GRAPH] + scale * costs[link, ACOUSTIC] + penalty + ahead[ends[link, TARGET]]
                 exits[node] = min(exits[node], cost)
     return exits
-
-
-@compiled
-def _start(lattice, limits, memory, heap):
-    """Make the first state; nothing is taken off it, for no arc leads to it. False where it does not fit."""
-    work = memory[3]
-    work[NODE][0] = work[STRING][0] = 0
-    work[GRAPH][0] = work[ACOUSTIC][0] = 0.0
-    members = _close(1, 0.0, lattice, limits, memory)
-    return members > 0 and _expand(members, 0.0, lattice, limits, memory, heap) >= 0
 
 
 @compiled
 def _follow(task, lattice, limits, memory, heap):
     """Write the arc of a state and a word, and the state that it leads to where that is new. False where these do not
     fit."""
-    trie, subsets, elements, work, _, _, states, tasks, steps, _, arcs, pdfs, count = memory
+    strings, sets, (ints, costs), _, states, tasks, steps, arcs, pdfs, count = memory
     scale, penalty, _ = limits
-    state, word, begin, end = tasks[0][task], tasks[1][task], tasks[2][task], tasks[3][task]
-    written = arcs[6][count[ARCS]]
+    state, word, begin, members = tasks[task, 0], tasks[task, 1], tasks[task, 2], np.int64(tasks[task, 3])
+    graph, acoustic, reached = steps[1][begin, GRAPH], steps[1][begin, ACOUSTIC], np.int64(END)
     if word == 0:
-        written = spell(steps[STRING][begin], trie, pdfs, written)
-        return written >= 0 and _write(task, END, steps[GRAPH][begin], steps[ACOUSTIC][begin], written, memory)
-    members = end - begin
-    for k in range(members):
-        work[NODE][k], work[STRING][k] = steps[NODE][begin + k], steps[STRING][begin + k]
-        work[GRAPH][k], work[ACOUSTIC][k] = steps[GRAPH][begin + k], steps[ACOUSTIC][begin + k]
-    prefix, graph, acoustic = normalise(work, members, scale, trie, count)
-    if prefix < 0:
-        return False
-    written = spell(prefix, trie, pdfs, written)
-    if written < 0:
-        return False
-    known, place = find(INITIAL, work, members, subsets, elements, scale)
-    if known < 0:
-        known = remember(INITIAL, place, work, members, subsets, elements, count)
-        if known < 0:
+        written = spell(np.int64(steps[0][begin, STRING]), strings, pdfs, arcs[2][count[ARCS]])
+    else:
+        for k in range(members):
+            ints[k, NODE], ints[k, STRING] = steps[0][begin + k, NODE], steps[0][begin + k, STRING]
+            costs[k, GRAPH], costs[k, ACOUSTIC] = steps[1][begin + k, GRAPH], steps[1][begin + k, ACOUSTIC]
+        prefix, graph, acoustic = normalise(members, ints, costs, scale, strings, count)
+        known, new = find(INITIAL, members, ints, costs, scale, sets, count)
+        if prefix < 0 or known < 0:
             return False
-        forward = states[2][state] + penalty + graph + scale * acoustic
-        members = _close(members, forward, lattice, limits, memory)
-        if members < 0:
-            return False
-        if members == 0:  # by a rounding beyond the beam
-            return True
-        prefix, more_graph, more_acoustic = normalise(work, members, scale, trie, count)
-        if prefix < 0:
-            return False
-        minimal, place = find(MINIMAL, work, members, subsets, elements, scale)
-        if minimal < 0:
-            minimal = remember(MINIMAL, place, work, members, subsets, elements, count)
-            if minimal < 0:
+        about, more = sets[0], sets[1]
+        if new:
+            forward = states[1][state] + penalty + graph + scale * acoustic
+            members = _close(members, forward, lattice, limits, memory)
+            if members == 0:  # beyond the beam by a rounding
+                about[known, STATE] = LOST
+                return True
+            if members < 0:
                 return False
-            forward += more_graph + scale * more_acoustic
-            subsets[4][minimal] = _expand(members, forward, lattice, limits, memory, heap)
-        subsets[4][known], subsets[5][known] = subsets[4][minimal], prefix
-        subsets[6][known], subsets[7][known] = more_graph, more_acoustic
-    written = spell(subsets[5][known], trie, pdfs, written)
-    reached = subsets[4][known]
-    return written >= 0 and reached >= 0 and _write(
-        task, reached, graph + subsets[6][known], acoustic + subsets[7][known], written, memory
-    )  # fmt: skip
-
-
-@compiled
-def _write(task, target, graph, acoustic, pdfs_end, memory):
-    """Write an arc; False where it does not fit."""
-    tasks, starts, arcs, count = memory[7], memory[9][1], memory[10], memory[12]
+            rest, more[known, GRAPH], more[known, ACOUSTIC] = normalise(members, ints, costs, scale, strings, count)
+            minimal, new = find(MINIMAL, members, ints, costs, scale, sets, count)
+            if rest < 0 or minimal < 0:
+                return False
+            if new:
+                forward += more[known, GRAPH] + scale * more[known, ACOUSTIC]
+                about[minimal, STATE] = _expand(members, forward, lattice, limits, memory, heap)
+            about[known, PREFIX], about[known, STATE] = rest, about[minimal, STATE]
+        reached = np.int64(about[known, STATE])
+        if reached == LOST:
+            return True
+        written = spell(prefix, strings, pdfs, arcs[2][count[ARCS]])
+        if written < 0 or reached < 0:
+            return False
+        written = spell(np.int64(about[known, PREFIX]), strings, pdfs, written)
+        graph, acoustic = graph + more[known, GRAPH], acoustic + more[known, ACOUSTIC]
     arc = count[ARCS]
-    if arc == len(arcs[0]):
+    if written < 0 or arc == len(arcs[0]):
         return False
-    arcs[0][arc], arcs[1][arc], arcs[2][arc] = tasks[0][task], target, tasks[1][task]
-    arcs[3][arc], arcs[4][arc], arcs[5][arc] = graph, acoustic, starts[tasks[2][task]]
-    arcs[6][arc + 1] = pdfs_end
+    arcs[0][arc, 0], arcs[0][arc, 1], arcs[0][arc, 2], arcs[0][arc, 3] = state, reached, word, steps[0][begin, START]
+    arcs[1][arc, GRAPH], arcs[1][arc, ACOUSTIC], arcs[2][arc + 1] = graph, acoustic, written
     count[ARCS] = arc + 1
     return True
 
@@ -289,43 +275,40 @@ def _write(task, target, graph, acoustic, pdfs_end, memory):
 def _close(members, forward, lattice, limits, memory):
     """Follow the links without a word from the members in `work`, and put in their place the nodes that words leave or
     in which a path can end; return how many, -1 where strings do not fit. forward: the cost of the way to the set."""
-    (first, target, ilabel, word, link_graph, link_acoustic), _, _, ahead, exits = lattice
-    trie, _, _, work, best, marks, _, _, _, _, _, _, count = memory
+    (first, ends, link_costs), _, _, ahead, exits = lattice
+    strings, _, (ints, costs), (best, best_costs), _, _, _, _, _, count = memory
     scale, _, cutoff = limits
     count[STAMP] += 1
     stamp = count[STAMP]
-    last = 0
+    node, last = np.int64(ints[0, NODE]), np.int64(0)
     for k in range(members):
-        node = work[NODE][k]
-        marks[node] = stamp
-        last = max(last, node)
-        best[STRING][node], best[GRAPH][node], best[ACOUSTIC][node] = work[STRING][k], work[GRAPH][k], work[ACOUSTIC][k]
-    node = work[NODE][0]
-    members = 0
+        last = np.int64(ints[k, NODE])
+        best[last, MET], best[last, STRING] = stamp, ints[k, STRING]
+        best_costs[last, GRAPH], best_costs[last, ACOUSTIC] = costs[k, GRAPH], costs[k, ACOUSTIC]
+    members = np.int64(0)
     while node <= last:
-        if marks[node] != stamp:
-            node += 1
-            continue
-        string, graph, acoustic = best[STRING][node], best[GRAPH][node], best[ACOUSTIC][node]
-        for link in range(first[node], first[node + 1]):
-            if word[link]:
-                continue
-            more_graph, more_acoustic = graph + link_graph[link], acoustic + link_acoustic[link]
-            cost, reached = more_graph + scale * more_acoustic, target[link]
-            if forward + cost + ahead[reached] > cutoff:
-                continue
-            if marks[reached] == stamp and cost >= best[GRAPH][reached] + scale * best[ACOUSTIC][reached]:
-                continue
-            marks[reached] = stamp
-            last = max(last, reached)
-            best[GRAPH][reached], best[ACOUSTIC][reached] = more_graph, more_acoustic
-            best[STRING][reached] = string if ilabel[link] == 0 else longer(string, ilabel[link] - 1, trie, count)
-            if best[STRING][reached] < 0:
-                return -1
-        if forward + graph + scale * acoustic + exits[node] <= cutoff:
-            work[NODE][members], work[STRING][members] = node, string
-            work[GRAPH][members], work[ACOUSTIC][members] = graph, acoustic
-            members += 1
+        if best[node, MET] == stamp:
+            string, graph, acoustic = np.int64(best[node, STRING]), best_costs[node, GRAPH], best_costs[node, ACOUSTIC]
+            for link in range(first[node], first[node + 1]):
+                if ends[link, OLABEL]:
+                    continue
+                more_graph, more_acoustic = graph + link_costs[link, GRAPH], acoustic + link_costs[link, ACOUSTIC]
+                cost, reached = more_graph + scale * more_acoustic, np.int64(ends[link, TARGET])
+                if forward + cost + ahead[reached] > cutoff:
+                    continue
+                known = best_costs[reached, GRAPH] + scale * best_costs[reached, ACOUSTIC]
+                if best[reached, MET] == stamp and cost >= known:
+                    continue
+                longest = longer(string, ends[link, ILABEL], strings, count)
+                if longest < 0:
+                    return np.int64(-1)
+                best[reached, MET], best[reached, STRING] = stamp, longest
+                best_costs[reached, GRAPH], best_costs[reached, ACOUSTIC] = more_graph, more_acoustic
+                last = max(last, reached)
+            if forward + graph + scale * acoustic + exits[node] <= cutoff:
+                ints[members, NODE], ints[members, STRING] = node, string
+                costs[members, GRAPH], costs[members, ACOUSTIC] = graph, acoustic
+                members += 1
         node += 1
     return members
 
@@ -334,66 +317,77 @@ def _close(members, forward, lattice, limits, memory):
 def _expand(members, forward, lattice, limits, memory, heap):
     """Make a state of the members in `work`, and its steps, a task a word; return its number, -1 where these do not
     fit."""
-    (first, target, ilabel, word, link_graph, link_acoustic), frame, final, ahead, _ = lattice
-    trie, _, _, work, _, _, states, tasks, steps, (step_words, starts), _, _, count = memory
+    (first, ends, link_costs), frame, final, ahead, _ = lattice
+    strings, _, (ints, costs), _, states, tasks, (step, step_costs), _, _, count = memory
     scale, penalty, cutoff = limits
     state = count[STATES]
     if state == len(states[0]):
-        return -1
+        return np.int64(-1)
     count[STATES] = state + 1
-    node = work[NODE][0]
-    states[0][state], states[1][state], states[2][state] = node, frame[node] - trie[2][work[STRING][0]], forward
+    node = ints[0, NODE]
+    states[0][state, 0], states[0][state, 1] = node, frame[node] - strings[0][ints[0, STRING], LENGTH]
+    states[1][state] = forward
     begin = used = count[STEPS]
     for k in range(members):
-        node = work[NODE][k]
+        node = ints[k, NODE]
         for link in range(first[node], first[node + 1] + 1):
-            ends = link == first[node + 1]  # after its links a node's own end
-            if (ends and final[node] == np.inf) or (not ends and word[link] == 0):
-                continue
-            graph, acoustic, string = work[GRAPH][k], work[ACOUSTIC][k], work[STRING][k]
-            if ends:
-                graph, left, reached, label = graph + final[node], 0.0, -1, 0
-            else:
-                graph, acoustic = graph + link_graph[link], acoustic + link_acoustic[link]
-                reached, label = target[link], word[link]
-                left = penalty + ahead[reached]
-                if ilabel[link]:
-                    string = longer(string, ilabel[link] - 1, trie, count)
-            if forward + graph + scale * acoustic + left > cutoff:
-                continue
-            if string < 0 or used == len(starts):
-                return -1
-            steps[NODE][used], steps[STRING][used], steps[GRAPH][used], steps[ACOUSTIC][used] = (
-                reached, string, graph, acoustic,
-            )  # fmt: skip
-            step_words[used], starts[used] = label, frame[node]
-            used += 1
-    order = begin + np.argsort(step_words[begin:used].astype(np.int64) * (len(final) + 1) + steps[NODE][begin:used])
-    labels, nodes, strings = step_words[order], steps[NODE][order], steps[STRING][order]
-    graphs, acoustics, frames = steps[GRAPH][order], steps[ACOUSTIC][order], starts[order]
-    used, k = begin, 0
-    while k < len(order):
-        task, label = count[TASKS], labels[k]
-        if task == len(tasks[0]):
-            return -1
-        lowest, start, opened = np.inf, 0, used
-        while k < len(order) and labels[k] == label:
-            cost = graphs[k] + scale * acoustics[k]
-            if used > opened and steps[NODE][used - 1] == nodes[k]:  # of one node the best
-                if cost >= steps[GRAPH][used - 1] + scale * steps[ACOUSTIC][used - 1]:
-                    k += 1
+            string, graph, acoustic = np.int64(ints[k, STRING]), costs[k, GRAPH], costs[k, ACOUSTIC]
+            left, reached, word = 0.0, -1, 0
+            if link < first[node + 1]:
+                reached, word = ends[link, TARGET], ends[link, OLABEL]
+                if word == 0:
                     continue
-                used -= 1
-            steps[NODE][used], steps[STRING][used] = nodes[k], strings[k]
-            steps[GRAPH][used], steps[ACOUSTIC][used] = graphs[k], acoustics[k]
-            used += 1
-            cost += forward + (penalty + ahead[nodes[k]] if label else 0.0)
+                graph, acoustic = graph + link_costs[link, GRAPH], acoustic + link_costs[link, ACOUSTIC]
+                left = penalty + ahead[reached]
+                string = longer(string, ends[link, ILABEL], strings, count)
+            else:  # after its links a node's own end
+                graph += final[node]
+            if forward + graph + scale * acoustic + left <= cutoff:
+                if string < 0 or used == len(step):
+                    return np.int64(-1)
+                step[used, NODE], step[used, STRING], step[used, WORD], step[used, START] = (
+                    reached, string, word, frame[node]
+                )  # fmt: skip
+                step_costs[used, GRAPH], step_costs[used, ACOUSTIC] = graph, acoustic
+                used += 1
+    rows, row_costs = step[begin:used].copy(), step_costs[begin:used].copy()
+    order = _order(rows, len(final) + 1)
+    used, place = begin, 0
+    while place < len(order):
+        task, word = count[TASKS], rows[order[place], WORD]
+        if task == len(tasks):
+            return np.int64(-1)
+        lowest, start, opened = np.inf, 0, used
+        while place < len(order) and rows[order[place], WORD] == word:
+            k = order[place]
+            node, graph, acoustic = rows[k, NODE], row_costs[k, GRAPH], row_costs[k, ACOUSTIC]
+            cost = graph + scale * acoustic
+            same = used > opened and step[used - 1, NODE] == node
+            if not same or cost < step_costs[used - 1, GRAPH] + scale * step_costs[used - 1, ACOUSTIC]:
+                used += 0 if same else 1  # of one node the best
+                step[used - 1, NODE], step[used - 1, STRING] = node, rows[k, STRING]
+                step_costs[used - 1, GRAPH], step_costs[used - 1, ACOUSTIC] = graph, acoustic
+            if word:
+                cost += penalty + ahead[node]
             if cost < lowest:
-                lowest, start = cost, frames[k]
-            k += 1
-        tasks[0][task], tasks[1][task], tasks[2][task], tasks[3][task] = state, label, opened, used
-        starts[opened] = start
+                lowest, start = cost, rows[k, START]
+            place += 1
+        tasks[task, 0], tasks[task, 1], tasks[task, 2], tasks[task, 3] = state, word, opened, used - opened
+        step[opened, START] = start
         count[TASKS] = task + 1
-        heapq.heappush(heap, (lowest, task))
+        heapq.heappush(heap, (forward + lowest, task))
     count[STEPS] = used
     return state
+
+
+@compiled
+def _order(rows, nodes):
+    """Return the steps by word and node: by a heap, since what is compiled for the tasks serves here too."""
+    heap = [(0.0, np.int64(0))]
+    heap.pop()
+    for k in range(len(rows)):
+        heapq.heappush(heap, (float(rows[k, WORD]) * nodes + rows[k, NODE], np.int64(k)))
+    order = np.empty(len(rows), np.int64)
+    for k in range(len(rows)):
+        order[k] = heapq.heappop(heap)[1]
+    return order

@@ -1,8 +1,8 @@
 """Sets of (node, string, graph cost, acoustic cost), the states of a determinisation, and the strings in them; compiled.
 
-A string is a node of a trie, known by its number: `above` the string without its last symbol, `symbol` that, `depth` its
-length; 0 is the empty one. Each string is there once, so that equal strings are equal numbers. A set is a range of rows
-of four columns (`columns`), sorted by node.
+A string is a node of a trie, known by its number: a row says which string it is without its last symbol, that symbol, and
+its length; 0 is the empty one. Each string is there once, so that equal strings are equal numbers. A set is some rows of
+two arrays, sorted by node: int32 (NODE, STRING) and float64 (GRAPH, ACOUSTIC).
 
 All arrays are allocated before. What does not fit is told by -1, and the caller does it again with more room.
 """
@@ -15,169 +15,162 @@ from hybrid.decode.search_graph import compiled
 
 DELTA = 1e-4  # by so much the costs of two sets may differ that are one
 
-STRINGS, SUBSETS, ELEMENTS, STATES, TASKS, STEPS, ARCS, STAMP = range(8)  # counters, int64
-NODE, STRING, GRAPH, ACOUSTIC = range(4)  # columns
-INITIAL, MINIMAL = range(2)  # kinds of sets: before their closure, and after
+STRINGS, SETS, ELEMENTS, STATES, TASKS, STEPS, ARCS, STAMP = range(8)  # counters, int64
+NODE, STRING = range(2)
+GRAPH, ACOUSTIC = range(2)
+ABOVE, SYMBOL, LENGTH, MOVED, MARK = range(5)  # of a string: what it became without its prefix, and when
+FIRST, LAST, KIND, STATE, PREFIX = range(5)  # of a set: its rows; the state it leads to, and what more is taken off
+INITIAL, MINIMAL = np.int64(0), np.int64(1)  # kinds of sets: before their closure, and after
 
 
 @compiled
-def columns(size):
-    return np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float64), np.empty(size, np.float64)
+def new_strings(room, longest):
+    """Return the rows, a hash table of them, and scratch for one string."""
+    rows = np.zeros((room, 5), np.int32)
+    rows[0, ABOVE] = rows[0, SYMBOL] = -1
+    return rows, np.full(_power(2 * room), -1, np.int32), np.empty(longest + 1, np.int32)
 
 
 @compiled
-def new_trie(room, longest, count):
-    """Return above, symbol, depth, a hash table, the place and stamp of moved strings, and scratch for one string."""
-    size = 1
-    while size < 2 * room:
-        size *= 2
-    above, symbol, depth = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
-    above[0], symbol[0], depth[0] = -1, -1, 0
-    count[STRINGS] = 1
+def new_sets(room):
+    """Return of each set its integers and what more weight is taken off; a hash table; and the elements of them all."""
     return (
-        above, symbol, depth, np.full(size, -1, np.int32), np.empty(room, np.int32), np.zeros(room, np.int64),
-        np.empty(longest + 1, np.int32),
+        np.empty((room, 5), np.int32), np.empty((room, 2), np.float64), np.full(_power(2 * room), -1, np.int32),
+        np.empty((room, 2), np.int32), np.empty((room, 2), np.float64),
     )  # fmt: skip
 
 
 @compiled
-def longer(string, pdf, trie, count):
-    """Return the string with a symbol more, -1 where it does not fit."""
-    above, symbol, depth, table, _, stamps, _ = trie
-    mask = len(table) - 1
-    place = _mixed(string * 1000003 + pdf) & mask
-    while table[place] >= 0:
-        known = table[place]
-        if above[known] == string and symbol[known] == pdf:
-            return known
-        place = (place + 1) & mask
-    new = count[STRINGS]
-    if new == len(above):
-        return -1
-    count[STRINGS] = new + 1
-    above[new], symbol[new], depth[new], stamps[new] = string, pdf, depth[string] + 1, 0
-    table[place] = new
-    return new
+def _power(least):
+    size = 1
+    while size < least:
+        size *= 2
+    return size
 
 
 @compiled
 def _mixed(value):
     """Return the bits of a number well mixed (the finaliser of MurmurHash3), 0 to 2^62."""
-    value = np.uint64(value)
-    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return np.int64((value ^ (value >> np.uint64(33))) >> np.uint64(2))
+    mixed = np.uint64(value)
+    mixed = (mixed ^ (mixed >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    mixed = (mixed ^ (mixed >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return np.int64((mixed ^ (mixed >> np.uint64(33))) >> np.uint64(2))
 
 
 @compiled
-def spell(string, trie, pdfs, begin):
+def longer(string, label, strings, count):
+    """Return the string with the pdf of a label (pdf + 1; 0: none) more, -1 where it does not fit."""
+    rows, table, _ = strings
+    if label == 0 or string < 0:
+        return np.int64(string)
+    mask = len(table) - 1
+    place = _mixed(np.int64(string) * 1000003 + label) & mask
+    while table[place] >= 0:
+        known = table[place]
+        if rows[known, ABOVE] == string and rows[known, SYMBOL] == label - 1:
+            return np.int64(known)
+        place = (place + 1) & mask
+    new = count[STRINGS]
+    if new == len(rows):
+        return np.int64(-1)
+    count[STRINGS] = new + 1
+    rows[new, ABOVE], rows[new, SYMBOL], rows[new, LENGTH], rows[new, MARK] = string, label - 1, rows[string, LENGTH] + 1, 0
+    table[place] = new
+    return new
+
+
+@compiled
+def spell(string, strings, pdfs, begin):
     """Write a string into pdfs from `begin` on; return its end, -1 where it does not fit."""
-    above, symbol, depth = trie[0], trie[1], trie[2]
-    end = begin + depth[string]
+    rows = strings[0]
+    end = begin + rows[string, LENGTH]
     if end > len(pdfs):
-        return -1
+        return np.int64(-1)
     for place in range(end - 1, begin - 1, -1):
-        pdfs[place] = symbol[string]
-        string = above[string]
-    return end
+        pdfs[place] = rows[string, SYMBOL]
+        string = rows[string, ABOVE]
+    return np.int64(end)
 
 
 @compiled
-def nearest(work, members, scale):
-    """Return the member of the lowest cost."""
-    lowest, best = np.inf, 0
-    for k in range(members):
-        cost = work[GRAPH][k] + scale * work[ACOUSTIC][k]
-        if cost < lowest:
-            lowest, best = cost, k
-    return best
-
-
-@compiled
-def normalise(work, members, scale, trie, count):
+def normalise(members, ints, costs, scale, strings, count):
     """Take off a set what all members share: return the longest common prefix of their strings, and the graph and
     acoustic cost of the best. The prefix is -1 where the strings do not fit."""
-    above, symbol, depth, _, moved, stamps, scratch = trie
-    strings = work[STRING]
-    best = nearest(work, members, scale)
-    graph, acoustic = work[GRAPH][best], work[ACOUSTIC][best]
-    prefix = strings[0]
+    rows, _, scratch = strings
+    lowest, best = np.inf, 0
+    prefix = ints[0, STRING]
     for k in range(members):
-        work[GRAPH][k] -= graph
-        work[ACOUSTIC][k] -= acoustic
-        other = strings[k]
-        while depth[other] > depth[prefix]:
-            other = above[other]
-        while depth[prefix] > depth[other]:
-            prefix = above[prefix]
+        cost = costs[k, GRAPH] + scale * costs[k, ACOUSTIC]
+        if cost < lowest:
+            lowest, best = cost, k
+        other = ints[k, STRING]
+        while rows[other, LENGTH] > rows[prefix, LENGTH]:
+            other = rows[other, ABOVE]
+        while rows[prefix, LENGTH] > rows[other, LENGTH]:
+            prefix = rows[prefix, ABOVE]
         while prefix != other:
-            prefix, other = above[prefix], above[other]
-    if prefix == 0:
-        return prefix, graph, acoustic
-    count[STAMP] += 1
-    stamp = count[STAMP]
-    moved[prefix], stamps[prefix] = 0, stamp
+            prefix, other = rows[prefix, ABOVE], rows[other, ABOVE]
+    graph, acoustic = costs[best, GRAPH], costs[best, ACOUSTIC]
     for k in range(members):
-        string, length = strings[k], 0
-        while stamps[string] != stamp:
+        costs[k, GRAPH] -= graph
+        costs[k, ACOUSTIC] -= acoustic
+    if prefix == 0:
+        return np.int64(0), graph, acoustic
+    count[STAMP] += 1
+    mark = count[STAMP]
+    rows[prefix, MOVED], rows[prefix, MARK] = 0, mark
+    for k in range(members):
+        string, length = ints[k, STRING], 0
+        while rows[string, MARK] != mark:
             scratch[length] = string
             length += 1
-            string = above[string]
-        shorter = moved[string]
+            string = rows[string, ABOVE]
+        shorter = np.int64(rows[string, MOVED])
         for place in range(length - 1, -1, -1):
             string = scratch[place]
-            shorter = longer(shorter, symbol[string], trie, count)
+            shorter = longer(shorter, rows[string, SYMBOL] + 1, strings, count)
             if shorter < 0:
-                return -1, graph, acoustic
-            moved[string], stamps[string] = shorter, stamp
-        strings[k] = shorter
-    return prefix, graph, acoustic
+                return np.int64(-1), graph, acoustic
+            rows[string, MOVED], rows[string, MARK] = shorter, mark
+        ints[k, STRING] = shorter
+    return np.int64(prefix), graph, acoustic
 
 
 @compiled
-def find(kind, work, members, subsets, elements, scale):
-    """Return the set of that kind that the members are, -1 where there is none; and its place in the table."""
-    first, last, table = subsets[0], subsets[1], subsets[2]
+def find(kind, members, ints, costs, scale, sets, count):
+    """Return the set of that kind that the members are, and whether it is a new one, which is then written down; -1
+    where that does not fit."""
+    about, _, table, all_ints, all_costs = sets
     mask = len(table) - 1
-    value = kind
+    value = np.int64(kind)
     for k in range(members):
-        value = _mixed(value * 1000003 + work[NODE][k])
-        value = _mixed(value * 1000003 + work[STRING][k])
+        value = _mixed(value * 1000003 + ints[k, NODE])
+        value = _mixed(value * 1000003 + ints[k, STRING])
     place = value & mask
     while table[place] >= 0:
         known = table[place]
-        begin = first[known]
-        if last[known] - begin == members and subsets[3][known] == kind:
-            same = True
-            for k in range(members):
-                row = begin + k
-                if (
-                    elements[NODE][row] != work[NODE][k]
-                    or elements[STRING][row] != work[STRING][k]
-                    or abs(elements[GRAPH][row] - work[GRAPH][k]) > DELTA
-                    or abs(elements[ACOUSTIC][row] - work[ACOUSTIC][k]) * scale > DELTA
-                ):
-                    same = False
-                    break
-            if same:
-                return known, place
+        begin = about[known, FIRST]
+        if about[known, LAST] - begin == members and about[known, KIND] == kind:
+            k = 0
+            while (
+                k < members and all_ints[begin + k, NODE] == ints[k, NODE]
+                and all_ints[begin + k, STRING] == ints[k, STRING]
+                and abs(all_costs[begin + k, GRAPH] - costs[k, GRAPH]) <= DELTA
+                and abs(all_costs[begin + k, ACOUSTIC] - costs[k, ACOUSTIC]) * scale <= DELTA
+            ):  # fmt: skip
+                k += 1
+            if k == members:
+                return np.int64(known), False
         place = (place + 1) & mask
-    return -1, place
-
-
-@compiled
-def remember(kind, place, work, members, subsets, elements, count):
-    """Write a set down at its place in the table; return its number, -1 where it does not fit."""
-    first, last, table, kinds = subsets[0], subsets[1], subsets[2], subsets[3]
-    number, begin = count[SUBSETS], count[ELEMENTS]
-    if number == len(first) or begin + members > len(elements[NODE]):
-        return -1
+    new, begin = count[SETS], count[ELEMENTS]
+    if new == len(about) or begin + members > len(all_ints):
+        return np.int64(-1), True
     for k in range(members):
         row = begin + k
-        elements[NODE][row], elements[STRING][row] = work[NODE][k], work[STRING][k]
-        elements[GRAPH][row], elements[ACOUSTIC][row] = work[GRAPH][k], work[ACOUSTIC][k]
-    first[number], last[number], kinds[number] = begin, begin + members, kind
-    table[place] = number
-    count[SUBSETS] = number + 1
+        all_ints[row, NODE], all_ints[row, STRING] = ints[k, NODE], ints[k, STRING]
+        all_costs[row, GRAPH], all_costs[row, ACOUSTIC] = costs[k, GRAPH], costs[k, ACOUSTIC]
+    about[new, FIRST], about[new, LAST], about[new, KIND] = begin, begin + members, kind
+    table[place] = new
+    count[SETS] = new + 1
     count[ELEMENTS] = begin + members
-    return number
+    return new, True
