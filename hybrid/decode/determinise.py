@@ -1,34 +1,34 @@
 """Determinisation of a lattice over its words, pruned: Kaldi's lattice-determinize-pruned (Povey et al., "Generating
 exact lattices in the WFST framework", ICASSP 2012), compiled.
 
-Wanted is a lattice in which each word sequence whose best path comes within a beam of the best has exactly one path, with
-the costs and the pdfs of its best path in the lattice that was given. A link carries a weight (graph cost g, acoustic
-cost a, string of pdfs z); weights are multiplied by adding costs and joining strings, and of two the better is that of
-the lower g + scale * a. A state of the result is a set of
+Wanted is a lattice in which each word sequence whose best path comes within a beam of the best has exactly one path,
+with the costs and the pdfs of its best path in the lattice that was given. A link carries a weight (graph cost g,
+acoustic cost a, string of pdfs z); weights are multiplied by adding costs and joining strings, and of two the better is
+that of the lower g + scale * a. A state of the result is a set of
 
-    (node n, z, g, a):  the words so far can end in n; from what every member shares it lacks z, g and a
+    (node n, z, g, a):  the words so far can end in n; of what leads there z, g and a stand on no arc yet
 
 and is found as any determinisation finds it:
 
-    closure   follow links without a word from the members, per node the best weight is kept
+    closure   follow links without a word from the members; per node the best weight is kept
     minimal   keep the nodes that words leave or in which a path can end
-    normal    take off the longest common prefix of the strings, and the weight of the best member
+    normal    take off the longest common prefix of the strings, and the costs of the best member
     known?    a set of the same nodes and strings and, within DELTA, costs is the same state
-    step      for each word, the links that bear it lead to the next set; what was taken off goes on the arc
+    step      for each word, the links that bear it lead to the next set; what was taken off stands on the arc
 
-A set is looked up before its closure, too, for most come again (Kaldi's two tables). Steps are done in the order of the
-best path through them, cost so far and, exactly, least cost ahead, so that a state is first met by its best way, and that
-what exceeds the beam is never met. Where the result grows beyond its bound the work stops: all paths up to the cost
-that was reached are there, and the beam is said to be the narrower one. Strings lie in a trie, a string is a number, and
-equal strings are equal numbers.
+A set is looked up before its closure, too, for most come again (Kaldi's two tables). Steps are taken in the order of
+the best path through them, cost so far and (exactly) least cost ahead, so that a state is first met by its best way,
+and what exceeds the beam is never met. Where the result outgrows its bound the work stops: all paths up to the cost
+that was reached are there, and the beam is said to be the narrower one.
+The word penalty counts in that order alone, for the members of a set have the same words.
 
-Naive is to write every path out, and keep the best of each word sequence: tests/test_determinise.py does.
+Naive is to write every path out and keep the best of each word sequence: tests/test_determinise.py does.
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import Any, NamedTuple, Tuple
+from typing import Tuple
 
 import numpy as np
 
@@ -58,10 +58,13 @@ from hybrid.decode.weighted_sets import (
     normalise,
     spell,
 )
-from hybrid.errors import ConfigError
+from hybrid.decode.word_lattice import WordLattice, take_strings
+from hybrid.errors import ConfigError, DataError
 
 MAX_ARCS = 100_000  # of a result
-MAX_ROOM = 1 << 22  # elements of sets, and nodes of the trie; some 300 MB
+MIN_ROOM, MAX_ROOM = 1 << 12, 1 << 21  # elements of sets, and nodes of the trie; 500 MB at most
+
+ROOM_OF_A_LINK = 4  # at first
 
 DONE, FULL, BOUND = range(3)
 TARGET, ILABEL, OLABEL = range(3)  # of a link
@@ -70,38 +73,20 @@ MET = 0  # of a node in a closure, beside STRING: when it was reached
 END, LOST = -1, -2  # in place of a state: paths end here; beyond the beam
 
 
-class Determinised(NamedTuple):
-    """Arcs over words, the states numbered in the order of time: int32 source, target, word (0 leads to the last state,
-    the end); graph, acoustic: float64; start: int32, the frame of the word's label on the arc's best path; offsets,
-    pdfs: the pdfs of arc k are pdfs[offsets[k]:offsets[k + 1]]. frame: int32, of each state. beam: how far from the best
-    the paths reach that are surely there."""
-
-    frame: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-    word: np.ndarray
-    graph: np.ndarray
-    acoustic: np.ndarray
-    start: np.ndarray
-    offsets: np.ndarray
-    pdfs: np.ndarray
-    beam: float
-
-
 def determinise(
     frame: np.ndarray, source: np.ndarray, target: np.ndarray, ilabel: np.ndarray, olabel: np.ndarray,
     graph: np.ndarray, acoustic: np.ndarray, final: np.ndarray, *, acoustic_scale: float = 1.0,
     word_penalty: float = 0.0, lattice_beam: float = 8.0, max_arcs: int = MAX_ARCS,
-) -> Determinised:  # fmt: skip
-    """Return the arcs that word sequences within lattice_beam of the best need, each sequence once. The arrays are those
-    of a Lattice; the best path of a sequence is that of the lowest graph + acoustic_scale * acoustic + word_penalty.
+) -> WordLattice:  # fmt: skip
+    """Return the word sequences within lattice_beam of the best, each once, by the path of the lowest
+    graph + acoustic_scale * acoustic + word_penalty a word. The arrays are those of a Lattice.
 
-    Raises ConfigError for a beam, scale or bound that is none.
+    Raises ConfigError for a beam, scale or bound that is none, DataError where no path leads to an end, or where not
+    even the best one could be determinised.
     """
-    if not (acoustic_scale >= 0 and np.isfinite(acoustic_scale) and np.isfinite(word_penalty)):
-        raise ConfigError(
-            f"acoustic scale {acoustic_scale}, word penalty {word_penalty}", remedy="give a scale above 0, finite numbers"
-        )
+    if not (acoustic_scale > 0 and np.isfinite(acoustic_scale) and np.isfinite(word_penalty)):
+        what = f"acoustic scale {acoustic_scale}, word penalty {word_penalty}"
+        raise ConfigError(what, remedy="give a scale above 0 and a finite penalty")
     if not (lattice_beam >= 0 and np.isfinite(lattice_beam)):
         raise ConfigError(f"lattice beam {lattice_beam}", remedy="give a beam, 0 or more; 6 to 10 is usual")
     if max_arcs < 1:
@@ -114,8 +99,10 @@ def determinise(
     ending = final[nodes].astype(np.float64)
     totals = costs[:, GRAPH] + acoustic_scale * costs[:, ACOUSTIC] + word_penalty * (ends[:, OLABEL] != 0)
     ahead = costs_ahead(rank[source[order]], ends[:, TARGET].copy(), totals, ending)
+    if not (len(ahead) and np.isfinite(ahead[0])):
+        raise DataError("no path leads through the lattice to an end", remedy="leave the utterance out")
     lattice = (first, ends, costs), frame[nodes].astype(np.int32), ending, ahead
-    room = max(1 << 12, 4 * len(source))
+    room = max(MIN_ROOM, ROOM_OF_A_LINK * len(source))
     while True:
         status, beam, *arrays = _determinise(
             *lattice, float(acoustic_scale), float(word_penalty), float(lattice_beam), max_arcs, room
@@ -123,22 +110,27 @@ def determinise(
         if status != FULL or room >= MAX_ROOM:
             break
         room = min(4 * room, MAX_ROOM)
-    return _sorted(int(frame.max(initial=0)), beam, *arrays)
+    words = _sorted(int(frame.max()), beam, *arrays)
+    if not len(words.source):
+        raise DataError("a lattice too large to be determinised", remedy="search with a narrower lattice beam")
+    return words
 
 
 def _forward(source: np.ndarray, nodes: int) -> Tuple[np.ndarray, np.ndarray]:
     """Return the place of each node in the order in which links leave them, and the links in that order."""
-    leaving, met = np.unique(source, return_index=True)
-    rank = np.full(nodes, nodes, np.int64)
-    rank[leaving[np.argsort(met)]] = np.arange(len(leaving))
-    rank[rank == nodes] = np.arange(len(leaving), nodes)
+    leaving, first = np.unique(source, return_index=True)
+    met = np.full(nodes, len(source), np.int64)  # what no link leaves comes last
+    met[leaving] = first
+    met[:1] = -1
+    rank = np.empty(nodes, np.int64)
+    rank[np.argsort(met, kind="stable")] = np.arange(nodes)
     return rank, np.argsort(rank[source], kind="stable")
 
 
 def _sorted(
     frames: int, beam: float, states: np.ndarray, arcs: np.ndarray, costs: np.ndarray, offsets: np.ndarray,
     pdfs: np.ndarray,
-) -> Determinised:  # fmt: skip
+) -> WordLattice:  # fmt: skip
     """Drop what leads to no end, and number states and arcs in the order of time."""
     state_rank, state_frame = states.T
     source, target, word, start = arcs.T
@@ -154,13 +146,10 @@ def _sorted(
     live = np.isfinite(costs_ahead(place[source[kept]], place[target[kept]], np.zeros(len(kept)), final))
     kept = kept[live[place[target[kept]]]]
     renumbered = (np.cumsum(live) - 1).astype(np.int32)
-    lengths = np.diff(offsets)[kept]
-    new = np.zeros(len(kept) + 1, np.int64)
-    np.cumsum(lengths, out=new[1:])
-    chosen = np.repeat(offsets[:-1][kept] - new[:-1], lengths) + np.arange(new[-1])
-    return Determinised(
+    return WordLattice(
         np.append(state_frame[order], frames).astype(np.int32)[live], renumbered[place[source[kept]]],
-        renumbered[place[target[kept]]], word[kept], graph[kept], acoustic[kept], start[kept], new, pdfs[chosen], beam,
+        renumbered[place[target[kept]]], word[kept], graph[kept].astype(np.float32),
+        acoustic[kept].astype(np.float32), start[kept], *take_strings(offsets, pdfs, kept), beam=float(beam),
     )  # fmt: skip
 
 
@@ -174,31 +163,33 @@ def _determinise(links, frame, final, ahead, scale, penalty, beam, max_arcs, roo
     work = np.empty((nodes, 2), np.int32), np.empty((nodes, 2), np.float64)
     states = np.empty((room, 2), np.int32), np.empty(room, np.float64)
     steps = np.empty((room, 4), np.int32), np.empty((room, 2), np.float64)
+    tasks = np.empty((room, 4), np.int32)
     arcs = np.empty((room, 4), np.int32), np.empty((room, 2), np.float64), np.zeros(room + 1, np.int64)
     pdfs = np.empty(4 * room, np.int32)
     memory = (
-        new_strings(room, nodes), new_sets(room), work, best, states, np.empty((room, 4), np.int32), steps, arcs, pdfs,
-        count,
+        new_strings(room, nodes), new_sets(room), work, best, states, tasks, steps, arcs, pdfs, count
     )  # fmt: skip
     lattice = (links, frame, final, ahead, _exits(links, final, ahead, scale, penalty))
     limits = (scale, penalty, ahead[0] + beam + DELTA)
     heap = [(0.0, np.int64(0))]
     heap.pop()
     status, reached = DONE, beam
-    if np.isfinite(ahead[0]):  # the start; nothing is taken off it, for no arc leads to it
-        work[0][0, NODE] = work[0][0, STRING] = 0
-        work[1][0, GRAPH] = work[1][0, ACOUSTIC] = 0.0
-        members = _close(np.int64(1), 0.0, lattice, limits, memory)
-        if members < 0 or _expand(members, 0.0, lattice, limits, memory, heap) < 0:
-            status, reached = FULL, 0.0
+    # the start: nothing is taken off it, for no arc leads to it
+    work[0][0, NODE] = work[0][0, STRING] = 0
+    work[1][0, GRAPH] = work[1][0, ACOUSTIC] = 0.0
+    members = _close(np.int64(1), 0.0, lattice, limits, memory)
+    if members < 0 or _expand(members, 0.0, lattice, limits, memory, heap) < 0:
+        status, reached = FULL, 0.0
+    ended = False
     while len(heap) and status == DONE:
         priority, task = heapq.heappop(heap)
-        if count[ARCS] >= max_arcs:
+        if count[ARCS] >= max_arcs and ended:  # the best path is there in any case
             status = BOUND
         elif not _follow(task, lattice, limits, memory, heap):
             status = FULL
+        ended = ended or tasks[task, 1] == 0
         if status != DONE:
-            reached = priority - ahead[0]
+            reached = max(priority - ahead[0], 0.0)
     made = count[ARCS]
     return (
         status, reached, states[0][: count[STATES]].copy(), arcs[0][:made].copy(), arcs[1][:made].copy(),

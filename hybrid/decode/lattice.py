@@ -11,15 +11,17 @@ was done with, a lattice is too small.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import List, Sequence, Tuple, cast
 
 import numpy as np
 
 from hybrid.decode import paths
+from hybrid.decode.determinise import MAX_ARCS, determinise
 from hybrid.decode.paths import Entry, Hypothesis
 from hybrid.decode.search import RawLattice
 from hybrid.decode.search_graph import COST, ILABEL, OLABEL, SearchGraph
+from hybrid.decode.word_lattice import WordLattice
 
 
 @dataclass(frozen=True)
@@ -100,3 +102,20 @@ class Lattice:
         costs = self.costs(acoustic_scale, word_penalty)
         posteriors, total = paths.posteriors(self.source, self.target, costs, self.final)
         return posteriors, float(total)
+
+    def determinised(
+        self, acoustic_scale: float = 1.0, word_penalty: float = 0.0, *, lattice_beam: float = 8.0,
+        max_arcs: int = MAX_ARCS,
+    ) -> WordLattice:  # fmt: skip
+        """Return the lattice determinised over words: each word sequence within lattice_beam of the best has one path,
+        its best at this scale and penalty (lattice-determinize-pruned). At another scale another path may be the best
+        of its words: determinise at the scale that is used.
+
+        Where the result would have more than max_arcs arcs its `beam` is narrower than lattice_beam. Raises ConfigError
+        for a beam, scale or bound that is none, DataError where no path leads to an end.
+        """
+        words = determinise(
+            self.frame, self.source, self.target, self.ilabel, self.olabel, self.graph, self.acoustic, self.final,
+            acoustic_scale=acoustic_scale, word_penalty=word_penalty, lattice_beam=lattice_beam, max_arcs=max_arcs,
+        )  # fmt: skip
+        return replace(words, reached_final=self.reached_final)

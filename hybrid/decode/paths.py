@@ -1,7 +1,8 @@
-"""Best paths, n-best lists and posteriors of any lattice whose links are sorted so that one pass over them goes forward.
+"""Best paths, n-best lists and posteriors of any lattice whose links are sorted so that one pass over them goes
+forward.
 
-source, target: int32 [links], nodes; costs: float64 [links]; final: [nodes], the cost of ending in each, inf where no path
-ends. Node 0 is the first.
+source, target: int32 [links], nodes; costs: float64 [links]; final: [nodes], the cost of ending in each, inf where no
+path ends. Node 0 is the first.
 """
 
 from __future__ import annotations
@@ -125,6 +126,16 @@ def _spelt(histories: Sequence[Tuple[int, int]], history: int) -> Tuple[int, ...
         history, word = histories[history]
         words.append(word)
     return tuple(reversed(words))
+
+
+@compiled
+def costs_before(source, target, costs, nodes):
+    """Return the least cost from the first node to each."""
+    before = np.full(nodes, np.inf)
+    before[0] = 0.0
+    for link in range(len(source)):
+        before[target[link]] = min(before[target[link]], before[source[link]] + costs[link])
+    return before
 
 
 @compiled

@@ -1,8 +1,8 @@
-"""Sets of (node, string, graph cost, acoustic cost), the states of a determinisation, and the strings in them; compiled.
+"""Sets of (node, string, graph cost, acoustic cost), the states of a determinisation, and their strings; compiled.
 
-A string is a node of a trie, known by its number: a row says which string it is without its last symbol, that symbol, and
-its length; 0 is the empty one. Each string is there once, so that equal strings are equal numbers. A set is some rows of
-two arrays, sorted by node: int32 (NODE, STRING) and float64 (GRAPH, ACOUSTIC).
+A string is a node of a trie, known by its number: a row says which string it is without its last symbol, that symbol,
+and its length; 0 is the empty one. Each string is there once, so that equal strings are equal numbers. A set is some
+rows of two arrays, sorted by node: int32 (NODE, STRING) and float64 (GRAPH, ACOUSTIC).
 
 All arrays are allocated before. What does not fit is told by -1, and the caller does it again with more room.
 """
@@ -74,7 +74,8 @@ def longer(string, label, strings, count):
     if new == len(rows):
         return np.int64(-1)
     count[STRINGS] = new + 1
-    rows[new, ABOVE], rows[new, SYMBOL], rows[new, LENGTH], rows[new, MARK] = string, label - 1, rows[string, LENGTH] + 1, 0
+    rows[new, ABOVE], rows[new, SYMBOL] = string, label - 1
+    rows[new, LENGTH], rows[new, MARK] = rows[string, LENGTH] + 1, 0
     table[place] = new
     return new
 
