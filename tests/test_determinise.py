@@ -32,7 +32,7 @@ def random_lattice(rng: np.random.Generator, coarse: bool = False, frames: int =
     for source in range(len(frame)):
         for target in range(source + 1, len(frame)):
             step = frame[target] - frame[source]
-            if (step == 0 and source and rng.random() < 0.5) or (step == 1 and rng.random() < 0.7):
+            if (step == 0 and source and rng.random() < 0.5) or (step == 1 and rng.random() < 0.9):
                 for _ in range(rng.choice([1, 2], p=[0.8, 0.2])):
                     word = int(rng.integers(1, 4)) if rng.random() < 0.35 else 0
                     links.append((source, target, int(rng.integers(1, 3)) if step else 0, word))

@@ -148,7 +148,8 @@ def costs_ahead(source, target, costs, final):
 
 
 @compiled
-def _log_add(a, b):
+def log_add(a, b):
+    """Return log(exp(a) + exp(b))."""
     if a < b:
         a, b = b, a
     return a if b == -np.inf else a + np.log1p(np.exp(b - a))
@@ -160,10 +161,10 @@ def posteriors(source, target, costs, final):
     alpha = np.full(nodes, -np.inf)
     alpha[0] = 0.0
     for link in range(len(source)):
-        alpha[target[link]] = _log_add(alpha[target[link]], alpha[source[link]] - costs[link])
+        alpha[target[link]] = log_add(alpha[target[link]], alpha[source[link]] - costs[link])
     beta = -final.astype(np.float64)
     for link in range(len(source) - 1, -1, -1):
-        beta[source[link]] = _log_add(beta[source[link]], beta[target[link]] - costs[link])
+        beta[source[link]] = log_add(beta[source[link]], beta[target[link]] - costs[link])
     total = beta[0]
     posteriors = np.empty(len(source), np.float64)
     for link in range(len(source)):
