@@ -13,7 +13,8 @@ from typing import Optional, Union
 import kaldifst
 import numpy as np
 
-from hybrid.decode.lattice import Hypothesis, Lattice, nothing
+from hybrid.decode.lattice import Lattice
+from hybrid.decode.paths import Hypothesis, nothing
 from hybrid.decode.running_search import RunningSearch
 from hybrid.decode.search import LatticeSearch, RawLattice, SearchOptions
 from hybrid.decode.search_graph import SearchGraph

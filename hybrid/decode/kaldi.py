@@ -7,7 +7,7 @@ from typing import List
 import kaldifst
 import numpy as np
 
-from hybrid.decode.lattice import Hypothesis, nothing
+from hybrid.decode.paths import Hypothesis, nothing
 from hybrid.fst import Graph, const
 
 
