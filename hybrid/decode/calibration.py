@@ -25,6 +25,7 @@ import numpy as np
 from hybrid.errors import ModelError
 from hybrid.io import PathLike, read_json, write_json
 
+CALIBRATION = "calibration.json"  # in EXP/decode/SYSTEM/CONDITION
 FEATURES = ("posterior", "deficit", "frames")
 USUAL = np.array([0.5, -0.5, 0.3])
 PRIOR = 2.0  # as much as so many words that the features say nothing of

@@ -8,7 +8,7 @@ from typing import Optional
 from hybrid.data.features import available_backends
 from hybrid.decode.acoustics import load_acoustics
 from hybrid.decode.recogniser import Recogniser
-from hybrid.decode.trained import backend_of, find_search, find_system
+from hybrid.decode.trained import backend_of, find_calibration, find_search, find_system
 from hybrid.io import PathLike
 from hybrid.lexicon.lang import Lang
 
@@ -29,4 +29,5 @@ def load(exp: PathLike, system: Optional[str] = None, *, condition: Optional[str
     backend = backend_of(exp, available_backends())
     recogniser = Recogniser(chosen.name, acoustics, chosen.graph, lang, search, backend)
     recogniser.files = (chosen.model, chosen.graph)
+    recogniser.calibration = find_calibration(exp, chosen, condition)
     return recogniser

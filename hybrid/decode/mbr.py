@@ -29,7 +29,7 @@ The slow readable form is in tests/test_mbr.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
@@ -78,15 +78,7 @@ def mbr(lattice: WordLattice, acoustic_scale: float = 1.0, word_penalty: float =
     Work and memory are nodes (and arcs, for the work) times twice the words: an utterance takes milliseconds; cut an
     hour of speech before.
     """
-    costs = lattice.costs(acoustic_scale, word_penalty)
-    order = np.argsort(lattice.target, kind="stable")
-    vocabulary, words = np.unique(np.append(lattice.word, 0), return_inverse=True)
-    words = words.reshape(-1)[:-1].astype(np.int64)  # word 0 is the first
-    ends = _ends(lattice, lattice.posteriors(acoustic_scale, word_penalty)[0])
-    arrays = (
-        lattice.source[order], lattice.target[order], words[order], costs[order], lattice.start[order].astype(float),
-        ends[order], len(lattice.frame), len(vocabulary),
-    )  # fmt: skip
+    vocabulary, arrays = _arrays(lattice, (), acoustic_scale, word_penalty)
     chosen = np.searchsorted(vocabulary, lattice.best_path(acoustic_scale, word_penalty).words)
     for _ in range(TURNS):
         slots = np.zeros(2 * len(chosen) + 1, np.int64)
@@ -97,6 +89,34 @@ def mbr(lattice: WordLattice, acoustic_scale: float = 1.0, word_penalty: float =
             break
         chosen = likeliest[likeliest != 0]
     return _result(vocabulary, slots, float(bound), gamma, times, lattice.num_frames)
+
+
+def word_posteriors(
+    lattice: WordLattice, words: Sequence[int], acoustic_scale: float = 1.0, word_penalty: float = 0.0
+) -> np.ndarray:
+    """Return the posterior of each word of a sequence, float64 [n]: gamma of its slot, all paths aligned with it."""
+    vocabulary, arrays = _arrays(lattice, words, acoustic_scale, word_penalty)
+    slots = np.zeros(2 * len(words) + 1, np.int64)
+    slots[1::2] = np.searchsorted(vocabulary, np.asarray(words, np.int64))
+    _, gamma, _ = minimise(*arrays, slots)
+    posteriors: np.ndarray = np.clip(gamma[np.arange(len(slots)), slots][1::2], 0.0, 1.0)
+    return posteriors
+
+
+def _arrays(
+    lattice: WordLattice, more: Sequence[int], acoustic_scale: float, word_penalty: float
+) -> Tuple[np.ndarray, Tuple[Any, ...]]:
+    """The words of the lattice and `more`, in rising order, 0 the first; and what `minimise` takes before the slots."""
+    costs = lattice.costs(acoustic_scale, word_penalty)
+    order = np.argsort(lattice.target, kind="stable")
+    every = np.concatenate([lattice.word, np.asarray([0, *more], lattice.word.dtype)])
+    vocabulary, numbers = np.unique(every, return_inverse=True)
+    numbers = numbers.reshape(-1)[: len(lattice.word)].astype(np.int64)
+    ends = _ends(lattice, lattice.posteriors(acoustic_scale, word_penalty)[0])
+    return vocabulary, (
+        lattice.source[order], lattice.target[order], numbers[order], costs[order], lattice.start[order].astype(float),
+        ends[order], len(lattice.frame), len(vocabulary),
+    )  # fmt: skip
 
 
 def _ends(lattice: WordLattice, posteriors: np.ndarray) -> np.ndarray:

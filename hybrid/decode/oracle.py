@@ -23,8 +23,8 @@ def oracle_errors(
     where `words` is given, of the path in each lattice that is nearest to the reference ("lattice").
 
     refs: the words of each utterance; one without a lattice counts as deleted. spelt: the words of word ids. words: the
-    ids of words; leave it out where the ids are of pieces of words, for there the nearest sequence of pieces is not that
-    of the nearest words.
+    ids of words; leave it out where the ids are of pieces of words, for there the nearest sequence of pieces is not
+    that of the nearest words.
     """
     totals = {f"{number}-best": Counts() for number in numbers}
     if words is not None:

@@ -15,18 +15,18 @@ from hybrid.data.audio_blocks import read_blocks
 from hybrid.data.cmvn import CmvnStats
 from hybrid.data.features import FeatureExtractor
 from hybrid.decode.acoustics import Acoustics
+from hybrid.decode.calibration import Calibration
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.lattice import Lattice
 from hybrid.decode.result import Result, Word
 from hybrid.decode.run import spell, word_names
+from hybrid.decode.scored_words import WordScorer
 from hybrid.decode.segments import Endpointing, Segment, Segmenter, silence_pdfs
 from hybrid.decode.stream import Stream
 from hybrid.decode.trained import Search
-from hybrid.decode.word_times import WordTimes
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems
 from hybrid.lexicon.lang import Lang
-from hybrid.lexicon.subword import MARK
 from hybrid.nnet.base import AcousticModel
 from hybrid.online.features import OnlineFeatures
 from hybrid.online.loglikes import OnlineAcoustics
@@ -65,7 +65,8 @@ class Recogniser:
                 file=graph,
                 remedy="run the graph stage again",
             )
-        self._word_times = WordTimes(lang, acoustics.senones)
+        self._words = WordScorer(lang, acoustics.senones)
+        self.calibration: Optional[Calibration] = None  # of words' confidences
         self._silent, self._backend = silence_pdfs(acoustics.senones, lang), backend
 
     @property
@@ -200,25 +201,19 @@ class Recogniser:
         seconds, start = len(segment.loglikes) * shift, segment.begin * shift
         return self.result(segment.lattice, segment.loglikes, seconds, start, complete)
 
-    def _timed(self, ids: Sequence[int], loglikes: np.ndarray, start: float) -> Tuple[Word, ...]:
-        """The words of the ids, with the times of an alignment of their own, of speech that begins at `start`."""
-        if not ids:
-            return ()
+    def _scored(self, ids: Sequence[int], lattice: Lattice, loglikes: np.ndarray, start: float) -> Tuple[Word, ...]:
+        """The words of the ids with times, of speech that begins at `start`, and confidences."""
         with self._aligning:
-            spans = self._word_times.spans(ids, loglikes, self.search.acoustic_scale)
-        words = self._spelt(ids)
-        if spans is None:
-            return tuple(map(Word, words))
-        names = [self._names[number] for number in ids]
-        if self.lang.pieces is None:
-            first = list(range(len(names)))
-        else:
-            first = [k for k, name in enumerate(names) if k == 0 or name.startswith(MARK) or name == self.lang.oov]
+            words = self._words.score(ids, lattice, loglikes, self.search.acoustic_scale)
+        conf: List[Optional[float]] = [None] * len(words)
+        if self.calibration is not None and words:
+            conf = [round(p, 4) for p in self.calibration.conf(np.array([word.features for word in words])).tolist()]
         shift = self._acoustics.frame_shift
         return tuple(
-            Word(word, round(start + spans[begin].start * shift, 3), round(start + spans[end - 1].end * shift, 3))
-            for word, begin, end in zip(words, first, [*first[1:], len(names)], strict=True)
-        )
+            Word(one.word, None, None, p) if one.start is None or one.end is None
+            else Word(one.word, round(start + one.start * shift, 3), round(start + one.end * shift, 3), p)
+            for one, p in zip(words, conf, strict=True)
+        )  # fmt: skip
 
     def _spelt(self, ids: Sequence[int]) -> List[str]:
         return spell(ids, self._names, self._graph, self.lang.words_of)
@@ -261,7 +256,7 @@ class Recogniser:
         if lattice is None:
             return Result((), seconds, False, start)
         scale = self.search.acoustic_scale
-        words = self._timed(lattice.best_path(scale).words, loglikes, start)
+        words = self._scored(lattice.best_path(scale).words, lattice, loglikes, start)
         ended = lattice.reached_final if complete is None else complete
         return Result(words, seconds, ended, start, lattice, scale, self._spelt)
 

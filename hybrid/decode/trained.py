@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from hybrid.decode.calibration import CALIBRATION, Calibration
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json
 from hybrid.score.results import CONDITIONS, DEV, decode_folder, read_results
@@ -117,7 +118,7 @@ def find_search(exp: Path, system: System, condition: Optional[str], scale: floa
     Where the system was not decoded: `scale`, with a warning. Raises DataError for a condition that was not decoded
     while others were, and for a file that does not say.
     """
-    decoded = sorted(path.parent.parent.name for path in (exp / "decode" / system.name).glob(f"*/{DEV}/wer.json"))
+    decoded = _decoded(exp, system)
     if not decoded:
         warnings.warn(
             f"{system.name} of {exp} was not decoded: no acoustic scale was chosen on a development set, {scale:g} is "
@@ -145,6 +146,19 @@ def find_search(exp: Path, system: System, condition: Optional[str], scale: floa
         ) from None
 
 
+def _decoded(exp: Path, system: System) -> List[str]:
+    """The conditions of which a development set was decoded."""
+    return sorted(path.parent.parent.name for path in (exp / "decode" / system.name).glob(f"*/{DEV}/wer.json"))
+
+
+def find_calibration(exp: Path, system: System, condition: Optional[str]) -> Optional[Calibration]:
+    """Return what the run's decoding learnt about the confidence of words in `condition` (find_search has checked it);
+    None where it learnt nothing."""
+    chosen = _condition(_decoded(exp, system), condition)
+    path = exp / "decode" / system.name / str(chosen) / CALIBRATION
+    return Calibration.load(path) if path.exists() else None
+
+
 def backend_of(exp: Path, installed: List[str]) -> str:
     """Return the library that the run's features were computed with, where it is installed here; else "auto"."""
     path = exp / "features" / "features.json"
@@ -152,4 +166,6 @@ def backend_of(exp: Path, installed: List[str]) -> str:
     return str(used) if used in installed else "auto"
 
 
-__all__: Tuple[str, ...] = ("Search", "System", "backend_of", "find_search", "find_system", "systems")
+__all__: Tuple[str, ...] = (
+    "Search", "System", "backend_of", "find_calibration", "find_search", "find_system", "systems",
+)  # fmt: skip
