@@ -93,9 +93,9 @@ def decode_hypotheses(
     ids: which to decode, None for all. Each matrix is sent to a worker once for all points.
     """
     _points(points)
-    _decoder(_graph_key(graph), beam, max_active, points[0][1])  # a graph that is no good raises once and plainly
-    work = partial(_decode_chunk, graph=_graph_key(graph), points=tuple(points), beam=beam, max_active=max_active)
-    return _over_chunks(work, loglikes, ids, executor, problems, progress)
+    cached_decoder(graph_key(graph), beam, max_active, points[0][1])  # a graph that is no good raises once and plainly
+    work = partial(_decode_chunk, graph=graph_key(graph), points=tuple(points), beam=beam, max_active=max_active)
+    return over_chunks(work, loglikes, ids, executor, problems, progress)
 
 
 def lattice_words(
@@ -115,12 +115,12 @@ def lattice_words(
     """Return for each utterance the word ids at each point (acoustic scale, word insertion penalty), all from the
     lattice of one search at the point `origin`; sorted by id."""
     _points(points)
-    _decoder(_graph_key(graph), beam, max_active, origin[1])
+    cached_decoder(graph_key(graph), beam, max_active, origin[1])
     work = partial(
-        _rescore_chunk, graph=_graph_key(graph), origin=origin, points=tuple(points), beam=beam, max_active=max_active,
+        _rescore_chunk, graph=graph_key(graph), origin=origin, points=tuple(points), beam=beam, max_active=max_active,
         lattice_beam=lattice_beam,
     )  # fmt: skip
-    return _over_chunks(work, loglikes, ids, executor, problems, progress)
+    return over_chunks(work, loglikes, ids, executor, problems, progress)
 
 
 def _points(points: Sequence[Tuple[float, float]]) -> None:
@@ -128,7 +128,7 @@ def _points(points: Sequence[Tuple[float, float]]) -> None:
         raise ConfigError("no acoustic scale to decode with", remedy="give one or more")
 
 
-def _over_chunks(
+def over_chunks(
     work: Callable[[List[Any]], List[Tuple[str, Any, Optional[DataError]]]], loglikes: Loglikes,
     ids: Optional[Iterable[str]], executor: Optional[Executor], problems: Optional[Problems],
     progress: Optional[Callable[[int], Any]],
@@ -180,7 +180,7 @@ def spell(
         ) from None
 
 
-def _graph_key(graph: PathLike) -> Tuple[str, int, int]:
+def graph_key(graph: PathLike) -> Tuple[str, int, int]:
     """Path, time and size: a graph that is made again is loaded again."""
     try:
         status = os.stat(graph)
@@ -189,7 +189,7 @@ def _graph_key(graph: PathLike) -> Tuple[str, int, int]:
     return str(Path(graph).resolve()), status.st_mtime_ns, status.st_size
 
 
-def _decoder(key: Tuple[str, int, int], beam: float, max_active: int, penalty: float) -> Decoder:
+def cached_decoder(key: Tuple[str, int, int], beam: float, max_active: int, penalty: float) -> Decoder:
     full = (key, beam, max_active, penalty)
     if full in _decoders:
         _decoders.move_to_end(full)
@@ -216,9 +216,9 @@ def _decode_chunk(
 ) -> List[Answer]:
     """Search at each point; by penalty outside, so that a large graph is made once a penalty and chunk."""
     hypotheses: Dict[str, Dict[Tuple[float, float], Hypothesis]] = {}
-    answers = dict(_read(chunk))
+    answers = dict(read_chunk(chunk))
     for penalty in sorted({penalty for _, penalty in points}):
-        decoder = _decoder(graph, beam, max_active, penalty)
+        decoder = cached_decoder(graph, beam, max_active, penalty)
         for (utterance, loglikes), (scale, word_penalty) in product(answers.items(), points):
             if word_penalty != penalty or isinstance(loglikes, DataError):
                 continue
@@ -244,10 +244,10 @@ def _rescore_chunk(
     max_active: int,
     lattice_beam: float,
 ) -> List[Answer]:
-    decoder = _decoder(graph, beam, max_active, origin[1])
+    decoder = cached_decoder(graph, beam, max_active, origin[1])
     more = [(scale, penalty - origin[1]) for scale, penalty in points]  # the graph has the origin's penalty already
     answers: List[Answer] = []
-    for utterance, loglikes in _read(chunk):
+    for utterance, loglikes in read_chunk(chunk):
         try:
             if isinstance(loglikes, DataError):
                 raise loglikes
@@ -258,7 +258,7 @@ def _rescore_chunk(
     return answers
 
 
-def _read(chunk: Sequence[Tuple[str, Any]]) -> Iterator[Tuple[str, Union[np.ndarray, DataError]]]:
+def read_chunk(chunk: Sequence[Tuple[str, Any]]) -> Iterator[Tuple[str, Union[np.ndarray, DataError]]]:
     """Yield each utterance with its matrix, or why there is none."""
     for utterance, source in chunk:
         try:
