@@ -8,15 +8,12 @@ from typing import Any, Dict, Mapping, Optional, Protocol
 
 import numpy as np
 
-from hybrid.data.batches import Utterance
 from hybrid.data.feature_config import FeatureConfig, config_from_json
 from hybrid.data.transforms import apply_cmvn, network_input
 from hybrid.errors import ConfigError, ModelError
 from hybrid.gmm.model import GmmModel
 from hybrid.hmm.senones import Senones
 from hybrid.io import read_json
-from hybrid.nnet.infer import compute_loglikes
-from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import priors_of_model
 
 Arrays = Dict[str, np.ndarray]
@@ -46,31 +43,51 @@ class Acoustics(Protocol):
         ...
 
 
-class NetworkAcoustics:
-    """A network's folder: log posteriors less log priors, or the outputs of one trained per sequence as they are."""
+class NetworkFolder:
+    """What a network's folder says beside the parameters: features, senones, priors, frames. torch is not loaded.
 
-    def __init__(self, folder: Path) -> None:
-        self.model, config = load_model(folder)
-        _check_names(config, folder / "config.json", "frame_shift")
+    outputs [T, num_pdfs] are likelihoods where `priors` is None, else posteriors to be divided by them.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.folder = folder
+        _check_names(config, folder / "config.json", "frame_shift", "model")
         self.frame_shift = float(config["frame_shift"])
+        self.num_pdfs = int(config["model"]["num_pdfs"])
         self.senones = Senones.load(folder / "senones")
         self._settings = read_json(folder / "features.json")
         self.features = _features(self._settings, "logmel", folder / "features.json")
-        self.num_pdfs = int(self.model.config.num_pdfs)  # type: ignore[union-attr,arg-type]
-        self._priors = priors_of_model(folder)
-        self.scale = 1.0 if self._priors is None else 0.3
+        self.priors = priors_of_model(folder)
+        self.scale = 1.0 if self.priors is None else 0.3
         _check_names(self._settings, folder / "features.json", "cmvn", "frame_subsampling_factor")
         self.per_speaker = str(self._settings["cmvn"]).startswith("speaker")
+
+    def network_input(self, features: Mapping[str, np.ndarray], speakers: Speakers) -> Arrays:
+        """Return what the network reads of features that are not normalised, float32 [T, input_dim]."""
+        return network_input(
+            features, speakers, self._settings["cmvn"], int(self._settings["frame_subsampling_factor"])
+        )
+
+
+class NetworkAcoustics(NetworkFolder):
+    """A network run by torch: log posteriors less log priors, or the outputs of one trained per sequence as they
+    are."""
+
+    def __init__(self, folder: Path) -> None:
+        from hybrid.nnet.model_io import load_model
+
+        self.model, config = load_model(folder)
+        super().__init__(folder, config)
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
         jobs: int = 1,
     ) -> Arrays:  # fmt: skip
-        read = network_input(
-            features, speakers, self._settings["cmvn"], int(self._settings["frame_subsampling_factor"])
-        )
-        data = [Utterance(name, x) for name, x in read.items()]
-        return compute_loglikes(self.model, data, self._priors, executor=executor, jobs=jobs)
+        from hybrid.data.batches import Utterance
+        from hybrid.nnet.infer import compute_loglikes
+
+        data = [Utterance(name, x) for name, x in self.network_input(features, speakers).items()]
+        return compute_loglikes(self.model, data, self.priors, executor=executor, jobs=jobs)
 
 
 class GmmAcoustics:
