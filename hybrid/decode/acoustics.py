@@ -49,11 +49,13 @@ class NetworkFolder:
     outputs [T, num_pdfs] are likelihoods where `priors` is None, else posteriors to be divided by them.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        self.folder = folder
-        _check_names(config, folder / "config.json", "frame_shift", "model")
-        self.frame_shift = float(config["frame_shift"])
-        self.num_pdfs = int(config["model"]["num_pdfs"])
+    def __init__(self, folder: Path) -> None:
+        self.folder, file = folder, folder / "config.json"
+        config = read_json(file)
+        _check_names(config, file, "frame_shift", "model")
+        _check_names(config["model"], file, "num_pdfs", "input_dim")
+        self.frame_shift, self.num_pdfs = float(config["frame_shift"]), int(config["model"]["num_pdfs"])
+        self.input_dim = int(config["model"]["input_dim"])
         self.senones = Senones.load(folder / "senones")
         self._settings = read_json(folder / "features.json")
         self.features = _features(self._settings, "logmel", folder / "features.json")
@@ -76,17 +78,24 @@ class NetworkAcoustics(NetworkFolder):
     def __init__(self, folder: Path) -> None:
         from hybrid.nnet.model_io import load_model
 
-        self.model, config = load_model(folder)
-        super().__init__(folder, config)
+        self.model, _ = load_model(folder)
+        super().__init__(folder)
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
         jobs: int = 1,
     ) -> Arrays:  # fmt: skip
+        return self._computed(self.network_input(features, speakers), executor, jobs)
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Return the log-likelihoods [T, num_pdfs] of one utterance's x [T, input_dim], as `network_input` makes it."""
+        return self._computed({"": x}, None, 1)[""]
+
+    def _computed(self, read: Arrays, executor: Optional[Executor], jobs: int) -> Arrays:
         from hybrid.data.batches import Utterance
         from hybrid.nnet.infer import compute_loglikes
 
-        data = [Utterance(name, x) for name, x in self.network_input(features, speakers).items()]
+        data = [Utterance(name, x) for name, x in read.items()]
         return compute_loglikes(self.model, data, self.priors, executor=executor, jobs=jobs)
 
 
@@ -124,9 +133,9 @@ def load_acoustics(folder: Path, network: bool) -> Acoustics:
     return NetworkAcoustics(folder) if network else GmmAcoustics(folder)
 
 
-def _check_names(values: Mapping[str, Any], file: Path, *names: str) -> None:
+def _check_names(values: Any, file: Path, *names: str) -> None:
     for name in names:
-        if name not in values:
+        if not isinstance(values, dict) or name not in values:
             raise ModelError(f"no {name}: another version has written it", file=file, remedy=_AGAIN)
 
 

@@ -26,8 +26,8 @@ class Decoder:
 
     graph: FST with input labels pdf + 1 (0: epsilon) and output labels word ids, as it is or as arrays; or the file of
     one, OpenFst's or an export's (graph_file.py). num_pdfs: columns that every matrix must have; None takes any that
-    suffices. beam: in units of scaled cost;
-    wider is slower and never worse on average. max_active: states kept a frame. word_penalty: cost added to each word.
+    suffices. beam: in units of scaled cost; wider is slower and never worse on average. max_active: states kept a
+    frame. word_penalty: cost added to each word.
 
     Raises GraphError where the graph is empty, cannot end, goes round in epsilons or has labels beyond num_pdfs.
     """

@@ -10,7 +10,6 @@ features.json       the front end
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 
@@ -19,7 +18,7 @@ import torch
 from torch import nn
 
 from hybrid.errors import ConfigError, DataError, HybridError, ModelError
-from hybrid.io import disk_errors, load_tensors, read_json, save_tensors, write_json
+from hybrid.io import atomic_folder, load_tensors, read_json, save_tensors, write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.lstm import LstmConfig, LstmModel
 from hybrid.nnet.priors import check_priors, save_priors
@@ -57,32 +56,17 @@ def save_model(
     [num_pdfs]: of a model whose outputs are posteriors; None: they are likelihoods. Raises ModelError for priors of
     another number of pdfs.
     """
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            for name, write in (writers or {}).items():
-                write(temporary / name)
-            if priors is not None:
-                save_priors(temporary / "senones", check_priors(priors, model.config.num_pdfs))  # type: ignore[union-attr,arg-type]
-            if features is not None:
-                write_json(temporary / "features.json", dict(features))
-            save_tensors(temporary / "model.safetensors", state_arrays(model))
-            about = {"format": FORMAT, "kind": model.kind, "model": model.config.to_dict()}  # type: ignore[union-attr,operator]
-            about["outputs"] = "likelihoods" if priors is None else "posteriors"
-            write_json(temporary / "config.json", {**dict(config or {}), **about})
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with atomic_folder(folder) as temporary:
+        for name, write in (writers or {}).items():
+            write(temporary / name)
+        if priors is not None:
+            save_priors(temporary / "senones", check_priors(priors, model.config.num_pdfs))  # type: ignore[union-attr,arg-type]
+        if features is not None:
+            write_json(temporary / "features.json", dict(features))
+        save_tensors(temporary / "model.safetensors", state_arrays(model))
+        about = {"format": FORMAT, "kind": model.kind, "model": model.config.to_dict()}  # type: ignore[union-attr,operator]
+        about["outputs"] = "likelihoods" if priors is None else "posteriors"
+        write_json(temporary / "config.json", {**dict(config or {}), **about})
 
 
 def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tuple[AcousticModel, Dict[str, Any]]:

@@ -1,8 +1,8 @@
 """A network as an ONNX graph, made of its parameters and settings alone.
 
-torch's own exporters follow a model's Python, and ours recurs in kernels of its own (recurrence.py: an autograd function
-around TorchScript that writes into its arguments), which they cannot follow; and each torch has another exporter. So the
-graph is written down here in standard operators, the same under every torch, and without torch:
+torch's own exporters follow a model's Python, and ours recurs in kernels of its own (recurrence.py: an autograd
+function around TorchScript that writes into its arguments), which they cannot follow; and each torch has another
+exporter. So the graph is written down here in standard operators, the same under every torch, and without torch:
 
     features float32 [batch, time, input_dim], lengths int64 [batch]  ->  logits float32 [batch, time, num_pdfs]
 
