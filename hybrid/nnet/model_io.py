@@ -26,6 +26,7 @@ from hybrid.nnet.tdnnf import TdnnfConfig, TdnnfModel
 
 PathLike = Union[str, "os.PathLike[str]"]
 FORMAT = 1
+_ANY_SIZE = 1000  # a setting up to this may be anything
 
 BUILDERS: Dict[str, Callable[[Mapping[str, Any], Optional[int]], AcousticModel]] = {
     LstmModel.kind: lambda values, seed: LstmModel(LstmConfig.from_dict(values), seed),
@@ -84,12 +85,28 @@ def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tu
         raise ModelError("not the configuration of a model", file=path, remedy=remedy)
     if config.get("format") != FORMAT:
         raise ModelError(f"format {config.get('format')!r}, this version reads {FORMAT}", file=path, remedy=remedy)
+    arrays = load_tensors(folder / "model.safetensors")
+    _check_sizes(config["model"], arrays, path)
     try:
         model = build_model(str(config.get("kind")), config["model"])
     except HybridError as error:
         raise ModelError(error.what, file=path, remedy=error.remedy or remedy) from error
-    load_state(model, folder / "model.safetensors")
+    except (RuntimeError, MemoryError) as error:
+        raise ModelError(f"a model that cannot be made: {error}", file=path, remedy=remedy) from error
+    put_state(model, arrays, folder / "model.safetensors")
     return model.to(device).eval(), config
+
+
+def _check_sizes(values: Mapping[str, Any], arrays: Mapping[str, Any], path: PathLike) -> None:
+    """Raise ModelError for a setting of no size that the tensors have: all memory would go into the model that it asks
+    for, before its tensors are missed."""
+    largest = max((size for array in arrays.values() for size in array.shape), default=0)
+    for name, value in values.items():
+        if isinstance(value, int) and value > max(largest, _ANY_SIZE):
+            raise ModelError(
+                f"{name} is {value}, and no dimension of its tensors is above {largest}", file=path,
+                remedy="the settings are of another model: run the stage that trains it",
+            )  # fmt: skip
 
 
 def state_arrays(model: nn.Module) -> Dict[str, Any]:
