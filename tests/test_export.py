@@ -18,6 +18,7 @@ import pytest
 import soundfile
 from conftest import PROJECT
 from lhotse import CutSet
+from test_onnx import network
 from test_recogniser import RATE, SEARCH, cuts, exp, whole  # noqa: F401
 
 import hybrid
@@ -37,6 +38,9 @@ from hybrid.io import read_json, write_json
 from hybrid.lexicon.deferred import DeferredLang
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import Lexicon
+from hybrid.nnet.model_io import state_arrays
+from hybrid.nnet.onnx_export import onnx_bytes
+from hybrid.nnet.priors import save_priors
 from hybrid.train.teacher import about_of
 
 
@@ -236,12 +240,10 @@ def test_onnx_of_another_model_or_with_files_of_its_own(with_onnx: Path, tmp_pat
         with pytest.raises(ModelError) as error:
             load(copy)
         assert str(error.value.file).endswith("network.onnx") and error.value.remedy
-    (copy / "network.onnx").write_bytes(data)
-    config = read_json(copy / "config.json")
-    config["model"]["num_pdfs"] += 1
-    write_json(copy / "config.json", config)
+    other = network("lstm", {})
+    (copy / "network.onnx").write_bytes(onnx_bytes("lstm", other.config.to_dict(), state_arrays(other)))
     reseal(copy)
-    with pytest.raises(ModelError, match="network.onnx"):
+    with pytest.raises(ModelError, match="not from 60 features to .* pdfs .*network.onnx"):
         load(copy)
 
 
@@ -419,6 +421,15 @@ def _model(change: Callable[[Dict[str, Any]], Any]) -> Callable[[Path], None]:
     return edit
 
 
+def _features(change: Callable[[Dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        settings = read_json(folder / "features.json")
+        change(settings)
+        write_json(folder / "features.json", settings)
+
+    return edit
+
+
 SEALED = [
     (_text("config.json", "{"), "config.json"),
     (_text("config.json", "[]"), "config.json"),
@@ -437,6 +448,12 @@ SEALED = [
     (_text("lang/config.json", "[]"), "lang/config.json"),
     (_text("senones/tree.json", '{"root": 1}'), "senones"),
     (_text("senones/phones.json", "[]"), "senones/phones.json"),
+    (_model(lambda config: config.update(frame_shift="x")), "config.json"),
+    (_model(lambda config: config.update(frame_shift=-0.03)), "config.json"),
+    (_features(lambda settings: settings.update(frame_subsampling_factor=0)), "features.json"),
+    (_features(lambda settings: settings.update(frame_subsampling_factor=2)), ""),
+    (_features(lambda settings: settings["logmel"].update(num_bins=-20)), "features.json"),
+    (_features(lambda settings: settings["logmel"].update(num_bins=21)), ""),
 ]
 
 
@@ -460,6 +477,19 @@ def test_a_graph_of_another_model(whole: Path, copy: Path, tmp_path: Path) -> No
     reseal(tmp_path / "other")
     with pytest.raises(ModelError, match="the graph has words up to"):
         load(tmp_path / "other")
+
+
+def test_senones_and_priors_of_another_model(whole: Path, copy: Path, with_onnx: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copy / "senones")
+    shutil.copytree(whole / "gmm" / "mono" / "senones", copy / "senones")
+    reseal(copy)
+    with pytest.raises(ModelError, match="the parts are of several models"):
+        load(copy)
+    other = Path(shutil.copytree(with_onnx, tmp_path / "other"))
+    save_priors(other / "senones", np.full(5, 0.2))
+    reseal(other)
+    with pytest.raises(ModelError, match="the parts are of several models"):
+        load(other)
 
 
 def test_large_files_are_sampled(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

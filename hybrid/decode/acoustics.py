@@ -54,21 +54,29 @@ class NetworkFolder:
         config = read_json(file)
         _check_names(config, file, "frame_shift", "model")
         _check_names(config["model"], file, "num_pdfs", "input_dim")
-        self.frame_shift, self.num_pdfs = float(config["frame_shift"]), int(config["model"]["num_pdfs"])
-        self.input_dim = int(config["model"]["input_dim"])
+        self.frame_shift = _positive(config, "frame_shift", (int, float), file)
+        self.num_pdfs = _positive(config["model"], "num_pdfs", int, file)
+        self.input_dim = _positive(config["model"], "input_dim", int, file)
         self.senones = Senones.load(folder / "senones")
         self._settings = read_json(folder / "features.json")
-        self.features = _features(self._settings, "logmel", folder / "features.json")
+        file = folder / "features.json"
+        self.features = _features(self._settings, "logmel", file)
         self.priors = priors_of_model(folder)
         self.scale = 1.0 if self.priors is None else 0.3
-        _check_names(self._settings, folder / "features.json", "cmvn", "frame_subsampling_factor")
+        _check_names(self._settings, file, "cmvn", "frame_subsampling_factor")
+        self._stack = _positive(self._settings, "frame_subsampling_factor", int, file)
         self.per_speaker = str(self._settings["cmvn"]).startswith("speaker")
+        sizes = [self.senones.num_pdfs] if self.priors is None else [self.senones.num_pdfs, len(self.priors)]
+        if any(size != self.num_pdfs for size in sizes) or self.features.dim * self._stack != self.input_dim:
+            raise ModelError(
+                f"a network from {self.input_dim} features to {self.num_pdfs} pdfs beside {self._stack} x "
+                f"{self.features.dim} features and senones (and priors) of {sizes} pdfs",
+                file=folder, remedy="the parts are of several models: " + _AGAIN,
+            )  # fmt: skip
 
     def network_input(self, features: Mapping[str, np.ndarray], speakers: Speakers) -> Arrays:
         """Return what the network reads of features that are not normalised, float32 [T, input_dim]."""
-        return network_input(
-            features, speakers, self._settings["cmvn"], int(self._settings["frame_subsampling_factor"])
-        )
+        return network_input(features, speakers, str(self._settings["cmvn"]), self._stack)
 
 
 class NetworkAcoustics(NetworkFolder):
@@ -112,7 +120,8 @@ class GmmAcoustics:
         self.num_pdfs = self.model.gmms.num_pdfs
         self.frame_shift = float(self.features.frame_shift)
         self.senones = self.model.senones
-        self._variance = bool(settings.get("cmvn", {}).get("variance", False))
+        cmvn = settings.get("cmvn")
+        self._variance = bool(isinstance(cmvn, dict) and cmvn.get("variance", False))
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
@@ -139,10 +148,18 @@ def _check_names(values: Any, file: Path, *names: str) -> None:
             raise ModelError(f"no {name}: another version has written it", file=file, remedy=_AGAIN)
 
 
+def _positive(values: Mapping[str, Any], name: str, kind: Any, file: Path) -> Any:
+    value = values[name]
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < float("inf"):
+        raise ModelError(f"{name} is {value!r}, not a number above 0", file=file, remedy=_AGAIN)
+    return value
+
+
 def _features(settings: Any, kind: str, file: Path) -> FeatureConfig:
     if not isinstance(settings, dict) or not isinstance(settings.get(kind), dict):
         raise ModelError(f"no features of the kind {kind}", file=file, remedy="run the stage that trains the model")
     try:
         return config_from_json(settings[kind])
-    except ConfigError as error:
-        raise ModelError(error.what, file=file, remedy=_AGAIN) from error
+    except (ConfigError, TypeError, ValueError) as error:
+        what = error.what if isinstance(error, ConfigError) else f"features '{kind}': {error}"
+        raise ModelError(what, file=file, remedy=_AGAIN) from error

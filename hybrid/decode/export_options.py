@@ -39,6 +39,9 @@ def add_export(commands: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from hybrid.parallel import prepare_environment
+
+    prepare_environment()
     from hybrid.decode.export import export
 
     written = export(options.exp, options.system, options.out, condition=options.condition, onnx=options.onnx)
