@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ContextManager, Optional, Sequence
 
 from hybrid.align.options import add_align
+from hybrid.decode.export_options import add_export
 from hybrid.errors import DataError
 from hybrid.init.options import add_init
 from hybrid.label.options import add_label, add_pack
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sweep(commands, _seed, _find_recipe)
     add_align(commands, _seed)
     add_transcribe(commands)
+    add_export(commands)
     add_label(commands)
     add_pack(commands)
     add_lexicon(commands)

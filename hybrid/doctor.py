@@ -38,6 +38,8 @@ PACKAGES: Tuple[Tuple[str, str, str, str, bool], ...] = (
     ("matplotlib", "matplotlib", "", "report", True),
     ("tqdm", "tqdm", "", "progress bars", True),
     ("espeakng-loader", "espeakng_loader", "", "the voices of the recipe demo", False),
+    ("onnx", "onnx", "", "hybrid export --onnx", False),
+    ("onnxruntime", "onnxruntime", "", "exported networks without torch", False),
     ("kaldifeat", "kaldifeat", "", "the fastest features on a GPU", False),
 )
 

@@ -13,6 +13,7 @@ import gzip
 import json
 import os
 import secrets
+import shutil
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,28 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
                 os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def atomic_folder(folder: PathLike) -> Iterator[Path]:
+    """Makes a temporary folder beside `folder`, to be filled in the block; it takes the place of `folder`, and of all
+    that was in it, when the block ends without an error. Raises DiskError."""
+    folder = Path(folder)
+    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(folder, old)
+            os.replace(temporary, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 

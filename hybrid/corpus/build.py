@@ -20,7 +20,7 @@ from hybrid.corpus.convert import readable
 from hybrid.corpus.listing import Listing, Skipped, Utterance
 from hybrid.corpus.reading import Reading
 from hybrid.corpus.text import one_line
-from hybrid.data.audio import inspect, scan
+from hybrid.data.audio import inspect, read_sphere_with_libsndfile, scan
 from hybrid.data.cut_bounds import SLACK
 from hybrid.errors import DataError
 from hybrid.io import PathLike
@@ -29,6 +29,8 @@ from hybrid.parallel import ordered_map
 MIN_RATE = 8000  # Hz; below, half of the speech is missing
 Source = Union[Path, Recording, DataError]
 Progress = Callable[..., Iterable[Any]]
+
+read_sphere_with_libsndfile()
 
 
 @dataclass

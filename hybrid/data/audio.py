@@ -3,52 +3,58 @@
 libsndfile decodes (WAV, FLAC, NIST SPHERE with plain PCM, Ogg, MP3, AU, CAF ...). It reads a truncated file without a
 word, and lhotse fills up to half a second that is missing with a mirror image; so the length that the header promises
 (containers.py) is compared with the size of the file here.
+
+lhotse, which loads torch, is imported where a cut or a manifest is in hand, not for files.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from math import gcd
 from pathlib import Path
-from typing import Dict, Iterator, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Dict, Iterator, Optional, Tuple, Union
 
 import numpy as np
 import soundfile
-from lhotse import AudioSource, Recording
-from lhotse.audio import backend as lhotse_backend
-from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
-from lhotse.augmentation import Resample
-from lhotse.cut import Cut, MixedCut, MonoCut
 
 from hybrid.data.containers import COPY_AGAIN, FOREIGN, HEAD, foreign_name, not_audio_because, promised_size
-from hybrid.data.cut_bounds import within_recording
 from hybrid.errors import DataError
 from hybrid.io import PathLike
 
+if TYPE_CHECKING:
+    from lhotse import AudioSource, Recording
+    from lhotse.cut import Cut
+
 RATE = 16000
 BLOCK = 1 << 20  # samples decoded at a time where a whole file is looked at: an hour of speech need not lie in memory
-_LHOTSE_RAISES = (
-    AudioLoadingError, DurationMismatchError, soundfile.SoundFileError, OSError, AssertionError, ValueError
-)  # fmt: skip
 
 
-def _read_sphere_with_libsndfile() -> None:
-    """lhotse reads *.sph with an external program, sph2pipe, and nothing else; libsndfile reads PCM ones itself.
+@cache
+def read_sphere_with_libsndfile() -> None:
+    """Let lhotse read *.sph by libsndfile, which reads PCM ones, and not by an external program, sph2pipe.
 
     A backend chosen by the user (LHOTSE_AUDIO_BACKEND or set_current_audio_backend) is left alone.
     """
-    if os.environ.get("LHOTSE_AUDIO_BACKEND") is None and lhotse_backend.CURRENT_AUDIO_BACKEND is None:
+    from lhotse.audio import backend as lhotse_backend
+
+    default = lhotse_backend.get_default_audio_backend().backends
+    current = lhotse_backend.CURRENT_AUDIO_BACKEND
+    chosen = current is not None and list(map(type, getattr(current, "backends", []))) != list(map(type, default))
+    if os.environ.get("LHOTSE_AUDIO_BACKEND") is None and not chosen:
         backends = [
-            backend
-            for backend in lhotse_backend.get_default_audio_backend().backends
-            if not isinstance(backend, lhotse_backend.Sph2pipeSubprocessBackend)
+            backend for backend in default if not isinstance(backend, lhotse_backend.Sph2pipeSubprocessBackend)
         ]
         lhotse_backend.set_current_audio_backend(lhotse_backend.CompositeAudioBackend(backends))
 
 
-_read_sphere_with_libsndfile()
+if "lhotse" in sys.modules:  # else when a cut is in hand
+    read_sphere_with_libsndfile()
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,9 @@ class AudioInfo:
 
     def recording(self, identifier: str) -> Recording:
         """Return Lhotse's manifest of the file, without opening it again."""
+        from lhotse import AudioSource, Recording
+
+        read_sphere_with_libsndfile()
         channels = list(range(self.channels))
         return Recording(
             id=identifier,
@@ -214,6 +223,8 @@ def load_samples(
         samples, rate = _decode(inspect(source))
         source_channel, channels = index, len(samples)
     else:
+        from lhotse.cut import MonoCut
+
         samples, rate, file = _load_cut(source)
         utterance = source.id
         source_channel, channels = index, len(samples)
@@ -238,7 +249,16 @@ def load_samples(
 
 def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     """Resample [..., N] to float32 [..., round up(N * target_rate / rate)], by the filter of lhotse's `resample`."""
-    return np.ascontiguousarray(np.asarray(Resample(rate, target_rate)(samples)), dtype=np.float32)
+    if find_spec("torchaudio") is None:  # what lhotse does then, without loading lhotse
+        from scipy.signal import resample_poly
+
+        step = gcd(rate, target_rate)
+        resampled = resample_poly(samples, target_rate // step, rate // step, axis=-1)
+    else:
+        from lhotse.augmentation import Resample
+
+        resampled = Resample(rate, target_rate)(samples)
+    return np.ascontiguousarray(np.asarray(resampled), dtype=np.float32)
 
 
 def _decode(info: AudioInfo) -> Tuple[np.ndarray, int]:
@@ -268,6 +288,14 @@ def _check_length(info: AudioInfo, frames: int) -> None:
 
 def _load_cut(cut: Cut) -> Tuple[np.ndarray, int, Optional[str]]:
     """(float32 [channels, N], rate, the first file), after a look at every file that the cut draws on."""
+    from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
+
+    from hybrid.data.cut_bounds import within_recording
+
+    read_sphere_with_libsndfile()
+    raised = (
+        AudioLoadingError, DurationMismatchError, soundfile.SoundFileError, OSError, AssertionError, ValueError
+    )  # fmt: skip
     first: Optional[str] = None
     for recording, source in _sources(cut):
         if source.type != "file":
@@ -285,13 +313,15 @@ def _load_cut(cut: Cut) -> Tuple[np.ndarray, int, Optional[str]]:
     cut = within_recording(cut)
     try:
         return np.atleast_2d(cut.load_audio()), cut.sampling_rate, first
-    except _LHOTSE_RAISES as error:
+    except raised as error:
         raise DataError(
             f"the audio cannot be decoded ({_short(error)})", file=first, utterance=cut.id, remedy=COPY_AGAIN
         ) from error
 
 
 def _sources(cut: Cut) -> Iterator[Tuple[Recording, AudioSource]]:
+    from lhotse.cut import MixedCut
+
     for track_cut in [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]:
         recording = getattr(track_cut, "recording", None)
         if recording is not None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Iterator, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Iterator, Optional, Tuple, Union
 
 import numpy as np
 import soundfile
-from lhotse.cut import Cut, MonoCut
 
 from hybrid.data.audio import decoding, fault_of, inspect, load_samples, resample
 from hybrid.errors import DataError
 from hybrid.io import PathLike
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
 
 SECONDS = 10.0  # of audio a block
 _WHOLE = 600.0  # seconds of a cut that is not a part of one file which are read at once
@@ -110,6 +112,8 @@ def _place(
     """(file, channel, start, duration) of what is a part of one file as it is; None of what is not."""
     if isinstance(source, (str, os.PathLike)):
         return str(source), channel or 0, 0.0, None
+    from lhotse.cut import MonoCut
+
     if not isinstance(source, MonoCut) or source.recording is None or source.recording.transforms:
         return None
     one = [it for it in source.recording.sources if it.type == "file" and source.channel in it.channels]

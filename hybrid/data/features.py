@@ -14,12 +14,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Callable, Dict, Iterable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional
 
 import numpy as np
-from lhotse.cut import Cut
 
-from hybrid.data.arrays import Progress, write_shards
 from hybrid.data.audio import load_samples
 from hybrid.data.cmvn import apply_cmvn, cmvn_stats
 from hybrid.data.feature_config import (
@@ -35,6 +33,11 @@ from hybrid.data.frame_blocks import FrameBlocks
 from hybrid.data.transforms import deltas, splice, stack_frames
 from hybrid.errors import ConfigError, DataError, MissingDependency
 from hybrid.io import PathLike, Problems
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+    from hybrid.data.arrays import Progress
 
 __all__ = [
     "FeatureExtractor",
@@ -164,6 +167,8 @@ def extract(
     Resumes after a kill. Cuts whose audio cannot be used go to `problems` and are left out; without `problems`
     the first raises its DataError. Returns how many cuts were written.
     """
+    from hybrid.data.arrays import write_shards  # with lhotse and torch, which a recogniser may do without
+
     name = name or extractor.kind
     return write_shards(
         folder,

@@ -8,7 +8,6 @@ from typing import Any, Dict, Mapping, Optional, Protocol
 
 import numpy as np
 
-from hybrid.data.batches import Utterance
 from hybrid.data.cmvn import apply_cmvn
 from hybrid.data.feature_config import FeatureConfig, config_from_json
 from hybrid.data.online_cmvn import online_cmvn_of
@@ -17,8 +16,6 @@ from hybrid.errors import ConfigError, ModelError
 from hybrid.gmm.model import GmmModel
 from hybrid.hmm.senones import Senones
 from hybrid.io import read_json
-from hybrid.nnet.infer import compute_loglikes
-from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import priors_of_model
 
 Arrays = Dict[str, np.ndarray]
@@ -50,36 +47,77 @@ class Acoustics(Protocol):
         ...
 
 
-class NetworkAcoustics:
-    """A network's folder: log posteriors less log priors, or the outputs of one trained per sequence as they are."""
+class NetworkFolder:
+    """What a network's folder says beside the parameters: features, senones, priors, frames. torch is not loaded.
+
+    outputs [T, num_pdfs] are likelihoods where `priors` is None, else posteriors to be divided by them.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.model, config = load_model(folder)
-        _check_names(config, folder / "config.json", "frame_shift")
-        self.frame_shift = float(config["frame_shift"])
+        self.folder, file = folder, folder / "config.json"
+        config = read_json(file)
+        _check_names(config, file, "frame_shift", "model")
+        _check_names(config["model"], file, "num_pdfs", "input_dim")
+        self.frame_shift = _positive(config, "frame_shift", (int, float), file)
+        self.num_pdfs = _positive(config["model"], "num_pdfs", int, file)
+        self.input_dim = _positive(config["model"], "input_dim", int, file)
         self.senones = Senones.load(folder / "senones")
         self._settings = read_json(folder / "features.json")
-        self.features = _features(self._settings, "logmel", folder / "features.json")
-        self.num_pdfs = int(self.model.config.num_pdfs)  # type: ignore[union-attr,arg-type]
+        file = folder / "features.json"
+        self.features = _features(self._settings, "logmel", file)
         self.priors = priors_of_model(folder)
         self.scale = 1.0 if self.priors is None else 0.3
-        _check_names(self._settings, folder / "features.json", "cmvn", "frame_subsampling_factor")
+        _check_names(self._settings, file, "cmvn", "frame_subsampling_factor")
         self.cmvn = str(self._settings["cmvn"])
-        self.frame_subsampling_factor = int(self._settings["frame_subsampling_factor"])
+        self.frame_subsampling_factor = _positive(self._settings, "frame_subsampling_factor", int, file)
         self.per_speaker = self.cmvn.startswith("speaker")
         self.online_cmvn = online_cmvn_of({**config, **self._settings}, self.cmvn.endswith("+variance"))
         self.chunk: Optional[Mapping[str, int]] = config.get("chunk")  # of streams (hybrid/online)
+        read = self.features.dim * self.frame_subsampling_factor
+        sizes = [self.senones.num_pdfs] if self.priors is None else [self.senones.num_pdfs, len(self.priors)]
+        if any(size != self.num_pdfs for size in sizes) or read != self.input_dim:
+            raise ModelError(
+                f"a network from {self.input_dim} features to {self.num_pdfs} pdfs beside "
+                f"{self.frame_subsampling_factor} x {self.features.dim} features and senones (and priors) of {sizes} "
+                "pdfs",
+                file=folder, remedy="the parts are of several models: " + _AGAIN,
+            )  # fmt: skip
+
+    def network_input(self, features: Mapping[str, np.ndarray], speakers: Speakers) -> Arrays:
+        """Return what the network reads of features that are not normalised, float32 [T, input_dim]."""
+        return model_input(features, speakers, self._settings)
+
+
+class NetworkAcoustics(NetworkFolder):
+    """A network run by torch: log posteriors less log priors, or the outputs of one trained per sequence as they
+    are."""
+
+    def __init__(self, folder: Path) -> None:
+        from hybrid.nnet.model_io import load_model
+
+        self.model, _ = load_model(folder)
+        super().__init__(folder)
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
         jobs: int = 1,
     ) -> Arrays:  # fmt: skip
-        read = model_input(features, speakers, self._settings)
+        read = self.network_input(features, speakers)
         if self.cmvn == "online":  # made to stream: an utterance has the bits of its stream
             from hybrid.online.network import chunk_config, chunked_set_loglikes
 
             config = chunk_config(self.model, self.chunk)
             return chunked_set_loglikes(self.model, config, self.priors, read, executor=executor, jobs=jobs)
+        return self._computed(read, executor, jobs)
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Return the log-likelihoods [T, num_pdfs] of one utterance's x [T, input_dim], as `network_input` makes it."""
+        return self._computed({"": x}, None, 1)[""]
+
+    def _computed(self, read: Arrays, executor: Optional[Executor], jobs: int) -> Arrays:
+        from hybrid.data.batches import Utterance
+        from hybrid.nnet.infer import compute_loglikes
+
         data = [Utterance(name, x) for name, x in read.items()]
         return compute_loglikes(self.model, data, self.priors, executor=executor, jobs=jobs)
 
@@ -98,7 +136,8 @@ class GmmAcoustics:
         self.num_pdfs = self.model.gmms.num_pdfs
         self.frame_shift = float(self.features.frame_shift)
         self.senones = self.model.senones
-        self.norm_vars = bool(settings.get("cmvn", {}).get("variance", False))
+        cmvn = settings.get("cmvn")
+        self.norm_vars = bool(isinstance(cmvn, dict) and cmvn.get("variance", False))
         self.online_cmvn = online_cmvn_of(settings, self.norm_vars)
 
     def loglikes(
@@ -120,10 +159,17 @@ def load_acoustics(folder: Path, network: bool) -> Acoustics:
     return NetworkAcoustics(folder) if network else GmmAcoustics(folder)
 
 
-def _check_names(values: Mapping[str, Any], file: Path, *names: str) -> None:
+def _check_names(values: Any, file: Path, *names: str) -> None:
     for name in names:
-        if name not in values:
+        if not isinstance(values, dict) or name not in values:
             raise ModelError(f"no {name}: another version has written it", file=file, remedy=_AGAIN)
+
+
+def _positive(values: Mapping[str, Any], name: str, kind: Any, file: Path) -> Any:
+    value = values[name]
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < float("inf"):
+        raise ModelError(f"{name} is {value!r}, not a number above 0", file=file, remedy=_AGAIN)
+    return value
 
 
 def _features(settings: Any, kind: str, file: Path) -> FeatureConfig:
@@ -131,5 +177,6 @@ def _features(settings: Any, kind: str, file: Path) -> FeatureConfig:
         raise ModelError(f"no features of the kind {kind}", file=file, remedy="run the stage that trains the model")
     try:
         return config_from_json(settings[kind])
-    except ConfigError as error:
-        raise ModelError(error.what, file=file, remedy=_AGAIN) from error
+    except (ConfigError, TypeError, ValueError) as error:
+        what = error.what if isinstance(error, ConfigError) else f"features '{kind}': {error}"
+        raise ModelError(what, file=file, remedy=_AGAIN) from error

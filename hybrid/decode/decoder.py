@@ -13,6 +13,7 @@ from typing import Optional, Union
 import kaldifst
 import numpy as np
 
+from hybrid.decode.graph_file import SUFFIX, map_search_graph
 from hybrid.decode.lattice import Lattice
 from hybrid.decode.paths import Hypothesis, nothing
 from hybrid.decode.running_search import RunningSearch
@@ -26,15 +27,16 @@ class Decoder:
     """Decodes utterances over one graph, in any number of threads.
 
     graph: FST with input labels pdf + 1 (0: epsilon) and output labels word ids, as it is or as arrays; or the file of
-    one. num_pdfs: columns that every matrix must have; None takes any that suffices. beam: in units of scaled cost;
-    wider is slower and never worse on average. max_active: states kept a frame. word_penalty: cost added to each word.
+    one, OpenFst's or an export's (graph_file.py). num_pdfs: columns that every matrix must have; None takes any that
+    suffices. beam: in units of scaled cost; wider is slower and never worse on average. max_active: states kept a
+    frame. word_penalty: cost added to each word.
 
     Raises GraphError where the graph is empty, cannot end, goes round in epsilons or has labels beyond num_pdfs.
     """
 
     def __init__(
         self,
-        graph: Union[Graph, FstArrays, str, PathLike[str]],
+        graph: Union[Graph, FstArrays, SearchGraph, str, PathLike[str]],
         *,
         num_pdfs: Optional[int] = None,
         beam: float = 15.0,
@@ -45,8 +47,8 @@ class Decoder:
         self.name: Optional[str] = None
         if isinstance(graph, (str, PathLike)):
             self.name = str(graph)
-            graph = read_graph(graph)
-        labels = graph if isinstance(graph, FstArrays) else to_arrays(graph)
+            graph = map_search_graph(graph) if self.name.endswith(SUFFIX) else read_graph(graph)
+        labels = graph if isinstance(graph, (FstArrays, SearchGraph)) else to_arrays(graph)
         if labels.start < 0 or not len(labels.arcs):
             raise self._error("the graph is empty", "make it again: grammar and lexicon share no words")
         if not labels.num_final:
@@ -59,9 +61,11 @@ class Decoder:
                 "make the graph with the model's own senones, its labels pdf + 1 and not transition ids",
             )
         self.num_pdfs = num_pdfs
-        self.num_arcs = len(labels.arcs)
         penalised = labels.with_word_penalty(word_penalty) if word_penalty else labels
-        self.graph = SearchGraph.from_arrays(penalised, self.name)
+        if isinstance(penalised, FstArrays):
+            penalised = SearchGraph.from_arrays(penalised, self.name)
+        self.graph = penalised
+        self.num_arcs = self.graph.num_arcs
         self._searches = threading.local()
 
     def decode(self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None) -> Hypothesis:

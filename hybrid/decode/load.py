@@ -1,4 +1,4 @@
-"""A recogniser from what a run has trained: `hybrid.load("exp/an4")("a.wav").text`."""
+"""A recogniser from what a run has trained, or from an export of it: `hybrid.load("exp/an4")("a.wav").text`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,37 @@ from pathlib import Path
 from typing import Optional
 
 from hybrid.data.features import available_backends
-from hybrid.decode.acoustics import load_acoustics
+from hybrid.decode.acoustics import Acoustics, load_acoustics
+from hybrid.decode.calibration import Calibration
+from hybrid.decode.exported import ONNX, check_same, is_export, open_export
+from hybrid.decode.onnx_acoustics import INSTALL, OnnxAcoustics, onnxruntime_installed
 from hybrid.decode.recogniser import Recogniser
-from hybrid.decode.trained import backend_of, find_calibration, find_search, find_system
+from hybrid.decode.trained import backend_of, calibration_of, decoded_condition, find_search, find_system
+from hybrid.errors import ConfigError, MissingDependency
 from hybrid.io import PathLike
+from hybrid.lexicon.deferred import DeferredLang
 from hybrid.lexicon.lang import Lang
 
+_EXPORT = "hybrid export EXP SYSTEM OUT --onnx"
+_WITHOUT_TORCH = "kaldi_native_fbank"  # the feature library that needs none
 
-def load(exp: PathLike, system: Optional[str] = None, *, condition: Optional[str] = None) -> Recogniser:
-    """Load a recogniser from a run's folder.
+
+def load(
+    exp: PathLike, system: Optional[str] = None, *, condition: Optional[str] = None, onnx: Optional[bool] = None
+) -> Recogniser:
+    """Load a recogniser from a run's folder, or from one that `hybrid export` wrote.
 
     system: its name in the run's tables (mono, tri1, tri3_si, ce, lfmmi ...); without one the best on the development
     set by EXP/results.json. condition: of which the scale and the penalty were chosen; without one clean, or the first
-    that there is.
+    that there is. onnx: whether onnxruntime runs the network of an export; without it where it can, and then torch is
+    not loaded.
     Raises HybridError that names the file which is missing or broken, and the stage that makes it.
     """
     exp = Path(exp)
+    if is_export(exp):
+        return _load_export(exp, system, condition, onnx)
+    if onnx:
+        raise ConfigError(f"a run has no ONNX form of its networks: {exp}", remedy=_EXPORT)
     chosen = find_system(exp, system, condition)
     acoustics = load_acoustics(chosen.model, chosen.network)
     search = find_search(exp, chosen, condition, acoustics.scale)
@@ -29,5 +44,28 @@ def load(exp: PathLike, system: Optional[str] = None, *, condition: Optional[str
     backend = backend_of(exp, available_backends())
     recogniser = Recogniser(chosen.name, acoustics, chosen.graph, lang, search, backend)
     recogniser.files = (chosen.model, chosen.graph)
-    recogniser.calibration = find_calibration(exp, chosen, condition)
+    calibration = calibration_of(exp, chosen, decoded_condition(exp, chosen, condition))
+    recogniser.calibration = None if calibration is None else Calibration.load(calibration)
+    return recogniser
+
+
+def _load_export(folder: Path, system: Optional[str], condition: Optional[str], onnx: Optional[bool]) -> Recogniser:
+    export = open_export(folder)
+    check_same(export, system, condition)
+    if onnx and not export.onnx:
+        raise ConfigError(f"no ONNX form of the network in {folder}", remedy=_EXPORT)
+    if onnx and not onnxruntime_installed():
+        raise MissingDependency("onnxruntime is not installed", remedy=INSTALL)
+    installed = available_backends()
+    backend = export.backend if export.backend in installed else "auto"
+    acoustics: Acoustics
+    if export.onnx and onnx is not False and onnxruntime_installed():
+        acoustics = OnnxAcoustics(folder, ONNX)
+        backend = _WITHOUT_TORCH if _WITHOUT_TORCH in installed else backend
+    else:
+        acoustics = load_acoustics(folder, export.network)
+    lang = DeferredLang(export.lang)
+    recogniser = Recogniser(export.system, acoustics, export.graph, lang, export.search, backend)
+    recogniser.files = (folder,)
+    recogniser.calibration = None if export.calibration is None else Calibration.load(export.calibration)
     return recogniser

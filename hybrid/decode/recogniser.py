@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeGuard, Union
 
 import numpy as np
-from lhotse.cut import Cut
 
 from hybrid.data.audio import load_samples, resample
 from hybrid.data.audio_blocks import read_blocks
 from hybrid.data.cmvn import CmvnStats
 from hybrid.data.features import FeatureExtractor
-from hybrid.decode.acoustics import Acoustics
+from hybrid.decode.acoustics import Acoustics, NetworkAcoustics, load_acoustics
 from hybrid.decode.calibration import Calibration
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.lattice import Lattice
+from hybrid.decode.onnx_acoustics import OnnxAcoustics
 from hybrid.decode.result import Result, Word
 from hybrid.decode.run import spell, word_names
 from hybrid.decode.scored_words import WordScorer
@@ -27,10 +28,14 @@ from hybrid.decode.trained import Search
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems
 from hybrid.lexicon.lang import Lang
-from hybrid.nnet.base import AcousticModel
 from hybrid.online.features import OnlineFeatures
-from hybrid.online.loglikes import OnlineAcoustics
-from hybrid.online.network import ChunkConfig, offline_chunk_config
+from hybrid.online.windows import WindowedStream
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+    from hybrid.online.loglikes import AcousticStream, OnlineAcoustics
+    from hybrid.online.network import ChunkConfig
 
 Samples = Union[np.ndarray, Sequence[float]]
 
@@ -67,6 +72,7 @@ class Recogniser:
             )
         self._words = WordScorer(lang, acoustics.senones)
         self.calibration: Optional[Calibration] = None  # of words' confidences
+        self._with_state: Optional[Acoustics] = None  # for streams, where onnxruntime runs the network
         self._silent, self._backend = silence_pdfs(acoustics.senones, lang), backend
 
     @property
@@ -160,7 +166,12 @@ class Recogniser:
 
     def online(self, mean: Optional[CmvnStats] = None, chunk: Optional[ChunkConfig] = None) -> OnlineAcoustics:
         """Return the acoustic model for speech in pieces, which any number of streams can share."""
-        return OnlineAcoustics(self._acoustics, chunk=chunk, mean=mean, backend=self._backend)
+        from hybrid.online.loglikes import OnlineAcoustics  # of torch, also where onnxruntime runs what is no stream
+
+        if isinstance(self._acoustics, OnnxAcoustics) and self._with_state is None:
+            self._with_state = load_acoustics(self._acoustics.folder, True)
+        acoustics = self._with_state or self._acoustics
+        return OnlineAcoustics(acoustics, chunk=chunk, mean=mean, backend=self._backend)
 
     def transcribe(
         self, audio: Union[PathLike, Cut], *, channel: Optional[int] = None,
@@ -173,15 +184,22 @@ class Recogniser:
         """
         if stats is None and self.takes_mean:
             stats = self.feature_stats(audio, channel)
-        model = getattr(self._acoustics, "model", None)
-        chunk = offline_chunk_config(model) if self.takes_mean and isinstance(model, AcousticModel) else None
-        online = self.online(stats, chunk)
-        stream, segmenter = online.create(), self._segmenter(endpointing)
+        stream, segmenter = self._recording(stats), self._segmenter(endpointing)
         for samples in read_blocks(audio, self.sampling_rate, channel=channel):
             for segment in segmenter.accept(stream.accept(samples)):
                 yield self._result_of(segment)
         for segment in [*segmenter.accept(stream.finish()), *segmenter.finish()]:
             yield self._result_of(segment)
+
+    def _recording(self, stats: Optional[CmvnStats]) -> Union[AcousticStream, WindowedStream]:
+        """Log-likelihoods of a recording that is there as a whole, and read in pieces for memory's sake alone."""
+        if isinstance(self._acoustics, OnnxAcoustics):
+            return WindowedStream(self._acoustics, self._extractor, stats)
+        if isinstance(self._acoustics, NetworkAcoustics) and self.takes_mean:
+            from hybrid.online.network import offline_chunk_config
+
+            return self.online(stats, offline_chunk_config(self._acoustics.model)).create()
+        return self.online(stats).create()
 
     def feature_stats(self, audio: Union[PathLike, Cut], channel: Optional[int] = None) -> CmvnStats:
         """Return the sums of the features of a recording, of which those of several are added up."""
@@ -222,10 +240,10 @@ class Recogniser:
         self, audio: Union[PathLike, Cut, Samples], rate: Optional[int], channel: Optional[int]
     ) -> Tuple[str, np.ndarray]:
         """A name for errors, and float32 [N] at the model's rate."""
-        if isinstance(audio, (str, os.PathLike)) or isinstance(audio, Cut):
+        if isinstance(audio, (str, os.PathLike)) or _is_cut(audio):
             if rate is not None:
                 raise ConfigError("a rate beside a file or a cut, which has its own", remedy="leave it out")
-            name = audio.id if isinstance(audio, Cut) else str(audio)
+            name = audio.id if _is_cut(audio) else str(audio)
             return name, load_samples(audio, self.sampling_rate, channel=channel)
         if rate is None or rate <= 0:
             raise ConfigError(f"samples at a rate of {rate}", remedy="give it: asr(samples, 16000)")
@@ -259,6 +277,11 @@ class Recogniser:
         words = self._scored(lattice.best_path(scale).words, lattice, loglikes, start)
         ended = lattice.reached_final if complete is None else complete
         return Result(words, seconds, ended, start, lattice, scale, self._spelt)
+
+
+def _is_cut(audio: Any) -> TypeGuard[Cut]:
+    """Whether it is a cut of Lhotse, which is not imported for the question."""
+    return "lhotse.cut" in sys.modules and isinstance(audio, sys.modules["lhotse.cut"].Cut)
 
 
 def _mono(samples: np.ndarray, channel: Optional[int]) -> np.ndarray:

@@ -11,14 +11,14 @@ of integers, which `costs` shows as what it is. All are unsigned, which saves th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Optional, Union
 
 import numba
 import numpy as np
 
-from hybrid.errors import GraphError
+from hybrid.errors import ConfigError, GraphError
 from hybrid.fst import FstArrays
 
 ILABEL, OLABEL, COST, NEXT = range(4)
@@ -53,6 +53,30 @@ class SearchGraph:
     @property
     def num_states(self) -> int:
         return len(self.final)
+
+    @property
+    def num_arcs(self) -> int:
+        return len(self.entering)
+
+    @property
+    def num_final(self) -> int:
+        return int(np.isfinite(self.final).sum())
+
+    @property
+    def max_ilabel(self) -> int:
+        return int(self.arcs[ILABEL::4].max(initial=0))
+
+    @property
+    def max_olabel(self) -> int:
+        return int(self.arcs[OLABEL::4].max(initial=0))
+
+    def with_word_penalty(self, penalty: float) -> SearchGraph:
+        """Return a copy in which every arc that puts out a word costs `penalty` more, as FstArrays has it."""
+        if not np.isfinite(penalty):
+            raise ConfigError(f"word insertion penalty {penalty}", remedy="give a finite number")
+        arcs = self.arcs.copy()
+        arcs.view(np.float32)[COST::4] += np.float32(penalty) * (arcs[OLABEL::4] > 0)
+        return replace(self, arcs=arcs)
 
     @property
     def costs(self) -> np.ndarray:

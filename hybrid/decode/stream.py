@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import Callable, Deque, List, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Deque, List, Optional, Sequence
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from hybrid.data.audio_blocks import BlockResampler
 from hybrid.decode.result import Result, Word
 from hybrid.decode.segments import Segment, Segmenter
 from hybrid.errors import ConfigError, DataError
-from hybrid.online.loglikes import AcousticStream
+
+if TYPE_CHECKING:
+    from hybrid.online.loglikes import AcousticStream
 
 
 class Stream:

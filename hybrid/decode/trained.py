@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from hybrid.decode.calibration import CALIBRATION, Calibration
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json
 from hybrid.score.results import CONDITIONS, DEV, decode_folder, read_results
@@ -115,25 +114,18 @@ def _condition(there: List[str], wanted: Optional[str]) -> Optional[str]:
 def find_search(exp: Path, system: System, condition: Optional[str], scale: float) -> Search:
     """Return the acoustic scale, the penalty and the beams that the run's decoding used in `condition`.
 
-    Where the system was not decoded: `scale`, with a warning. Raises DataError for a condition that was not decoded
-    while others were, and for a file that does not say.
+    Where the system was not decoded: `scale`, with a warning. Raises as `decoded_condition`, and DataError for a file
+    that does not say.
     """
-    decoded = _decoded(exp, system)
-    if not decoded:
+    chosen = decoded_condition(exp, system, condition)
+    if chosen is None:
         warnings.warn(
             f"{system.name} of {exp} was not decoded: no acoustic scale was chosen on a development set, {scale:g} is "
             "taken (hybrid run ... --stage decode chooses one)",
             stacklevel=3,  # the caller of load
         )
         return Search(scale)
-    chosen = _condition(decoded, condition)
-    if chosen not in decoded:
-        raise DataError(
-            f"{system.name} was not decoded in the condition {chosen!r}",
-            file=exp / "decode" / system.name,
-            remedy=f"use one of {', '.join(decoded)}",
-        )
-    path = decode_folder(exp, system.name, str(chosen), DEV) / "wer.json"
+    path = decode_folder(exp, system.name, chosen, DEV) / "wer.json"
     settings = read_json(path).get("settings", {})
     try:
         return Search(
@@ -146,17 +138,35 @@ def find_search(exp: Path, system: System, condition: Optional[str], scale: floa
         ) from None
 
 
-def _decoded(exp: Path, system: System) -> List[str]:
-    """The conditions of which a development set was decoded."""
-    return sorted(path.parent.parent.name for path in (exp / "decode" / system.name).glob(f"*/{DEV}/wer.json"))
+def decoded_condition(exp: Path, system: System, condition: Optional[str]) -> Optional[str]:
+    """Return the condition whose decoding says how to search: `condition`, or without one clean, or the first that
+    there is; None where the system was not decoded.
+
+    Raises DataError for a condition that was not decoded while others were.
+    """
+    decoded = sorted(path.parent.parent.name for path in (exp / "decode" / system.name).glob(f"*/{DEV}/wer.json"))
+    chosen = _condition(decoded, condition)
+    if not decoded or chosen in decoded:
+        return chosen if decoded else None
+    raise DataError(
+        f"{system.name} was not decoded in the condition {chosen!r}",
+        file=exp / "decode" / system.name,
+        remedy=f"use one of {', '.join(decoded)}",
+    )
 
 
-def find_calibration(exp: Path, system: System, condition: Optional[str]) -> Optional[Calibration]:
-    """Return what the run's decoding learnt about the confidence of words in `condition` (find_search has checked it);
-    None where it learnt nothing."""
-    chosen = _condition(_decoded(exp, system), condition)
-    path = exp / "decode" / system.name / str(chosen) / CALIBRATION
-    return Calibration.load(path) if path.exists() else None
+def calibration_of(exp: Path, system: System, condition: Optional[str]) -> Optional[Path]:
+    """Return the file by which a system's confidences are calibrated in a condition; None where there is none."""
+    path = exp / "decode" / system.name / str(condition) / "calibration.json"
+    return path if path.is_file() else None
+
+
+def training_commit(exp: Path, system: System) -> Optional[str]:
+    """Return the commit of the source that trained a system, as its stage's mark has it; None where no mark says."""
+    stage = system.model.parent.name if system.network else "gmm"
+    marks = [read_json(path) for path in sorted((exp / "marks").glob(f"*-{stage}.json"))]
+    commits = [mark.get("commit") for mark in marks if isinstance(mark, dict)]
+    return str(commits[-1]) if commits and commits[-1] else None
 
 
 def backend_of(exp: Path, installed: List[str]) -> str:
@@ -167,5 +177,6 @@ def backend_of(exp: Path, installed: List[str]) -> str:
 
 
 __all__: Tuple[str, ...] = (
-    "Search", "System", "backend_of", "find_calibration", "find_search", "find_system", "systems",
+    "Search", "System", "backend_of", "calibration_of", "decoded_condition", "find_search", "find_system", "systems",
+    "training_commit",
 )  # fmt: skip

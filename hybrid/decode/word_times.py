@@ -8,6 +8,7 @@ log-likelihoods, and the phones of the path told off word by word.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from hybrid.decode.decoder import Decoder
 from hybrid.errors import DataError, GraphError
 from hybrid.fst import to_arrays
 from hybrid.hmm.alignment import phone_segments
-from hybrid.hmm.graph import TrainingGraphs
+from hybrid.hmm.graph import TrainingGraphs, check_phones
 from hybrid.hmm.senones import Senones
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.segment import word_segments
@@ -36,11 +37,18 @@ class Span(NamedTuple):
 
 
 class WordTimes:
-    """Aligns recognised words of one model. Not to be shared by threads."""
+    """Aligns recognised words of one model. Not to be shared by threads.
+
+    Raises ModelError where lexicon and senones are of other phones.
+    """
 
     def __init__(self, lang: Lang, senones: Senones, self_loop_scale: float = 0.1) -> None:
-        self._lang, self._senones = lang, senones
-        self._graphs = TrainingGraphs(lang, senones, self_loop_scale=self_loop_scale)
+        check_phones(lang, senones)
+        self._lang, self._senones, self._self_loop_scale = lang, senones, self_loop_scale
+
+    @cached_property
+    def _graphs(self) -> TrainingGraphs:  # when the first word is timed: of a large lexicon it takes seconds
+        return TrainingGraphs(self._lang, self._senones, self_loop_scale=self._self_loop_scale)
 
     def spans(self, ids: Sequence[int], loglikes: np.ndarray, acoustic_scale: float) -> Optional[List[Span]]:
         """Return the span of each word; None where the words do not fit into the frames.

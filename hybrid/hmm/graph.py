@@ -56,7 +56,7 @@ def make_hclg(
     """
     import kaldi_hmm_gmm as khg
 
-    _check_phones(lang, senones)
+    check_phones(lang, senones)
     lg = _vector(kaldifst.compose(lang.L_disambig, _sorted(grammar)))
     _not_empty(lg, "lexicon and grammar have no sentence in common", "use one table of words for both")
     _determinize(lg, "LG")
@@ -126,7 +126,8 @@ def _determinize(fst: kaldifst.StdVectorFst, name: str) -> None:
     _not_empty(fst, f"{name} is empty", "check that lexicon and grammar write their words alike")
 
 
-def _check_phones(lang: Any, senones: Any) -> None:
+def check_phones(lang: Any, senones: Any) -> None:
+    """Raise ModelError unless the senones are of the phones of `lang`."""
     phones = getattr(senones, "phones", None)
     if phones is None:
         return
@@ -255,7 +256,7 @@ class TrainingGraphs:
     ) -> None:
         import kaldi_hmm_gmm as khg
 
-        _check_phones(lang, senones)
+        check_phones(lang, senones)
         self.lang = lang
         self.senones = senones
         self.transition_scale = transition_scale

@@ -10,7 +10,6 @@ features.json       the front end
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 
@@ -19,7 +18,7 @@ import torch
 from torch import nn
 
 from hybrid.errors import ConfigError, DataError, HybridError, ModelError
-from hybrid.io import disk_errors, load_tensors, read_json, save_tensors, write_json
+from hybrid.io import atomic_folder, load_tensors, read_json, save_tensors, write_json
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.lstm import LstmConfig, LstmModel
 from hybrid.nnet.priors import check_priors, save_priors
@@ -27,6 +26,7 @@ from hybrid.nnet.tdnnf import TdnnfConfig, TdnnfModel
 
 PathLike = Union[str, "os.PathLike[str]"]
 FORMAT = 1
+_ANY_SIZE = 1000  # a setting up to this may be anything
 
 BUILDERS: Dict[str, Callable[[Mapping[str, Any], Optional[int]], AcousticModel]] = {
     LstmModel.kind: lambda values, seed: LstmModel(LstmConfig.from_dict(values), seed),
@@ -57,32 +57,17 @@ def save_model(
     [num_pdfs]: of a model whose outputs are posteriors; None: they are likelihoods. Raises ModelError for priors of
     another number of pdfs.
     """
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            for name, write in (writers or {}).items():
-                write(temporary / name)
-            if priors is not None:
-                save_priors(temporary / "senones", check_priors(priors, model.config.num_pdfs))  # type: ignore[union-attr,arg-type]
-            if features is not None:
-                write_json(temporary / "features.json", dict(features))
-            save_tensors(temporary / "model.safetensors", state_arrays(model))
-            about = {"format": FORMAT, "kind": model.kind, "model": model.config.to_dict()}  # type: ignore[union-attr,operator]
-            about["outputs"] = "likelihoods" if priors is None else "posteriors"
-            write_json(temporary / "config.json", {**dict(config or {}), **about})
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with atomic_folder(folder) as temporary:
+        for name, write in (writers or {}).items():
+            write(temporary / name)
+        if priors is not None:
+            save_priors(temporary / "senones", check_priors(priors, model.config.num_pdfs))  # type: ignore[union-attr,arg-type]
+        if features is not None:
+            write_json(temporary / "features.json", dict(features))
+        save_tensors(temporary / "model.safetensors", state_arrays(model))
+        about = {"format": FORMAT, "kind": model.kind, "model": model.config.to_dict()}  # type: ignore[union-attr,operator]
+        about["outputs"] = "likelihoods" if priors is None else "posteriors"
+        write_json(temporary / "config.json", {**dict(config or {}), **about})
 
 
 def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tuple[AcousticModel, Dict[str, Any]]:
@@ -100,12 +85,28 @@ def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tu
         raise ModelError("not the configuration of a model", file=path, remedy=remedy)
     if config.get("format") != FORMAT:
         raise ModelError(f"format {config.get('format')!r}, this version reads {FORMAT}", file=path, remedy=remedy)
+    arrays = load_tensors(folder / "model.safetensors")
+    _check_sizes(config["model"], arrays, path)
     try:
         model = build_model(str(config.get("kind")), config["model"])
     except HybridError as error:
         raise ModelError(error.what, file=path, remedy=error.remedy or remedy) from error
-    load_state(model, folder / "model.safetensors")
+    except (RuntimeError, MemoryError) as error:
+        raise ModelError(f"a model that cannot be made: {error}", file=path, remedy=remedy) from error
+    put_state(model, arrays, folder / "model.safetensors")
     return model.to(device).eval(), config
+
+
+def _check_sizes(values: Mapping[str, Any], arrays: Mapping[str, Any], path: PathLike) -> None:
+    """Raise ModelError for a setting of no size that the tensors have: all memory would go into the model that it asks
+    for, before its tensors are missed."""
+    largest = max((size for array in arrays.values() for size in array.shape), default=0)
+    for name, value in values.items():
+        if isinstance(value, int) and value > max(largest, _ANY_SIZE):
+            raise ModelError(
+                f"{name} is {value}, and no dimension of its tensors is above {largest}", file=path,
+                remedy="the settings are of another model: run the stage that trains it",
+            )  # fmt: skip
 
 
 def state_arrays(model: nn.Module) -> Dict[str, Any]:

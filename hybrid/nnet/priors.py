@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Iterable, Optional, Union
+from typing import TYPE_CHECKING, Iterable, Optional, Union
 
 import numpy as np
-import torch
-from torch import nn
 
-from hybrid.data.batches import IGNORE, Batches
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import load_tensors, read_json, save_tensors
+
+if TYPE_CHECKING:  # priors are read where torch is not loaded
+    import torch
+    from torch import nn
+
+    from hybrid.data.batches import Batches
 
 PathLike = Union[str, "os.PathLike[str]"]
 FILE = "priors.safetensors"
@@ -33,6 +36,8 @@ def count_priors(
     `smoothing` frames are added to every pdf's count, so that one never seen does not get an infinite likelihood; then
     comes `floor`. Raises DataError for a pdf out of range or no frames at all.
     """
+    from hybrid.data.batches import IGNORE
+
     if smoothing < 0 or not 0 <= floor < 1:
         raise ConfigError(f"smoothing is {smoothing}, floor {floor}", remedy="smoothing >= 0, 0 <= floor < 1")
     counts = np.zeros(num_pdfs, dtype=np.float64)
@@ -54,6 +59,8 @@ def average_posterior(
     model: nn.Module, batches: Batches, *, floor: float = 1e-7, device: Union[str, torch.device] = "cpu"
 ) -> np.ndarray:
     """Return the model's mean posterior over the frames of one epoch of `batches`, float64 [num_pdfs]."""
+    import torch
+
     device = torch.device(device)
     was_training = model.training
     model.eval()
