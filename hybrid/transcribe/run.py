@@ -18,8 +18,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
-from lhotse import MonoCut
-
 from hybrid.config import Config
 from hybrid.corpus.listing import Skipped
 from hybrid.data.cmvn import CmvnStats
@@ -31,7 +29,7 @@ from hybrid.errors import ConfigError, DataError
 from hybrid.io import disk_errors, write_jsonl
 from hybrid.parallel import cores, ordered_map
 from hybrid.run import Run
-from hybrid.transcribe.inputs import Speech, list_speech, parse_channel
+from hybrid.transcribe.inputs import Item, Speech, list_speech, parse_channel
 from hybrid.transcribe.outputs import Transcript, check_formats, write_outputs
 from hybrid.transcribe.store import Store
 
@@ -105,7 +103,7 @@ def run_transcribe(options: Options) -> int:
         if len(speech.notes) > 3:
             say(f"  and {len(speech.notes) - 3} more like that")
         store = Store(folder / "work" / "done.jsonl", asr, [job.nbest, repr(job.endpointing)], speech)
-        jobs = min(options.jobs or cores(), max(len(store.left(speech.cuts)), 1))
+        jobs = min(options.jobs or cores(), max(len(store.left(speech.items)), 1))
         executor = stack.enter_context(run.executor()) if jobs > 1 else None
         transcripts: List[Transcript] = []
         for row in _all(run, asr, job, speech, store, executor, options.out is None):
@@ -144,37 +142,37 @@ def _to_stderr(line: str) -> None:
 def _all(
     run: Run, asr: Recogniser, job: _Job, speech: Speech, store: Store, executor: Optional[Executor], printing: bool
 ) -> Iterator[Union[Transcript, Skipped]]:
-    """Yield what becomes of each cut, in their order; texts are printed as they come where there is no folder."""
-    left = store.left(speech.cuts)
+    """Yield what becomes of each item, in their order; texts are printed as they come where there is no folder."""
+    left = store.left(speech.items)
     stats = _speaker_stats(run, asr, job, speech, left, executor)
-    tasks = [(cut, stats.get(speech.speakers.get(cut.id, ""))) for cut in left]
+    tasks = [(item, stats.get(speech.speakers.get(item.id, ""))) for item in left]
     work = partial(_transcribe, job)
     results = map(work, tasks) if executor is None else ordered_map(executor, work, tasks)
     fresh = iter(run.progress(results, total=len(tasks), desc="transcribed"))
-    for cut in speech.cuts:
-        row = store.done.get(cut.id) or next(fresh)
+    for item in speech.items:
+        row = store.done.get(item.id) or next(fresh)
         if isinstance(row, Transcript):
             if row.id not in store.done:
                 store.add(row)
             if printing:
-                print(row.text if len(speech.cuts) == 1 else f"{row.id} {row.text}".rstrip(), flush=True)
+                print(row.text if len(speech.items) == 1 else f"{row.id} {row.text}".rstrip(), flush=True)
         yield row
 
 
 def _speaker_stats(
-    run: Run, asr: Recogniser, job: _Job, speech: Speech, left: Sequence[MonoCut], executor: Optional[Executor]
+    run: Run, asr: Recogniser, job: _Job, speech: Speech, left: Sequence[Item], executor: Optional[Executor]
 ) -> Dict[str, CmvnStats]:
     """The sums of each speaker's features, over all of their cuts; of speakers with one cut it finds its own."""
     if not (asr.per_speaker and asr.takes_mean):
         return {}
     together = Counter(speech.speakers.values())
-    wanted = {speech.speakers[cut.id] for cut in left if together[speech.speakers.get(cut.id, "")] > 1}
-    cuts = [cut for cut in speech.cuts if speech.speakers.get(cut.id) in wanted]
+    wanted = {speech.speakers[item.id] for item in left if together[speech.speakers.get(item.id, "")] > 1}
+    items = [item for item in speech.items if speech.speakers.get(item.id) in wanted]
     work = partial(_stats, job)
-    sums = map(work, cuts) if executor is None else ordered_map(executor, work, cuts)
+    sums = map(work, items) if executor is None else ordered_map(executor, work, items)
     stats: Dict[str, CmvnStats] = {}
-    for cut, one in zip(cuts, run.progress(sums, total=len(cuts), desc="speakers' means"), strict=True):
-        speaker = speech.speakers[cut.id]
+    for item, one in zip(items, run.progress(sums, total=len(items), desc="speakers' means"), strict=True):
+        speaker = speech.speakers[item.id]
         if one is not None:
             stats[speaker] = stats[speaker].plus(one) if speaker in stats else one
     return stats
@@ -185,7 +183,7 @@ def _recogniser(job: _Job) -> Recogniser:
     return load(job.model, job.system, condition=job.condition)
 
 
-def _watched(results: Iterable[Result], cut: MonoCut, every: float = 10.0) -> Iterator[Result]:
+def _watched(results: Iterable[Result], item: Item, every: float = 10.0) -> Iterator[Result]:
     """The results, with a line on stderr every 10 s that says how far a long recording is."""
     began = shown = time.monotonic()
     for result in results:
@@ -193,32 +191,33 @@ def _watched(results: Iterable[Result], cut: MonoCut, every: float = 10.0) -> It
         now = time.monotonic()
         if now - shown >= every:
             shown, done = now, result.start + result.seconds
-            left = (cut.duration - done) * (now - began) / max(done, 1e-3)
-            _to_stderr(f"  {cut.id}: {done / 60:.1f}/{cut.duration / 60:.1f} min, {left:.0f} s left")
+            left = (item.seconds - done) * (now - began) / max(done, 1e-3)
+            _to_stderr(f"  {item.id}: {done / 60:.1f}/{item.seconds / 60:.1f} min, {left:.0f} s left")
 
 
-def _stats(job: _Job, cut: MonoCut) -> Optional[CmvnStats]:
+def _stats(job: _Job, item: Item) -> Optional[CmvnStats]:
     """None where the audio cannot be used; its own turn will say why."""
     try:
-        return _recogniser(job).feature_stats(cut)
+        return _recogniser(job).feature_stats(item.source, _channel(item))
     except DataError:
         return None
 
 
-def _transcribe(job: _Job, task: Tuple[MonoCut, Optional[CmvnStats]]) -> Union[Transcript, Skipped]:
-    cut, stats = task
+def _transcribe(job: _Job, task: Tuple[Item, Optional[CmvnStats]]) -> Union[Transcript, Skipped]:
+    item, stats = task
     endpointing = job.endpointing
-    assert cut.recording is not None
-    if cut.duration < min(cut.recording.duration - 0.1, _WHOLE):
+    if not item.whole and item.seconds < _WHOLE:
         endpointing = Endpointing((), max(endpointing.longest, _WHOLE))
+    found = _recogniser(job).transcribe(item.source, channel=_channel(item), endpointing=endpointing, stats=stats)
     try:
-        results = tuple(
-            result.shifted(cut.start)
-            for result in _watched(_recogniser(job).transcribe(cut, endpointing=endpointing, stats=stats), cut)
-            if result.words
-        )
+        results = tuple(result.shifted(item.start) for result in _watched(found, item) if result.words)
     except DataError as error:
-        return Skipped(cut.id, error.what, None if error.file is None else str(error.file), error.remedy)
+        return Skipped(item.id, error.what, None if error.file is None else str(error.file), error.remedy)
     alternatives = tuple(result.to_dict(job.nbest)["nbest"] for result in results)
     bare = tuple(result.without_lattice() for result in results)
-    return Transcript(cut.id, cut.recording_id, int(cut.channel), cut.start, cut.duration, bare, alternatives)
+    return Transcript(item.id, item.recording, item.channel, item.start, item.seconds, bare, alternatives)
+
+
+def _channel(item: Item) -> Optional[int]:
+    """A cut knows its own."""
+    return item.channel if isinstance(item.source, str) else None

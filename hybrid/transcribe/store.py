@@ -8,12 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence
 
-from lhotse import MonoCut
-
 from hybrid.decode.recogniser import Recogniser
 from hybrid.fingerprint import of_inputs, of_value
 from hybrid.io import disk_errors
-from hybrid.transcribe.inputs import Speech
+from hybrid.transcribe.inputs import Item, Speech
 from hybrid.transcribe.outputs import Transcript
 
 FORMAT = 1
@@ -27,13 +25,13 @@ class Store:
         model = of_value([FORMAT, of_inputs(asr.files), list(settings), repr(asr.search)])
         together = Counter(speech.speakers.values())
         groups: Dict[str, List[str]] = {}
-        for cut in speech.cuts:
-            speaker = speech.speakers.get(cut.id)
+        for item in speech.items:
+            speaker = speech.speakers.get(item.id)
             if asr.per_speaker and speaker is not None and together[speaker] > 1:
-                groups.setdefault(speaker, []).append(_about(cut))
+                groups.setdefault(speaker, []).append(_about(item))
         self._keys = {
-            cut.id: of_value([model, _about(cut), groups.get(speech.speakers.get(cut.id, ""), [])])
-            for cut in speech.cuts
+            item.id: of_value([model, _about(item), groups.get(speech.speakers.get(item.id, ""), [])])
+            for item in speech.items
         }
         self.done: Dict[str, Transcript] = {}
         if path.exists():
@@ -41,9 +39,9 @@ class Store:
                 if self._keys.get(row.get("id", "")) == row.get("key"):
                     self.done[row["id"]] = Transcript.from_json(row["transcript"])
 
-    def left(self, cuts: Sequence[MonoCut]) -> List[MonoCut]:
-        """Return the cuts that are not done."""
-        return [cut for cut in cuts if cut.id not in self.done]
+    def left(self, items: Sequence[Item]) -> List[Item]:
+        """Return the items that are not done."""
+        return [item for item in items if item.id not in self.done]
 
     def add(self, transcript: Transcript) -> None:
         self.done[transcript.id] = transcript
@@ -69,11 +67,10 @@ def _sound_rows(path: Path) -> Iterator[Dict[str, Any]]:
             yield row
 
 
-def _about(cut: MonoCut) -> str:
-    """What the words of a cut depend on of the audio: the file as it is now, and the part."""
-    assert cut.recording is not None
-    sources = []
-    for source in cut.recording.sources:
-        status = os.stat(source.source) if source.type == "file" and os.path.exists(str(source.source)) else None
-        sources.append([str(source.source), status and [status.st_size, status.st_mtime_ns]])
-    return of_value([sources, cut.start, cut.duration, cut.channel])
+def _about(item: Item) -> str:
+    """What the words of an item depend on of the audio: the files as they are now, and the part."""
+    files = []
+    for file in item.files:
+        status = os.stat(file) if os.path.exists(file) else None
+        files.append([file, status and [status.st_size, status.st_mtime_ns]])
+    return of_value([files, item.start, item.seconds, item.channel])
