@@ -214,6 +214,27 @@ def test_it_starts_without_torch_and_lhotse(with_onnx: Path, cuts: CutSet, tmp_p
     assert answer == f"{[asr(path).text, asr(tmp_path / 'a.flac').text]} []"
 
 
+_TRANSCRIBES = """
+import sys
+from hybrid.cli import main
+
+code = main(["transcribe", *sys.argv[1:]])
+print(code, [name for name in ("torch", "lhotse", "k2") if name in sys.modules])
+"""
+
+
+def test_the_command_transcribes_files_without_torch_and_lhotse(
+    with_onnx: Path, cuts: CutSet, tmp_path: Path
+) -> None:
+    path = next(iter(cuts)).recording.sources[0].source
+    said = subprocess.run(
+        [sys.executable, "-c", _TRANSCRIBES, with_onnx, path, "--no-endpoints", "--jobs", "1"], capture_output=True,
+        text=True, check=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), *sys.path])},
+    ).stdout.splitlines()  # fmt: skip
+    assert said == [load(with_onnx)(path).text, "0 []"]
+
+
 def test_without_onnxruntime_torch_runs_it(with_onnx: Path, cuts: CutSet, small_run: Path, monkeypatch) -> None:
     monkeypatch.setattr(load_module, "onnxruntime_installed", lambda: False)
     asr = load(with_onnx)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Set, Tuple, Union
-
-from lhotse import Recording
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 from hybrid.errors import DataError
 from hybrid.io import PathLike
+
+if TYPE_CHECKING:
+    from lhotse import Recording
 
 
 class Skipped(NamedTuple):
