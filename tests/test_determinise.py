@@ -179,9 +179,12 @@ def test_best_paths_and_n_best_lists_are_those_of_the_search(seed: int, scale: f
         return
     words = lattice.determinised(scale, penalty, lattice_beam=1000.0)
     ours, theirs = words.best_path(scale, penalty), lattice.best_path(scale, penalty)
-    assert (ours.words, ours.frames, ours.reached_final) == (theirs.words, theirs.frames, theirs.reached_final)
-    assert ours.starts == theirs.starts and ours.cost == pytest.approx(theirs.cost, abs=1e-3)
-    np.testing.assert_array_equal(ours.pdfs, theirs.pdfs)
+    assert ours.cost == pytest.approx(theirs.cost, abs=1e-3)
+    assert (ours.frames, ours.reached_final) == (theirs.frames, theirs.reached_final)
+    costs = sorted(path.cost for path in every_path(lattice, scale, penalty))
+    if len(costs) == 1 or costs[1] > costs[0] + 1e-3:  # else rounding chooses
+        assert (ours.words, ours.starts) == (theirs.words, theirs.starts)
+        np.testing.assert_array_equal(ours.pdfs, theirs.pdfs)
     entries, expected = words.nbest(20, scale, penalty), lattice.nbest(20, scale, penalty)
     assert [entry.cost for entry in entries] == pytest.approx([entry.cost for entry in expected], abs=1e-3)
 

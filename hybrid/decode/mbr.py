@@ -60,7 +60,8 @@ class Bin:
 @dataclass(frozen=True)
 class MinimumRisk:
     """words: the ids of fewest expected errors; confidences: the posterior of each, 0 to 1; starts, ends: the frames of
-    each, averaged over the paths that have it there (labels of a graph: an estimate, an alignment for the truth).
+    each, averaged over the paths that have it there: those of labels in the graph, on the demo one frame late in the
+    median and nine at the 95th percentile; WordTimes.spans aligns the words for the truth.
     expected_errors: the bound B. bins: the confusion network, in order; those of words, and between them those in which
     something else may have been said."""
 

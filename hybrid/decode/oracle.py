@@ -22,8 +22,8 @@ def oracle_errors(
     """Return the errors of a set: of the best path ("1-best"), of the best of each n-best list ("10-best", ...) and,
     where `words` is given, of the path in each lattice that is nearest to the reference ("lattice").
 
-    refs: the words of each utterance; one without a lattice counts as deleted. spelt: the words of word ids. words: the
-    ids of words; leave it out where the ids are of pieces of words, for there the nearest sequence of pieces is not
+    refs: the words of each utterance; one without a lattice counts as deleted. spelt: the words of word ids. words:
+    the ids of words; leave it out where the ids are of pieces of words, for there the nearest sequence of pieces is not
     that of the nearest words.
     """
     totals = {f"{number}-best": Counts() for number in numbers}
