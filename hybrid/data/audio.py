@@ -19,11 +19,11 @@ import soundfile
 from lhotse import AudioSource, Recording
 from lhotse.audio import backend as lhotse_backend
 from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
-from lhotse.augmentation import Resample
 from lhotse.cut import Cut, MixedCut, MonoCut
 
 from hybrid.data.containers import COPY_AGAIN, FOREIGN, HEAD, foreign_name, not_audio_because, promised_size
 from hybrid.data.cut_bounds import within_recording
+from hybrid.data.resampling import resample
 from hybrid.errors import DataError
 from hybrid.io import PathLike
 
@@ -234,11 +234,6 @@ def load_samples(
     if fault is not None:
         raise fault
     return mono if rate == target_rate else resample(mono, rate, target_rate)
-
-
-def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """Resample [..., N] to float32 [..., round up(N * target_rate / rate)], by the filter of lhotse's `resample`."""
-    return np.ascontiguousarray(np.asarray(Resample(rate, target_rate)(samples)), dtype=np.float32)
 
 
 def _decode(info: AudioInfo) -> Tuple[np.ndarray, int]:

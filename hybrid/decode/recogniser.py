@@ -9,8 +9,9 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 import numpy as np
 from lhotse.cut import Cut
 
-from hybrid.data.audio import load_samples, resample
+from hybrid.data.audio import load_samples
 from hybrid.data.features import FeatureExtractor
+from hybrid.data.resampling import resample
 from hybrid.decode.acoustics import Acoustics
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.result import Result, Word
