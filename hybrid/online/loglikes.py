@@ -115,7 +115,7 @@ class AcousticStream:
         self._ended = False
 
     def accept(self, samples: np.ndarray) -> np.ndarray:
-        """Take samples [N] at the stream's rate, floats in [-1, 1], N from 0 on, and return the rows that they complete.
+        """Take samples [N] at the stream's rate, floats in [-1, 1], and return the rows that they complete.
 
         Raises DataError for samples that are no such, ModelError after `finish` without `reset`.
         """
