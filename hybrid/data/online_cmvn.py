@@ -108,7 +108,7 @@ class OnlineCmvn:
         self._sums, self._window = sums[-1].copy(), known[gone:].copy()
         self._frames += frames
         mean, variance = self._moments(sums, counts)
-        y = x - mean.astype(np.float32)
+        y: np.ndarray = x - mean.astype(np.float32)
         return y / np.sqrt(variance).astype(np.float32) if config.norm_vars else y
 
     def _moments(self, sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
