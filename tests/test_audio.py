@@ -11,7 +11,8 @@ import soundfile
 from corpus_tools import cuts_of, listing_of
 
 from hybrid.corpus import Reading, at_rate, build_corpus
-from hybrid.data.audio import check, inspect, load_samples, resample
+from hybrid.data.audio import check, inspect, load_samples
+from hybrid.data.resampling import resample
 from hybrid.errors import DataError
 
 RATE = 16000

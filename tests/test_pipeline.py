@@ -219,6 +219,39 @@ def test_a_tdnnf_in_the_place_of_the_lstm(exp: Path, tmp_path: Path) -> None:
     assert len(error_rates(changed)) == 2 * 3 * 3
 
 
+def test_a_network_that_streams_gives_the_bits_that_were_decoded(exp: Path, tmp_path: Path) -> None:
+    """CE and LF-MMI with a delay and the running mean, by streaming.toml; then the audio of a set, piece by piece."""
+    from hybrid.data.arrays import read_arrays
+    from hybrid.data.audio import load_samples
+    from hybrid.decode.acoustics import load_acoustics
+    from hybrid.online.loglikes import OnlineAcoustics
+
+    changed = shutil.copytree(exp, tmp_path / "exp")
+    streaming = (PROJECT / "recipes" / "models" / "streaming.toml").read_text()
+    assert all(line in streaming for line in ("bidirectional = false", "delay = 5", 'cmvn = "online"'))
+    settings = ["model.bidirectional=false", "model.delay=5", "model.cmvn=online", "model.online.chunk=7"]
+    ran = done(finish(demo(changed, *settings, 'decode.systems=["ce","lfmmi"]', stop="decode")))
+    assert not ran["features"] and ran["ce"] and ran["lfmmi"] and ran["decode"]
+    assert len(error_rates(changed)) == 2 * 3 * 3
+    cuts, features = read_arrays(changed / "features" / "test_clean" / "logmel", "logmel")
+    for system in ("ce", "lfmmi"):
+        losses = [row["loss"] for row in read_jsonl(changed / system / "log.jsonl") if row["split"] == "dev"]
+        assert np.isfinite(losses).all() and losses[-1] <= losses[0]
+        acoustics = load_acoustics(changed / system / "model", True)
+        mean = np.mean(np.concatenate(list(features.values())), axis=0)
+        assert acoustics.online_cmvn.mean is not None and np.abs(acoustics.online_cmvn.mean - mean).max() < 5
+        online = OnlineAcoustics(acoustics)
+        assert online.exact and online.chunk.chunk == 7
+        decoded = acoustics.loglikes(features)
+        for cut in cuts:
+            samples, stream = load_samples(cut, acoustics.features.sampling_rate), online.create()
+            rows = [stream.accept(samples[begin : begin + 1234]) for begin in range(0, len(samples), 1234)]
+            assert np.array_equal(np.concatenate([*rows, stream.finish()]), decoded[cut.id])
+    for name in ("mono", "tri3"):  # what other models begin a stream with
+        assert len(read_json(exp / "gmm" / name / "features.json")["online_cmvn"]["mean"]) == 13
+    assert len(read_json(exp / "lfmmi" / "model" / "config.json")["online_cmvn"]["mean"]) == 64
+
+
 def test_a_network_from_transcripts_alone(exp: Path, tmp_path: Path) -> None:
     """Flat start: no Gaussians, no alignments, no cross-entropy."""
     changed = shutil.copytree(exp, tmp_path / "exp")

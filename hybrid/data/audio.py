@@ -15,8 +15,6 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Iterator, Optional, Tuple, Union
 
@@ -24,6 +22,7 @@ import numpy as np
 import soundfile
 
 from hybrid.data.containers import COPY_AGAIN, FOREIGN, HEAD, foreign_name, not_audio_because, promised_size
+from hybrid.data.resampling import resample
 from hybrid.errors import DataError
 from hybrid.io import PathLike
 
@@ -245,20 +244,6 @@ def load_samples(
     if fault is not None:
         raise fault
     return mono if rate == target_rate else resample(mono, rate, target_rate)
-
-
-def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """Resample [..., N] to float32 [..., round up(N * target_rate / rate)], by the filter of lhotse's `resample`."""
-    if find_spec("torchaudio") is None:  # what lhotse does then, without loading lhotse
-        from scipy.signal import resample_poly
-
-        step = gcd(rate, target_rate)
-        resampled = resample_poly(samples, target_rate // step, rate // step, axis=-1)
-    else:
-        from lhotse.augmentation import Resample
-
-        resampled = Resample(rate, target_rate)(samples)
-    return np.ascontiguousarray(np.asarray(resampled), dtype=np.float32)
 
 
 def _decode(info: AudioInfo) -> Tuple[np.ndarray, int]:

@@ -1,15 +1,15 @@
-"""Audio block by block, in flat memory: files of hours, and resampling that does not care how samples come."""
+"""Audio block by block, in flat memory: files of hours."""
 
 from __future__ import annotations
 
-import math
 import os
 from typing import TYPE_CHECKING, Iterator, Optional, Tuple, Union
 
 import numpy as np
 import soundfile
 
-from hybrid.data.audio import decoding, fault_of, inspect, load_samples, resample
+from hybrid.data.audio import decoding, fault_of, inspect, load_samples
+from hybrid.data.resampling import OnlineResampler
 from hybrid.errors import DataError
 from hybrid.io import PathLike
 
@@ -20,51 +20,10 @@ SECONDS = 10.0  # of audio a block
 _WHOLE = 600.0  # seconds of a cut that is not a part of one file which are read at once
 
 
-class BlockResampler:
-    """Resamples a signal that comes in pieces: the samples of `resample` on the whole, to rounding.
-
-    A sample is a sum over neighbours (a windowed sinc); a piece is resampled once its neighbours are there.
-    """
-
-    def __init__(self, rate: int, target_rate: int) -> None:
-        common = math.gcd(rate, target_rate)
-        self.rate, self.target_rate = rate, target_rate
-        self._in, self._out = rate // common, target_rate // common  # so many samples become so many
-        reach = max(64, 16 * self._in // min(self._in, self._out))  # the filter has 6 zero crossings on either side
-        self._context = self._in * -(-reach // self._in)
-        self._samples = np.zeros(0, np.float32)  # from `context` before the first that is not done, where there are any
-        self._before = 0  # of these are done
-
-    def accept(self, samples: np.ndarray) -> np.ndarray:
-        """Return the resampled samples that can be told by now."""
-        samples = np.asarray(samples, np.float32)
-        if self.rate == self.target_rate:
-            return samples
-        self._samples = np.concatenate([self._samples, samples])
-        done = len(self._samples) - self._before - self._context
-        done -= done % self._in
-        return self._take(done) if done > 0 else np.zeros(0, np.float32)
-
-    def finish(self) -> np.ndarray:
-        """Return what is left; another signal may follow."""
-        left = len(self._samples) - self._before
-        rest = self._take(left) if left else np.zeros(0, np.float32)
-        self._samples, self._before = self._samples[:0], 0
-        return rest
-
-    def _take(self, count: int) -> np.ndarray:
-        resampled = resample(self._samples, self.rate, self.target_rate)
-        begin = self._before * self._out // self._in
-        end = -(-(self._before + count) * self._out // self._in)
-        kept = max(self._before + count - self._context, 0)
-        self._samples, self._before = self._samples[kept:], self._before + count - kept
-        return resampled[begin:end].copy()
-
-
 def read_blocks(
     source: Union[Cut, PathLike], target_rate: int, *, channel: Optional[int] = None, seconds: float = SECONDS
 ) -> Iterator[np.ndarray]:
-    """Yield the samples that `load_samples` returns, float32 [n], block by block; resampled ones to rounding.
+    """Yield the samples that `load_samples` returns, float32 [n], block by block.
 
     Raises DataError as it does; for a signal that is constant throughout at its end.
     """
@@ -82,7 +41,7 @@ def read_blocks(
     left = info.num_samples - begin
     if duration is not None:
         left = min(left, round(duration * info.sampling_rate))
-    resampler = BlockResampler(info.sampling_rate, target_rate)
+    resampler = OnlineResampler(info.sampling_rate, target_rate)
     low, high = np.inf, -np.inf
     if left <= 0:
         raise DataError("no signal: no sample", file=path, utterance=utterance, remedy="take it out of the corpus")
@@ -126,7 +85,7 @@ def _in_parts(cut: Cut, target_rate: int, channel: Optional[int]) -> Iterator[np
     if cut.duration <= _WHOLE:
         yield load_samples(cut, target_rate, channel=channel)
         return
-    resampler = BlockResampler(cut.sampling_rate, target_rate)
+    resampler = OnlineResampler(cut.sampling_rate, target_rate)
     start = 0.0
     while start < cut.duration:
         part = cut.truncate(offset=start, duration=min(_WHOLE / 10, cut.duration - start))

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional,
 
 import numpy as np
 
-from hybrid.data.audio import load_samples, resample
+from hybrid.data.audio import load_samples
 from hybrid.data.audio_blocks import read_blocks
 from hybrid.data.cmvn import CmvnStats
 from hybrid.data.features import FeatureExtractor
+from hybrid.data.resampling import resample
 from hybrid.decode.acoustics import Acoustics, NetworkAcoustics, load_acoustics
 from hybrid.decode.calibration import Calibration
 from hybrid.decode.decoder import Decoder

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Callable, Deque, List, Optional, Sequence
 
 import numpy as np
 
-from hybrid.data.audio_blocks import BlockResampler
+from hybrid.data.resampling import OnlineResampler
 from hybrid.decode.result import Result, Word
 from hybrid.decode.segments import Segment, Segmenter
 from hybrid.errors import ConfigError, DataError
@@ -41,7 +41,7 @@ class Stream:
         self.sampling_rate = rate
         self.acoustics, self._segmenter, self._shift = acoustics, segmenter, frame_shift
         self._make_result, self._spelt, self._in_pieces = make_result, spelt, in_pieces
-        self._resampler: Optional[BlockResampler] = None
+        self._resampler: Optional[OnlineResampler] = None
         self._pending: List[np.ndarray] = []
         self._said: List[Result] = []  # parts of the utterance that goes on
         self._over: Deque[Result] = deque()  # utterances that nobody has asked for yet
@@ -71,7 +71,7 @@ class Stream:
         if not np.isfinite(samples).all():
             raise DataError("samples that are NaN or infinite", remedy="look at what made them")
         if self._resampler is None:
-            self._resampler = BlockResampler(int(rate), self.sampling_rate)
+            self._resampler = OnlineResampler(int(rate), self.sampling_rate)
         elif rate != self._resampler.rate:
             raise ConfigError(f"a stream of {self._resampler.rate} Hz and samples of {rate} Hz", remedy="keep to one")
         self._push(self._resampler.accept(samples))

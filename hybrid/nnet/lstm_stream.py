@@ -70,4 +70,4 @@ class LstmStream:
                 y = torch.cat((y, back.flip(0)), dim=-1)
             x = model.norms[number](y) if config.layer_norm else y
         skip = min(state.skip, keep)
-        return model.output(x[skip:keep].transpose(0, 1)), StreamState(tensors, state.skip - skip)
+        return model.output(x[skip:keep]).transpose(0, 1), StreamState(tensors, state.skip - skip)

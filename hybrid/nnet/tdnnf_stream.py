@@ -43,12 +43,12 @@ class TdnnfStream:
         for number, layer in enumerate(model.factored):
             name = f"{number}."
             if layer.offsets == 1:
-                x = _out(layer, x @ layer.linear.t(), x)
+                x = _out(layer, _product(x, layer.linear), x)
             elif layer.middle:
                 x = _middle(layer, x, name, state.tensors, after.tensors)
             else:
                 x = _neighbours(layer, x, chunk.last, name, state.tensors, after.tensors)
-        return model.output(model.output_prefinal(x @ model.linear.t())), after
+        return model.output(model.output_prefinal(_product(x, model.linear))), after
 
 
 def _first(layer: First, x: Tensor, last: bool, before: _State, after: _State) -> Tensor:
@@ -66,6 +66,12 @@ def _first(layer: First, x: Tensor, last: bool, before: _State, after: _State) -
     return layer.norm(torch.relu(layer.affine(torch.cat(parts, 2))))
 
 
+def _product(x: Tensor, matrix: Tensor) -> Tensor:
+    """x [B, T, D] times matrix' [D, N] as one product of B T rows, whatever the strides of x: see network.py of
+    hybrid/online for why their number matters."""
+    return (x.reshape(x.shape[0] * x.shape[1], x.shape[2]) @ matrix.t()).view(x.shape[0], x.shape[1], len(matrix))
+
+
 def _out(layer: Factored, z: Tensor, x: Tensor) -> Tensor:
     return torch.add(layer.norm(torch.relu(layer.affine(z))), x, alpha=layer.bypass)
 
@@ -77,14 +83,14 @@ def _middle(layer: Factored, x: Tensor, name: str, before: _State, after: _State
     frames = x.shape[1] // STACK
     after[name + "x"] = x[:, frames * STACK :]
     x = x[:, : frames * STACK]
-    early, now = (x @ torch.cat(layer.linear.chunk(2, 1)).t()).chunk(2, 2)
+    early, now = _product(x, torch.cat(layer.linear.chunk(2, 1))).chunk(2, 2)
     early, now, x = (part.reshape(part.shape[0], frames, STACK, part.shape[2]) for part in (early, now, x))
     return _out(layer, (early[:, :, 0:2] + now[:, :, 1:3]).flatten(2), x[:, :, 1])
 
 
 def _neighbours(layer: Factored, x: Tensor, last: bool, name: str, before: _State, after: _State) -> Tensor:
     """z[t] = A x[t - 1] + B x[t] as x comes; the output at t when z[t + 1] has come."""
-    early, now = (x @ torch.cat(layer.linear.chunk(2, 1)).t()).chunk(2, 2)
+    early, now = _product(x, torch.cat(layer.linear.chunk(2, 1))).chunk(2, 2)
     previous = before.get(name + "early", early[:, :1])
     z = torch.cat((previous, early[:, :-1]), 1) + now if x.shape[1] else now
     if name + "z" in before:

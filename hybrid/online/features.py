@@ -8,6 +8,7 @@ import numpy as np
 
 from hybrid.data.feature_config import FeatureConfig
 from hybrid.data.features import FeatureExtractor
+from hybrid.data.resampling import OnlineResampler
 from hybrid.errors import ConfigError, DataError
 
 
@@ -15,28 +16,35 @@ class OnlineFeatures:
     """accept(samples) -> the frames that they complete, finish() -> the rest: float32 [frames, D], together the bits of
     FeatureExtractor.compute on the whole signal.
 
-    A signal that is shorter than one window, where the extractor raises an error, has no frame.
+    rate: of the samples, in Hz; None: that of the features, else they are resampled, to the bits of `resample` on the
+    whole signal. A signal that is shorter than one window, where the extractor raises an error, has no frame.
     """
 
-    def __init__(self, features: Union[FeatureConfig, FeatureExtractor], *, backend: str = "auto") -> None:
+    def __init__(
+        self, features: Union[FeatureConfig, FeatureExtractor], *, rate: Optional[int] = None, backend: str = "auto"
+    ) -> None:
         self.extractor = features if isinstance(features, FeatureExtractor) else FeatureExtractor(features, backend)
         self._blocks = self.extractor.blocks()
+        target = self.extractor.config.sampling_rate
+        self._resampler = OnlineResampler(target if rate is None else rate, target)
 
     @property
     def latency(self) -> float:
         """Seconds that a frame waits for beyond its own shift."""
-        return self._blocks.lookahead / self.extractor.config.sampling_rate
+        return self._blocks.lookahead / self.extractor.config.sampling_rate + self._resampler.lookahead
 
     def accept(self, samples: np.ndarray) -> np.ndarray:
         """Take samples [N], floats in [-1, 1], N from 0 on. Raises DataError for another shape, NaN or infinity."""
-        return self._blocks.accept(checked_samples(samples))
+        return self._blocks.accept(self._resampler.accept(checked_samples(samples)))
 
     def finish(self) -> np.ndarray:
         """Return the frames that reach beyond the end; what is accepted next is another signal."""
-        return self._blocks.finish()
+        frames = self._blocks.accept(self._resampler.finish())
+        return np.concatenate([frames, self._blocks.finish()])
 
     def reset(self) -> None:
         """Forget the signal."""
+        self._resampler.reset()
         self._blocks.reset()
 
 

@@ -87,9 +87,9 @@ class OnlineAcoustics:
         self.lookahead = lookahead * self.frame_shift + OnlineFeatures(self.extractor).latency
         self.latency = self.lookahead + self.chunk.chunk * self.frame_shift
 
-    def create(self) -> AcousticStream:
-        """Return a new stream."""
-        return AcousticStream(self)
+    def create(self, rate: Optional[int] = None) -> AcousticStream:
+        """Return a new stream of samples at `rate`, in Hz; None: at that of the model's features."""
+        return AcousticStream(self, rate)
 
     def compute(self, streams: Sequence[AcousticStream]) -> None:
         """Compute what was pushed to these streams, in as few calls of the network as there are slots for."""
@@ -103,9 +103,9 @@ class AcousticStream:
     Of many streams at once: `push` and `end` instead, then OnlineAcoustics.compute of all, then `pop` of each.
     """
 
-    def __init__(self, online: OnlineAcoustics) -> None:
+    def __init__(self, online: OnlineAcoustics, rate: Optional[int] = None) -> None:
         self._online = online
-        self._features = OnlineFeatures(online.extractor)
+        self._features = OnlineFeatures(online.extractor, rate=rate)
         self._cmvn = OnlineCmvn(online.cmvn)
         self.scores: _Scores
         if online.network is not None:
@@ -115,7 +115,7 @@ class AcousticStream:
         self._ended = False
 
     def accept(self, samples: np.ndarray) -> np.ndarray:
-        """Take samples [N] at the model's rate, floats in [-1, 1], N from 0 on, and return the rows that they complete.
+        """Take samples [N] at the stream's rate, floats in [-1, 1], and return the rows that they complete.
 
         Raises DataError for samples that are no such, ModelError after `finish` without `reset`.
         """

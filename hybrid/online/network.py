@@ -1,13 +1,15 @@
 """A network on streams: input frames as they come, log-likelihoods chunk by chunk.
 
-The chunks of a stream lie on a grid: `chunk` frames each from its first frame on, the last one shorter. So the outputs
-are the same bits however the frames come, and `chunked_loglikes`, which decodes whole utterances, gives these bits too.
+The chunks of a stream lie on a grid: `chunk` frames each from its first frame on, the last one shorter, if need be
+empty. So the outputs are the same bits however the frames come, and `chunked_loglikes`, which decodes whole utterances,
+gives these bits too.
 
 Streams in one batch: `slots` of them share a call, and missing ones are filled up with zeros, so that the products
 have the same number of rows whoever else is there. Rows of a product do not depend on each other, but their last bits
-depend on how many there are and, where that is no multiple of 8, on which of them it is (measured: MKL of torch 1.13
-and of 2.x; 10 rows differ, 8, 16, 24 do not). So with slots = 1 a stream has the bits of `chunked_loglikes`, and with
-slots = 8 or a multiple a stream has the same bits in any company; between different `slots` scores differ by rounding,
+depend on how many there are and, where that is no multiple of what a library's inner loop takes at once, on which of
+them it is (measured: MKL takes 8, or by its kernels for AVX2 6 and for what is left others: 24, 48, 72 ... rows are
+the same in any order, 8, 20, 32 are not). So with slots = 1 a stream has the bits of `chunked_loglikes`, and with
+slots = 24 or a multiple a stream has the same bits in any company; between different `slots` scores differ by rounding,
 1e-5.
 """
 
@@ -30,6 +32,8 @@ from hybrid.nnet.priors import check_priors
 from hybrid.nnet.streaming import Chunk, ModelStream, StreamState
 from hybrid.nnet.tdnnf import TdnnfModel
 from hybrid.nnet.tdnnf_stream import TdnnfStream
+
+ROWS = 24  # of a product, or a multiple: the same in any order
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ class OnlineNetwork:
     def __init__(
         self, model: AcousticModel, config: ChunkConfig, priors: Optional[np.ndarray] = None, *, slots: int = 1
     ) -> None:
-        if slots != 1 and (slots < 8 or slots % 8):
-            raise ConfigError(f"{slots} slots", remedy="1, or a multiple of 8: others change the bits of a stream")
+        if slots != 1 and (slots < ROWS or slots % ROWS):
+            raise ConfigError(f"{slots} slots", remedy=f"1, or a multiple of {ROWS}")
         self.model, self.config, self.slots = model.eval(), config, slots
         self._stream = model_stream(model, config.right_context)
         self._log_priors: Optional[Tensor] = None
@@ -187,7 +191,7 @@ class OnlineNetwork:
         if stream.done or (not stream.ended and new < size + right):
             return None
         keep = min(size, new)
-        last = stream.ended and new == keep
+        last = stream.ended and new < size  # a full chunk never is, for it may be computed before the end is known
         stop = stream.left + keep + (0 if last else min(right, new - keep))
         chunk = Chunk(torch.from_numpy(frames[:stop]).unsqueeze(0), stream.left, keep, last)
         left = min(self._stream.left, stream.left + keep)
