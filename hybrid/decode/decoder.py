@@ -5,14 +5,16 @@ frame."""
 from __future__ import annotations
 
 import threading
+from copy import copy
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Optional, Union
+from typing import Iterable, Optional, Sequence, Tuple, Union
 
 import kaldifst
 import numpy as np
 
+from hybrid.decode.boost import Booster
 from hybrid.decode.lattice import Hypothesis, Lattice, nothing
 from hybrid.decode.search import LatticeSearch, RawLattice, SearchOptions
 from hybrid.decode.search_graph import SearchGraph
@@ -60,6 +62,7 @@ class Decoder:
         self.num_arcs = len(labels.arcs)
         penalised = labels.with_word_penalty(word_penalty) if word_penalty else labels
         self.graph = SearchGraph.from_arrays(penalised, self.name)
+        self._booster: Optional[Booster] = None
         self._searches = threading.local()
 
     def decode(self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None) -> Hypothesis:
@@ -85,6 +88,17 @@ class Decoder:
         scaled = self._checked(loglikes, acoustic_scale, utterance)
         raw = self._search(lattice_beam, scaled)
         return None if raw is None else Lattice.from_search(raw, self.graph, acoustic_scale)
+
+    def boosted(self, phrases: Iterable[Tuple[Sequence[int], float]]) -> Decoder:
+        """Return a decoder of the same graph in which a path costs less by the weight of each phrase in it (boost.py).
+        phrases: word ids and a weight above 0, natural log."""
+        if self._booster is None:
+            self._booster = Booster(self.graph)
+        other = copy(self)
+        other.graph = self._booster.graph(phrases)
+        other.num_arcs = len(other.graph.arcs) // 4
+        other._booster, other._searches = None, threading.local()
+        return other
 
     def _search(self, lattice_beam: float, scaled: np.ndarray) -> Optional[RawLattice]:
         """Each thread has a search of its own, whatever the lattice beam."""
