@@ -21,7 +21,7 @@ from typing import Callable, Dict, List, Optional, Set, Tuple
 import kaldifst
 
 from hybrid.errors import DataError, GraphError
-from hybrid.lm.jsgf import Alternatives, Expression, Grammar, Nothing, Repeat, Rule, Sequence, Word
+from hybrid.lm.jsgf import Alternatives, Expression, Grammar, Repeat, Rule, Sequence, Word
 
 log = logging.getLogger(__name__)
 

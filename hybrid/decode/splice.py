@@ -1,0 +1,347 @@
+"""New words in a decoding graph that is there already, without L, G and their composition.
+
+    words begin    at states U where the language model has backed off to the unigram
+    words end      at the states U after their last phone, or after a pause
+
+U is found in the graph itself. G's unigram state alone has no back-off arc (lm/grammar.py), and a sentence can end
+there: so U are the final states of HCLG without an epsilon arc that says no word. Where a word begins, the tree asks
+for the phone before: the one whose pdfs are on the arcs that enter the state, over epsilons. And as determinization
+leaves in a state what its parts still cost, the final cost of a state of U less the least of all is what a word that
+begins there has still to pay (and one that ends there has not: the pause that may follow). Between them stands a tree
+of the new words' phones, each an HMM with the pdfs of its context, costs as in hmm/graph.py:
+
+    U(b) -> HMM of p1 after b -> HMM of p2 after p1 -> ... -> eps: word -> U(pn)
+                                                                        -> HMM of the pause after pn -> U(pause)
+
+A path that goes through costs what it would if the word had stood in G's unigram state and in L, and the graph had been
+made again, with these exceptions:
+
+  * trees that ask for the phone after (triphones of Gaussian systems): the graph has no places between words of which
+    one side is open. New words then begin at its start and wherever a sentence may end (for the cost of the end, where
+    the graph has that on its arcs), in the context of a pause at both sides, and after them the graph begins again.
+  * trees that ask for more than one phone before: the one before a word's first phone is known, earlier ones are none.
+  * a last phone with which no other word ends: what follows is said as at the beginning of an utterance.
+  * where pdfs do not tell phones apart, every phone that may have been before is allowed.
+  * silence probabilities that depend on the word before and after: new words have the overall one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from hybrid.decode.search_graph import COST, ILABEL, NEXT, OLABEL, SearchGraph
+from hybrid.errors import GraphError
+from hybrid.fst import ARC, FstArrays
+from hybrid.hmm.senones import Senones
+from hybrid.lexicon.lang import Lang
+
+NO_PHONE = 0  # in a window, before the first phone of an utterance
+_NEAR = 1e-3  # costs that are alike
+
+
+class Spoken(NamedTuple):
+    """A pronunciation to add: word id, phone ids with position marks, cost."""
+
+    word: int
+    phones: Tuple[int, ...]
+    cost: float
+
+
+class Exit(NamedTuple):
+    """A state in which an HMM has been left, and what leaving it costs on its arcs."""
+
+    state: int
+    cost: float
+
+
+class Junction(NamedTuple):
+    """A state between words: the phones that may have been before, what its words have still to pay, and whether a
+    pause may still follow."""
+
+    state: int
+    phones: FrozenSet[int]
+    owed: float
+    pause: bool
+
+
+def to_fst(graph: SearchGraph) -> FstArrays:
+    """Return the graph's arcs as an automaton."""
+    arcs = np.empty(len(graph.arcs) // 4, ARC)
+    for column, name in ((ILABEL, "ilabel"), (OLABEL, "olabel"), (NEXT, "nextstate")):
+        arcs[name] = graph.arcs[column::4]
+    arcs["weight"] = graph.costs[COST::4]
+    return FstArrays(graph.start, graph.final.copy(), graph.first.astype(np.int64), arcs)
+
+
+def splice(
+    graph: SearchGraph, lang: Lang, senones: Senones, words: Sequence[Spoken], *, self_loop_scale: float,
+    transition_scale: float = 1.0,
+) -> FstArrays:  # fmt: skip
+    """Return a graph over pdf + 1 with more words; states and arcs that were there stay. The graph's labels and the
+    words' are those of `lang`. Raises GraphError where no word can begin: the graph is of a grammar and has no back-off
+    arcs."""
+    window = senones.ctx_dep
+    splicer = _Splicer(graph, lang, senones, self_loop_scale, transition_scale)
+    if window.central_position == window.context_width - 1:
+        splicer.between(words)
+    else:
+        splicer.around(words)
+    return splicer.result()
+
+
+def self_loop_scale_of(graph: SearchGraph, senones: Senones) -> float:
+    """Return the scale of self-loops that the graph was made with, from its self-loops' costs over -log P(loop)."""
+    loops = np.flatnonzero(senones.is_self_loop)
+    totals, counts = np.zeros(senones.num_pdfs), np.zeros(senones.num_pdfs)
+    np.add.at(totals, senones.tid2pdf[loops], -senones.log_probs[loops])
+    np.add.at(counts, senones.tid2pdf[loops], 1)
+    arcs = graph.arcs.reshape(-1, 4)
+    sources = np.repeat(np.arange(graph.num_states), np.diff(graph.first.astype(np.int64)))
+    chosen = (arcs[:, NEXT] == sources) & (arcs[:, ILABEL] > 0) & (arcs[:, OLABEL] == 0)
+    pdfs = arcs[chosen, ILABEL].astype(np.int64) - 1
+    expected = totals[pdfs] / np.maximum(counts[pdfs], 1)
+    known = expected > 1e-6
+    if not known.any():
+        return 1.0
+    return float(np.median(graph.costs.reshape(-1, 4)[chosen, COST][known] / expected[known]))
+
+
+class _Splicer:
+    def __init__(self, graph: SearchGraph, lang: Lang, senones: Senones, loop_scale: float, scale: float) -> None:
+        self.graph, self.lang, self.senones = graph, lang, senones
+        self.loop_scale, self.scale = loop_scale, scale
+        self.width, self.central = senones.ctx_dep.context_width, senones.ctx_dep.central_position
+        self.states = graph.num_states
+        self.arcs: List[Tuple[int, int, int, float, int]] = []  # source, input label, output label, cost, target
+        self.finals: Dict[int, float] = {}
+        self.topology = {phone: entry.states for entry in senones.topology.entries for phone in entry.phones}
+        first = {int(state): tid for tid, state in reversed(list(enumerate(senones.tid2state)))}
+        self.tids = {tuple(item.__getstate__()): first[number]
+                     for number, item in enumerate(senones.transition_model.tuples, 1)}  # fmt: skip
+        self.log_probs = senones.log_probs.astype(np.float64)
+        self.hmms: Dict[Tuple, Tuple[List[Tuple[int, float, int]], List[Exit]]] = {}
+        self.pause = lang.phones[lang.optional_silence]
+        overall = lang.silence_prob if lang.silence_probs is None else lang.silence_probs.overall
+        self.pause_cost = -math.log(overall) if lang.silence_prob > 0 else math.inf
+        self.go_on_cost = -math.log1p(-overall) if lang.silence_prob > 0 else 0.0
+
+    def state(self) -> int:
+        self.states += 1
+        return self.states - 1
+
+    # ------------------------------------------------------------ HMMs
+
+    def hmm(self, key: Tuple, window: Sequence[int]) -> Tuple[List[Tuple[int, float, int]], List[Exit]]:
+        """Return the arcs that enter an HMM of its own, (label, cost, state), and its exits. One a key and pdfs.
+
+        A state of the graph stands for: HMM state k was left for k'. Its self-loop is that of k (Kaldi's reordered
+        graphs), and what leaves it pays for k not looping.
+        """
+        phone = window[self.central]
+        states = self.topology[phone]
+        tree = self.senones.tree
+        pdfs = [(tree.pdf(window, state.forward_class), tree.pdf(window, state.loop_class)) for state in states]
+        full = (key, phone, tuple(pdfs))
+        if full in self.hmms:
+            return self.hmms[full]
+        made: Dict[Tuple[int, int], Exit] = {}
+
+        def step(number: int, onward: int) -> Exit:
+            if (number, onward) not in made:
+                state, leaving = self.state(), 0.0
+                loop = next((k for k, (to, _) in enumerate(states[number].transitions) if to == number), None)
+                if loop is not None:
+                    log_prob = self.log_probs[self.tids[(phone, number, *pdfs[number])] + loop]
+                    leaving = -self.loop_scale * math.log(max(-math.expm1(log_prob), 1e-10))
+                    self.arcs.append((state, pdfs[number][1] + 1, 0, -self.loop_scale * log_prob, state))
+                made[number, onward] = Exit(state, leaving)
+                if onward < len(states):
+                    for label, cost, target in steps(onward):
+                        self.arcs.append((state, label, 0, leaving + cost, target))
+            return made[number, onward]
+
+        def steps(number: int) -> List[Tuple[int, float, int]]:
+            """The arcs over the first frame of an HMM state, one for each state that may follow."""
+            transitions = states[number].transitions
+            begin = self.tids[(phone, number, *pdfs[number])]
+            log_probs = {to: self.log_probs[begin + k] for k, (to, _) in enumerate(transitions) if to != number}
+            total = np.logaddexp.reduce(list(log_probs.values()))
+            return [(pdfs[number][0] + 1, -self.scale * (log_prob - total), step(number, to).state)
+                    for to, log_prob in log_probs.items()]  # fmt: skip
+
+        entered = steps(0)
+        exits = [row for (_, onward), row in made.items() if onward == len(states)]
+        self.hmms[full] = entered, exits
+        return self.hmms[full]
+
+    def enter(self, origins: Sequence[Exit], key: Tuple, window: Sequence[int]) -> List[Exit]:
+        """Lead from origins through an HMM; return its exits."""
+        entered, exits = self.hmm(key, window)
+        for origin in origins:
+            for label, cost, target in entered:
+                self.arcs.append((origin.state, label, 0, origin.cost + cost, target))
+        return exits
+
+    def window(self, before: Sequence[int], phone: int, after: Sequence[int] = ()) -> List[int]:
+        left = [NO_PHONE] * self.width + list(before)
+        right = list(after) + [NO_PHONE] * self.width
+        return [*left[len(left) - self.central :], phone, *right[: self.width - self.central - 1]]
+
+    # ------------------------------------------------------------ where words begin and end
+
+    def phones_before(self, state: int) -> FrozenSet[int]:
+        """The phones that may have been said before a state: of the pdfs that enter it, over epsilons."""
+        graph, found, waiting = self.graph, {state}, [state]
+        pdfs: Set[int] = set()
+        begins = False
+        while waiting:
+            current = waiting.pop()
+            begins |= current == graph.start
+            for number in range(int(graph.enter[current]), int(graph.enter[current + 1])):
+                label = int(graph.arcs[4 * int(graph.entering[number]) + ILABEL])
+                source = int(graph.sources[number])
+                if label:
+                    pdfs.add(label - 1)
+                elif source not in found:
+                    found.add(source)
+                    waiting.append(source)
+        senones = self.senones
+        phones = {int(phone) for phone in senones.tid2phone[1:][np.isin(senones.tid2pdf[1:], list(pdfs))]}
+        if self.lang.position_dependent:
+            names = senones.phone_names
+            ends = {p for p in phones if names[p] in self.lang.silence_phones or names[p].endswith(("_E", "_S"))}
+            phones = ends or phones
+        return frozenset(phones | {NO_PHONE} if begins else phones)
+
+    def junctions(self) -> List[Junction]:
+        graph = self.graph
+        arcs = graph.arcs.reshape(-1, 4)
+        sources = np.repeat(np.arange(graph.num_states), np.diff(graph.first.astype(np.int64)))
+        backs_off = np.zeros(graph.num_states, bool)
+        backs_off[sources[(arcs[:, ILABEL] == 0) & (arcs[:, OLABEL] == 0)]] = True
+        leaves = np.diff(graph.first.astype(np.int64)) > 0
+        states = np.flatnonzero(np.isfinite(graph.final) & ~backs_off & leaves)
+        if not len(states):
+            raise GraphError(
+                "the graph has no state of unigrams where a new word could begin",
+                remedy="add words to a graph of an n-gram with </s>, or give them in the grammar",
+            )
+        pdfs = senones_pdfs(self.senones, self.pause)
+        least = float(graph.final[states].min())
+        found = []
+        for state in states.tolist():
+            labels = arcs[int(graph.epsilons[state]) : int(graph.first[state + 1]), ILABEL]
+            owed = float(graph.final[state]) - least
+            pause = bool(np.isin(labels.astype(np.int64) - 1, list(pdfs)).any())
+            found.append(Junction(state, self.phones_before(state), owed if owed > _NEAR else 0.0, pause))
+        return found
+
+    # ------------------------------------------------------------ the tree of words
+
+    def between(self, words: Sequence[Spoken]) -> None:
+        """Where the tree asks for phones before alone: words begin and end where those of the graph do."""
+        junctions = self.junctions()
+        firsts: Dict[int, List[Spoken]] = defaultdict(list)
+        for spoken in words:
+            firsts[spoken.phones[0]].append(spoken)
+        for first, group in sorted(firsts.items()):
+            ahead = min(spoken.cost for spoken in group)
+            exits: Dict[Exit, None] = {}
+            for junction in junctions:
+                windows = {tuple(self.window([before], first)) for before in sorted(junction.phones)}
+                variants = {id(self.hmm(("first",), window)): window for window in sorted(windows)}
+                for window in variants.values():
+                    row = self.enter([Exit(junction.state, junction.owed + ahead)], ("first",), window)
+                    exits.update(dict.fromkeys(row))
+            self.tree(list(exits), group, ahead, junctions)
+
+    def tree(
+        self, origins: List[Exit], group: Sequence[Spoken], ahead: float, junctions: Optional[List[Junction]],
+        before: Sequence[int] = (), after: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        """The rest of words that begin with one phone, which has been said."""
+        known: Dict[Tuple[int, ...], List[Exit]] = {}
+        for spoken in group:
+            exits = origins
+            for place in range(1, len(spoken.phones)):
+                said = (*before, *spoken.phones[: place])
+                following = (*spoken.phones[place + 1 :], *after)[: self.width - self.central - 1]
+                key = (*spoken.phones[: place + 1], -1, *following)  # what a tree does not ask for is shared
+                if key not in known:
+                    known[key] = self.enter(exits, key, self.window(said, spoken.phones[place], following))
+                exits = known[key]
+            end = self.end((*before, *spoken.phones), junctions)
+            for leaving in exits:
+                self.arcs.append((leaving.state, 0, spoken.word, leaving.cost + spoken.cost - ahead, end))
+
+    def end(self, phones: Tuple[int, ...], junctions: Optional[List[Junction]]) -> int:
+        """The state after a word: from there to what may follow."""
+        key = ("end", *phones[-max(self.width - 1, 1) :])
+        if key in self.hmms:
+            return self.hmms[key][0][0][2]
+        end = self.state()
+        self.hmms[key] = [(0, 0.0, end)], []
+        pause = self.window(phones, self.pause)
+        if junctions is None:
+            self.arcs.append((end, 0, 0, self.go_on_cost, self.graph.start))
+            self.finals[end] = float(self.graph.final[np.isfinite(self.graph.final)].min()) + self.go_on_cost
+            if math.isfinite(self.pause_cost):
+                for leaving in self.enter([Exit(end, self.pause_cost)], key, pause):
+                    self.arcs.append((leaving.state, 0, 0, leaving.cost, self.graph.start))
+                    self.finals[leaving.state] = self.finals[end] - self.go_on_cost + leaving.cost
+            return end
+        paused = self.go_to(junctions, phones[-1], end, self.go_on_cost)
+        if math.isfinite(self.pause_cost) and not paused:
+            for leaving in self.enter([Exit(end, self.pause_cost)], key, pause):
+                self.go_to(junctions, self.pause, leaving.state, leaving.cost)
+        return end
+
+    def go_to(self, junctions: Sequence[Junction], phone: int, state: int, cost: float) -> bool:
+        """Lead to the junctions after a phone; return whether a pause may follow there."""
+        there = [row for row in junctions if phone in row.phones and row.owed <= self.go_on_cost + _NEAR]
+        if not there:
+            there = [row for row in junctions if NO_PHONE in row.phones] or list(junctions)
+        least = min(row.owed for row in there)
+        chosen = [row for row in there if row.owed <= least + _NEAR]
+        for row in chosen:
+            self.arcs.append((state, 0, 0, cost - row.owed, row.state))
+        return any(row.pause for row in chosen)
+
+    def around(self, words: Sequence[Spoken]) -> None:
+        """Where the tree asks for phones after: words stand between pauses, at the start and wherever a sentence may
+        end."""
+        entry = self.state()
+        ahead = min(spoken.cost for spoken in words)
+        for state in {self.graph.start, *np.flatnonzero(np.isfinite(self.graph.final)).tolist()}:
+            self.arcs.append((state, 0, 0, ahead, entry))
+        firsts: Dict[Tuple[int, ...], List[Spoken]] = defaultdict(list)
+        after = (self.pause,)
+        for spoken in words:
+            following = (*spoken.phones[1:], *after)[: self.width - self.central - 1]
+            firsts[(spoken.phones[0], *following)].append(spoken)
+        for key, group in sorted(firsts.items()):
+            window = self.window([self.pause], key[0], key[1:])
+            exits = self.enter([Exit(entry, 0.0)], ("first", *key), window)
+            self.tree(exits, group, ahead, None, [self.pause], after)
+
+    def result(self) -> FstArrays:
+        base = to_fst(self.graph)
+        new = np.array([row[1:] for row in self.arcs], ARC)
+        sources = np.concatenate([base.sources, np.array([row[0] for row in self.arcs], np.int32)])
+        order = np.argsort(sources, kind="stable")
+        final = np.full(self.states, np.inf, np.float32)
+        final[: len(base.final)] = base.final
+        for state, cost in self.finals.items():
+            final[state] = cost
+        offsets = np.zeros(self.states + 1, np.int64)
+        np.cumsum(np.bincount(sources, minlength=self.states), out=offsets[1:])
+        return FstArrays(base.start, final, offsets, np.concatenate([base.arcs, new])[order])
+
+
+def senones_pdfs(senones: Senones, phone: int) -> Set[int]:
+    """Return the pdfs of a phone."""
+    return {int(pdf) for pdf in senones.tid2pdf[1:][senones.tid2phone[1:] == phone]}
