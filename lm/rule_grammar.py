@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Callable, Dict, List, Optional, Set, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import kaldifst
 
 from hybrid.errors import DataError, GraphError
-from hybrid.lm.jsgf import Alternatives, Expression, Grammar, Repeat, Rule, Sequence, Word
+from hybrid.lm import jsgf
+from hybrid.lm.jsgf import Alternatives, Expression, Grammar, Repeat, Rule, Word
 
 log = logging.getLogger(__name__)
 
@@ -36,20 +37,21 @@ def words_of(grammar: Grammar) -> List[Word]:
         part = waiting.pop()
         if isinstance(part, Word):
             found.setdefault(part.text, part)
-        elif isinstance(part, (Sequence, Alternatives)):
+        elif isinstance(part, (jsgf.Sequence, Alternatives)):
             waiting += part.parts[::-1]
         elif isinstance(part, Repeat):
             waiting.append(part.part)
     return list(found.values())
 
 
-def grammar_fst(grammar: Grammar, number: Callable[[Word], int]) -> kaldifst.StdVectorFst:
-    """Return G of a grammar. number: gives the id of a word, or raises DataError.
+def grammar_fst(grammar: Grammar, ids: Callable[[Word], Sequence[int]]) -> kaldifst.StdVectorFst:
+    """Return G of a grammar. ids: gives those of a word (several, where words are
+    spelled in pieces), or raises DataError.
 
     Raises DataError for a rule that is not defined or refers to itself before its end, for rules that are too large
     when written out, and for a grammar in which nothing can be said; GraphError where G cannot be determinized.
     """
-    builder = _Builder(grammar, number)
+    builder = _Builder(grammar, ids)
     fst = builder.fst
     start, end = fst.add_state(), fst.add_state()
     fst.start = start
@@ -78,8 +80,8 @@ def grammar_fst(grammar: Grammar, number: Callable[[Word], int]) -> kaldifst.Std
 
 
 class _Builder:
-    def __init__(self, grammar: Grammar, number: Callable[[Word], int]) -> None:
-        self.grammar, self.number = grammar, number
+    def __init__(self, grammar: Grammar, ids: Callable[[Word], Sequence[int]]) -> None:
+        self.grammar, self.ids = grammar, ids
         self.fst = kaldifst.StdVectorFst()
         self.arcs = 0
         self.depth = 0
@@ -145,10 +147,15 @@ class _Builder:
 
     def _write(self, part: Expression, source: int, target: int, open_rules: List[Tuple[str, int, int]]) -> None:
         if isinstance(part, Word):
-            self.arc(source, self.number(part), 0.0, target)
+            ids = list(self.ids(part))
+            for label in ids[:-1]:
+                following = self.fst.add_state()
+                self.arc(source, label, 0.0, following)
+                source = following
+            self.arc(source, ids[-1], 0.0, target)
         elif isinstance(part, Rule):
             self.rule(part, source, target, open_rules)
-        elif isinstance(part, Sequence):
+        elif isinstance(part, jsgf.Sequence):
             for inner in part.parts[:-1]:
                 following = self.fst.add_state()
                 self.write(inner, source, following, open_rules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from copy import copy
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -13,12 +14,17 @@ from hybrid.data.audio import load_samples, resample
 from hybrid.data.features import FeatureExtractor
 from hybrid.decode.acoustics import Acoustics
 from hybrid.decode.decoder import Decoder
+from hybrid.decode.grammar import GrammarSource
+from hybrid.decode.phrases import Phrase, Phrases, checked
 from hybrid.decode.result import Result, Word
 from hybrid.decode.run import spell, word_names
 from hybrid.decode.trained import Search
+from hybrid.decode.vocabulary import Vocabulary
 from hybrid.decode.word_times import WordTimes
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems
+from hybrid.lexicon.extend import NewWord
+from hybrid.lexicon.g2p import G2P
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.subword import MARK
 
@@ -35,26 +41,85 @@ class Recogniser:
 
     An utterance alone has its own mean taken off where the run took off its speaker's (`per_speaker`): words may then
     differ from the run's. `many(cuts)` normalises per speaker and gives the words that the run's decoding gave.
+
+        asr.add_words(["kubernetes"])                        new words, pronounced by G2P, from now on
+        asr.context(["john smith"])("a.wav")                 phrases that are likely in this utterance
+        asr.with_grammar("lights.jsgf")("a.wav")             sentences of a grammar alone
     """
 
     def __init__(self, system: str, acoustics: Acoustics, graph: PathLike, lang: Lang, search: Search,
                  backend: str = "auto") -> None:  # fmt: skip
-        self.system, self.lang, self.search = system, lang, search
+        self.system, self.search = system, search
         self._acoustics, self._graph = acoustics, graph
         self._extractor = FeatureExtractor(acoustics.features, backend)
-        self._names = word_names(lang.words)
-        self._aligning = threading.Lock()
-        self._decoder = Decoder(
+        self._aligning, self._changing, self._adding = threading.Lock(), threading.Lock(), threading.Lock()
+        decoder = Decoder(
             graph, num_pdfs=acoustics.num_pdfs, beam=search.beam, max_active=search.max_active,
             word_penalty=search.word_penalty,
         )  # fmt: skip
-        if self._decoder.max_word >= lang.word_disambig:
+        if decoder.max_word >= lang.word_disambig:
             raise ModelError(
-                f"the graph has words up to {self._decoder.max_word}, the lexicon {lang.word_disambig - 1}",
+                f"the graph has words up to {decoder.max_word}, the lexicon {lang.word_disambig - 1}",
                 file=graph,
                 remedy="run the graph stage again",
             )
-        self._word_times = WordTimes(lang, acoustics.senones)
+        self._use(Vocabulary(lang, decoder, acoustics.senones, search.word_penalty, graph), ())
+
+    def _use(self, vocabulary: Vocabulary, phrases: Sequence[Phrase]) -> None:
+        """Recognise with these words and phrases from now on; utterances that are being decoded keep what they have."""
+        decoder = vocabulary.boosted(phrases)
+        names = word_names(vocabulary.lang.words)
+        word_times = WordTimes(vocabulary.lang, self._acoustics.senones)
+        with self._changing:
+            self.lang, self._names, self._decoder, self._word_times = vocabulary.lang, names, decoder, word_times
+            self._vocabulary, self._phrases = vocabulary, tuple(phrases)
+
+    def _copy(self) -> Recogniser:
+        """Return a recogniser of the same acoustic model, whose words and graph can be changed on their own."""
+        with self._changing:
+            return copy(self)
+
+    def context(self, phrases: Phrases, *, add: bool = False) -> Recogniser:
+        """Return a recogniser in which phrases are likelier, for one utterance or many; it shares the model.
+
+        phrases: {phrase: weight}, or phrases alone, of the usual weight; a path that has the phrase costs less by its
+        weight (natural log), once for each place where it stands; part of a phrase counts nothing (boost.py). add: words
+        that are not known are added to the recogniser returned, as by add_words.
+        Raises DataError for words that are not known, ConfigError for a weight that is not above 0.
+        """
+        rows = checked(phrases)
+        other = self._copy()
+        vocabulary = other._vocabulary
+        if add:
+            vocabulary = vocabulary.with_words(vocabulary.ids(rows)[1])
+        other._use(vocabulary, (*other._phrases, *rows))
+        return other
+
+    def add_words(
+        self, words: Iterable[NewWord], *, cost: float = 0.0, g2p: Union[G2P, PathLike, None] = None,
+        remake: Optional[bool] = None,
+    ) -> None:  # fmt: skip
+        """Recognise more words from now on: "kubernetes", or ("covfefe", "K AA V F EY F IY") with its phones.
+
+        Without phones the lexicon's are taken, or G2P's (`g2p`: a model or its folder; without one it is learnt from
+        the lexicon when first needed). A word costs what the unknown word or the rarest words cost the language model,
+        and `cost` more. The graph is made again in seconds where it is small, else they are spliced into it
+        (vocabulary.py); `remake` decides it otherwise. Words that are known already are passed over. Utterances that
+        are being decoded meanwhile end with the words that they began with.
+        Raises DataError for words and phones that cannot be, and letters that G2P does not know; then nothing changes.
+        """
+        with self._adding:
+            self._use(self._vocabulary.with_words(words, cost, g2p, remake), self._phrases)
+
+    def with_grammar(self, grammar: GrammarSource, *, add: bool = False) -> Recogniser:
+        """Return a recogniser of the sentences of a grammar alone; it shares the model.
+
+        grammar: a file (JSGF, or one sentence a line), a text that begins with #JSGF, or a list of sentences. add: words
+        that the lexicon lacks are pronounced by G2P. Raises DataError naming file, line and word.
+        """
+        other = self._copy()
+        other._use(other._vocabulary.with_grammar(grammar, add), ())
+        return other
 
     @property
     def sampling_rate(self) -> int:
@@ -150,6 +215,11 @@ class Recogniser:
             raise DataError(error.what, utterance=name, remedy=error.remedy) from error
 
     def _decode(
+        self, features: Dict[str, np.ndarray], loglikes: Dict[str, np.ndarray], lengths: Dict[str, int]
+    ) -> Dict[str, Result]:
+        return self._copy()._search(features, loglikes, lengths)  # words and graph of one moment
+
+    def _search(
         self, features: Dict[str, np.ndarray], loglikes: Dict[str, np.ndarray], lengths: Dict[str, int]
     ) -> Dict[str, Result]:
         found = {}

@@ -124,6 +124,7 @@ class _Splicer:
                      for number, item in enumerate(senones.transition_model.tuples, 1)}  # fmt: skip
         self.log_probs = senones.log_probs.astype(np.float64)
         self.hmms: Dict[Tuple, Tuple[List[Tuple[int, float, int]], List[Exit]]] = {}
+        self.ends: Dict[Tuple, int] = {}
         self.pause = lang.phones[lang.optional_silence]
         overall = lang.silence_prob if lang.silence_probs is None else lang.silence_probs.overall
         self.pause_cost = -math.log(overall) if lang.silence_prob > 0 else math.inf
@@ -230,13 +231,14 @@ class _Splicer:
                 "the graph has no state of unigrams where a new word could begin",
                 remedy="add words to a graph of an n-gram with </s>, or give them in the grammar",
             )
-        pdfs = senones_pdfs(self.senones, self.pause)
+        senones = self.senones
+        pdfs = senones.tid2pdf[1:][senones.tid2phone[1:] == self.pause]
         least = float(graph.final[states].min())
         found = []
         for state in states.tolist():
             labels = arcs[int(graph.epsilons[state]) : int(graph.first[state + 1]), ILABEL]
             owed = float(graph.final[state]) - least
-            pause = bool(np.isin(labels.astype(np.int64) - 1, list(pdfs)).any())
+            pause = bool(np.isin(labels.astype(np.int64) - 1, pdfs).any())
             found.append(Junction(state, self.phones_before(state), owed if owed > _NEAR else 0.0, pause))
         return found
 
@@ -281,10 +283,9 @@ class _Splicer:
     def end(self, phones: Tuple[int, ...], junctions: Optional[List[Junction]]) -> int:
         """The state after a word: from there to what may follow."""
         key = ("end", *phones[-max(self.width - 1, 1) :])
-        if key in self.hmms:
-            return self.hmms[key][0][0][2]
-        end = self.state()
-        self.hmms[key] = [(0, 0.0, end)], []
+        if key in self.ends:
+            return self.ends[key]
+        end = self.ends[key] = self.state()
         pause = self.window(phones, self.pause)
         if junctions is None:
             self.arcs.append((end, 0, 0, self.go_on_cost, self.graph.start))
@@ -341,7 +342,3 @@ class _Splicer:
         np.cumsum(np.bincount(sources, minlength=self.states), out=offsets[1:])
         return FstArrays(base.start, final, offsets, np.concatenate([base.arcs, new])[order])
 
-
-def senones_pdfs(senones: Senones, phone: int) -> Set[int]:
-    """Return the pdfs of a phone."""
-    return {int(pdf) for pdf in senones.tid2pdf[1:][senones.tid2phone[1:] == phone]}
