@@ -65,7 +65,8 @@ def checked(phrases: Phrases) -> List[Phrase]:
     """
     if isinstance(phrases, (str, bytes)) or not isinstance(phrases, Iterable):
         raise ConfigError(
-            f"phrases as {type(phrases).__name__}", remedy='give a list, or {"john smith": 3.0}; of a file: read_phrases'
+            f"phrases as {type(phrases).__name__}",
+            remedy='give a list, or {"john smith": 3.0}; of a file: read_phrases',
         )
     pairs = phrases.items() if isinstance(phrases, Mapping) else [(phrase, WEIGHT) for phrase in phrases]
     rows = []

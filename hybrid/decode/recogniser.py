@@ -83,15 +83,16 @@ class Recogniser:
         """Return a recogniser in which phrases are likelier, for one utterance or many; it shares the model.
 
         phrases: {phrase: weight}, or phrases alone, of the usual weight; a path that has the phrase costs less by its
-        weight (natural log), once for each place where it stands; part of a phrase counts nothing (boost.py). add: words
-        that are not known are added to the recogniser returned, as by add_words.
+        weight (natural log), once for each place where it stands; part of a phrase counts nothing (boost.py). add:
+        words that are not known are added to the recogniser returned, as by add_words.
         Raises DataError for words that are not known, ConfigError for a weight that is not above 0.
         """
         rows = checked(phrases)
         other = self._copy()
         vocabulary = other._vocabulary
-        if add:
-            vocabulary = vocabulary.with_words(vocabulary.ids(rows)[1])
+        missing = vocabulary.ids(rows)[1]
+        if add and missing:
+            vocabulary = vocabulary.with_words(missing)
         other._use(vocabulary, (*other._phrases, *rows))
         return other
 
@@ -114,8 +115,8 @@ class Recogniser:
     def with_grammar(self, grammar: GrammarSource, *, add: bool = False) -> Recogniser:
         """Return a recogniser of the sentences of a grammar alone; it shares the model.
 
-        grammar: a file (JSGF, or one sentence a line), a text that begins with #JSGF, or a list of sentences. add: words
-        that the lexicon lacks are pronounced by G2P. Raises DataError naming file, line and word.
+        grammar: a file (JSGF, or one sentence a line), a text that begins with #JSGF, or a list of sentences. add:
+        words that the lexicon lacks are pronounced by G2P. Raises DataError naming file, line and word.
         """
         other = self._copy()
         other._use(other._vocabulary.with_grammar(grammar, add), ())
@@ -135,9 +136,13 @@ class Recogniser:
         return f"Recogniser({self.system!r}, {self.sampling_rate} Hz, {len(self._names)} words, {self.search})"
 
     def __call__(
-        self, audio: Union[PathLike, Cut, Samples], rate: Optional[int] = None, *, channel: Optional[int] = None
-    ) -> Result:
-        """Recognise one utterance. Raises DataError, naming the file or cut, for audio that cannot be used."""
+        self, audio: Union[PathLike, Cut, Samples], rate: Optional[int] = None, *, channel: Optional[int] = None,
+        phrases: Optional[Phrases] = None,
+    ) -> Result:  # fmt: skip
+        """Recognise one utterance. phrases: as `context` takes them, for this one alone. Raises DataError, naming the
+        file or cut, for audio that cannot be used."""
+        if phrases is not None:
+            return self.context(phrases)(audio, rate, channel=channel)
         name, samples = self._read(audio, rate, channel)
         features = {name: self._features(name, samples)}
         (result,) = self._decode(features, self._acoustics.loglikes(features), {name: len(samples)}).values()

@@ -38,7 +38,8 @@ REMAKE = 40_000  # words
 @dataclass(frozen=True)
 class Vocabulary:
     """lang: the words; decoder: of the graph, without phrases; word_penalty: that the graph has on its words; graph:
-    its file; added: words that were added, with their costs; base: the lexicon before that; is_grammar: whether the graph is of a grammar."""
+    its file; added: words that were added, with their costs; base: the lexicon before that; is_grammar: whether the
+    graph is of a grammar."""
 
     lang: Lang
     decoder: Decoder
@@ -70,12 +71,14 @@ class Vocabulary:
         if not entries:
             return self
         lang = extended(self.lang, entries)
-        grammar = self._grammar() if remake is not False else None
+        grammar = self._grammar()
         if remake and grammar is None:
             raise ConfigError("no G of an n-gram to make the graph again of", remedy="leave remake out")
         usual = cost + (math.log(max(len(self.lang.lexicon), 2)) if grammar is None else self._usual_cost(*grammar))
         added = self.added + tuple((word, usual) for word in entries)
-        if grammar is not None and (remake or len(lang.lexicon) <= REMAKE):
+        if remake is None:
+            remake = len(lang.lexicon) <= REMAKE
+        if grammar is not None and remake:
             arrays = self._remade(lang, *grammar, dict(added))
         else:
             arrays = self._spliced(lang, entries, usual)
@@ -207,9 +210,7 @@ class Vocabulary:
 
     def _decoder(self, arrays: FstArrays) -> Decoder:
         options = self.decoder.options
-        decoder = Decoder(
-            arrays, num_pdfs=self.decoder.num_pdfs, beam=options.beam, max_active=options.max_active
-        )
+        decoder = Decoder(arrays, num_pdfs=self.decoder.num_pdfs, beam=options.beam, max_active=options.max_active)
         decoder.name = self.decoder.name
         return decoder
 
