@@ -128,6 +128,7 @@ class _Parser:
         if header is None and is_jsgf(text):
             self.fail("line 1: a header that does not end", "write: #JSGF V1.0;")
         start = 0 if header is None else header.end()
+        self.references: List[Rule] = []
         self.tokens = self.split(text, start)
         self.place = 0
 
@@ -187,6 +188,9 @@ class _Parser:
             rules[key] = self.alternatives(0)
             self.expect(";", f"the rule {name.text}")
             public += [key] * is_public
+        for reference in self.references:
+            if reference.name not in rules:
+                self.fail(f"line {reference.line}: the rule <{reference.name}> is not defined", "mend its name")
         if not public:
             self.fail("no public rule", "write `public` before the rule that an utterance can be")
         return Grammar(rules, tuple(public), self.file)
@@ -256,7 +260,10 @@ class _Parser:
             return Sequence(tuple(words)) if words else Nothing()
         if token.kind == "rule":
             name = self.local(token)
-            return Nothing(name == "NULL") if name in ("NULL", "VOID") else Rule(name, token.line)
+            if name in ("NULL", "VOID"):
+                return Nothing(name == "NULL")
+            self.references.append(Rule(name, token.line))
+            return self.references[-1]
         inner = self.alternatives(depth + 1)
         self.expect(")" if token.text == "(" else "]", f"the {token.text} of line {token.line}")
         return inner if token.text == "(" else Repeat(inner, 0, more=False)

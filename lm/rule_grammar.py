@@ -48,8 +48,8 @@ def grammar_fst(grammar: Grammar, ids: Callable[[Word], Sequence[int]]) -> kaldi
     """Return G of a grammar. ids: gives those of a word (several, where words are
     spelled in pieces), or raises DataError.
 
-    Raises DataError for a rule that is not defined or refers to itself before its end, for rules that are too large
-    when written out, and for a grammar in which nothing can be said; GraphError where G cannot be determinized.
+    Raises DataError for a rule that refers to itself before its end, for rules that are too large when written out, and
+    for a grammar in which nothing can be said; GraphError where G cannot be determinized.
     """
     builder = _Builder(grammar, ids)
     fst = builder.fst
@@ -100,8 +100,6 @@ class _Builder:
     def rule(self, reference: Rule, source: int, target: int, open_rules: List[Tuple[str, int, int]]) -> None:
         """Write a rule out between two states. open_rules: those that it stands in, with the states of each."""
         name, line = reference.name, reference.line
-        if name not in self.grammar.rules:
-            raise self.fail(f"the rule <{name}> is not defined", line, "define it, or mend its name")
         for other, begin, end in open_rules:
             if other != name:
                 continue

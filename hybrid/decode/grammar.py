@@ -51,4 +51,4 @@ def _sentences(sentences: Iterable[str], file: Optional[str]) -> Grammar:
             parts.append(Sequence(words))
     if not parts:
         raise DataError("a grammar without a sentence", file=file, remedy="give one sentence a line")
-    return Grammar({"sentences": Alternatives(tuple(dict.fromkeys(parts)))}, ("sentences",), file)
+    return Grammar({"sentences": Alternatives(tuple(parts))}, ("sentences",), file)

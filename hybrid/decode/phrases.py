@@ -11,19 +11,17 @@ from hybrid.io import PathLike, read_lines
 from hybrid.lexicon.lang import Lang
 from hybrid.lm.text import split_words
 
-WEIGHT = 3.0  # of a phrase that is given without one
+WEIGHT = 2.0  # of a phrase that is given without one
 Phrases = Union[Mapping[str, float], Iterable[str]]
 
 _SCORE = re.compile(r"^(.*?)(?:\t|[ \t]+:)[ \t]*(\S+)[ \t]*$")
 
 
 class Phrase(NamedTuple):
-    """words as they were written; weight: by so much a path with the phrase costs less, natural log; where: for
-    errors."""
+    """words as they were written; weight: by so much a path with the phrase costs less, natural log."""
 
     words: Tuple[str, ...]
     weight: float
-    where: str = ""
 
 
 def read_phrases(path: PathLike) -> Dict[str, float]:
@@ -66,7 +64,7 @@ def checked(phrases: Phrases) -> List[Phrase]:
     if isinstance(phrases, (str, bytes)) or not isinstance(phrases, Iterable):
         raise ConfigError(
             f"phrases as {type(phrases).__name__}",
-            remedy='give a list, or {"john smith": 3.0}; of a file: read_phrases',
+            remedy='give a list, or {"john smith": 2.0}; of a file: read_phrases',
         )
     pairs = phrases.items() if isinstance(phrases, Mapping) else [(phrase, WEIGHT) for phrase in phrases]
     rows = []
