@@ -92,6 +92,24 @@ def test_only_what_lies_between_the_words_of_phrases_is_added() -> None:
     assert len(many.arcs) // 4 < len(graph.arcs) // 4 + 50 * (3 + 4 + 2)
 
 
+def test_many_words_and_phrases() -> None:
+    """Sentences over 300 words, each heard without doubt: what it costs is its words and its phrases."""
+    rng = np.random.default_rng(0)
+    rows = [(tuple(rng.integers(1, 301, rng.integers(2, 4)).tolist()), float(rng.integers(1, 5))) for _ in range(300)]
+    decoder = Decoder(fst_of(word_loop(300)), beam=100.0).boosted(rows)
+    found = 0.0
+    for number in range(100):
+        words = [*rows[number][0][:2], *rows[-number - 1][0], *rows[number][0]]
+        scaled = np.full((3 * len(words), 302), -1000.0, np.float32)
+        pdfs = [word + place - 1 for word in words for place in range(3)]
+        scaled[np.arange(len(pdfs)), pdfs] = 0.0
+        hypothesis = decoder.decode(scaled)
+        found += worth(words, list(dict(rows).items()))
+        expected = 2.0 * len(words) - worth(words, list(dict(rows).items()))
+        assert list(hypothesis.words) == words and hypothesis.cost == pytest.approx(expected, abs=1e-3)
+    assert found > 300
+
+
 def test_a_phrase_that_the_beam_had_dropped_is_found() -> None:
     """7 8 is said so badly that its first word falls out of the beam; the phrase's loan carries it over."""
     decoder = Decoder(fst_of(word_loop(50)), beam=4.0)

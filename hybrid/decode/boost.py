@@ -19,7 +19,8 @@ not: the best path is exact, as with a language model's back-off arcs.) Of the p
 (s, c) only where some arc with a word that goes on from c can be reached from s before any other word; from all
 other states c goes back to fail(c) at once. So a phrase adds what lies between its words: the end of a word, the
 states of the language model after it and the way through the tree of words to the next. Which words can be met from a
-state is kept as 64 bits a state, a word being one of them (a Bloom filter), so that most of the tree is never entered.
+state is kept as twice 64 bits a state, a word being one bit of each (a Bloom filter), so that most of the tree is never
+entered.
 """
 
 from __future__ import annotations
@@ -113,13 +114,12 @@ class Booster:
     def graph(self, phrases: Iterable[Tuple[Sequence[int], float]]) -> SearchGraph:
         """Return the graph with phrases, as of phrase_trie; its first states are those of the graph."""
         graph, trie = self._graph, phrase_trie(phrases)
-        bits = np.array([_bits(trie.word[low:high]) for low, high in zip(trie.first, trie.first[1:], strict=False)])
-        bits = bits.astype(np.uint64)
+        bits = words_bits(trie.first, trie.word)
         begins = np.full(int(graph.arcs[OLABEL::4].max(initial=0)) + 2, -1, np.int64)
         words = trie.word[: trie.first[1]]
         known = words < len(begins)
         begins[words[known]] = np.flatnonzero(known)
-        arcs, size = graph.arcs.copy(), 1 << 12
+        arcs, size = graph.arcs.copy(), 1 << max(12, len(trie.fail).bit_length() + 5)
         while True:
             arcs_out = np.empty(4 * 4 * size, np.uint32)
             first, epsilons = np.empty(size + 1, np.uint32), np.empty(size, np.uint32)
@@ -142,36 +142,48 @@ class Booster:
         return SearchGraph(graph.start, final, first, epsilons, arcs, enter, entering, sources, depth)
 
 
-def _bits(words: np.ndarray) -> int:
-    total = 0
-    for word in words.tolist():
-        total |= int(bit(np.uint32(word)))
-    return total
+@inlined
+def _bit(word, number):
+    """Return the one of 64 bits that stands for a word in the first or second set of bits."""
+    mixed = np.uint64(word) * np.uint64(0x9E3779B97F4A7C15)
+    return np.uint64(1) << (mixed >> np.uint64(58) if number == 0 else (mixed >> np.uint64(52)) & np.uint64(63))
 
 
 @compiled
-def bit(word):
-    """Return the one of 64 bits that stands for a word."""
-    return np.uint64(1) << ((np.uint64(word) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58))
+def words_bits(first, word):
+    """Return the bits of the words after each node, uint64 [nodes, 2]."""
+    bits = np.zeros((len(first) - 1, 2), np.uint64)
+    for node in range(len(first) - 1):
+        for place in range(first[node], first[node + 1]):
+            bits[node, 0] |= _bit(word[place], 0)
+            bits[node, 1] |= _bit(word[place], 1)
+    return bits
 
 
 @compiled
 def words_ahead(first, arcs):
-    """Return for each state the bits of the words that its paths can meet first."""
+    """Return for each state the bits of the words that its paths can meet first, uint64 [states, 2]."""
     states = len(first) - 1
-    ahead = np.zeros(states, np.uint64)
+    ahead = np.zeros((states, 2), np.uint64)
     changed = True
     while changed:  # states are numbered much as they follow each other: few rounds backwards
         changed = False
         for state in range(states - 1, -1, -1):
-            bits = ahead[state]
+            one, two = ahead[state, 0], ahead[state, 1]
             for arc in range(first[state], first[state + 1]):
-                word = arcs[4 * arc + OLABEL]
-                bits |= bit(word) if word else ahead[arcs[4 * arc + NEXT]]
-            if bits != ahead[state]:
-                ahead[state] = bits
+                word, target = arcs[4 * arc + OLABEL], arcs[4 * arc + NEXT]
+                one |= _bit(word, 0) if word else ahead[target, 0]
+                two |= _bit(word, 1) if word else ahead[target, 1]
+            if one != ahead[state, 0] or two != ahead[state, 1]:
+                ahead[state, 0], ahead[state, 1] = one, two
                 changed = True
     return ahead
+
+
+@inlined
+def _may_meet(state, node, ahead, bits):
+    """Return whether a word that goes on from `node` may be met first from `state`."""
+    return ahead[state, 0] & bits[node, 0] != 0 and ahead[state, 1] & bits[node, 1] != 0
 
 
 @inlined
@@ -210,6 +222,7 @@ def _classify(state, node, states, first, arcs, ahead, bits, trie_first, trie_wo
     status[place] = OPEN
     region[0] = key
     done = 0
+    changed = False
     while done < count:
         key = region[done]
         done += 1
@@ -218,12 +231,13 @@ def _classify(state, node, states, first, arcs, ahead, bits, trie_first, trie_wo
             word = arcs[4 * arc + OLABEL]
             if word and _goes_on(word, node, trie_first, trie_word) >= 0:
                 status[_slot(key, keys)] = GOOD
+                changed = True
                 break
         if status[_slot(key, keys)] == GOOD:
             continue
         for arc in range(first[current], first[current + 1]):
             target = arcs[4 * arc + NEXT]
-            if arcs[4 * arc + OLABEL] or not ahead[target] & bits[node]:
+            if arcs[4 * arc + OLABEL] or not _may_meet(target, node, ahead, bits):
                 continue
             other = node * states + target + 1
             place = _slot(other, keys)
@@ -232,13 +246,13 @@ def _classify(state, node, states, first, arcs, ahead, bits, trie_first, trie_wo
                 used += 1
                 if 2 * used > len(keys):
                     return -1
+            changed |= status[place] == GOOD
             if status[place] == 0:
                 status[place] = OPEN
                 region[count] = other
                 count += 1
                 if count >= len(region):
                     return -1
-    changed = True
     while changed:
         changed = False
         for number in range(count - 1, -1, -1):
@@ -248,7 +262,7 @@ def _classify(state, node, states, first, arcs, ahead, bits, trie_first, trie_wo
             current = (region[number] - 1) % states
             for arc in range(first[current], first[current + 1]):
                 target = arcs[4 * arc + NEXT]
-                if arcs[4 * arc + OLABEL] or not ahead[target] & bits[node]:
+                if arcs[4 * arc + OLABEL] or not _may_meet(target, node, ahead, bits):
                     continue
                 if status[_slot(node * states + target + 1, keys)] == GOOD:
                     status[place] = GOOD
@@ -267,7 +281,7 @@ def _pair(
 ):  # fmt: skip
     """Return the result's state for a pair, -1 where nothing comes of it, and the pairs and states in use; -1 in place
     of the pairs where they do not fit."""
-    if not ahead[state] & bits[node]:
+    if not _may_meet(state, node, ahead, bits):
         return -1, used, count
     key = node * states + state + 1
     place = _slot(key, keys)

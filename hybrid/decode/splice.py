@@ -28,7 +28,7 @@ made again, with these exceptions:
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -59,12 +59,13 @@ class Exit(NamedTuple):
 
 
 class Junction(NamedTuple):
-    """A state between words: the phones that may have been before, what its words have still to pay, and whether a
-    pause may still follow."""
+    """A state between words: the phones that may have been before; what its words have still to pay, and of that for
+    leaving the state's self-loop; whether a pause may still follow."""
 
     state: int
     phones: FrozenSet[int]
     owed: float
+    leaving: float
     pause: bool
 
 
@@ -94,20 +95,22 @@ def splice(
 
 
 def self_loop_scale_of(graph: SearchGraph, senones: Senones) -> float:
-    """Return the scale of self-loops that the graph was made with, from its self-loops' costs over -log P(loop)."""
-    loops = np.flatnonzero(senones.is_self_loop)
-    totals, counts = np.zeros(senones.num_pdfs), np.zeros(senones.num_pdfs)
-    np.add.at(totals, senones.tid2pdf[loops], -senones.log_probs[loops])
-    np.add.at(counts, senones.tid2pdf[loops], 1)
+    """Return the scale of self-loops that the graph was made with: their costs over -log P(loop).
+
+    Several transition ids may have the pdf of a loop, each with a probability of its own: of all quotients the one that
+    most loops allow. 1 where the graph has no loop.
+    """
     arcs = graph.arcs.reshape(-1, 4)
     sources = np.repeat(np.arange(graph.num_states), np.diff(graph.first.astype(np.int64)))
     chosen = (arcs[:, NEXT] == sources) & (arcs[:, ILABEL] > 0) & (arcs[:, OLABEL] == 0)
-    pdfs = arcs[chosen, ILABEL].astype(np.int64) - 1
-    expected = totals[pdfs] / np.maximum(counts[pdfs], 1)
-    known = expected > 1e-6
-    if not known.any():
-        return 1.0
-    return float(np.median(graph.costs.reshape(-1, 4)[chosen, COST][known] / expected[known]))
+    loops = np.unique(np.stack([arcs[chosen, ILABEL] - 1.0, graph.costs.reshape(-1, 4)[chosen, COST]], 1), axis=0)
+    tids = np.flatnonzero(senones.is_self_loop & (senones.log_probs < -1e-6))
+    tid_loops = np.unique(np.stack([senones.tid2pdf[tids], -senones.log_probs[tids]], 1), axis=0)
+    votes: Counter = Counter()
+    for pdf, cost in loops.tolist():
+        scales = cost / tid_loops[tid_loops[:, 0] == pdf, 1]
+        votes.update({float(f"{scale:.4g}") for scale in scales.tolist()})
+    return max(votes, key=lambda scale: (votes[scale], scale)) if votes else 1.0
 
 
 class _Splicer:
@@ -212,7 +215,8 @@ class _Splicer:
                     waiting.append(source)
         senones = self.senones
         phones = {int(phone) for phone in senones.tid2phone[1:][np.isin(senones.tid2pdf[1:], list(pdfs))]}
-        if self.lang.position_dependent:
+        phones &= set(self.lang.phone_ids)
+        if self.lang.position_dependent:  # a word has ended with it
             names = senones.phone_names
             ends = {p for p in phones if names[p] in self.lang.silence_phones or names[p].endswith(("_E", "_S"))}
             phones = ends or phones
@@ -224,23 +228,40 @@ class _Splicer:
         sources = np.repeat(np.arange(graph.num_states), np.diff(graph.first.astype(np.int64)))
         backs_off = np.zeros(graph.num_states, bool)
         backs_off[sources[(arcs[:, ILABEL] == 0) & (arcs[:, OLABEL] == 0)]] = True
-        leaves = np.diff(graph.first.astype(np.int64)) > 0
-        states = np.flatnonzero(np.isfinite(graph.final) & ~backs_off & leaves)
-        if not len(states):
+        states = np.flatnonzero(np.isfinite(graph.final) & ~backs_off)
+        senones = self.senones
+        pdfs = senones.tid2pdf[1:][senones.tid2phone[1:] == self.pause]
+        found = []
+        for state in states.tolist():
+            low, high = int(graph.epsilons[state]), int(graph.first[state + 1])
+            labels, loops = arcs[low:high, ILABEL].astype(np.int64), arcs[low:high, NEXT] == state
+            looping = graph.costs[4 * low + COST : 4 * high : 4][loops] / self.loop_scale
+            leaving = -self.loop_scale * math.log(max(-math.expm1(-float(looping[0])), 1e-10)) if len(looping) else 0.0
+            pauses = np.isin(labels[~loops] - 1, pdfs)
+            if pauses.all():  # no word begins here: it is the end of all
+                continue
+            owed = float(graph.final[state])
+            found.append(Junction(state, self.phones_before(state), owed, leaving, bool(pauses.any())))
+        if not found:
             raise GraphError(
                 "the graph has no state of unigrams where a new word could begin",
                 remedy="add words to a graph of an n-gram with </s>, or give them in the grammar",
             )
-        senones = self.senones
-        pdfs = senones.tid2pdf[1:][senones.tid2phone[1:] == self.pause]
-        least = float(graph.final[states].min())
-        found = []
-        for state in states.tolist():
-            labels = arcs[int(graph.epsilons[state]) : int(graph.first[state + 1]), ILABEL]
-            owed = float(graph.final[state]) - least
-            pause = bool(np.isin(labels.astype(np.int64) - 1, pdfs).any())
-            found.append(Junction(state, self.phones_before(state), owed if owed > _NEAR else 0.0, pause))
-        return found
+        least = min(row.owed - row.leaving for row in found)  # the end of a sentence itself
+        found = [row._replace(owed=row.owed - least) for row in found]
+        return found + [self.left(row) for row in found if row.leaving and not any(
+            other.phones == row.phones and other.pause == row.pause and not other.leaving for other in found)]
+
+    def left(self, junction: Junction) -> Junction:
+        """A junction after a self-loop: new words end there, whose last frames are not those of the loop."""
+        graph, old = self.graph, junction.state
+        state = self.state()
+        for arc in range(int(graph.first[old]), int(graph.first[old + 1])):
+            label, word, _, target = graph.arcs[4 * arc : 4 * arc + 4].tolist()
+            if target != old:
+                self.arcs.append((state, label, word, float(graph.costs[4 * arc + COST]) - junction.leaving, target))
+        self.finals[state] = float(graph.final[old]) - junction.leaving
+        return Junction(state, junction.phones, junction.owed - junction.leaving, 0.0, junction.pause)
 
     # ------------------------------------------------------------ the tree of words
 
@@ -303,9 +324,10 @@ class _Splicer:
 
     def go_to(self, junctions: Sequence[Junction], phone: int, state: int, cost: float) -> bool:
         """Lead to the junctions after a phone; return whether a pause may follow there."""
-        there = [row for row in junctions if phone in row.phones and row.owed <= self.go_on_cost + _NEAR]
+        after = [row for row in junctions if not row.leaving]
+        there = [row for row in after if phone in row.phones and row.owed <= self.go_on_cost + _NEAR]
         if not there:
-            there = [row for row in junctions if NO_PHONE in row.phones] or list(junctions)
+            there = [row for row in after if NO_PHONE in row.phones] or after
         least = min(row.owed for row in there)
         chosen = [row for row in there if row.owed <= least + _NEAR]
         for row in chosen:
