@@ -67,6 +67,16 @@ def test_the_trie_lends_and_takes_back() -> None:
     assert trie.fail.tolist() == [0, 0, 0, 2] and trie.fail_cost.tolist() == [0.0, 2.0, 2.0, 2.0]
 
 
+def test_no_loan_is_wider_than_half_the_beam() -> None:
+    """Else a phrase of a large weight that is begun would drop all others, and nothing could end."""
+    assert phrase_trie([([1, 2], 60.0)], 5.0).gain.tolist() == [5.0, 55.0]
+    decoder = Decoder(fst_of(word_loop(50)), beam=8.0).boosted([((7, 8), 60.0)])
+    scaled = np.full((3, 53), -30.0, np.float32)
+    scaled[[0, 1, 2], [6, 7, 8]] = 0.0
+    hypothesis = decoder.decode(scaled)  # the phrase is begun, and no more is said
+    assert hypothesis.words == (7,) and hypothesis.reached_final and hypothesis.cost == pytest.approx(2.0)
+
+
 def word_loop(words: int, states_a_word: int = 3) -> str:
     """Words of some pdfs each, in any order: word w is said over pdfs w, w + 1, ...; its label on the first."""
     lines, state = [], 1
@@ -112,20 +122,18 @@ def test_many_words_and_phrases() -> None:
 
 def test_a_phrase_that_the_beam_had_dropped_is_found() -> None:
     """7 8 is said so badly that its first word falls out of the beam; the phrase's loan carries it over."""
-    decoder = Decoder(fst_of(word_loop(50)), beam=4.0)
+    decoder = Decoder(fst_of(word_loop(50)), beam=8.0, max_active=3)
     scaled = np.full((6, 53), -30.0, np.float32)
+    for word in (15, 20, 35, 40):  # others that are nearer
+        scaled[[0, 1, 2], [word - 1, word, word + 1]] = -2.2
     for frame, pdf in enumerate([7, 8, 9, 8, 9, 10]):
-        scaled[frame, pdf - 1] = 0.0
-    scaled[:3] = -30.0
-    for frame, pdf in enumerate([7, 8, 9]):
-        scaled[frame, pdf - 1], scaled[frame, pdf + 20 - 1] = -5.0, 0.0  # 27 is heard
+        scaled[frame, pdf - 1] = 0.0 if frame > 2 else -3.0
+        scaled[frame, pdf + 20 - 1] = -30.0 if frame > 2 else 0.0  # 27 is heard
     assert decoder.decode(scaled).words == (27, 8)
-    wide = Decoder(fst_of(word_loop(50)), beam=100.0).lattice(scaled, lattice_beam=50.0)
-    assert wide is not None
-    narrow = decoder.lattice(scaled)
+    narrow = decoder.lattice(scaled, lattice_beam=20.0)
     assert narrow is not None and not any(entry.words == (7, 8) for entry in narrow.nbest(100))
-    hypothesis = decoder.boosted([((7, 8), 30.0)]).decode(scaled)
-    assert hypothesis.words == (7, 8) and hypothesis.cost == pytest.approx(4.0 + 15.0 - 30.0)
+    hypothesis = decoder.boosted([((7, 8), 10.0)]).decode(scaled)
+    assert hypothesis.words == (7, 8) and hypothesis.cost == pytest.approx(4.0 + 9.0 - 10.0)
     # part of a phrase gets nothing: the words and the cost are what they were
     partial = decoder.boosted([((27, 9), 3.0), ((27, 9, 9), 6.0)]).decode(scaled)
     assert partial.words == (27, 8) and partial.cost == pytest.approx(decoder.decode(scaled).cost)

@@ -6,7 +6,8 @@ without a whole phrase costs what it did. The words of phrases lie in a trie who
 
     fail(c)  the longest proper end of c that is a node as well
     won(c)   the sum of the weights of all phrases that c ends with
-    lent(c)  the largest w * length(c) / length(p) over phrases p that c begins, p longer than c; lent(root) = 0
+    lent(c)  the largest w * length(c) / length(p) over phrases p that c begins, p longer than c, and `most_lent` at
+             most: a loan as wide as the beam would drop all that does not take it; lent(root) = 0
 
 a word that leads from node c to c' costs  lent(c) - lent(c') - won(c'),  and going back from c to fail(c) costs
 lent(c) - lent(fail(c)): what a beginning was lent, so that the search does not drop it, it gives back where it does not
@@ -25,6 +26,7 @@ entered.
 
 from __future__ import annotations
 
+import math
 from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple, cast
 
 import numpy as np
@@ -56,7 +58,7 @@ class Trie(NamedTuple):
     fail_cost: np.ndarray
 
 
-def phrase_trie(phrases: Iterable[Tuple[Sequence[int], float]]) -> Trie:
+def phrase_trie(phrases: Iterable[Tuple[Sequence[int], float]], most_lent: float = math.inf) -> Trie:
     """Return the automaton of phrases: word ids, at least one, and a weight above 0; of two that are alike the second
     counts."""
     weights = {tuple(words): float(weight) for words, weight in phrases}
@@ -66,7 +68,7 @@ def phrase_trie(phrases: Iterable[Tuple[Sequence[int], float]]) -> Trie:
         node = 0
         for place, word in enumerate(words):
             if place:
-                lent[node] = max(lent[node], weight * place / len(words))
+                lent[node] = max(lent[node], min(weight * place / len(words), most_lent))
             if word not in after[node]:
                 after[node][word] = len(after)
                 after.append({})
@@ -111,9 +113,9 @@ class Booster:
         self._graph = graph
         self._ahead = words_ahead(graph.first, graph.arcs)
 
-    def graph(self, phrases: Iterable[Tuple[Sequence[int], float]]) -> SearchGraph:
+    def graph(self, phrases: Iterable[Tuple[Sequence[int], float]], most_lent: float = math.inf) -> SearchGraph:
         """Return the graph with phrases, as of phrase_trie; its first states are those of the graph."""
-        graph, trie = self._graph, phrase_trie(phrases)
+        graph, trie = self._graph, phrase_trie(phrases, most_lent)
         bits = words_bits(trie.first, trie.word)
         begins = np.full(int(graph.arcs[OLABEL::4].max(initial=0)) + 2, -1, np.int64)
         words = trie.word[: trie.first[1]]

@@ -95,7 +95,7 @@ class Decoder:
         if self._booster is None:
             self._booster = Booster(self.graph)
         other = copy(self)
-        other.graph = self._booster.graph(phrases)
+        other.graph = self._booster.graph(phrases, self.options.beam / 2)
         other.num_arcs = len(other.graph.arcs) // 4
         other._booster, other._searches = None, threading.local()
         return other
