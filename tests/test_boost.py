@@ -10,8 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_search import every_path, fst_of, noise, paths_of, random_fst
 
-from hybrid.decode.boost import Booster, phrase_trie
+from hybrid.decode.boost import Booster
 from hybrid.decode.decoder import Decoder
+from hybrid.decode.phrase_trie import phrase_trie
 from hybrid.decode.search_graph import SearchGraph
 from hybrid.fst import to_arrays
 
@@ -122,7 +123,7 @@ def test_many_words_and_phrases() -> None:
 
 def test_a_phrase_that_the_beam_had_dropped_is_found() -> None:
     """7 8 is said so badly that its first word falls out of the beam; the phrase's loan carries it over."""
-    decoder = Decoder(fst_of(word_loop(50)), beam=8.0, max_active=10)
+    decoder = Decoder(fst_of(word_loop(50)), beam=8.0, max_active=4)
     scaled = np.full((6, 53), -30.0, np.float32)
     for word in (15, 20, 35, 40):  # others that are nearer
         scaled[[0, 1, 2], [word - 1, word, word + 1]] = -2.2
