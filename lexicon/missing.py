@@ -100,8 +100,7 @@ def cover(
 def _pronounce(vocabulary: Vocabulary, model: Optional[PathLike]) -> None:
     lexicon = vocabulary.lexicon
     if model is None:
-        silences = [name for name in silence_names(lexicon) if name is not None]
-        speller = G2P.train(lexicon, order=7 if len(lexicon) > _LARGE else 4, silence_phones=silences)
+        speller = train_g2p(lexicon)
     else:
         speller = G2P.load(model)
         unknown_phones = sorted(set(speller.phones) - set(lexicon.phones))
@@ -118,6 +117,12 @@ def _pronounce(vocabulary: Vocabulary, model: Optional[PathLike]) -> None:
             vocabulary.refused[word] = error.what
     entries = {word: lexicon.pronunciations(word) for word in lexicon.words}
     vocabulary.lexicon = Lexicon({**entries, **vocabulary.made}) if vocabulary.made else lexicon
+
+
+def train_g2p(lexicon: Lexicon) -> G2P:
+    """Returns a G2P model learnt from the lexicon, whose silences it leaves out."""
+    silences = [name for name in silence_names(lexicon) if name is not None]
+    return G2P.train(lexicon, order=7 if len(lexicon) > _LARGE else 4, silence_phones=silences)
 
 
 def silence_names(lexicon: Lexicon) -> Tuple[str, Optional[str]]:

@@ -5,14 +5,16 @@ frame."""
 from __future__ import annotations
 
 import threading
+from copy import copy
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Optional, Union
+from typing import Iterable, Optional, Sequence, Tuple, Union
 
 import kaldifst
 import numpy as np
 
+from hybrid.decode.boost import Booster
 from hybrid.decode.graph_file import SUFFIX, map_search_graph
 from hybrid.decode.lattice import Lattice
 from hybrid.decode.paths import Hypothesis, nothing
@@ -66,6 +68,7 @@ class Decoder:
             penalised = SearchGraph.from_arrays(penalised, self.name)
         self.graph = penalised
         self.num_arcs = self.graph.num_arcs
+        self._booster: Optional[Booster] = None
         self._searches = threading.local()
 
     def decode(self, loglikes: np.ndarray, acoustic_scale: float = 1.0, utterance: Optional[str] = None) -> Hypothesis:
@@ -95,6 +98,17 @@ class Decoder:
     def running(self, lattice_beam: float = SearchOptions.lattice_beam) -> RunningSearch:
         """Return a search of its own over the graph, for speech that comes in pieces."""
         return RunningSearch(self.graph, replace(self.options, lattice_beam=lattice_beam))
+
+    def boosted(self, phrases: Iterable[Tuple[Sequence[int], float]]) -> Decoder:
+        """Return a decoder of the same graph in which a path costs less by the weight of each phrase in it (boost.py).
+        phrases: word ids and a weight above 0, natural log."""
+        if self._booster is None:
+            self._booster = Booster(self.graph)
+        other = copy(self)
+        other.graph = self._booster.graph(phrases, self.options.beam / 2)
+        other.num_arcs = other.graph.num_arcs
+        other._booster, other._searches = None, threading.local()
+        return other
 
     def _search(self, lattice_beam: float, scaled: np.ndarray) -> Optional[RawLattice]:
         """Each thread has a search of its own, whatever the lattice beam."""

@@ -42,11 +42,11 @@ def load(
     search = find_search(exp, chosen, condition, acoustics.scale)
     lang = Lang.load(exp / "lang")
     backend = backend_of(exp, available_backends())
-    recogniser = Recogniser(chosen.name, acoustics, chosen.graph, lang, search, backend)
-    recogniser.files = (chosen.model, chosen.graph)
     calibration = calibration_of(exp, chosen, decoded_condition(exp, chosen, condition))
-    recogniser.calibration = None if calibration is None else Calibration.load(calibration)
-    return recogniser
+    return Recogniser(
+        chosen.name, acoustics, chosen.graph, lang, search, backend, files=(chosen.model, chosen.graph),
+        calibration=None if calibration is None else Calibration.load(calibration),
+    )  # fmt: skip
 
 
 def _load_export(folder: Path, system: Optional[str], condition: Optional[str], onnx: Optional[bool]) -> Recogniser:
@@ -65,7 +65,7 @@ def _load_export(folder: Path, system: Optional[str], condition: Optional[str], 
     else:
         acoustics = load_acoustics(folder, export.network)
     lang = DeferredLang(export.lang)
-    recogniser = Recogniser(export.system, acoustics, export.graph, lang, export.search, backend)
-    recogniser.files = (folder,)
-    recogniser.calibration = None if export.calibration is None else Calibration.load(export.calibration)
-    return recogniser
+    return Recogniser(
+        export.system, acoustics, export.graph, lang, export.search, backend, files=(folder,),
+        calibration=None if export.calibration is None else Calibration.load(export.calibration),
+    )  # fmt: skip

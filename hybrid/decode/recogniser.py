@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeGuard, Union
 
@@ -15,19 +16,23 @@ from hybrid.data.audio_blocks import read_blocks
 from hybrid.data.cmvn import CmvnStats
 from hybrid.data.features import FeatureExtractor
 from hybrid.data.resampling import resample
+from hybrid.data.samples import Samples, one_channel
 from hybrid.decode.acoustics import Acoustics, NetworkAcoustics, load_acoustics
 from hybrid.decode.calibration import Calibration
 from hybrid.decode.decoder import Decoder
-from hybrid.decode.lattice import Lattice
+from hybrid.decode.grammar import GrammarSource
 from hybrid.decode.onnx_acoustics import OnnxAcoustics
-from hybrid.decode.result import Result, Word
-from hybrid.decode.run import spell, word_names
-from hybrid.decode.scored_words import WordScorer
-from hybrid.decode.segments import Endpointing, Segment, Segmenter, silence_pdfs
+from hybrid.decode.phrases import Phrases, checked
+from hybrid.decode.result import Result
+from hybrid.decode.segments import Endpointing
 from hybrid.decode.stream import Stream
 from hybrid.decode.trained import Search
+from hybrid.decode.vocabulary import Vocabulary
+from hybrid.decode.wording import Wording
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems
+from hybrid.lexicon.extend import NewWord
+from hybrid.lexicon.g2p import G2P
 from hybrid.lexicon.lang import Lang
 from hybrid.online.features import OnlineFeatures
 from hybrid.online.windows import WindowedStream
@@ -37,8 +42,6 @@ if TYPE_CHECKING:
 
     from hybrid.online.loglikes import AcousticStream, OnlineAcoustics
     from hybrid.online.network import ChunkConfig
-
-Samples = Union[np.ndarray, Sequence[float]]
 
 
 class Recogniser:
@@ -51,30 +54,91 @@ class Recogniser:
 
     An utterance alone has its own mean taken off where the run took off its speaker's (`per_speaker`): words may then
     differ from the run's. `many(cuts)` normalises per speaker and gives the words that the run's decoding gave.
+
+        asr.add_words(["kubernetes"])                        new words, pronounced by G2P, from now on
+        asr.context(["john smith"])("a.wav")                 phrases that are likely in this utterance
+        asr.with_grammar("lights.jsgf")("a.wav")             sentences of a grammar alone
     """
 
-    def __init__(self, system: str, acoustics: Acoustics, graph: PathLike, lang: Lang, search: Search,
-                 backend: str = "auto") -> None:  # fmt: skip
-        self.system, self.lang, self.search = system, lang, search
-        self.files: Tuple[Path, ...] = ()  # that it was loaded from: model and graph
-        self._acoustics, self._graph = acoustics, graph
+    def __init__(
+        self, system: str, acoustics: Acoustics, graph: PathLike, lang: Lang, search: Search, backend: str = "auto", *,
+        calibration: Optional[Calibration] = None, files: Sequence[Path] = (),
+    ) -> None:
+        self.system = system
+        self.files = tuple(files)  # that it was loaded from: model and graph
+        self._acoustics, self._backend = acoustics, backend
         self._extractor = FeatureExtractor(acoustics.features, backend)
-        self._names = word_names(lang.words)
-        self._aligning = threading.Lock()
-        self._decoder = Decoder(
+        self._with_state: Optional[Acoustics] = None  # for streams, where onnxruntime runs the network
+        self._adding = threading.Lock()
+        decoder = Decoder(
             graph, num_pdfs=acoustics.num_pdfs, beam=search.beam, max_active=search.max_active,
             word_penalty=search.word_penalty,
         )  # fmt: skip
-        if self._decoder.max_word >= lang.word_disambig:
+        if decoder.max_word >= lang.word_disambig:
             raise ModelError(
-                f"the graph has words up to {self._decoder.max_word}, the lexicon {lang.word_disambig - 1}",
+                f"the graph has words up to {decoder.max_word}, the lexicon {lang.word_disambig - 1}",
                 file=graph,
                 remedy="run the graph stage again",
             )
-        self._words = WordScorer(lang, acoustics.senones)
-        self.calibration: Optional[Calibration] = None  # of words' confidences
-        self._with_state: Optional[Acoustics] = None  # for streams, where onnxruntime runs the network
-        self._silent, self._backend = silence_pdfs(acoustics.senones, lang), backend
+        vocabulary = Vocabulary(lang, decoder, acoustics.senones, search.word_penalty, graph)
+        self._wording = Wording(vocabulary, (), acoustics.senones, search, acoustics.frame_shift, calibration)
+
+    @property
+    def lang(self) -> Lang:
+        """The words that are recognised now."""
+        return self._wording.lang
+
+    @property
+    def search(self) -> Search:
+        """Acoustic scale, word penalty and beams, as the run chose them on its development set."""
+        return self._wording.search
+
+    def _worded(self, wording: Wording) -> Recogniser:
+        """A recogniser of the same acoustic model, of other words."""
+        other = copy(self)
+        other._wording = wording
+        return other
+
+    def context(self, phrases: Phrases, *, add: bool = False) -> Recogniser:
+        """Return a recogniser in which phrases are likelier, for one utterance or many; it shares the model.
+
+        phrases: {phrase: weight}, or phrases alone, of the usual weight; a path that has the phrase costs less by its
+        weight (natural log), once for each place where it stands; part of a phrase counts nothing (boost.py). add:
+        words that are not known are added to the recogniser returned, as by add_words.
+        Raises DataError for words that are not known, ConfigError for a weight that is not above 0.
+        """
+        rows, wording = checked(phrases), self._wording
+        vocabulary = wording.vocabulary
+        missing = vocabulary.ids(rows)[1]
+        if add and missing:
+            vocabulary = vocabulary.with_words(missing)
+        return self._worded(wording.changed(vocabulary, (*wording.phrases, *rows)))
+
+    def add_words(
+        self, words: Iterable[NewWord], *, cost: float = 0.0, g2p: Union[G2P, PathLike, None] = None,
+        remake: Optional[bool] = None,
+    ) -> None:  # fmt: skip
+        """Recognise more words from now on: "kubernetes", or ("covfefe", "K AA V F EY F IY") with its phones.
+
+        Without phones the lexicon's are taken, or G2P's (`g2p`: a model or its folder; without one it is learnt from
+        the lexicon when first needed). A word costs what the unknown word or the rarest words cost the language model,
+        and `cost` more. The graph is made again in seconds where it is small, else they are spliced into it
+        (vocabulary.py); `remake` decides it otherwise. Words that are known already are passed over. Utterances that
+        are being decoded meanwhile end with the words that they began with.
+        Raises DataError for words and phones that cannot be, and letters that G2P does not know; then nothing changes.
+        """
+        with self._adding:
+            wording = self._wording
+            self._wording = wording.changed(wording.vocabulary.with_words(words, cost, g2p, remake), wording.phrases)
+
+    def with_grammar(self, grammar: GrammarSource, *, add: bool = False) -> Recogniser:
+        """Return a recogniser of the sentences of a grammar alone; it shares the model.
+
+        grammar: a file (JSGF, or one sentence a line), a text that begins with #JSGF, or a list of sentences. add:
+        words that the lexicon lacks are pronounced by G2P. Raises DataError naming file, line and word.
+        """
+        wording = self._wording
+        return self._worded(wording.changed(wording.vocabulary.with_grammar(grammar, add), ()))
 
     @property
     def sampling_rate(self) -> int:
@@ -92,16 +156,20 @@ class Recogniser:
         return self._acoustics.per_speaker
 
     def __repr__(self) -> str:
-        return f"Recogniser({self.system!r}, {self.sampling_rate} Hz, {len(self._names)} words, {self.search})"
+        return f"Recogniser({self.system!r}, {self.sampling_rate} Hz, {len(self._wording.names)} words, {self.search})"
 
     def __call__(
-        self, audio: Union[PathLike, Cut, Samples], rate: Optional[int] = None, *, channel: Optional[int] = None
-    ) -> Result:
-        """Recognise one utterance. Raises DataError, naming the file or cut, for audio that cannot be used."""
+        self, audio: Union[PathLike, Cut, Samples], rate: Optional[int] = None, *, channel: Optional[int] = None,
+        phrases: Optional[Phrases] = None,
+    ) -> Result:  # fmt: skip
+        """Recognise one utterance. phrases: as `context` takes them, for this one alone. Raises DataError, naming the
+        file or cut, for audio that cannot be used."""
+        if phrases is not None:
+            return self.context(phrases)(audio, rate, channel=channel)
         name, samples = self._read(audio, rate, channel)
         features = {name: self._features(name, samples)}
-        (result,) = self._decode(features, self._acoustics.loglikes(features), {name: len(samples)}).values()
-        return result
+        loglikes = self._acoustics.loglikes(features)[name]
+        return self._wording.decode(loglikes, len(samples) / self.sampling_rate, name)
 
     def many(self, cuts: Iterable[Cut], problems: Optional[Problems] = None) -> Dict[str, Result]:
         """Recognise many cuts, normalised per speaker as the run does: id -> result, in the order of the cuts.
@@ -130,7 +198,9 @@ class Recogniser:
                     if problems is None:
                         raise
                     problems.add(cut.id, str(error), error.file)
-            found.update(self._decode(features, self._acoustics.loglikes(features, speakers), lengths))
+            wording, loglikes = self._wording, self._acoustics.loglikes(features, speakers)
+            for name, length in lengths.items():
+                found[name] = wording.decode(loglikes[name], length / self.sampling_rate, name)
         return {name: found[name] for name in speakers if name in found}
 
     def create_stream(
@@ -142,10 +212,10 @@ class Recogniser:
         A model that was not trained on means of the past (`model.cmvn = "online"`) hears in a stream speech whose mean
         is not known yet: words may differ from those of `asr(audio)` (hybrid/data/online_cmvn.py).
         """
-        acoustics = (online or self.online()).create()
+        wording, acoustics = self._wording, (online or self.online()).create()
         return Stream(
-            acoustics, self._segmenter(endpointing), self.sampling_rate, self._acoustics.frame_shift,
-            self._result_of, self._spelt, self.lang.pieces is not None,
+            acoustics, wording.segmenter(endpointing), self.sampling_rate, wording.frame_shift, wording.result_of,
+            wording.spelt, wording.lang.pieces is not None,
         )  # fmt: skip
 
     def stream(self, chunks: Iterable[np.ndarray], rate: int, **options: Any) -> Iterator[Result]:
@@ -185,12 +255,13 @@ class Recogniser:
         """
         if stats is None and self.takes_mean:
             stats = self.feature_stats(audio, channel)
-        stream, segmenter = self._recording(stats), self._segmenter(endpointing)
+        wording = self._wording
+        stream, segmenter = self._recording(stats), wording.segmenter(endpointing)
         for samples in read_blocks(audio, self.sampling_rate, channel=channel):
             for segment in segmenter.accept(stream.accept(samples)):
-                yield self._result_of(segment)
+                yield wording.result_of(segment)
         for segment in [*segmenter.accept(stream.finish()), *segmenter.finish()]:
-            yield self._result_of(segment)
+            yield wording.result_of(segment)
 
     def _recording(self, stats: Optional[CmvnStats]) -> Union[AcousticStream, WindowedStream]:
         """Log-likelihoods of a recording that is there as a whole, and read in pieces for memory's sake alone."""
@@ -209,34 +280,6 @@ class Recogniser:
             stats = stats.plus(CmvnStats.of(features.accept(samples)))
         return stats.plus(CmvnStats.of(features.finish()))
 
-    def _segmenter(self, endpointing: Optional[Endpointing]) -> Segmenter:
-        return Segmenter(
-            self._decoder, self._silent, self._acoustics.frame_shift, self.search.acoustic_scale, endpointing
-        )
-
-    def _result_of(self, segment: Segment) -> Result:
-        shift = self._acoustics.frame_shift
-        complete = None if segment.endpoint else True
-        seconds, start = len(segment.loglikes) * shift, segment.begin * shift
-        return self.result(segment.lattice, segment.loglikes, seconds, start, complete)
-
-    def _scored(self, ids: Sequence[int], lattice: Lattice, loglikes: np.ndarray, start: float) -> Tuple[Word, ...]:
-        """The words of the ids with times, of speech that begins at `start`, and confidences."""
-        with self._aligning:
-            words = self._words.score(ids, lattice, loglikes, self.search.acoustic_scale)
-        conf: List[Optional[float]] = [None] * len(words)
-        if self.calibration is not None and words:
-            conf = [round(p, 4) for p in self.calibration.conf(np.array([word.features for word in words])).tolist()]
-        shift = self._acoustics.frame_shift
-        return tuple(
-            Word(one.word, None, None, p) if one.start is None or one.end is None
-            else Word(one.word, round(start + one.start * shift, 3), round(start + one.end * shift, 3), p)
-            for one, p in zip(words, conf, strict=True)
-        )  # fmt: skip
-
-    def _spelt(self, ids: Sequence[int]) -> List[str]:
-        return spell(ids, self._names, self._graph, self.lang.words_of)
-
     def _read(
         self, audio: Union[PathLike, Cut, Samples], rate: Optional[int], channel: Optional[int]
     ) -> Tuple[str, np.ndarray]:
@@ -248,7 +291,7 @@ class Recogniser:
             return name, load_samples(audio, self.sampling_rate, channel=channel)
         if rate is None or rate <= 0:
             raise ConfigError(f"samples at a rate of {rate}", remedy="give it: asr(samples, 16000)")
-        samples = _mono(np.asarray(audio), channel)
+        samples = one_channel(audio, channel)
         return "samples", samples if rate == self.sampling_rate else resample(samples, int(rate), self.sampling_rate)
 
     def _features(self, name: str, samples: np.ndarray) -> np.ndarray:
@@ -257,51 +300,7 @@ class Recogniser:
         except DataError as error:
             raise DataError(error.what, utterance=name, remedy=error.remedy) from error
 
-    def _decode(
-        self, features: Dict[str, np.ndarray], loglikes: Dict[str, np.ndarray], lengths: Dict[str, int]
-    ) -> Dict[str, Result]:
-        found = {}
-        for name in features:
-            lattice = self._decoder.lattice(loglikes[name], self.search.acoustic_scale, name)
-            found[name] = self.result(lattice, loglikes[name], lengths[name] / self.sampling_rate)
-        return found
-
-    def result(
-        self, lattice: Optional[Lattice], loglikes: np.ndarray, seconds: float, start: float = 0.0,
-        complete: Optional[bool] = None,
-    ) -> Result:
-        """Return what a search over log-likelihoods [frames, num_pdfs] has found in `seconds` of speech from `start`.
-        complete: whether it ends as a sentence does; None: the lattice knows."""
-        if lattice is None:
-            return Result((), seconds, False, start)
-        scale = self.search.acoustic_scale
-        words = self._scored(lattice.best_path(scale).words, lattice, loglikes, start)
-        ended = lattice.reached_final if complete is None else complete
-        return Result(words, seconds, ended, start, lattice, scale, self._spelt)
-
 
 def _is_cut(audio: Any) -> TypeGuard[Cut]:
     """Whether it is a cut of Lhotse, which is not imported for the question."""
     return "lhotse.cut" in sys.modules and isinstance(audio, sys.modules["lhotse.cut"].Cut)
-
-
-def _mono(samples: np.ndarray, channel: Optional[int]) -> np.ndarray:
-    """Float32 [N] of [N] or [channels, N]. Raises DataError for what is no speech."""
-    if samples.dtype.kind == "i":
-        samples = samples / -float(np.iinfo(samples.dtype).min)
-    if samples.dtype.kind != "f" or samples.ndim not in (1, 2):
-        what = f"samples of type {samples.dtype} and shape {list(samples.shape)}"
-        raise DataError(what, remedy="give numbers [N] or [channels, N]")
-    if samples.ndim == 2:
-        if channel is None and len(samples) != 1:
-            raise DataError(
-                f"samples of {len(samples)} channels", remedy="name one: asr(samples, rate, channel=0); [channels, N]"
-            )
-        if not 0 <= (channel or 0) < len(samples):
-            raise DataError(f"no channel {channel}: there are {len(samples)}", remedy="give another channel")
-        samples = samples[channel or 0]
-    elif channel:
-        raise DataError(f"no channel {channel}: the samples are of one", remedy="leave it out")
-    if not np.isfinite(samples).all():
-        raise DataError("samples that are NaN or infinite", remedy="look at what made them")
-    return np.ascontiguousarray(samples, dtype=np.float32)

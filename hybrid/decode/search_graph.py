@@ -100,24 +100,42 @@ class SearchGraph:
         first = fst.offsets.astype(np.uint32)
         counts = np.bincount(fst.sources[~emitting], minlength=fst.num_states)
         epsilons, arcs = (first[:-1] + counts).astype(np.uint32), arcs.reshape(-1)
-        depth = _depths(first, epsilons, arcs)
+        depth = depths(first, epsilons, arcs)
         if depth is None:
             raise GraphError(
                 "a cycle of epsilon arcs", file=file, remedy="remove epsilons from it (kaldifst.rmepsilon)"
             )
-        targets = arcs[NEXT::4]
-        entering = np.argsort(targets, kind="stable").astype(np.uint32)
-        enter = np.zeros(fst.num_states + 1, np.uint32)
-        np.cumsum(np.bincount(targets, minlength=fst.num_states), out=enter[1:])
-        sources = fst.sources.astype(np.uint32)[entering]  # an arc's source does not change with the order of arcs
+        enter, entering, sources = entering_arcs(first, arcs)
         final = fst.final.astype(np.float32)
         return SearchGraph(fst.start, final, first, epsilons, arcs, enter, entering, sources, depth)
 
 
-def _depths(first: np.ndarray, epsilons: np.ndarray, arcs: np.ndarray) -> Optional[np.ndarray]:
+def depths(first: np.ndarray, epsilons: np.ndarray, arcs: np.ndarray) -> Optional[np.ndarray]:
     """Return for each state how long the longest chain of epsilon arcs to it is; None where one is endless."""
     depth = np.zeros(len(epsilons), np.int32)
     return depth if _fill_depths(first, epsilons, arcs, depth) else None
+
+
+@compiled
+def entering_arcs(first, arcs):
+    """Return where each state's entering arcs begin, the arcs by the states that they enter, and those they leave."""
+    states = len(first) - 1
+    number = len(arcs) // 4
+    enter = np.zeros(states + 1, np.uint32)
+    for arc in range(number):
+        enter[arcs[4 * arc + NEXT] + 1] += 1
+    for state in range(states):
+        enter[state + 1] += enter[state]
+    filled = enter[:-1].copy()
+    entering = np.empty(number, np.uint32)
+    sources = np.empty(number, np.uint32)
+    for state in range(states):
+        for arc in range(first[state], first[state + 1]):
+            target = arcs[4 * arc + NEXT]
+            entering[filled[target]] = arc
+            sources[filled[target]] = state
+            filled[target] += 1
+    return enter, entering, sources
 
 
 @compiled

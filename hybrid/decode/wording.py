@@ -1,0 +1,90 @@
+"""The words of a recogniser at one moment: what it decodes with, spells, times and judges.
+
+It does not change. A recogniser that learns words takes another, and what is being decoded ends with the one that it
+began with.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from hybrid.decode.calibration import Calibration
+from hybrid.decode.decoder import Decoder
+from hybrid.decode.lattice import Lattice
+from hybrid.decode.phrases import Phrase
+from hybrid.decode.result import Result, Word
+from hybrid.decode.run import spell, word_names
+from hybrid.decode.scored_words import WordScorer
+from hybrid.decode.segments import Endpointing, Segment, Segmenter, silence_pdfs
+from hybrid.decode.trained import Search
+from hybrid.decode.vocabulary import Vocabulary
+from hybrid.hmm.senones import Senones
+
+
+class Wording:
+    """vocabulary: words and graph; phrases: that are likelier; frame_shift: of log-likelihoods, seconds; calibration:
+    None gives no confidences. Can be shared by threads."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, phrases: Sequence[Phrase], senones: Senones, search: Search, frame_shift: float,
+        calibration: Optional[Calibration],
+    ) -> None:  # fmt: skip
+        self.vocabulary, self.phrases, self.search = vocabulary, tuple(phrases), search
+        self.lang, self.calibration = vocabulary.lang, calibration
+        self.decoder: Decoder = vocabulary.boosted(phrases)
+        self.frame_shift = frame_shift
+        self.names = word_names(self.lang.words)
+        self._senones, self._silent = senones, silence_pdfs(senones, self.lang)
+        self._scorer, self._aligning = WordScorer(self.lang, senones), threading.Lock()
+
+    def changed(self, vocabulary: Vocabulary, phrases: Sequence[Phrase]) -> Wording:
+        """Return a wording of other words or phrases."""
+        return Wording(vocabulary, phrases, self._senones, self.search, self.frame_shift, self.calibration)
+
+    def spelt(self, ids: Sequence[int]) -> List[str]:
+        """Return the words of ids."""
+        return spell(ids, self.names, self.vocabulary.graph, self.lang.words_of)
+
+    def decode(self, loglikes: np.ndarray, seconds: float, utterance: Optional[str] = None) -> Result:
+        """Return what is said in an utterance of log-likelihoods [frames, num_pdfs]."""
+        lattice = self.decoder.lattice(loglikes, self.search.acoustic_scale, utterance)
+        return self.result(lattice, loglikes, seconds)
+
+    def result(
+        self, lattice: Optional[Lattice], loglikes: np.ndarray, seconds: float, start: float = 0.0,
+        complete: Optional[bool] = None,
+    ) -> Result:
+        """Return what a search over log-likelihoods [frames, num_pdfs] has found in `seconds` of speech from `start`.
+        complete: whether it ends as a sentence does; None: the lattice knows."""
+        if lattice is None:
+            return Result((), seconds, False, start)
+        scale = self.search.acoustic_scale
+        words = self._words(lattice.best_path(scale).words, lattice, loglikes, start)
+        ended = lattice.reached_final if complete is None else complete
+        return Result(words, seconds, ended, start, lattice, scale, self.spelt)
+
+    def segmenter(self, endpointing: Optional[Endpointing]) -> Segmenter:
+        """Return what cuts endless speech into utterances; `result_of` takes its segments."""
+        return Segmenter(self.decoder, self._silent, self.frame_shift, self.search.acoustic_scale, endpointing)
+
+    def result_of(self, segment: Segment) -> Result:
+        """Return what was said in a segment."""
+        seconds, start = len(segment.loglikes) * self.frame_shift, segment.begin * self.frame_shift
+        return self.result(segment.lattice, segment.loglikes, seconds, start, None if segment.endpoint else True)
+
+    def _words(self, ids: Sequence[int], lattice: Lattice, loglikes: np.ndarray, start: float) -> Tuple[Word, ...]:
+        """The words of the ids with times, of speech that begins at `start`, and confidences."""
+        with self._aligning:
+            words = self._scorer.score(ids, lattice, loglikes, self.search.acoustic_scale)
+        conf: List[Optional[float]] = [None] * len(words)
+        if self.calibration is not None and words:
+            conf = [round(p, 4) for p in self.calibration.conf(np.array([word.features for word in words])).tolist()]
+        shift = self.frame_shift
+        return tuple(
+            Word(one.word, None, None, p) if one.start is None or one.end is None
+            else Word(one.word, round(start + one.start * shift, 3), round(start + one.end * shift, 3), p)
+            for one, p in zip(words, conf, strict=True)
+        )  # fmt: skip
