@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from hybrid.errors import ModelError
+from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, read_json, write_json
 
 CALIBRATION = "calibration.json"  # in EXP/decode/SYSTEM/CONDITION
@@ -34,14 +35,16 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Calibration:
-    """bias, weights [3]: of the logistic regression; words, wrong: that it was learnt from."""
+    """bias, weights [3]: of the logistic regression; words, wrong: that it was learnt from; reject: utterances of which
+    a word is less sure are rejected (`threshold_at`)."""
 
     bias: float
     weights: Tuple[float, ...]
     words: int = 0
     wrong: int = 0
+    reject: float = 0.0
 
-    def conf(self, features: np.ndarray) -> np.ndarray:
+    def conf(self, features: ArrayLike) -> np.ndarray:
         """Return the probability that each word is right, [n], of features [n, 3]."""
         return _logistic(self.bias + np.asarray(features, np.float64).reshape(-1, len(FEATURES)) @ self.weights)
 
@@ -63,7 +66,7 @@ class Calibration:
     def save(self, path: PathLike) -> None:
         write_json(path, {
             "bias": self.bias, "weights": dict(zip(FEATURES, self.weights, strict=True)), "words": self.words,
-            "wrong": self.wrong,
+            "wrong": self.wrong, "reject": self.reject,
         })  # fmt: skip
 
     @staticmethod
@@ -72,12 +75,35 @@ class Calibration:
         row: Mapping[str, Any] = read_json(path)
         try:
             weights = tuple(float(row["weights"][name]) for name in FEATURES)
-            one = Calibration(float(row["bias"]), weights, int(row["words"]), int(row["wrong"]))
+            one = Calibration(
+                float(row["bias"]), weights, int(row["words"]), int(row["wrong"]), float(row.get("reject", 0.0))
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"no calibration: {error!r}", file=path, remedy="run the decode stage again") from None
-        if not np.isfinite([one.bias, *one.weights]).all():
+        if not np.isfinite([one.bias, *one.weights, one.reject]).all():
             raise ModelError("a calibration that is not finite", file=path, remedy="run the decode stage again")
         return one
+
+
+def threshold_at(conf: np.ndarray, right: np.ndarray, false_accepts: float) -> float:
+    """Return the least confidence to ask for so that at most this share of what is wrong is accepted; 0 where even all
+    of it may be.
+
+    conf, right [n]: of utterances. Raises ConfigError for a share that is none, DataError where too few are wrong to
+    tell it.
+    """
+    if not 0.0 <= false_accepts <= 1.0:
+        raise ConfigError(f"a share of {false_accepts} false accepts", remedy="give one between 0 and 1, such as 0.05")
+    wrong = np.sort(np.asarray(conf, np.float64)[~np.asarray(right, bool)])[::-1]
+    allowed = int(np.floor(false_accepts * len(wrong)))
+    if allowed >= len(wrong) > 0:
+        return 0.0
+    if len(wrong) < 10:
+        raise DataError(
+            f"{len(wrong)} utterances that should be rejected: no rate of false accepts can be told from them",
+            remedy="give speech with more of what is not in the grammar",
+        )
+    return float(np.nextafter(wrong[allowed], 2.0))
 
 
 class Bin(NamedTuple):

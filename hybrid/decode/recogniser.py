@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeGuard, Union
 
@@ -18,7 +19,8 @@ from hybrid.data.features import FeatureExtractor
 from hybrid.data.resampling import resample
 from hybrid.data.samples import Samples, one_channel
 from hybrid.decode.acoustics import Acoustics, NetworkAcoustics, load_acoustics
-from hybrid.decode.calibration import Calibration
+from hybrid.decode.calibration import Calibration, threshold_at
+from hybrid.decode.confidences import Judged
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.grammar import GrammarSource
 from hybrid.decode.onnx_acoustics import OnnxAcoustics
@@ -140,6 +142,31 @@ class Recogniser:
         wording = self._wording
         return self._worded(wording.changed(wording.vocabulary.with_grammar(grammar, add), ()))
 
+    def calibrated(self, cuts: Iterable[Cut], false_accepts: Optional[float] = None) -> Recogniser:
+        """Return a recogniser whose confidences are learnt from cuts with transcripts: for a grammar, from speech of
+        which some is not in it.
+
+        false_accepts: also reject utterances (`Result.rejected`), so that of those with a wrong word this share is
+        accepted, on these cuts. Raises DataError for a cut without a transcript or audio that cannot be used, and where
+        too few utterances are wrong to tell such a share.
+        """
+        rows, wording = list(cuts), self._wording
+        references: Dict[str, List[str]] = {}
+        for cut in rows:
+            text = " ".join(one.text for one in cut.supervisions if one.text)
+            if not text:
+                raise DataError("no transcript", utterance=cut.id, remedy="give cuts whose supervisions have a text")
+            references[cut.id] = text.split()
+        words = {name: wording.scored(loglikes, name) for name, loglikes, _ in self._loglikes(rows)}
+        judged = Judged.of(words, references)
+        calibration = Calibration.fit(judged.features, judged.right)
+        if false_accepts is not None:
+            said = [name for name in references if words[name]]
+            conf = np.array([calibration.conf([word.features for word in words[name]]).min() for name in said])
+            right = np.array([[word.word for word in words[name]] == references[name] for name in said], bool)
+            calibration = replace(calibration, reject=threshold_at(conf, right, false_accepts))
+        return self._worded(wording.calibrated(calibration))
+
     @property
     def sampling_rate(self) -> int:
         """The rate in Hz of the speech that the model was trained on; audio of another is resampled."""
@@ -178,6 +205,17 @@ class Recogniser:
         cuts' manifests and the speech of one speaker. problems: takes the cuts that cannot be used, which are left out;
         without it the first raises its DataError.
         """
+        rows, wording = list(cuts), self._wording
+        found = {
+            name: wording.decode(loglikes, seconds, name)
+            for name, loglikes, seconds in self._loglikes(rows, problems)
+        }
+        return {cut.id: found[cut.id] for cut in rows if cut.id in found}
+
+    def _loglikes(
+        self, cuts: Sequence[Cut], problems: Optional[Problems] = None
+    ) -> Iterator[Tuple[str, np.ndarray, float]]:
+        """Yield id, log-likelihoods and seconds of each cut, speaker by speaker."""
         speakers: Dict[str, str] = {}
         spoken: Dict[str, List[Cut]] = {}
         for cut in cuts:
@@ -186,22 +224,20 @@ class Recogniser:
             named = next((s.speaker for s in cut.supervisions if s.speaker), None)
             speakers[cut.id] = f"cut {cut.id}" if named is None else f"speaker {named}"
             spoken.setdefault(speakers[cut.id], []).append(cut)
-        found: Dict[str, Result] = {}
         for members in spoken.values():
             features: Dict[str, np.ndarray] = {}
-            lengths: Dict[str, int] = {}
+            seconds: Dict[str, float] = {}
             for cut in members:
                 try:
                     samples = load_samples(cut, self.sampling_rate)
-                    features[cut.id], lengths[cut.id] = self._features(cut.id, samples), len(samples)
+                    features[cut.id] = self._features(cut.id, samples)
+                    seconds[cut.id] = len(samples) / self.sampling_rate
                 except DataError as error:
                     if problems is None:
                         raise
                     problems.add(cut.id, str(error), error.file)
-            wording, loglikes = self._wording, self._acoustics.loglikes(features, speakers)
-            for name, length in lengths.items():
-                found[name] = wording.decode(loglikes[name], length / self.sampling_rate, name)
-        return {name: found[name] for name in speakers if name in found}
+            loglikes = self._acoustics.loglikes(features, speakers)
+            yield from ((name, loglikes[name], length) for name, length in seconds.items())
 
     def create_stream(
         self, endpointing: Optional[Endpointing] = None, *, online: Optional[OnlineAcoustics] = None

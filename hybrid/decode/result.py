@@ -40,7 +40,8 @@ class Result:
     """What was recognised. seconds: of the audio; start: seconds before it, of a part of a recording (the times of its
     words are those of the recording); complete: False where the best path does not end as the language model lets a
     sentence end; lattice: all that was nearly as good, None where no path led through the graph; final: False while an
-    utterance goes on, of whose words the first `agreed` will not change."""
+    utterance goes on, of whose words the first `agreed` will not change; rejected: its words are less sure than the
+    recogniser asks for (`Recogniser.calibrated`)."""
 
     words: Tuple[Word, ...]
     seconds: float
@@ -51,10 +52,17 @@ class Result:
     spelt: Callable[[Sequence[int]], List[str]] = field(default=lambda ids: [], compare=False, repr=False)
     final: bool = True
     agreed: int = 0
+    rejected: bool = False
 
     @property
     def text(self) -> str:
         return " ".join(word.word for word in self.words)
+
+    @property
+    def conf(self) -> Optional[float]:
+        """How sure its least sure word is; None where words have no confidences."""
+        known = [word.conf for word in self.words if word.conf is not None]
+        return min(known) if known and len(known) == len(self.words) else None
 
     def nbest(self, number: int = 10) -> List[Alternative]:
         """Return the most probable texts, each once, the best first; as many as the lattice has, `number` at most."""
@@ -84,13 +92,16 @@ class Result:
 
     def without_lattice(self) -> Result:
         """Return the words alone, which can be sent to another process."""
-        return Result(self.words, self.seconds, self.complete, self.start)
+        return Result(self.words, self.seconds, self.complete, self.start, rejected=self.rejected)
 
     def to_dict(self, nbest: int = 1) -> Dict[str, Any]:
         """Return the result as JSON holds it: {"text", "words": [{"word", "start", "end", "conf"}],
         "nbest": [{"text", "cost"}], "final": true}; of an utterance that goes on, "final": false, and "agreed": how
-        many words will not change. nbest: how many alternatives, the best among them."""
+        many words will not change; of one that is rejected, "rejected": true. nbest: how many alternatives, the best
+        among them."""
         words = [{"word": one.word, "start": one.start, "end": one.end, "conf": one.conf} for one in self.words]
         alternatives = [{"text": other.text, "cost": round(other.cost, 4)} for other in self.nbest(nbest)]
-        going_on = {} if self.final else {"agreed": self.agreed}
-        return {"text": self.text, "words": words, "nbest": alternatives, "final": self.final, **going_on}
+        more: Dict[str, Any] = {} if self.final else {"agreed": self.agreed}
+        if self.rejected:
+            more["rejected"] = True
+        return {"text": self.text, "words": words, "nbest": alternatives, "final": self.final, **more}

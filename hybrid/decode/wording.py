@@ -7,6 +7,8 @@ began with.
 from __future__ import annotations
 
 import threading
+from copy import copy
+from dataclasses import replace
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from hybrid.decode.lattice import Lattice
 from hybrid.decode.phrases import Phrase
 from hybrid.decode.result import Result, Word
 from hybrid.decode.run import spell, word_names
-from hybrid.decode.scored_words import WordScorer
+from hybrid.decode.scored_words import ScoredWord, WordScorer
 from hybrid.decode.segments import Endpointing, Segment, Segmenter, silence_pdfs
 from hybrid.decode.trained import Search
 from hybrid.decode.vocabulary import Vocabulary
@@ -44,6 +46,21 @@ class Wording:
         """Return a wording of other words or phrases."""
         return Wording(vocabulary, phrases, self._senones, self.search, self.frame_shift, self.calibration)
 
+    def calibrated(self, calibration: Optional[Calibration]) -> Wording:
+        """Return the wording with other confidences."""
+        other = copy(self)
+        other.calibration = calibration
+        return other
+
+    def scored(self, loglikes: np.ndarray, utterance: Optional[str] = None) -> List[ScoredWord]:
+        """Return the words of an utterance with what their confidences are told from."""
+        scale = self.search.acoustic_scale
+        lattice = self.decoder.lattice(loglikes, scale, utterance)
+        if lattice is None:
+            return []
+        with self._aligning:
+            return self._scorer.score(lattice.best_path(scale).words, lattice, loglikes, scale)
+
     def spelt(self, ids: Sequence[int]) -> List[str]:
         """Return the words of ids."""
         return spell(ids, self.names, self.vocabulary.graph, self.lang.words_of)
@@ -64,7 +81,9 @@ class Wording:
         scale = self.search.acoustic_scale
         words = self._words(lattice.best_path(scale).words, lattice, loglikes, start)
         ended = lattice.reached_final if complete is None else complete
-        return Result(words, seconds, ended, start, lattice, scale, self.spelt)
+        result = Result(words, seconds, ended, start, lattice, scale, self.spelt)
+        reject = 0.0 if self.calibration is None else self.calibration.reject
+        return replace(result, rejected=True) if result.conf is not None and result.conf < reject else result
 
     def segmenter(self, endpointing: Optional[Endpointing]) -> Segmenter:
         """Return what cuts endless speech into utterances; `result_of` takes its segments."""

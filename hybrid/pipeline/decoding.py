@@ -15,6 +15,7 @@ from hybrid.lexicon.lang import Lang
 from hybrid.measure import commit
 from hybrid.nnet.priors import outputs_of
 from hybrid.pipeline import gmm as gmm_stage
+from hybrid.pipeline.confidences import Confidences
 from hybrid.pipeline.loglikes import Loglikes, set_loglikes
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import network_senones
@@ -97,12 +98,16 @@ class _Decode:
             return total
         num_before = len(self.problems.rows)
         tuning = None
+        confidences = Confidences(
+            self.run, self.system, self.dev.condition, self.graph, self.executor, self.search
+        )
         for eval_set, loglikes, seconds in set_loglikes(self.run, self.system, sets, self.executor, self.search):
             references = {identifier: text.split() for identifier, text in texts_of(cuts[eval_set]).items()}
             decode_args = (eval_set, loglikes, references, speakers_of(cuts[eval_set]), seconds)
             if tuning is None:  # the development set comes first
                 tuning = self.tuned(eval_set, loglikes, references, "dev")
             row = self.write(tuning, "dev", *decode_args)
+            confidences.add(eval_set, tuning, loglikes, references)
             if eval_set.role == "test":
                 self.run.log(
                     f"  {self.system.name} {eval_set.condition}: {row['wer']:.2f} % on {eval_set.set}, "

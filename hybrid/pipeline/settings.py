@@ -155,6 +155,7 @@ class DecodeSettings:
     beam: float = above(0)
     max_active: int = at_least(1)
     adapt_passes: int = at_least(1)
+    confidence: str = one_of("none", "dev", "test")
 
     def __post_init__(self) -> None:
         if self.tune_on not in (["dev"], ["dev", "test"]):
