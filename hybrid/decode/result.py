@@ -99,9 +99,16 @@ class Result:
         "nbest": [{"text", "cost"}], "final": true}; of an utterance that goes on, "final": false, and "agreed": how
         many words will not change; of one that is rejected, "rejected": true. nbest: how many alternatives, the best
         among them."""
-        words = [{"word": one.word, "start": one.start, "end": one.end, "conf": one.conf} for one in self.words]
+        words = [
+            {"word": one.word, "start": one.start, "end": one.end, "conf": _rounded(one.conf)}
+            for one in self.words
+        ]
         alternatives = [{"text": other.text, "cost": round(other.cost, 4)} for other in self.nbest(nbest)]
         more: Dict[str, Any] = {} if self.final else {"agreed": self.agreed}
         if self.rejected:
             more["rejected"] = True
         return {"text": self.text, "words": words, "nbest": alternatives, "final": self.final, **more}
+
+
+def _rounded(conf: Optional[float]) -> Optional[float]:
+    return None if conf is None else round(conf, 4)

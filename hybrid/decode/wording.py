@@ -100,7 +100,7 @@ class Wording:
             words = self._scorer.score(ids, lattice, loglikes, self.search.acoustic_scale)
         conf: List[Optional[float]] = [None] * len(words)
         if self.calibration is not None and words:
-            conf = [round(p, 4) for p in self.calibration.conf(np.array([word.features for word in words])).tolist()]
+            conf = list(self.calibration.conf([word.features for word in words]).tolist())
         shift = self.frame_shift
         return tuple(
             Word(one.word, None, None, p) if one.start is None or one.end is None
