@@ -211,14 +211,15 @@ def _transcribe(job: _Job, task: Tuple[MonoCut, Optional[CmvnStats]]) -> Union[T
     assert cut.recording is not None
     if cut.duration < min(cut.recording.duration - 0.1, _WHOLE):
         endpointing = Endpointing((), max(endpointing.longest, _WHOLE))
+    results: List[Result] = []
+    alternatives: List[Any] = []
     try:
-        results = tuple(
-            result.shifted(cut.start)
-            for result in _watched(_recogniser(job).transcribe(cut, endpointing=endpointing, stats=stats), cut)
-            if result.words
-        )
+        for result in _watched(_recogniser(job).transcribe(cut, endpointing=endpointing, stats=stats), cut):
+            if result.words:  # no lattice is kept: hours of them would fill the memory
+                results.append(result.shifted(cut.start).without_lattice())
+                alternatives.append(result.to_dict(job.nbest)["nbest"])
     except DataError as error:
         return Skipped(cut.id, error.what, None if error.file is None else str(error.file), error.remedy)
-    alternatives = tuple(result.to_dict(job.nbest)["nbest"] for result in results)
-    bare = tuple(result.without_lattice() for result in results)
-    return Transcript(cut.id, cut.recording_id, int(cut.channel), cut.start, cut.duration, bare, alternatives)
+    return Transcript(
+        cut.id, cut.recording_id, int(cut.channel), cut.start, cut.duration, tuple(results), tuple(alternatives)
+    )
