@@ -1,6 +1,7 @@
 """The search against Kaldi's: CPU time of one thread, on the same graph and log-likelihoods.
 
-    python -m benchmarks.search EXP [EXP ...] [--systems mono lfmmi] [--utterances 100] [--repeat 3] [--graphs OUT ...]
+    python -m benchmarks.search EXP [EXP ...] [--systems mono lfmmi] [--conditions clean] [--utterances 100]
+        [--repeat 3] [--graphs OUT ...]
 
 EXP: a run that has been decoded; OUT: what benchmarks.big_graphs made of it, in place of the run's own graphs. For each
 graph, system and condition of the test sets: our best path, our lattice (beam 8), Kaldi's FasterDecoder (a best path,
@@ -40,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exp", nargs="+", type=Path)
     parser.add_argument("--systems", nargs="+", default=[])
+    parser.add_argument("--conditions", nargs="+", default=[])
     parser.add_argument("--utterances", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--graphs", nargs="+", type=Path, default=[])
@@ -49,7 +51,7 @@ def main() -> None:
     print(f"{'run system set':38} {'best':>8} {'lattice':>8} {'Faster':>8} {'Lattice':>8} {'Faster':>6} {'Latt.':>6}"
           f"  {'more':>4} {'less':>4}  {'':>6} {'all':>7} {'Simple':>7}")  # fmt: skip
     for exp in options.exp:
-        for name, test, scaled, system, limits in jobs(exp, options.systems, options.utterances):
+        for name, test, scaled, system, limits in jobs(exp, options.systems, options.conditions, options.utterances):
             row(f"{exp.name} {name} {test}", scaled, system, limits, options.repeat, options.simple)
             for folder in options.graphs:
                 other = replace(system, graph=folder / system.graph.name)
@@ -58,7 +60,7 @@ def main() -> None:
 
 
 def jobs(
-    exp: Path, wanted: List[str], most: int
+    exp: Path, wanted: List[str], conditions: List[str], most: int
 ) -> Iterator[Tuple[str, str, List[np.ndarray], System, Dict[str, Any]]]:
     """Yield name, test set, scaled log-likelihoods of some utterances, system, and the limits of the search."""
     for name, system in systems(exp).items():
@@ -68,7 +70,9 @@ def jobs(
         kind = kind_of(acoustics.features)
         for file in sorted((exp / "decode" / name).glob("*/*/wer.json")):
             condition, test = file.parts[-3:-1]
-            if test == "dev" or not (exp / "features" / f"{test}_{condition}").is_dir():
+            if test == "dev" or (conditions and condition not in conditions):
+                continue
+            if not (exp / "features" / f"{test}_{condition}").is_dir():
                 continue
             point = find_search(exp, system, condition, acoustics.scale)
             cuts, features = read_arrays(exp / "features" / f"{test}_{condition}" / kind, kind)
