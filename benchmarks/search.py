@@ -1,22 +1,30 @@
 """The search against Kaldi's: CPU time of one thread, on the same graph and log-likelihoods.
 
-    python -m benchmarks.search EXP [EXP ...] [--systems mono ce lfmmi] [--utterances 100] [--repeat 3]
+    python -m benchmarks.search EXP [EXP ...] [--systems mono lfmmi] [--conditions clean] [--utterances 100]
+        [--repeat 3] [--graphs OUT ...]
 
-EXP: a run that has been decoded. For each system and each condition of its test sets: our best path, our lattice (beam
-8), Kaldi's FasterDecoder (a best path, no lattice) and LatticeFasterDecoder (lattice beam 8, not determinised; the best
-path is read from it), by turns, each `repeat` times over the same utterances at the acoustic scale, beam and max_active
-that the run decoded with; the least of the times counts. Printed: microseconds a frame, the ratios, how many best paths
-cost more or less than FasterDecoder's, and the links a frame of our lattices.
+EXP: a run that has been decoded; OUT: what benchmarks.big_graphs made of it, in place of the run's own graphs. For each
+graph, system and condition of the test sets: our best path, our lattice (beam 8), Kaldi's FasterDecoder (a best path,
+no lattice) and LatticeFasterDecoder (lattice beam 8, not determinised; the best path is read from it), by turns, each
+`repeat` times over the same utterances at the acoustic scale, beam and max_active that the run decoded with; the least
+of the times counts. Printed: microseconds a frame, the ratios, how many best paths cost more or less than
+FasterDecoder's, and the links a frame of our lattices.
+
+The last two columns are links a frame of --simple utterances without max_active, which Kaldi's LatticeSimpleDecoder
+does not know: ours and its own, at the same beams.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
+import kaldi_decoder
 import kaldi_hmm_gmm as khg
+import kaldifst
 import numpy as np
 
 from hybrid.data.arrays import read_arrays
@@ -33,19 +41,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exp", nargs="+", type=Path)
     parser.add_argument("--systems", nargs="+", default=[])
+    parser.add_argument("--conditions", nargs="+", default=[])
     parser.add_argument("--utterances", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--graphs", nargs="+", type=Path, default=[])
+    parser.add_argument("--simple", type=int, default=3)
     options = parser.parse_args()
-    print(f"{'':42} {'microseconds a frame':^39} {'times ours':^17}  {'cost':^11}  links")
-    print(f"{'run system set':42} {'best':>9} {'lattice':>9} {'Faster':>9} {'Lattice':>9} {'Faster':>8} {'Lattice':>8}"
-          f"  {'more':>5} {'less':>5}  {'a frame':>7}")  # fmt: skip
+    print(f"{'':38} {'microseconds a frame':^35} {'times ours':^13}  {'cost':^9}  {'links a frame':^22}")
+    print(f"{'run system set':38} {'best':>8} {'lattice':>8} {'Faster':>8} {'Lattice':>8} {'Faster':>6} {'Latt.':>6}"
+          f"  {'more':>4} {'less':>4}  {'':>6} {'all':>7} {'Simple':>7}")  # fmt: skip
     for exp in options.exp:
-        for name, test, scaled, system, limits in jobs(exp, options.systems, options.utterances):
-            row(f"{exp.name} {name} {test}", scaled, system, limits, options.repeat)
+        for name, test, scaled, system, limits in jobs(exp, options.systems, options.conditions, options.utterances):
+            row(f"{exp.name} {name} {test}", scaled, system, limits, options.repeat, options.simple)
+            for folder in options.graphs:
+                other = replace(system, graph=folder / system.graph.name)
+                if other.graph.exists():
+                    row(f"{folder.name} {name} {test}", scaled, other, limits, options.repeat, options.simple)
 
 
 def jobs(
-    exp: Path, wanted: List[str], most: int
+    exp: Path, wanted: List[str], conditions: List[str], most: int
 ) -> Iterator[Tuple[str, str, List[np.ndarray], System, Dict[str, Any]]]:
     """Yield name, test set, scaled log-likelihoods of some utterances, system, and the limits of the search."""
     for name, system in systems(exp).items():
@@ -55,7 +70,9 @@ def jobs(
         kind = kind_of(acoustics.features)
         for file in sorted((exp / "decode" / name).glob("*/*/wer.json")):
             condition, test = file.parts[-3:-1]
-            if test == "dev" or not (exp / "features" / f"{test}_{condition}").is_dir():
+            if test == "dev" or (conditions and condition not in conditions):
+                continue
+            if not (exp / "features" / f"{test}_{condition}").is_dir():
                 continue
             point = find_search(exp, system, condition, acoustics.scale)
             cuts, features = read_arrays(exp / "features" / f"{test}_{condition}" / kind, kind)
@@ -67,7 +84,9 @@ def jobs(
             yield name, f"{test} {condition}", [scale * loglikes[one] for one in chosen], system, limits
 
 
-def row(title: str, scaled: List[np.ndarray], system: System, limits: Dict[str, Any], repeat: int) -> None:
+def row(
+    title: str, scaled: List[np.ndarray], system: System, limits: Dict[str, Any], repeat: int, simple: int
+) -> None:
     graph = read_graph(system.graph)
     transitions = Senones.load(system.model / "senones").transition_model
     ours, kaldis = Decoder(graph, **limits), FasterDecoder(graph, **limits)
@@ -94,12 +113,31 @@ def row(title: str, scaled: List[np.ndarray], system: System, limits: Dict[str, 
             least[name] = min(least[name], (time.thread_time() - started) / frames)
     differences = np.array([a.cost - b.cost for a, b in zip(results["best"], results["faster"], strict=True)])
     links = sum(0 if lattice is None else len(lattice.source) for lattice in results["lattice"])
-    times = " ".join(f"{1e6 * least[name]:9.1f}" for name in searches)
-    ratios = " ".join(f"{least[name] / least['lattice']:8.2f}" for name in ("faster", "lattice_faster"))
+    times = " ".join(f"{1e6 * least[name]:8.1f}" for name in searches)
+    ratios = " ".join(f"{least[name] / least['lattice']:6.2f}" for name in ("faster", "lattice_faster"))
     print(
-        f"{title:42} {times} {ratios}"
-        f"  {(differences > 1e-3).sum():5d} {(differences < -1e-3).sum():5d}  {links / frames:7.1f}", flush=True
+        f"{title:38} {times} {ratios}  {(differences > 1e-3).sum():4d} {(differences < -1e-3).sum():4d}"
+        f"  {links / frames:6.1f} {links_without_max_active(graph, scaled[:simple], limits['beam'])}", flush=True
     )  # fmt: skip
+
+
+def links_without_max_active(graph: kaldifst.StdConstFst, scaled: List[np.ndarray], beam: float) -> str:
+    """Return the links a frame of our lattices, and of LatticeSimpleDecoder's; empty where there is no utterance."""
+    if not scaled:
+        return ""
+    ours = Decoder(graph, beam=beam, max_active=2**31 - 1)
+    config = kaldi_decoder.LatticeSimpleDecoderConfig(
+        beam=beam, lattice_beam=8.0, determinize_lattice=False, prune_lattice=False
+    )
+    links = [0, 0]
+    for matrix in scaled:
+        lattice = ours.lattice(matrix)
+        links[0] += 0 if lattice is None else len(lattice.source)
+        search = kaldi_decoder.LatticeSimpleDecoder(graph, config)
+        search.decode(kaldi_decoder.DecodableCtc(matrix))
+        _, raw = search.get_raw_lattice()
+        links[1] += sum(len(line.split()) > 2 for line in raw.to_str().splitlines())
+    return " ".join(f"{count / sum(map(len, scaled)):7.1f}" for count in links)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from hybrid.errors import ModelError
-from hybrid.gmm.diag import DiagGmms
+from hybrid.gmm.diag import FEW, DiagGmms
 from hybrid.gmm.estimate import GmmStats, accumulate, by_pdf, mix_up, split_targets, update
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -51,6 +51,16 @@ def test_likelihoods_one_by_one(seed):
     assert (got.shape, got.dtype) == ((gmms.num_pdfs, 7), np.float32)
     expected = [[slow_loglike(gmms, row.astype(float), pdf) for row in x] for pdf in range(gmms.num_pdfs)]
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.integers(0, 8))
+def test_few_frames_are_scored_as_many(seed, frames):
+    rng = np.random.default_rng(seed)
+    gmms = random_gmms(rng, num_pdfs=7)
+    x = rng.normal(0, 3, (frames, 3)).astype(np.float32)
+    many = gmms.loglikes(np.concatenate([x, np.zeros((FEW, 3), np.float32)]))
+    np.testing.assert_allclose(gmms.loglikes(x), many[:, :frames], rtol=1e-5, atol=1e-5)
 
 
 def test_likelihoods_of_some_pdfs_are_those_rows():

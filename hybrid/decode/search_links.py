@@ -9,6 +9,8 @@ from hybrid.decode.search_tokens import BLOCKS, FRAMES, LINKS, SETTLED, STAMP, T
 
 FULL_LINKS = -1
 GONE = np.uint32(2**32 - 1)  # in place of the target of a link
+FORWARD = 2  # more arcs into the survivors than so many a token are not looked through: those that leave all tokens are
+MARKS = 4096  # bytes that fit the fastest cache and say for most states that no survivor is in them
 
 
 @compiled
@@ -39,8 +41,9 @@ def settle(
         count[STAMP] += 1
         _stamp(slots, count[STAMP], begin, end, np.inf, token_state, token_cost)
         waiting, links = _epsilon_links(
-            arcs, costs, enter, entering, sources, depth, slots, count[STAMP], lattice_beam, frame <= horizon, waiting,
-            links, token_state, token_cost, token_extra, queue, link_source, link_target, link_arc, link_acoustic,
+            first, epsilons, arcs, costs, enter, entering, sources, depth, slots, count[STAMP], lattice_beam,
+            frame <= horizon, waiting, links, begin, end, token_state, token_cost, token_extra, queue, link_source,
+            link_target, link_arc, link_acoustic,
         )  # fmt: skip
         if links < 0:
             return FULL_LINKS
@@ -137,8 +140,8 @@ def _extra(source, target, arc, acoustic, costs, token_cost, token_extra):
 
 @compiled
 def _epsilon_links(
-    arcs, costs, enter, entering, sources, depth, slots, stamp, lattice_beam, write, waiting, links,
-    token_state, token_cost, token_extra, queue, link_source, link_target, link_arc, link_acoustic,
+    first, epsilons, arcs, costs, enter, entering, sources, depth, slots, stamp, lattice_beam, write, waiting, links,
+    begin, end, token_state, token_cost, token_extra, queue, link_source, link_target, link_arc, link_acoustic,
 ):  # fmt: skip
     """Find the epsilon links that enter a frame's survivors, the deepest first, so that extras are settled when they
     are handed on. Return the survivors, with those that an epsilon adds, and the links; -1 where these do not fit."""
@@ -146,6 +149,36 @@ def _epsilon_links(
     for place in range(waiting):
         deepest = max(deepest, depth[token_state[queue[place]]])
     for level in range(deepest, 0, -1):
+        into = 0
+        for place in range(waiting):
+            state = token_state[queue[place]]
+            if depth[state] == level:
+                into += enter[state + 1] - enter[state]
+        if into > FORWARD * (end - begin):
+            marks = np.zeros(MARKS, np.uint8)
+            for place in range(waiting):
+                state = token_state[queue[place]]
+                if depth[state] == level:
+                    marks[state % MARKS] = 1
+            for source in range(begin, end):
+                state = token_state[source]
+                for arc in range(first[state], epsilons[state]):
+                    target = arcs[4 * arc + NEXT]
+                    if marks[target % MARKS] == 0 or slots[2 * target] != stamp or depth[target] != level:
+                        continue
+                    token = slots[2 * target + 1]
+                    if not token_extra[token] <= lattice_beam:
+                        continue
+                    extra = _extra(source, token, arc, np.float32(0.0), costs, token_cost, token_extra)
+                    if extra > lattice_beam:
+                        continue
+                    waiting, links = _take(
+                        source, token, arc, np.float32(0.0), extra, lattice_beam, write, waiting, links, token_extra,
+                        queue, link_source, link_target, link_arc, link_acoustic,
+                    )  # fmt: skip
+                    if links < 0:
+                        return 0, -1
+            continue
         place = 0
         while place < waiting:
             token = queue[place]
@@ -188,7 +221,7 @@ def _frame_links(
         state = token_state[queue[place]]
         into += enter[state + 1] - enter[state]
     last = waiting  # behind the survivors of the frame stand those of the frame before
-    if into <= 2 * (end - begin):
+    if into <= FORWARD * (end - begin):
         count[STAMP] += 1
         stamp = count[STAMP]
         _stamp(slots, stamp, begin, end, cutoff, token_state, token_cost)
@@ -215,13 +248,16 @@ def _frame_links(
                     return 0, -1
     else:
         stamp = count[STAMP]  # of the frame itself
+        marks = np.zeros(MARKS, np.uint8)
+        for place in range(waiting):
+            marks[token_state[queue[place]] % MARKS] = 1
         for source in range(begin, end):
             if token_cost[source] > cutoff:
                 continue
             state = token_state[source]
             for arc in range(epsilons[state], first[state + 1]):
                 target = arcs[4 * arc + NEXT]
-                if slots[2 * target] != stamp:
+                if marks[target % MARKS] == 0 or slots[2 * target] != stamp:
                     continue
                 token = slots[2 * target + 1]
                 if not token_extra[token] <= lattice_beam:

@@ -154,6 +154,8 @@ class Stream:
     def _add(self, segments: Sequence[Segment]) -> None:
         for segment in segments:
             self._said.append(self._make_result(segment))
+            if len(self._said) > 1:  # `joined` has no lattice: what goes on for hours keeps none
+                self._said[-2:] = [replace(part, lattice=None) for part in self._said[-2:]]
             if segment.endpoint:
                 result = joined(self._said)
                 if result.words:

@@ -209,13 +209,18 @@ def _transcribe(job: _Job, task: Tuple[Item, Optional[CmvnStats]]) -> Union[Tran
     if not item.whole and item.seconds < _WHOLE:
         endpointing = Endpointing((), max(endpointing.longest, _WHOLE))
     found = _recogniser(job).transcribe(item.source, channel=_channel(item), endpointing=endpointing, stats=stats)
+    results: List[Result] = []
+    alternatives: List[Any] = []
     try:
-        results = tuple(result.shifted(item.start) for result in _watched(found, item) if result.words)
+        for result in _watched(found, item):
+            if result.words:  # no lattice is kept: hours of them would fill the memory
+                results.append(result.shifted(item.start).without_lattice())
+                alternatives.append(result.to_dict(job.nbest)["nbest"])
     except DataError as error:
         return Skipped(item.id, error.what, None if error.file is None else str(error.file), error.remedy)
-    alternatives = tuple(result.to_dict(job.nbest)["nbest"] for result in results)
-    bare = tuple(result.without_lattice() for result in results)
-    return Transcript(item.id, item.recording, item.channel, item.start, item.seconds, bare, alternatives)
+    return Transcript(
+        item.id, item.recording, item.channel, item.start, item.seconds, tuple(results), tuple(alternatives)
+    )
 
 
 def _channel(item: Item) -> Optional[int]:
