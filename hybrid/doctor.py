@@ -38,6 +38,7 @@ PACKAGES: Tuple[Tuple[str, str, str, str, bool], ...] = (
     ("matplotlib", "matplotlib", "", "report", True),
     ("tqdm", "tqdm", "", "progress bars", True),
     ("espeakng-loader", "espeakng_loader", "", "the voices of the recipe demo", False),
+    ("websockets", "websockets", "", "hybrid serve", False),
     ("kaldifeat", "kaldifeat", "", "the fastest features on a GPU", False),
 )
 

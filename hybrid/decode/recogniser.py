@@ -149,9 +149,12 @@ class Recogniser:
             yield stream.get_result()
             stream.reset()
 
-    def online(self, mean: Optional[CmvnStats] = None, chunk: Optional[ChunkConfig] = None) -> OnlineAcoustics:
-        """Return the acoustic model for speech in pieces, which any number of streams can share."""
-        return OnlineAcoustics(self._acoustics, chunk=chunk, mean=mean, backend=self._backend)
+    def online(
+        self, mean: Optional[CmvnStats] = None, chunk: Optional[ChunkConfig] = None, slots: int = 1
+    ) -> OnlineAcoustics:
+        """Return the acoustic model for speech in pieces, which any number of streams can share; slots of them a call
+        of the network (hybrid/online/network.py)."""
+        return OnlineAcoustics(self._acoustics, chunk=chunk, mean=mean, backend=self._backend, slots=slots)
 
     def transcribe(
         self, audio: Union[PathLike, Cut], *, channel: Optional[int] = None,
