@@ -198,7 +198,7 @@ class Recogniser:
         with self._aligning:
             spans = self._word_times.spans(ids, loglikes, self.search.acoustic_scale)
         words = self._spelt(ids)
-        if spans is None:
+        if not spans:
             return tuple(map(Word, words))
         names = [self._names[number] for number in ids]
         if self.lang.pieces is None:

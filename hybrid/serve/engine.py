@@ -52,24 +52,18 @@ class EngineStream:
         self._samples, self._last, self._answer = samples, last, answer
         return answer
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a message is not answered yet."""
-        return self._answer is not None
-
-    def attempt(self, step: Callable[[], None]) -> bool:
-        """Do a step of this stream's work; return False where it cannot go on, which its client is told."""
+    def attempt(self, step: Callable[[], bool]) -> bool:
+        """Do a step of this stream's work and return what it says; False where it fails, which its client is told."""
         try:
             if self.closed:
                 raise StreamClosed("the stream is closed")
-            step()
-            return True
+            return step()
         except Exception as error:
             self.fail(error)
             return False
 
-    def push(self) -> None:
-        """Give the next piece of the message to the acoustic model."""
+    def push(self) -> bool:
+        """Give the next piece of the message to the acoustic model; return True."""
         count = int(PIECE * self.rate)
         piece, self._samples = self._samples[:count], self._samples[count:]
         if len(piece):
@@ -77,9 +71,11 @@ class EngineStream:
         if self._last and not len(self._samples):
             self.stream.input_finished()
         self._flushed = self.stream.push()
+        return True
 
-    def search(self) -> None:
-        """Decode what the acoustic model has computed; answer the message where that was its last piece."""
+    def search(self) -> bool:
+        """Decode what the acoustic model has computed; return whether the message has more pieces. Where not, it is
+        answered, and from that moment on the stream may be in the hands of another thread."""
         self.stream.take_rows(self.stream.acoustics.pop())
         if self._flushed:
             self.stream.end()
@@ -87,10 +83,11 @@ class EngineStream:
             self._over.append(self.stream.get_result())
             self.stream.reset()
         if len(self._samples):
-            return
+            return True
         over, self._over = self._over, []
         told = self.answers.of_end(over) if self._last else self.answers.of_chunk(over, self.stream.get_result())
         self._answered().set_result(told)
+        return False
 
     def fail(self, error: BaseException) -> None:
         """End the message with an error; nothing more can come of the stream."""
@@ -204,7 +201,7 @@ class Engine:
                 stream.fail(error)
             return
         for stream in pushed:
-            if stream.attempt(stream.search) and stream.waiting:
+            if stream.attempt(stream.search):
                 with self._changed:
                     self._ready.append(stream)
                     self._changed.notify()
