@@ -62,7 +62,10 @@ class Answers:
         if not self._config.max_alternatives:
             return {**told, "text": " ".join(result.text for result in results if result.words)}
         texts = combined([_texts(result, self._config.max_alternatives) for result in results if result.words])
-        rows: List[Dict[str, Any]] = [one._asdict() for one in texts[: self._config.max_alternatives]]
+        rows: List[Dict[str, Any]] = [
+            {"text": text, "confidence": confidence and round(confidence, 6)}
+            for text, confidence in texts[: self._config.max_alternatives]
+        ]
         rows[0].update(told)
         return {"alternatives": rows}
 
@@ -92,7 +95,7 @@ def _texts(result: Result, number: int) -> List[Text]:
     if not alternatives:
         return [Text(result.text, None)]
     shares = [math.exp(alternatives[0].cost - other.cost) for other in alternatives]
-    return [Text(other.text, round(share / sum(shares), 6)) for other, share in zip(alternatives, shares)]
+    return [Text(other.text, share / sum(shares)) for other, share in zip(alternatives, shares)]
 
 
 def combined(parts: Sequence[Sequence[Text]]) -> List[Text]:

@@ -181,6 +181,7 @@ class Engine:
             if streams is None:
                 return
             self._round(streams)
+            del streams  # while this thread waits for others, it keeps none of these
 
     def _take(self) -> Optional[List[EngineStream]]:
         """Wait for streams that have something to do; take a share of them, in whole batches of the network."""
