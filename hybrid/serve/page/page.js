@@ -57,7 +57,7 @@ function showUtterance(result) {
   const known = result.words.some((word) => word.conf !== null);
   const details = element("details", {}, element("summary", { textContent: "Alternatives and times" }));
   if (result.nbest.length) {
-    details.append(table("Most probable texts", ["cost above the best", "text"],
+    details.append(table("Most probable texts, and by how much each costs more than the first", ["cost", "text"],
       result.nbest.map((other) => [(other.cost - result.nbest[0].cost).toFixed(2), other.text])));
   }
   const heads = ["word", "from (s)", "to (s)", ...(known ? ["confidence"] : [])];
@@ -163,7 +163,7 @@ async function record() {
   let connection, node;
   const release = () => {
     stream.getTracks().forEach((track) => track.stop());
-    context.close();
+    if (context.state !== "closed") context.close();
     part("level").hidden = true;
   };
   try {
