@@ -52,6 +52,22 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_cuts(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Noise as speech: 4 speakers, 2 utterances each (small_run.py)."""
+    from small_run import make_cuts
+
+    return make_cuts(tmp_path_factory.mktemp("speech"))
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with untrained models (small_run.py); tests that change it take a copy."""
+    from small_run import make_run
+
+    return make_run(tmp_path_factory.mktemp("run") / "exp")
+
+
+@pytest.fixture(scope="session")
 def recorded_demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The demo of a minute, run once in this process to its end, and what its stages read (recorded_runs.py); tests
     leave it as it is."""

@@ -34,7 +34,7 @@ from serve_tools import (
     vosk_client,
     wait_until,
 )
-from test_recogniser import RATE, cuts, whole  # noqa: F401
+from small_run import RATE
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -50,8 +50,8 @@ from hybrid.serve.session import Limits
 
 
 @pytest.fixture(scope="module")
-def engine(whole: Path) -> Iterator[Engine]:  # noqa: F811
-    made = Engine(load(whole, "lfmmi"), 2)
+def engine(small_run: Path) -> Iterator[Engine]:
+    made = Engine(load(small_run, "lfmmi"), 2)
     made.warm_up()
     yield made
     made.stop()
@@ -65,10 +65,10 @@ def served(engine: Engine) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def speech(cuts: CutSet) -> List[np.ndarray]:  # noqa: F811
+def speech(small_cuts: CutSet) -> List[np.ndarray]:
     """Samples that 16 bits hold."""
     found = []
-    for cut in cuts:
+    for cut in small_cuts:
         integers, _ = soundfile.read(cut.recording.sources[0].source, dtype="int16")
         found.append(integers.astype(np.float32) / 32768)
     return found
@@ -500,9 +500,9 @@ def start(exp: Path, *more: str) -> Any:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_signals_end_streams_with_their_results(
-    whole: Path, engine: Engine, speech: List[np.ndarray], number: int  # noqa: F811
+    small_run: Path, engine: Engine, speech: List[np.ndarray], number: int
 ) -> None:
-    process, address = start(whole)
+    process, address = start(small_run)
 
     async def client() -> Any:
         async with connect(address) as websocket:
@@ -523,9 +523,9 @@ def test_signals_end_streams_with_their_results(
 
 
 def test_an_address_that_is_taken(
-    whole: Path, served: Served, capsys: pytest.CaptureFixture[str]  # noqa: F811
+    small_run: Path, served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["serve", str(whole), "--system", "lfmmi", "--port", str(served.port)]) == 2
+    assert main(["serve", str(small_run), "--system", "lfmmi", "--port", str(served.port)]) == 2
     error = capsys.readouterr().err
     assert f"port {served.port}" in error and "--port" in error and error.count("\n") == 1
 
@@ -539,10 +539,10 @@ def test_options_that_cannot_be(options: List[str]) -> None:
     assert error.value.code == 2
 
 
-def test_without_the_library(whole: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_without_the_library(small_run: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
     import importlib.util
 
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "websockets" else found(name, *a))
-    assert main(["serve", str(whole)]) == 1
+    assert main(["serve", str(small_run)]) == 1
     assert "hybrid-asr[serve]" in capsys.readouterr().err

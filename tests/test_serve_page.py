@@ -14,7 +14,7 @@ pytest.importorskip("websockets", reason="needs websockets (pip install 'hybrid-
 from browser_tools import Browser, browsing, chromium
 from lhotse import CutSet
 from serve_tools import Served, serving, wait_until
-from test_recogniser import RATE, cuts, whole  # noqa: F401
+from small_run import RATE
 from test_serve import directly, engine, speech  # noqa: F401
 
 from hybrid.serve.engine import Engine
@@ -48,11 +48,11 @@ def clear(browser: Browser) -> None:
 
 
 def test_a_file_is_recognised(
-    browser: Browser, served: Served, engine: Engine, cuts: CutSet, speech: List[np.ndarray]  # noqa: F811
+    browser: Browser, served: Served, engine: Engine, small_cuts: CutSet, speech: List[np.ndarray]  # noqa: F811
 ) -> None:
     """Word for word what the library says; times on hover, the n-best and times in the disclosure."""
     (result,) = directly(engine.recogniser, speech[7])
-    file = Path(list(cuts)[7].recording.sources[0].source)
+    file = Path(list(small_cuts)[7].recording.sources[0].source)
     clear(browser)
     browser.choose("#file", file)
     browser.wait("document.querySelectorAll('#said li').length === 1")
@@ -129,11 +129,11 @@ def test_what_the_browser_cannot_read(browser: Browser, tmp_path: Path) -> None:
     assert text(browser, "#status") == "The browser cannot read song.wav as audio."
 
 
-def test_a_refusal_is_told(browser: Browser, served: Served, cuts: CutSet) -> None:  # noqa: F811
+def test_a_refusal_is_told(browser: Browser, served: Served, small_cuts: CutSet) -> None:  # noqa: F811
     limits = served.server.limits
     served.server.limits = type(limits)(seconds=0.2)
     try:
-        browser.choose("#file", Path(list(cuts)[7].recording.sources[0].source))
+        browser.choose("#file", Path(list(small_cuts)[7].recording.sources[0].source))
         browser.wait("document.getElementById('status').className === 'error'")
     finally:
         served.server.limits = limits

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import List, Optional, Union
+from typing import Any, List, Optional, Set, Union
 
 import numpy as np
 from websockets.asyncio.server import ServerConnection
@@ -40,7 +40,7 @@ class Session:
     """Serves one connection. stopping: is done when the server ends."""
 
     def __init__(
-        self, connection: ServerConnection, engine: Engine, limits: Limits, stopping: asyncio.Future[object]
+        self, connection: ServerConnection, engine: Engine, limits: Limits, stopping: asyncio.Future[Any]
     ) -> None:
         self._connection, self._engine, self._limits, self._stopping = connection, engine, limits, stopping
         self._config = StreamConfig(engine.recogniser.sampling_rate)
@@ -94,10 +94,9 @@ class Session:
     async def _next(self) -> Optional[Union[str, bytes]]:
         """The next message; None where the server ends."""
         receiving = asyncio.ensure_future(self._connection.recv())
+        awaited: Set[asyncio.Future[Any]] = {receiving, self._stopping}
         try:
-            await asyncio.wait(
-                {receiving, self._stopping}, timeout=self._limits.idle, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(awaited, timeout=self._limits.idle, return_when=asyncio.FIRST_COMPLETED)
             if receiving.done():
                 return receiving.result()
         finally:
