@@ -7,13 +7,21 @@ import json
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet
+from small_run import RATE
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from hybrid.serve.engine import Engine
+from hybrid.decode.load import load
+from hybrid.decode.recogniser import Recogniser
+from hybrid.decode.result import Result
+from hybrid.serve.engine import SLOTS, Engine
 from hybrid.serve.server import Server
 from hybrid.serve.session import Limits
 
@@ -117,3 +125,48 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+# ------------------------------------------------------------------ a recogniser to serve, and what it should say
+
+
+@pytest.fixture(scope="module")
+def engine(small_run: Path) -> Iterator[Engine]:
+    made = Engine(load(small_run, "lfmmi"), 2)
+    made.warm_up()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def served(engine: Engine) -> Iterator[Served]:
+    with serving(engine) as found:
+        yield found
+    assert engine.streams == 0, "streams are left"
+
+
+@pytest.fixture(scope="module")
+def speech(small_cuts: CutSet) -> List[np.ndarray]:
+    """Samples that 16 bits hold."""
+    found = []
+    for cut in small_cuts:
+        integers, _ = soundfile.read(cut.recording.sources[0].source, dtype="int16")
+        found.append(integers.astype(np.float32) / 32768)
+    return found
+
+
+def directly(asr: Recogniser, samples: np.ndarray, rate: int = RATE, **options: Any) -> List[Result]:
+    """The utterances that a stream of the library gives, with the network's calls of the server's size."""
+    stream = asr.create_stream(online=asr.online(slots=SLOTS), **options)
+    stream.accept_waveform(rate, samples)
+    stream.input_finished()
+    stream.decode()
+    found = []
+    while stream.is_endpoint():
+        found.append(stream.get_result())
+        stream.reset()
+    return found
+
+
+def own(results: List[Result], nbest: int = 1) -> List[Dict[str, Any]]:
+    return json.loads(json.dumps([result.to_dict(nbest) for result in results]))

@@ -1,5 +1,7 @@
 """The server's page in a headless Chromium: a file, and its fake microphone."""
 
+# ruff: noqa: F811 (fixtures of serve_tools.py are named as the arguments that take them)
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,9 +15,8 @@ pytest.importorskip("websockets", reason="needs websockets (pip install 'hybrid-
 
 from browser_tools import Browser, browsing, chromium
 from lhotse import CutSet
-from serve_tools import Served, serving, wait_until
+from serve_tools import Served, directly, engine, serving, speech, wait_until  # noqa: F401
 from small_run import RATE
-from test_serve import directly, engine, speech  # noqa: F401
 
 from hybrid.serve.engine import Engine
 
@@ -23,13 +24,13 @@ pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium here (De
 
 
 @pytest.fixture(scope="module")
-def served(engine: Engine) -> Iterator[Served]:  # noqa: F811
+def served(engine: Engine) -> Iterator[Served]:
     with serving(engine) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def browser(served: Served, speech: List[np.ndarray], tmp_path_factory) -> Iterator[Browser]:  # noqa: F811
+def browser(served: Served, speech: List[np.ndarray], tmp_path_factory) -> Iterator[Browser]:
     folder = tmp_path_factory.mktemp("browser")
     soundfile.write(folder / "speech.wav", np.concatenate(speech), RATE, subtype="PCM_16")
     with browsing(folder / "profile", folder / "speech.wav") as found:
@@ -48,7 +49,7 @@ def clear(browser: Browser) -> None:
 
 
 def test_a_file_is_recognised(
-    browser: Browser, served: Served, engine: Engine, small_cuts: CutSet, speech: List[np.ndarray]  # noqa: F811
+    browser: Browser, served: Served, engine: Engine, small_cuts: CutSet, speech: List[np.ndarray]
 ) -> None:
     """Word for word what the library says; times on hover, the n-best and times in the disclosure."""
     (result,) = directly(engine.recogniser, speech[7])
@@ -70,7 +71,7 @@ def test_a_file_is_recognised(
     assert browser.complaints == []
 
 
-def test_words_come_while_the_microphone_hears_them(browser: Browser, engine: Engine) -> None:  # noqa: F811
+def test_words_come_while_the_microphone_hears_them(browser: Browser, engine: Engine) -> None:
     clear(browser)
     browser.evaluate("document.getElementById('record').click()")
     browser.wait("document.getElementById('partial').textContent.trim() || document.querySelector('#said li')")
@@ -129,7 +130,7 @@ def test_what_the_browser_cannot_read(browser: Browser, tmp_path: Path) -> None:
     assert text(browser, "#status") == "The browser cannot read song.wav as audio."
 
 
-def test_a_refusal_is_told(browser: Browser, served: Served, small_cuts: CutSet) -> None:  # noqa: F811
+def test_a_refusal_is_told(browser: Browser, served: Served, small_cuts: CutSet) -> None:
     limits = served.server.limits
     served.server.limits = type(limits)(seconds=0.2)
     try:

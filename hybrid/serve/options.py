@@ -32,7 +32,7 @@ There is no login and no encryption: beyond this machine, put a proxy that has b
 def add_serve(commands: Any) -> None:
     """Adds the subcommand `serve` to argparse's `commands`."""
     parser = add_subcommand(commands, "serve", "recognise speech for many clients, by websocket", _ABOUT, _MORE)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a run")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a run, or of hybrid export")
     parser.add_argument("--system", metavar="S", help="system of the run (the best on its development set)")
     parser.add_argument("--condition", metavar="C", help="of which scale and penalty were chosen (clean)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone)")
