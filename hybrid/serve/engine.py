@@ -1,8 +1,8 @@
 """Many streams of speech with one graph and one network: threads that compute what has come, together.
 
 A thread takes the streams that have samples waiting, at most PIECE seconds of each, so that nobody waits for one who
-sent an hour at once; computes the network of all in batches of SLOTS; and then searches each. While it computes, others
-arrive: the more there is to do, the fuller the batches. With SLOTS fixed a stream's numbers are the same bits in any
+sent an hour at once; computes the network of all in batches of `slots`; and then searches each. While it computes, others
+arrive: the more there is to do, the fuller the batches. With these fixed a stream's numbers are the same bits in any
 company (hybrid/online/network.py). What goes wrong in one stream ends that stream alone.
 """
 
@@ -25,7 +25,7 @@ from hybrid.serve.answers import Answers
 from hybrid.serve.protocol import StreamConfig
 
 PIECE = 1.0  # seconds of a stream that are taken at a time
-SLOTS = 8  # streams that share a call of the network
+SLOTS = 24  # streams that share a call of the network, which costs the same for one as for all of them
 
 
 class StreamClosed(HybridError):
@@ -103,11 +103,11 @@ class EngineStream:
 
 
 class Engine:
-    """Threads that recognise streams. threads: 0 for one a core."""
+    """Threads that recognise streams. threads: 0 for one a core; slots: 1, or SLOTS or a multiple."""
 
-    def __init__(self, recogniser: Recogniser, threads: int = 0) -> None:
-        self.recogniser = recogniser
-        self.online = recogniser.online(slots=SLOTS)
+    def __init__(self, recogniser: Recogniser, threads: int = 0, slots: int = SLOTS) -> None:
+        self.recogniser, self._slots = recogniser, slots
+        self.online = recogniser.online(slots=slots)
         self._ready: Deque[EngineStream] = deque()
         self._changed = threading.Condition()
         self._open: set[EngineStream] = set()
@@ -190,7 +190,7 @@ class Engine:
                 self._changed.wait()
             if self._stopping:
                 return None
-            share = -(-len(self._ready) // (len(self._threads) * SLOTS)) * SLOTS
+            share = -(-len(self._ready) // (len(self._threads) * self._slots)) * self._slots
             return [self._ready.popleft() for _ in range(min(share, len(self._ready)))]
 
     def _round(self, streams: Sequence[EngineStream]) -> None:

@@ -42,6 +42,10 @@ def add_serve(commands: Any) -> None:
         help="pages of this origin may connect too (https://example.org; * is any); else only the server's own may",
     )  # fmt: skip
     parser.add_argument("--threads", type=_whole(0, 1024), default=0, metavar="N", help="that compute; 0: one a core")
+    parser.add_argument(
+        "--slots", type=int, choices=(1, 24, 48, 96), default=24,
+        help="streams that share a call of the network (24), whose cost is that of so many; 1 is cheaper for a few",
+    )  # fmt: skip
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-connections", type=_whole(1, 100000), default=100, metavar="N", help="clients at once (100)"
