@@ -1,9 +1,9 @@
 """Many streams of speech with one graph and one network: threads that compute what has come, together.
 
 A thread takes the streams that have samples waiting, at most PIECE seconds of each, so that nobody waits for one who
-sent an hour at once; computes the network of all in batches of `slots`; and then searches each. While it computes, others
-arrive: the more there is to do, the fuller the batches. With these fixed a stream's numbers are the same bits in any
-company (hybrid/online/network.py). What goes wrong in one stream ends that stream alone.
+sent an hour at once; computes the network of all, `slots` of them a call; and then searches each. While it computes,
+others arrive: the more there is to do, the fuller the calls. With as many slots a stream's numbers are the same bits in
+any company (hybrid/online/network.py). What goes wrong in one stream ends that stream alone.
 """
 
 from __future__ import annotations
