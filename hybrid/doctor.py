@@ -23,6 +23,7 @@ PACKAGES: Tuple[Tuple[str, str, str, str, bool], ...] = (
     ("scipy", "scipy", "", "filters, sparse matrices", True),
     ("torch", "torch", "", "networks", True),
     ("k2", "k2", "", "the reference engine of LF-MMI", False),
+    ("websockets", "websockets", "", "hybrid serve", False),
     ("triton", "triton", "", "the engine of LF-MMI for a GPU", False),
     ("kaldi-hmm-gmm", "kaldi_hmm_gmm", "1.1.4", "topology, alignment", True),
     ("kaldifst", "kaldifst", "1.7.17", "graphs", True),

@@ -18,7 +18,7 @@ LAYERS = (
     "hybrid",  # the front door: names for notebooks, each imported when it is used
     "recipes",  # the demo's synthesiser and AN4's layout are stages of their own, and programs that call the command
     "cli __main__",
-    "sweep init plan label transcribe doctor",
+    "sweep init plan label transcribe doctor serve",
     "pipeline",
     "report",  # a stage of every recipe, and the plots and tables of sweeps
     "decode align",

@@ -271,14 +271,17 @@ class Recogniser:
             yield stream.get_result()
             stream.reset()
 
-    def online(self, mean: Optional[CmvnStats] = None, chunk: Optional[ChunkConfig] = None) -> OnlineAcoustics:
-        """Return the acoustic model for speech in pieces, which any number of streams can share."""
+    def online(
+        self, mean: Optional[CmvnStats] = None, chunk: Optional[ChunkConfig] = None, slots: int = 1
+    ) -> OnlineAcoustics:
+        """Return the acoustic model for speech in pieces, which any number of streams can share; slots of them a call
+        of the network (hybrid/online/network.py)."""
         from hybrid.online.loglikes import OnlineAcoustics  # of torch, also where onnxruntime runs what is no stream
 
         if isinstance(self._acoustics, OnnxAcoustics) and self._with_state is None:
             self._with_state = load_acoustics(self._acoustics.folder, True)
         acoustics = self._with_state or self._acoustics
-        return OnlineAcoustics(acoustics, chunk=chunk, mean=mean, backend=self._backend)
+        return OnlineAcoustics(acoustics, chunk=chunk, mean=mean, backend=self._backend, slots=slots)
 
     def transcribe(
         self, audio: Union[PathLike, Cut], *, channel: Optional[int] = None,

@@ -1,0 +1,217 @@
+"""Many streams of speech with one graph and one network: threads that compute what has come, together.
+
+A thread takes the streams that have samples waiting, at most PIECE seconds of each, so that nobody waits for one who
+sent an hour at once; computes the network of all, `slots` of them a call; and then searches each. While it computes,
+others arrive: the more there is to do, the fuller the calls. With as many slots a stream's numbers are the same bits in
+any company (hybrid/online/network.py). What goes wrong in one stream ends that stream alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import Callable, Deque, List, Optional, Sequence
+
+import numpy as np
+
+from hybrid.decode.recogniser import Recogniser
+from hybrid.decode.result import Result
+from hybrid.decode.segments import Endpointing
+from hybrid.decode.stream import Stream
+from hybrid.errors import ConfigError, HybridError
+from hybrid.parallel import cores
+from hybrid.serve.answers import Answers
+from hybrid.serve.protocol import StreamConfig
+
+PIECE = 1.0  # seconds of a stream that are taken at a time
+SLOTS = 24  # streams that share a call of the network, which costs the same for one as for all of them
+
+
+class StreamClosed(HybridError):
+    """A stream whose client has gone, or whose engine has stopped."""
+
+
+class EngineStream:
+    """One stream in the engine; made by `Engine.open`. One message at a time: the next after its answer."""
+
+    def __init__(self, stream: Stream, answers: Answers, rate: int) -> None:
+        self.stream, self.answers, self.rate = stream, answers, rate
+        self.closed = False
+        self._samples: np.ndarray = np.zeros(0, np.int16)  # of a message, that wait
+        self._last = self._flushed = False
+        self._over: List[Result] = []
+        self._answer: Optional[Future[List[str]]] = None
+
+    def expect(self, samples: np.ndarray, last: bool) -> Future[List[str]]:
+        """Take a message, and return what will hold its answer."""
+        if self._answer is not None:
+            raise RuntimeError("a message before the last one was answered")
+        answer: Future[List[str]] = Future()
+        answer.set_running_or_notify_cancel()  # it will be set whoever waits for it
+        self._samples, self._last, self._answer = samples, last, answer
+        return answer
+
+    def attempt(self, step: Callable[[], bool]) -> bool:
+        """Do a step of this stream's work and return what it says; False where it fails, which its client is told."""
+        try:
+            if self.closed:
+                raise StreamClosed("the stream is closed")
+            return step()
+        except Exception as error:
+            self.fail(error)
+            return False
+
+    def push(self) -> bool:
+        """Give the next piece of the message to the acoustic model; return True."""
+        count = int(PIECE * self.rate)
+        piece, self._samples = self._samples[:count], self._samples[count:]
+        if len(piece):
+            self.stream.accept_waveform(self.rate, piece.astype(np.float32) / np.float32(32768))
+        if self._last and not len(self._samples):
+            self.stream.input_finished()
+        self._flushed = self.stream.push()
+        return True
+
+    def search(self) -> bool:
+        """Decode what the acoustic model has computed; return whether the message has more pieces. Where not, it is
+        answered, and from that moment on the stream may be in the hands of another thread."""
+        self.stream.take_rows(self.stream.acoustics.pop())
+        if self._flushed:
+            self.stream.end()
+        while self.stream.is_endpoint():
+            self._over.append(self.stream.get_result())
+            self.stream.reset()
+        if len(self._samples):
+            return True
+        over, self._over = self._over, []
+        told = self.answers.of_end(over) if self._last else self.answers.of_chunk(over, self.stream.get_result())
+        self._answered().set_result(told)
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        """End the message with an error; nothing more can come of the stream."""
+        self.closed = True
+        self._samples = self._samples[:0]
+        if self._answer is not None:
+            self._answered().set_exception(error)
+
+    def _answered(self) -> Future[List[str]]:
+        answer, self._answer = self._answer, None
+        assert answer is not None
+        return answer
+
+
+class Engine:
+    """Threads that recognise streams. threads: 0 for one a core; slots: 1, or SLOTS or a multiple."""
+
+    def __init__(self, recogniser: Recogniser, threads: int = 0, slots: int = SLOTS) -> None:
+        self.recogniser, self._slots = recogniser, slots
+        self.online = recogniser.online(slots=slots)
+        self._ready: Deque[EngineStream] = deque()
+        self._changed = threading.Condition()
+        self._open: set[EngineStream] = set()
+        self._stopping = False
+        count = threads or cores()
+        self._threads = [threading.Thread(target=self._work, name=f"engine {n}", daemon=True) for n in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open."""
+        return len(self._open)
+
+    def open(self, config: StreamConfig) -> EngineStream:
+        """Return a new stream. May take a while where it has phrases."""
+        answers = Answers(config)
+        recogniser = self.recogniser
+        if config.phrases:
+            try:
+                recogniser = with_phrases(recogniser, config.phrases)
+            except HybridError as error:  # as Vosk does with a model that cannot: without them, but not in silence
+                answers.warn(f"phrase_list: {error.what}; passed over")
+        stream = EngineStream(recogniser.create_stream(config.endpointing, online=self.online), answers, config.rate)
+        with self._changed:
+            if self._stopping:
+                raise StreamClosed("the server has stopped")
+            self._open.add(stream)
+        return stream
+
+    def feed(self, stream: EngineStream, samples: np.ndarray, last: bool = False) -> Future[List[str]]:
+        """Return what will hold the messages that answer int16 samples [N]. last: no more will come."""
+        with self._changed:
+            if stream.closed:
+                raise StreamClosed("the stream is closed")
+            answer = stream.expect(samples, last)
+            self._ready.append(stream)
+            self._changed.notify()
+        return answer
+
+    def close(self, stream: EngineStream) -> None:
+        """Drop a stream and what it waits for."""
+        with self._changed:
+            stream.closed = True
+            self._open.discard(stream)
+
+    def stop(self) -> None:
+        """End the threads; streams that are open get no answer any more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        for stream in [*self._open]:
+            self.close(stream)
+            stream.fail(StreamClosed("the server has stopped"))
+
+    def warm_up(self) -> None:
+        """Decode some noise, cut and ended: what is compiled or made when first used is there for the first client."""
+        rate = self.recogniser.sampling_rate
+        config = StreamConfig(rate, max_alternatives=1, endpointing=Endpointing(rules=(), longest=1.0))
+        stream = self.open(config)
+        noise = np.random.default_rng(0).integers(-2000, 2000, 4 * rate).astype(np.int16)
+        self.feed(stream, noise).result()
+        self.feed(stream, noise[:0], last=True).result()
+        self.close(stream)
+
+    def _work(self) -> None:
+        while True:
+            streams = self._take()
+            if streams is None:
+                return
+            self._round(streams)
+            del streams  # while this thread waits for others, it keeps none of these
+
+    def _take(self) -> Optional[List[EngineStream]]:
+        """Wait for streams that have something to do; take a share of them, in whole batches of the network."""
+        with self._changed:
+            while not self._ready and not self._stopping:
+                self._changed.wait()
+            if self._stopping:
+                return None
+            share = -(-len(self._ready) // (len(self._threads) * self._slots)) * self._slots
+            return [self._ready.popleft() for _ in range(min(share, len(self._ready)))]
+
+    def _round(self, streams: Sequence[EngineStream]) -> None:
+        pushed = [stream for stream in streams if stream.attempt(stream.push)]
+        try:
+            self.online.compute([stream.stream.acoustics for stream in pushed])
+        except Exception as error:  # the model's own fault: 16-bit samples are finite, and so is what is made of them
+            for stream in pushed:
+                stream.fail(error)
+            return
+        for stream in pushed:
+            if stream.attempt(stream.search):
+                with self._changed:
+                    self._ready.append(stream)
+                    self._changed.notify()
+
+
+def with_phrases(recogniser: Recogniser, phrases: Sequence[str]) -> Recogniser:
+    """Return a recogniser in which the phrases are likelier. Raises HybridError where that cannot be."""
+    context = getattr(recogniser, "context", None)
+    if context is None:
+        raise ConfigError("this recogniser takes no phrases")
+    boosted: Recogniser = context(phrases)
+    return boosted
