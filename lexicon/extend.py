@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from hybrid.errors import ConfigError, DataError
-from hybrid.io import PathLike
+from hybrid.io import PathLike, read_lines
 from hybrid.lexicon.g2p import G2P
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import Lexicon, Pronunciation
@@ -35,6 +35,18 @@ class Speller:
             return self._model.pronounce(word)
         except DataError as error:
             raise DataError(error.what, remedy=f'give its phones: ("{word}", "P1 P2 ...")') from error
+
+
+def read_words(path: PathLike) -> List[NewWord]:
+    """Read a file with a new word a line, alone or with its phones behind it, as in a lexicon: `covfefe K AA V F EY`.
+
+    Raises DataError for a file without any.
+    """
+    rows = [line.split() for line in read_lines(path, "give a file with one word a line", what="words")]
+    words: List[NewWord] = [row[0] if len(row) == 1 else (row[0], row[1:]) for row in rows if row]
+    if not words:
+        raise DataError("no word", file=path, remedy="give one word a line")
+    return words
 
 
 def pronounced(lang: Lang, words: Iterable[NewWord], speller: Speller) -> Dict[str, List[Pronunciation]]:

@@ -156,6 +156,26 @@ def test_channels(small_run: Path, small_cuts: CutSet, tmp_path: Path, capsys) -
     assert "has 2 channels: the first" in said.err and said.out.strip() == rows[0]["text"]
 
 
+def test_words_phrases_and_grammars(small_run: Path, small_cuts: CutSet, tmp_path: Path, capsys) -> None:
+    path = next(iter(small_cuts)).recording.sources[0].source
+    (tmp_path / "words").write_text("AAA a\n\nCAAB\n")
+    (tmp_path / "phrases").write_text("ACE CAB ACE :20\n")
+    (tmp_path / "grammar").write_text("AB BA\nCAB\n")
+    asr = load(small_run, "ce")
+    expected = {
+        "grammar": asr.with_grammar(["AB BA", "CAB"])(path).text,
+        "phrases": asr.context({"ACE CAB ACE": 20.0})(path).text,
+    }
+    asr.add_words([("AAA", "a"), "CAAB"])
+    expected["words"] = asr(path).text
+    for name, text in expected.items():
+        assert run(small_run, path, "--system", "ce", "--no-endpoints", f"--{name}", tmp_path / name) == 0
+        assert capsys.readouterr().out.strip() == text
+    (tmp_path / "words").write_text("\n")
+    assert run(small_run, path, "--words", tmp_path / "words") == 1
+    assert "no word" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, code, message",
     [

@@ -58,6 +58,15 @@ def add_transcribe(commands: Any) -> None:
         "--no-endpoints", dest="endpoints", action="store_false",
         help="a pause ends no sentence: recordings are one utterance, cut for length alone",
     )  # fmt: skip
+    parser.add_argument(
+        "--words", type=Path, metavar="FILE", help="new words, one a line, with their phones behind them or for G2P"
+    )
+    parser.add_argument(
+        "--phrases", type=Path, metavar="FILE", help="likely phrases, one a line; `:3` behind one is its weight (2)"
+    )
+    parser.add_argument(
+        "--grammar", type=Path, metavar="FILE", help="JSGF, or a sentence a line, in place of the language model"
+    )
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker processes (one a core)")
     parser.add_argument(
         "--max-problems", type=float, default=0.5, metavar="SHARE",

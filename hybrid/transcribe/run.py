@@ -22,11 +22,14 @@ from hybrid.config import Config
 from hybrid.corpus.listing import Skipped
 from hybrid.data.cmvn import CmvnStats
 from hybrid.decode.load import load
+from hybrid.decode.phrases import read_phrases
 from hybrid.decode.recogniser import Recogniser
 from hybrid.decode.result import Result
 from hybrid.decode.segments import Endpointing
 from hybrid.errors import ConfigError, DataError
+from hybrid.fingerprint import of_inputs
 from hybrid.io import disk_errors, write_jsonl
+from hybrid.lexicon.extend import read_words
 from hybrid.parallel import cores, ordered_map
 from hybrid.run import Run
 from hybrid.transcribe.inputs import Item, Speech, list_speech, parse_channel
@@ -51,6 +54,9 @@ class Options:
     nbest: int = 1
     longest: float = Endpointing.longest
     endpoints: bool = True
+    words: Optional[Path] = None
+    phrases: Optional[Path] = None
+    grammar: Optional[Path] = None
     jobs: int = 0
     max_problems: float = 0.5
 
@@ -77,6 +83,13 @@ class _Job:
     condition: Optional[str]
     nbest: int
     endpointing: Endpointing
+    words: Optional[Path]
+    phrases: Optional[Path]
+    grammar: Optional[Path]
+
+    def changes(self) -> str:
+        """What stands in the files of words, phrases and grammar."""
+        return of_inputs([file for file in (self.words, self.phrases, self.grammar) if file is not None])
 
 
 def run_transcribe(options: Options) -> int:
@@ -93,7 +106,10 @@ def run_transcribe(options: Options) -> int:
             folder = options.out
             with disk_errors(folder):
                 (folder / "work").mkdir(parents=True, exist_ok=True)
-        job = _Job(options.model, options.system, options.condition, options.nbest, options.endpointing())
+        job = _Job(
+            options.model, options.system, options.condition, options.nbest, options.endpointing(), options.words,
+            options.phrases, options.grammar,
+        )  # fmt: skip
         asr = _recogniser(job)
         run = Run(folder, Config({"run": {"jobs": options.jobs}}))
         speech = list_speech(options.sources, folder / "work", parse_channel(options.channel))
@@ -102,7 +118,7 @@ def run_transcribe(options: Options) -> int:
             say(f"  {note}")
         if len(speech.notes) > 3:
             say(f"  and {len(speech.notes) - 3} more like that")
-        store = Store(folder / "work" / "done.jsonl", asr, [job.nbest, repr(job.endpointing)], speech)
+        store = Store(folder / "work" / "done.jsonl", asr, [job.nbest, repr(job.endpointing), job.changes()], speech)
         jobs = min(options.jobs or cores(), max(len(store.left(speech.items)), 1))
         executor = stack.enter_context(run.executor()) if jobs > 1 else None
         transcripts: List[Transcript] = []
@@ -180,7 +196,14 @@ def _speaker_stats(
 
 @lru_cache(maxsize=1)
 def _recogniser(job: _Job) -> Recogniser:
-    return load(job.model, job.system, condition=job.condition)
+    asr = load(job.model, job.system, condition=job.condition)
+    if job.grammar is not None:
+        asr = asr.with_grammar(job.grammar, add=True)
+    if job.words is not None:
+        asr.add_words(read_words(job.words))
+    if job.phrases is not None:
+        asr = asr.context(read_phrases(job.phrases), add=job.grammar is None)
+    return asr
 
 
 def _watched(results: Iterable[Result], item: Item, every: float = 10.0) -> Iterator[Result]:
