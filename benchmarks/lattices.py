@@ -27,7 +27,7 @@ from hybrid.decode.trained import System, find_search, systems
 from hybrid.errors import ConfigError
 from hybrid.lexicon.lang import Lang
 from hybrid.pipeline.sets import speakers_of
-from hybrid.score.wer import count_errors
+from hybrid.score.wer import align, count
 
 NAMES = ("best", "MBR", "10 best", "100 best", "lattice")
 
@@ -83,7 +83,7 @@ def row(exp: Path, system: System, condition: str, test: str, beam: float) -> st
 
 def fewest(hypotheses: Sequence[Sequence[int]], reference: List[int]) -> int:
     names = [str(word) for word in reference]
-    return min(count_errors(names, [str(word) for word in words]).errors for words in hypotheses)
+    return min(count(align(names, [str(word) for word in words])).errors for words in hypotheses)
 
 
 if __name__ == "__main__":
