@@ -83,6 +83,14 @@ def test_a_folder_in_all_forms(small_run: Path, speech: Path, tmp_path: Path, ca
             assert captioned.startswith(start) and words[0] in captioned
 
 
+def test_workers_give_the_same(small_run: Path, speech: Path, tmp_path: Path) -> None:
+    for jobs in (1, 2):
+        out = str(tmp_path / f"{jobs}")
+        assert main(["transcribe", str(small_run), str(speech), "--out", out, "--jobs", f"{jobs}"]) == 0
+    for name in ("text", "transcripts.jsonl", "words.ctm"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
 def test_it_goes_on_where_it_was(small_run: Path, speech: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     out, done, real = tmp_path / "out", [], Recogniser.transcribe
 

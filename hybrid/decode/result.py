@@ -8,6 +8,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from hybrid.decode.lattice import Lattice
 
 
+def _unspelt(ids: Sequence[int]) -> List[str]:
+    """Of a result without a lattice, which has no ids to spell; a function of a module, so that it can be sent."""
+    return []
+
+
 @dataclass(frozen=True)
 class Word:
     """start, end: seconds from the beginning of the audio; None in alternatives, and where the words do not fit.
@@ -49,7 +54,7 @@ class Result:
     start: float = 0.0
     lattice: Optional[Lattice] = field(default=None, compare=False, repr=False)
     acoustic_scale: float = field(default=1.0, compare=False, repr=False)
-    spelt: Callable[[Sequence[int]], List[str]] = field(default=lambda ids: [], compare=False, repr=False)
+    spelt: Callable[[Sequence[int]], List[str]] = field(default=_unspelt, compare=False, repr=False)
     final: bool = True
     agreed: int = 0
     rejected: bool = False
