@@ -10,7 +10,7 @@ whole files     CPU milliseconds a second of audio of asr(file): reading; featur
                 lattice's best path and the times of the words. How many streams a core serves so in real time.
 start           CPU seconds of a fresh process: hybrid.load imported, the model loaded, and its first result.
 memory          the largest resident set of that process, which then recognises all files.
-streams         pieces of 100 ms, with a partial result after each; one alone, and 8 that share calls of the network.
+streams         pieces of 100 ms, with a partial result after each; one alone, and 24 that share calls of the network.
 latency         from the clock of a simulated speaker: a piece is there when its last sample has been said, its
                 computing takes the CPU time that it took here, and the next waits for it. So the numbers are those of
                 a quiet machine. In milliseconds, half and 95 % of the utterances:
@@ -38,7 +38,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 PIECE = 0.1  # seconds
-TOGETHER = 8  # streams
+TOGETHER = 24
 SILENCE = 3.0  # seconds behind an utterance
 PARTS = ("read", "features", "model", "search", "words")
 
@@ -80,7 +80,7 @@ def show(name: str, rows: Dict[str, Any]) -> None:
         print(f"{f'{name} {system}':22} {cells} {1 / spent['all']:8.0f}  {start} {row['start']['peak'] / 1e6:6.0f}")
     print(f"\n{'':22} {'streams':^35}  {'latency, ms, half and 95 %':^47}")
     print(f"{'':22} {'CPU ms a second':^17} {'a core serves':^17}  {'partial':>15} {'final':>15} {'endpoint':>15}")
-    print(f"{'graph system':22} {'alone':>8} {'by 8':>8} {'alone':>8} {'by 8':>8}")
+    print(f"{'graph system':22} {'alone':>8} {'by 24':>8} {'alone':>8} {'by 24':>8}")
     for system, row in rows.items():
         spent = row["streams"]
         costs = [spent["alone"], spent["together"]]
@@ -155,7 +155,8 @@ def whole_files(model: Path, system: str, audio: Sequence[str]) -> Dict[str, flo
     spent: Dict[str, float] = defaultdict(float)
     asr(audio[0])
     for part, (owner, name) in zip(PARTS, (
-        (asr, "_read"), (asr, "_features"), (asr._acoustics, "loglikes"), (asr._decoder, "lattice"), (asr, "result"),
+        (asr, "_read"), (asr, "_features"), (asr._acoustics, "loglikes"),
+        (asr._wording.decoder, "lattice"), (asr._wording, "result"),
     )):  # fmt: skip
         object.__setattr__(owner, name, timed(getattr(owner, name), spent, part))
     results = [timed(asr, spent, "all")(path) for path in audio]
