@@ -1,6 +1,6 @@
 """Many clients of `hybrid serve` at once: does any result change, how late are words, how much does a stream cost?
 
-    python -m benchmarks.serve MODEL AUDIO... [--system S] [--clients 50] [--pace 1] [--calm] [--slots 24]
+    python -m benchmarks.serve MODEL AUDIO... [--system S] [--clients 50] [--pace 1] [--calm] [--slots 1]
 
 AUDIO: files, folders, or manifests of Lhotse. Each is recognised by a client alone first, as fast as it is answered.
 Then `clients` at once, each with an utterance of its own (in turn), beside as many again that are killed in the middle,
@@ -228,7 +228,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--clients", type=int, nargs="+", default=[50])
     parser.add_argument("--pace", type=float, nargs="+", default=[1.0])
     parser.add_argument("--calm", action="store_true", help="without the clients that disturb")
-    parser.add_argument("--slots", type=int, default=24, help="of hybrid serve")
+    parser.add_argument("--slots", type=int, default=1, help="of hybrid serve")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--utterances", type=int, default=50, help="of the audio, at most")
     parser.add_argument("--json", type=Path)

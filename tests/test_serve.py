@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
@@ -31,6 +32,7 @@ from serve_tools import (  # noqa: F401
 from small_run import RATE
 from websockets.asyncio.client import connect
 
+from hybrid.decode.load import load
 from hybrid.decode.recogniser import Recogniser
 from hybrid.decode.result import Result
 from hybrid.decode.segments import Endpointing, Rule
@@ -146,7 +148,7 @@ def test_phrases_that_a_recogniser_does_not_take(
             raise DataError("the lexicon has no XYZZY", file="/secret", remedy="add it")
         return engine.recogniser
 
-    monkeypatch.setattr(engine.recogniser, "context", context, raising=False)
+    monkeypatch.setattr(engine.recogniser, "context", context)
     answers = client()
     assert answers[0]["warnings"] == ["phrase_list: the lexicon has no XYZZY; passed over"]
     assert not any("warnings" in answer for answer in answers[1:])
@@ -203,6 +205,19 @@ def test_nobody_changes_anothers_result(served: Served, engine: Engine, speech: 
 
     for found, answers in zip(asyncio.run(company()), alone):
         assert found.answers[-1] == answers[-1] and found.code == 1000
+
+
+def test_streams_that_share_a_call_do_not_change_each_other(small_run: Path, speech: List[np.ndarray]) -> None:
+    engine = Engine(load(small_run, "lfmmi"), 1, slots=24)
+    config = StreamConfig(RATE, hybrid=True, max_alternatives=5)
+    integers = [np.round(one * 32768).astype(np.int16) for one in speech]
+    alone = [engine.feed(engine.open(config), one, last=True).result(60) for one in integers]
+    streams = [engine.open(config) for _ in integers]
+    answers = [engine.feed(stream, one, last=True) for stream, one in zip(streams, integers)]
+    assert [answer.result(60) for answer in answers] == alone
+    assert engine.streams == 2 * len(speech)
+    engine.stop()
+    assert engine.streams == 0
 
 
 def test_a_stream_that_fails_is_alone_in_it(engine: Engine, speech: List[np.ndarray]) -> None:

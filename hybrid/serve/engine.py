@@ -1,9 +1,12 @@
 """Many streams of speech with one graph and one network: threads that compute what has come, together.
 
-A thread takes the streams that have samples waiting, at most PIECE seconds of each, so that nobody waits for one who
-sent an hour at once; computes the network of all, `slots` of them a call; and then searches each. While it computes,
-others arrive: the more there is to do, the fuller the calls. With as many slots a stream's numbers are the same bits in
-any company (hybrid/online/network.py). What goes wrong in one stream ends that stream alone.
+A thread takes its share of the streams that have samples waiting, at most PIECE seconds of each, so that nobody waits
+for one who sent an hour at once; computes the network of all, `slots` of them a call; and then searches each. With as
+many slots a stream's numbers are the same bits in any company (hybrid/online/network.py), and with one slot those of a
+stream of the library. What goes wrong in one stream ends that stream alone.
+
+A call of 24 slots costs what six or seven calls of one do, whoever fills it. Streams complete chunks of the network at
+different moments, and leave most of it empty: so one slot is the default (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ from hybrid.decode.recogniser import Recogniser
 from hybrid.decode.result import Result
 from hybrid.decode.segments import Endpointing
 from hybrid.decode.stream import Stream
-from hybrid.errors import ConfigError, HybridError
+from hybrid.errors import HybridError
 from hybrid.parallel import cores
 from hybrid.serve.answers import Answers
 from hybrid.serve.protocol import StreamConfig
 
 PIECE = 1.0  # seconds of a stream that are taken at a time
-SLOTS = 24  # streams that share a call of the network, which costs the same for one as for all of them
+SLOTS = 1  # streams that share a call of the network
 
 
 class StreamClosed(HybridError):
@@ -103,7 +106,7 @@ class EngineStream:
 
 
 class Engine:
-    """Threads that recognise streams. threads: 0 for one a core; slots: 1, or SLOTS or a multiple."""
+    """Threads that recognise streams. threads: 0 for one a core; slots: 1, or a multiple of 24."""
 
     def __init__(self, recogniser: Recogniser, threads: int = 0, slots: int = SLOTS) -> None:
         self.recogniser, self._slots = recogniser, slots
@@ -128,7 +131,7 @@ class Engine:
         recogniser = self.recogniser
         if config.phrases:
             try:
-                recogniser = with_phrases(recogniser, config.phrases)
+                recogniser = recogniser.context(config.phrases)
             except HybridError as error:  # as Vosk does with a model that cannot: without them, but not in silence
                 answers.warn(f"phrase_list: {error.what}; passed over")
         stream = EngineStream(recogniser.create_stream(config.endpointing, online=self.online), answers, config.rate)
@@ -184,7 +187,7 @@ class Engine:
             del streams  # while this thread waits for others, it keeps none of these
 
     def _take(self) -> Optional[List[EngineStream]]:
-        """Wait for streams that have something to do; take a share of them, in whole batches of the network."""
+        """Wait for streams that have something to do; take a share of them, in whole calls of the network."""
         with self._changed:
             while not self._ready and not self._stopping:
                 self._changed.wait()
@@ -206,12 +209,3 @@ class Engine:
                 with self._changed:
                     self._ready.append(stream)
                     self._changed.notify()
-
-
-def with_phrases(recogniser: Recogniser, phrases: Sequence[str]) -> Recogniser:
-    """Return a recogniser in which the phrases are likelier. Raises HybridError where that cannot be."""
-    context = getattr(recogniser, "context", None)
-    if context is None:
-        raise ConfigError("this recogniser takes no phrases")
-    boosted: Recogniser = context(phrases)
-    return boosted

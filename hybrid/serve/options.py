@@ -43,8 +43,8 @@ def add_serve(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--threads", type=_whole(0, 1024), default=0, metavar="N", help="that compute; 0: one a core")
     parser.add_argument(
-        "--slots", type=int, choices=(1, 24, 48, 96), default=24,
-        help="streams that share a call of the network (24), whose cost is that of so many; 1 is cheaper for a few",
+        "--slots", type=int, choices=(1, 24, 48, 96), default=1,
+        help="streams that share a call of the network (1); more cost as much as if all were there",
     )  # fmt: skip
     limits = parser.add_argument_group("limits")
     limits.add_argument(
