@@ -268,7 +268,11 @@ def together(asr: Any, speech: Sequence[np.ndarray]) -> float:
             stream.get_result()
     for stream in open_streams:
         stream.input_finished()
-        stream.decode()
+        stream.push()
+    online.compute([stream.acoustics for stream in open_streams])
+    for stream in open_streams:
+        stream.take_rows(stream.acoustics.pop())
+        stream.end()
     return (time.process_time() - began) / (speeches.size / rate)
 
 
