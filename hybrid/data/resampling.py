@@ -15,7 +15,6 @@ from math import gcd
 from typing import Tuple
 
 import numpy as np
-from scipy.signal import firwin, upfirdn
 
 from hybrid.errors import ConfigError
 
@@ -84,6 +83,8 @@ class OnlineResampler:
         if end <= self._done:
             return np.zeros(0, np.float32)
         first = self._start * self._up // self._down  # the output that falls on the first sample
+        from scipy.signal import upfirdn  # 0.7 s to load, which speech of the right rate does not need
+
         y = upfirdn(self._filter, self._samples, self._up, self._down)
         result = np.array(y[self._done + self._delay - first : end + self._delay - first], dtype=np.float32)
         self._done = end
@@ -97,6 +98,8 @@ def _filter(up: int, down: int) -> Tuple[np.ndarray, int]:
     """h, float32, delayed so that output `delay` falls on the first sample."""
     if up == down:
         return np.ones(1, np.float32), 0
+    from scipy.signal import firwin
+
     most = max(up, down)
     half = 10 * most
     h = firwin(2 * half + 1, 1.0 / most, window=("kaiser", 5.0)).astype(np.float32) * np.float32(up)
