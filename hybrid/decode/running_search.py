@@ -85,7 +85,7 @@ class RunningSearch(LatticeSearch):
         """Find the best path so far, and how much of it all paths agree on."""
         if not self._alive:
             return
-        graph, agreed = self.graph, np.zeros(3, np.int64)
+        graph, agreed = self.graph, np.zeros(2, np.int64)
         room = 4 * (self.frames - self._base) + 64
         while True:
             arrays = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
@@ -97,7 +97,7 @@ class RunningSearch(LatticeSearch):
                 break
             room *= 2
         path = Path(*(array[:length][::-1].copy() for array in arrays))
-        frame, after, _ = agreed.tolist()
+        frame, after = agreed.tolist()
         if frame >= 0:
             self.agreed, path = self.agreed + path[: length - after], path[length - after :]
             self._base = frame

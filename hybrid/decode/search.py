@@ -33,7 +33,8 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 
 from hybrid.decode.search_graph import SearchGraph
-from hybrid.decode.search_links import FULL_LINKS, order_links, settle
+from hybrid.decode.search_links import FULL_LINKS, settle
+from hybrid.decode.search_settled import order_links
 from hybrid.decode.search_tokens import FRAMES, LINKS, SETTLED, STAMP, TOKENS, advance, start
 from hybrid.errors import ConfigError
 

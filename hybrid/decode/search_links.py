@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.decode.search_graph import COST, ILABEL, NEXT, compiled, inlined
-from hybrid.decode.search_tokens import BLOCKS, FRAMES, LINKS, SETTLED, STAMP, TOKENS
+from hybrid.decode.search_graph import ILABEL, NEXT, compiled, inlined
+from hybrid.decode.search_settled import compact, extra_of, old_extras
+from hybrid.decode.search_tokens import BLOCKS, FRAMES, LINKS, SETTLED, STAMP
 
 FULL_LINKS = -1
-GONE = np.uint32(2**32 - 1)  # in place of the target of a link
 FORWARD = 2  # more arcs into the survivors than so many a token are not looked through: those that leave all tokens are
 MARKS = 4096  # bytes that fit the fastest cache and say for most states that no survivor is in them
 
@@ -39,7 +39,7 @@ def settle(
     while frame > settled and waiting:
         begin, end = token_first[frame], token_first[frame + 1]
         count[STAMP] += 1
-        _stamp(slots, count[STAMP], begin, end, np.inf, token_state, token_cost)
+        stamp_tokens(slots, count[STAMP], begin, end, np.inf, token_state, token_cost)
         waiting, links = _epsilon_links(
             first, epsilons, arcs, costs, enter, entering, sources, depth, slots, count[STAMP], lattice_beam,
             frame <= horizon, waiting, links, begin, end, token_state, token_cost, token_extra, queue, link_source,
@@ -64,13 +64,13 @@ def settle(
     block_first[blocks + 1] = links
     count[BLOCKS] = blocks + 1
     if final:
-        _old_extras(settled, lattice_beam, count, block_first, costs, token_first, token_cost, token_extra, link_source,
-                    link_target, link_arc, link_acoustic)  # fmt: skip
-        _compact(-1, last, last, 0, links, lattice_beam, count, token_state, token_cost, token_extra, queue,
-                 token_first, link_source, link_target, link_arc, link_acoustic)  # fmt: skip
+        old_extras(settled, lattice_beam, count, block_first, costs, token_first, token_cost, token_extra, link_source,
+                   link_target, link_arc, link_acoustic)  # fmt: skip
+        compact(-1, last, last, 0, links, lattice_beam, count, token_state, token_cost, token_extra, queue, token_first,
+                link_source, link_target, link_arc, link_acoustic)  # fmt: skip
     elif horizon > settled:
-        _compact(settled, horizon, last, count[LINKS], links, lattice_beam, count, token_state, token_cost, token_extra,
-                 queue, token_first, link_source, link_target, link_arc, link_acoustic)  # fmt: skip
+        compact(settled, horizon, last, count[LINKS], links, lattice_beam, count, token_state, token_cost, token_extra,
+                queue, token_first, link_source, link_target, link_arc, link_acoustic)  # fmt: skip
         block_first[blocks + 1] = count[LINKS]
         count[SETTLED] = horizon
     return reached
@@ -98,7 +98,7 @@ def _last_extras(final, only, begin, end, graph_final, token_state, token_cost, 
 
 
 @compiled
-def _stamp(slots, stamp, begin, end, cutoff, token_state, token_cost):
+def stamp_tokens(slots, stamp, begin, end, cutoff, token_state, token_cost):
     """Make the tokens that were followed findable by their states."""
     for token in range(begin, end):
         if token_cost[token] <= cutoff:
@@ -113,7 +113,8 @@ def _take(
     link_arc, link_acoustic,
 ):  # fmt: skip
     """Take a link of an extra within the lattice beam: hand that on to its source, which is put at the end of the queue
-    when it is met first, and write the link. Return the end of the queue and the links, -1 where these do not fit."""
+    when it is met first, and write the link. Return the end of the queue and the links, -1 where these do not fit.
+    (Asked in here whether it is within the beam, a small graph's lattices took a tenth longer.)"""
     if not token_extra[source] <= lattice_beam:
         queue[end] = source
         end += 1
@@ -129,13 +130,6 @@ def _take(
         link_acoustic[links] = acoustic
         links += 1
     return end, links
-
-
-@inlined
-def _extra(source, target, arc, acoustic, costs, token_cost, token_extra):
-    """Return how much worse than the best path the best path through a link is."""
-    worse = token_cost[source] + costs[4 * arc + COST] + acoustic - token_cost[target]
-    return np.float32(max(worse, 0.0) + token_extra[target])
 
 
 @compiled
@@ -169,7 +163,7 @@ def _epsilon_links(
                     token = slots[2 * target + 1]
                     if not token_extra[token] <= lattice_beam:
                         continue
-                    extra = _extra(source, token, arc, np.float32(0.0), costs, token_cost, token_extra)
+                    extra = extra_of(source, token, arc, np.float32(0.0), costs, token_cost, token_extra)
                     if extra > lattice_beam:
                         continue
                     waiting, links = _take(
@@ -194,7 +188,7 @@ def _epsilon_links(
                 if arcs[4 * arc + ILABEL] != 0:
                     continue
                 source = slots[2 * origin + 1]
-                extra = _extra(source, token, arc, np.float32(0.0), costs, token_cost, token_extra)
+                extra = extra_of(source, token, arc, np.float32(0.0), costs, token_cost, token_extra)
                 if extra > lattice_beam:
                     continue
                 waiting, links = _take(
@@ -224,7 +218,7 @@ def _frame_links(
     if into <= FORWARD * (end - begin):
         count[STAMP] += 1
         stamp = count[STAMP]
-        _stamp(slots, stamp, begin, end, cutoff, token_state, token_cost)
+        stamp_tokens(slots, stamp, begin, end, cutoff, token_state, token_cost)
         for place in range(waiting):
             token = queue[place]
             state = token_state[token]
@@ -237,7 +231,7 @@ def _frame_links(
                     continue
                 source = slots[2 * origin + 1]
                 acoustic = -row[arcs[4 * arc + ILABEL]]
-                extra = _extra(source, token, arc, acoustic, costs, token_cost, token_extra)
+                extra = extra_of(source, token, arc, acoustic, costs, token_cost, token_extra)
                 if extra > lattice_beam:
                     continue
                 last, links = _take(
@@ -263,7 +257,7 @@ def _frame_links(
                 if not token_extra[token] <= lattice_beam:
                     continue
                 acoustic = -row[arcs[4 * arc + ILABEL]]
-                extra = _extra(source, token, arc, acoustic, costs, token_cost, token_extra)
+                extra = extra_of(source, token, arc, acoustic, costs, token_cost, token_extra)
                 if extra > lattice_beam:
                     continue
                 last, links = _take(
@@ -275,89 +269,3 @@ def _frame_links(
     for place in range(waiting, last):
         queue[place - waiting] = queue[place]
     return last - waiting, links
-
-
-@compiled
-def _old_extras(settled, lattice_beam, count, block_first, costs, token_first, token_cost, token_extra, link_source,
-                link_target, link_arc, link_acoustic):  # fmt: skip
-    """Hand the extras of frame `settled` on to the frames before, over links written earlier: of each block from its
-    first, which are its latest; those that exceed the beam lose their arc."""
-    if settled < 0:
-        return
-    for token in range(token_first[settled]):
-        token_extra[token] = np.inf
-    for block in range(count[BLOCKS] - 2, -1, -1):
-        for link in range(block_first[block], block_first[block + 1]):
-            source, target = link_source[link], link_target[link]
-            extra = _extra(source, target, link_arc[link], link_acoustic[link], costs, token_cost, token_extra)
-            if extra <= lattice_beam and extra < token_extra[source]:
-                token_extra[source] = extra
-            if not extra <= lattice_beam:
-                link_target[link] = GONE
-
-
-@compiled
-def _compact(settled, horizon, last, new, links, lattice_beam, count, token_state, token_cost, token_extra, place,
-             token_first, link_source, link_target, link_arc, link_acoustic):  # fmt: skip
-    """Close the gaps of tokens that did not survive in the frames after `settled`, up to `horizon`, and number the
-    links from `new` on anew. place: room for a number a token."""
-    begin = token_first[settled + 1]
-    tokens = begin
-    low = begin
-    for frame in range(settled + 1, last + 1):
-        high = token_first[frame + 1]
-        token_first[frame] = tokens
-        for token in range(low, high):
-            if frame > horizon or token_extra[token] <= lattice_beam:
-                place[token] = tokens
-                token_state[tokens] = token_state[token]
-                token_cost[tokens] = token_cost[token]
-                token_extra[tokens] = token_extra[token]
-                tokens += 1
-        low = high
-    token_first[last + 1] = tokens
-    count[TOKENS] = tokens
-    used = new
-    for link in range(new, links):
-        source, target = link_source[link], link_target[link]
-        if target == GONE:
-            continue
-        link_source[used] = place[source] if source >= begin else source
-        link_target[used] = place[target] if target >= begin else target
-        link_arc[used] = link_arc[link]
-        link_acoustic[used] = link_acoustic[link]
-        used += 1
-    count[LINKS] = used
-
-
-@compiled
-def order_links(token_first, last, depth, source, arc):
-    """Return the links by their sources, in the order of time and of epsilons, and those of one by their arcs."""
-    tokens = token_first[last + 1]
-    place = np.empty(tokens, np.int64)
-    count = 0
-    for frame in range(last + 1):
-        deepest = 0
-        for token in range(token_first[frame], token_first[frame + 1]):
-            deepest = max(deepest, depth[token])
-        for level in range(deepest + 1):
-            for token in range(token_first[frame], token_first[frame + 1]):
-                if depth[token] == level:
-                    place[token] = count
-                    count += 1
-    ends = np.zeros(tokens + 1, np.int64)
-    for link in range(len(source)):
-        ends[place[source[link]] + 1] += 1
-    for token in range(tokens):
-        ends[token + 1] += ends[token]
-    order = np.empty(len(source), np.int64)
-    filled = ends[:-1].copy()
-    for link in range(len(source)):
-        bucket = place[source[link]]
-        slot = filled[bucket]
-        filled[bucket] += 1
-        while slot > ends[bucket] and arc[order[slot - 1]] > arc[link]:
-            order[slot] = order[slot - 1]
-            slot -= 1
-        order[slot] = link
-    return order

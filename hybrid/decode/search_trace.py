@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from hybrid.decode.search_graph import COST, ILABEL, NEXT, compiled, inlined
-from hybrid.decode.search_links import _stamp
+from hybrid.decode.search_links import FORWARD, stamp_tokens
 from hybrid.decode.search_tokens import FRAMES, STAMP
 
 FULL_PATH = -1
@@ -24,8 +24,8 @@ def trace(
     """Write the best path to the last frame, backwards, as far as frame `base` (-1: its beginning): each arc, the
     frames of speech before its end, and the state that it leaves.
 
-    agreed, int64 [3]: the last frame at which the paths of all tokens go through one token that speech then leaves, the
-    length of the best path as far back as there, and the token's state; -1 where there is none after `base`.
+    agreed, int64 [2]: the last frame at which the paths of all tokens go through one token that speech then leaves, and
+    the length of the best path as far back as there; -1 where there is none after `base`.
     Return the length of the path; FULL_PATH where it does not fit.
     """
     frame = count[FRAMES]
@@ -42,7 +42,7 @@ def trace(
         begin, end = token_first[frame], token_first[frame + 1]
         count[STAMP] += 1
         stamp = count[STAMP]
-        _stamp(slots, stamp, begin, end, np.inf, token_state, token_cost)
+        stamp_tokens(slots, stamp, begin, end, np.inf, token_state, token_cost)
         place_of = np.full(end - begin, -1, np.int32)
         roots = 0
         for place in range(members):
@@ -94,7 +94,7 @@ def trace(
                 roots += 1
         members = roots
         if members == 1 and agreed[0] < 0 and frame > base:
-            agreed[0], agreed[1], agreed[2] = frame, length, token_state[current]
+            agreed[0], agreed[1] = frame, length
     return length
 
 
@@ -135,10 +135,10 @@ def _over_frame(
         totals[place] = np.inf
         state = token_state[queue[place]]
         into += enter[state + 1] - enter[state]
-    if into <= 2 * (begin - before):
+    if into <= FORWARD * (begin - before):
         count[STAMP] += 1
         stamp = count[STAMP]
-        _stamp(slots, stamp, before, begin, cutoff, token_state, token_cost)
+        stamp_tokens(slots, stamp, before, begin, cutoff, token_state, token_cost)
         for place in range(members):
             state = token_state[queue[place]]
             for number in range(enter[state], enter[state + 1]):
