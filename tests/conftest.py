@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,12 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from small_run import make_run
 
     return make_run(tmp_path_factory.mktemp("run") / "exp")
+
+
+@pytest.fixture
+def small_copy(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of small_run, elsewhere, which a test may change."""
+    return Path(shutil.copytree(small_run, tmp_path / "moved"))
 
 
 @pytest.fixture(scope="session")

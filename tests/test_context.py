@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from pathlib import Path
 from typing import Any, List
@@ -20,67 +19,57 @@ from hybrid.lm import ngram
 from hybrid.lm.grammar import arpa_to_fst
 
 
-@pytest.fixture(scope="module")
-def cuts(small_cuts: CutSet) -> CutSet:
-    return small_cuts
-
-
 @pytest.fixture
-def exp(small_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small_run, tmp_path / "moved"))
-
-
-@pytest.fixture
-def asr(exp: Path) -> Recogniser:
+def asr(small_copy: Path) -> Recogniser:
     """Of a run that has its G beside its graph."""
-    lang = Lang.load(exp / "lang")
+    lang = Lang.load(small_copy / "lang")
     model = ngram.train([["AB", "BA"], ["ACE"], ["CAB", "AB"], ["BA"]], order=2)
-    write_fst(exp / "lm" / "G.fst", arpa_to_fst(model, lang.words))
-    return load(exp, "lfmmi")
+    write_fst(small_copy / "lm" / "G.fst", arpa_to_fst(model, lang.words))
+    return load(small_copy, "lfmmi")
 
 
-def test_a_likely_phrase_is_found_in_its_request_alone(asr: Recogniser, cuts: CutSet) -> None:
-    before = {cut.id: asr(cut) for cut in cuts}
+def test_a_likely_phrase_is_found_in_its_request_alone(asr: Recogniser, small_cuts: CutSet) -> None:
+    before = {cut.id: asr(cut) for cut in small_cuts}
     phrase = "ACE CAB ACE"
     boosted = asr.context({phrase: 20.0})
-    found = {cut.id: boosted(cut) for cut in cuts}
+    found = {cut.id: boosted(cut) for cut in small_cuts}
     assert all(phrase in result.text for result in found.values())
     assert not any(phrase in result.text for result in before.values())
     assert all(word.end is not None for result in found.values() for word in result.words)
-    first = next(iter(cuts))
+    first = next(iter(small_cuts))
     assert asr(first, phrases={phrase.lower(): 20.0}) == found[first.id]  # as the lexicon writes it
-    assert {cut.id: asr(cut) for cut in cuts} == before
-    assert boosted.many(cuts).keys() == before.keys()
+    assert {cut.id: asr(cut) for cut in small_cuts} == before
+    assert boosted.many(small_cuts).keys() == before.keys()
     both = boosted.context({"AB AB": 50.0})  # beside those that it has
     assert "AB AB" in both(first).text
     assert both._wording.phrases == (*checked({phrase: 20.0}), *checked({"AB AB": 50.0}))
     # a phrase whose words are never said together costs nothing
     partial = asr.context({"ACE ACE ACE ACE ACE ACE ACE ACE ACE": 0.5})
-    assert {cut.id: partial(cut).text for cut in cuts} == {name: result.text for name, result in before.items()}
+    assert {cut.id: partial(cut).text for cut in small_cuts} == {name: result.text for name, result in before.items()}
     assert asr.context([])(first) == before[first.id]
 
 
 @pytest.mark.parametrize("remake", [True, False])
-def test_new_words_from_now_on(asr: Recogniser, cuts: CutSet, remake: bool) -> None:
-    first = next(iter(cuts))
+def test_new_words_from_now_on(asr: Recogniser, small_cuts: CutSet, remake: bool) -> None:
+    first = next(iter(small_cuts))
     old = asr(first)
     alternatives = old.nbest(5)
     other = asr.context([])
     asr.add_words([("AAA", "a"), ("CCA", ["c c a", "c a"])], cost=-40.0, remake=remake)
-    found = {cut.id: asr(cut) for cut in cuts}
+    found = {cut.id: asr(cut) for cut in small_cuts}
     said = {word for result in found.values() for word in result.text.split()}
     assert said & {"AAA", "CCA"} and all(word.start is not None for result in found.values() for word in result.words)
     assert old.nbest(5) == alternatives and other(first) == old  # what there was keeps its words
     with pytest.raises(DataError):
         asr.add_words(["QQ"])
-    assert {cut.id: asr(cut) for cut in cuts} == found
+    assert {cut.id: asr(cut) for cut in small_cuts} == found
     asr.add_words([("CCC", "c c c")], remake=remake)  # those that were added stay
-    assert "AAA" in asr.lang.words and {"AAA", "CCA"} & {word for cut in cuts for word in asr(cut).text.split()}
+    assert "AAA" in asr.lang.words and {"AAA", "CCA"} & {word for cut in small_cuts for word in asr(cut).text.split()}
 
 
-def test_running_utterances_end_with_the_words_they_began_with(asr: Recogniser, cuts: CutSet) -> None:
+def test_running_utterances_end_with_the_words_they_began_with(asr: Recogniser, small_cuts: CutSet) -> None:
     """Whatever the moment, a result is the one of before or the one of after."""
-    chosen = list(cuts)[:2]
+    chosen = list(small_cuts)[:2]
     before = [asr(cut) for cut in chosen]
     results: List[Any] = []
     done = threading.Event()
@@ -104,24 +93,24 @@ def test_running_utterances_end_with_the_words_they_began_with(asr: Recogniser, 
     assert all(new.nbest(3) == found.nbest(3) for found, new in zip(results[-1], after, strict=True) if found == new)
 
 
-def test_words_of_phrases_that_are_not_known(asr: Recogniser, cuts: CutSet) -> None:
+def test_words_of_phrases_that_are_not_known(asr: Recogniser, small_cuts: CutSet) -> None:
     with pytest.raises(DataError, match="the phrases have 2 words that this model does not know: BABA, ABC") as error:
         asr.context(["BABA AB", "ABC"])
     assert "add_words" in str(error.value.remedy) and "add=True" in str(error.value.remedy)
-    first = next(iter(cuts))
+    first = next(iter(small_cuts))
     made = asr.context({"BABA BABA": 80.0}, add=True)
     assert "BABA BABA" in made(first).text and "BABA" not in asr.lang.words
 
 
-def test_a_grammar_replaces_the_language_model(asr: Recogniser, cuts: CutSet, tmp_path: Path) -> None:
+def test_a_grammar_replaces_the_language_model(asr: Recogniser, small_cuts: CutSet, tmp_path: Path) -> None:
     sentences = ["AB BA AB", "CAB ACE", "ACE"]
     made = asr.with_grammar(sentences)
-    assert {made(cut).text for cut in cuts} <= {*sentences}
-    assert len({made(cut).text for cut in cuts}) > 1 and all(made(cut).complete for cut in cuts)
+    assert {made(cut).text for cut in small_cuts} <= {*sentences}
+    assert len({made(cut).text for cut in small_cuts}) > 1 and all(made(cut).complete for cut in small_cuts)
     (tmp_path / "g.gram").write_text("#JSGF V1.0;\ngrammar g;\npublic <all> = (AB | BA)+ ;\n")
     looped = asr.with_grammar(tmp_path / "g.gram")
-    assert {word for cut in cuts for word in looped(cut).text.split()} == {"AB", "BA"}
-    assert "ACE" in made.context({"ACE": 500.0})(next(iter(cuts))).text
+    assert {word for cut in small_cuts for word in looped(cut).text.split()} == {"AB", "BA"}
+    assert "ACE" in made.context({"ACE": 500.0})(next(iter(small_cuts))).text
     with pytest.raises(DataError, match=r"the phrases have 1 words.*CAB"):
         looped.context(["CAB"])
     with pytest.raises(ConfigError, match="a grammar takes no other words"):

@@ -46,21 +46,11 @@ from hybrid.train.teacher import about_of
 CALIBRATED = {"bias": 0.5, "weights": {"posterior": 0.5, "deficit": -0.5, "frames": 0.25}, "words": 9, "wrong": 1}
 
 
-@pytest.fixture(scope="module")
-def cuts(small_cuts: CutSet) -> CutSet:
-    return small_cuts
-
-
-@pytest.fixture
-def exp(small_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small_run, tmp_path / "moved"))
-
-
-def results(asr: Recogniser, cuts: CutSet) -> Dict[str, Any]:
+def results(asr: Recogniser, small_cuts: CutSet) -> Dict[str, Any]:
     """Words, times, and the costs of the best five of every cut, to the last bit."""
     return {
         name: (result.to_dict(nbest=5), [other.cost for other in result.nbest(5)])
-        for name, result in asr.many(cuts).items()
+        for name, result in asr.many(small_cuts).items()
     }
 
 
@@ -91,24 +81,26 @@ def with_onnx(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.mark.parametrize("system", ["mono", "tri3_si", "ce", "lfmmi"])
-def test_it_gives_the_runs_words_costs_and_times(exp: Path, cuts: CutSet, tmp_path: Path, system: str) -> None:
-    asr = load(exp, system)
-    wanted, about = results(asr, cuts), (asr.sampling_rate, asr.per_speaker, vars(asr.search), repr(asr))
+def test_it_gives_the_runs_words_costs_and_times(
+    small_copy: Path, small_cuts: CutSet, tmp_path: Path, system: str
+) -> None:
+    asr = load(small_copy, system)
+    wanted, about = results(asr, small_cuts), (asr.sampling_rate, asr.per_speaker, vars(asr.search), repr(asr))
     assert len({str(value) for value in wanted.values()}) > 3
-    export(exp, system, tmp_path / "out")
-    shutil.rmtree(exp)
+    export(small_copy, system, tmp_path / "out")
+    shutil.rmtree(small_copy)
     shutil.move(tmp_path / "out", tmp_path / "elsewhere")
     asr = hybrid.load(tmp_path / "elsewhere")
-    assert results(asr, cuts) == wanted
+    assert results(asr, small_cuts) == wanted
     assert (asr.sampling_rate, asr.per_speaker, vars(asr.search), repr(asr)) == about
     assert load(tmp_path / "elsewhere", system, condition="clean").system == system
 
 
-def test_the_condition_chooses_the_scale(small_run: Path, cuts: CutSet, tmp_path: Path) -> None:
+def test_the_condition_chooses_the_scale(small_run: Path, small_cuts: CutSet, tmp_path: Path) -> None:
     export(small_run, "lfmmi", tmp_path / "noisy", condition="noisy")
     asr = load(tmp_path / "noisy")
     assert asr.search == load(small_run, "lfmmi", condition="noisy").search != load(small_run, "lfmmi").search
-    assert results(asr, cuts) == results(load(small_run, "lfmmi", condition="noisy"), cuts)
+    assert results(asr, small_cuts) == results(load(small_run, "lfmmi", condition="noisy"), small_cuts)
     assert open_export(tmp_path / "noisy").condition == "noisy"
     with pytest.raises(ConfigError, match="holds the condition noisy, not clean"):
         load(tmp_path / "noisy", condition="clean")
@@ -116,10 +108,10 @@ def test_the_condition_chooses_the_scale(small_run: Path, cuts: CutSet, tmp_path
         load(tmp_path / "noisy", "ce")
 
 
-def test_what_it_says_of_itself(exp: Path, tmp_path: Path) -> None:
-    write_json(exp / "marks" / "07-lfmmi.json", {"stage": "lfmmi", "commit": "4be2d9c01f6a"})
-    write_json(exp / "decode" / "lfmmi" / "clean" / "calibration.json", CALIBRATED)
-    written = export(exp, "lfmmi", tmp_path / "out")
+def test_what_it_says_of_itself(small_copy: Path, tmp_path: Path) -> None:
+    write_json(small_copy / "marks" / "07-lfmmi.json", {"stage": "lfmmi", "commit": "4be2d9c01f6a"})
+    write_json(small_copy / "decode" / "lfmmi" / "clean" / "calibration.json", CALIBRATED)
+    written = export(small_copy, "lfmmi", tmp_path / "out")
     about = read_json(tmp_path / "out" / "export.json")
     files = about.pop("files")
     assert about == {
@@ -132,16 +124,16 @@ def test_what_it_says_of_itself(exp: Path, tmp_path: Path) -> None:
     calibration = written.export.calibration
     assert calibration is not None and read_json(calibration) == CALIBRATED
     assert written.size == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*"))
-    for mark in (exp / "marks").iterdir():
+    for mark in (small_copy / "marks").iterdir():
         mark.unlink()
-    (exp / "decode" / "lfmmi" / "clean" / "calibration.json").unlink()
-    again = export(exp, "lfmmi", tmp_path / "out").export
+    (small_copy / "decode" / "lfmmi" / "clean" / "calibration.json").unlink()
+    again = export(small_copy, "lfmmi", tmp_path / "out").export
     assert again.commit is None and again.calibration is None
 
 
-def test_a_system_that_was_not_decoded(exp: Path, tmp_path: Path) -> None:
+def test_a_system_that_was_not_decoded(small_copy: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="student_ce .*was not decoded"):
-        written = export(exp, "student_ce", tmp_path / "out")
+        written = export(small_copy, "student_ce", tmp_path / "out")
     assert written.export.condition is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -163,16 +155,16 @@ def test_others_take_it_for_a_model(small_run: Path, folder: Path, tmp_path: Pat
 # ------------------------------------------------------------------ onnxruntime
 
 
-def test_onnxruntime_gives_the_same(small_run: Path, with_onnx: Path, cuts: CutSet) -> None:
+def test_onnxruntime_gives_the_same(small_run: Path, with_onnx: Path, small_cuts: CutSet) -> None:
     assert isinstance(load(with_onnx)._acoustics, OnnxAcoustics)
     assert isinstance(load(with_onnx, onnx=False)._acoustics, NetworkAcoustics)
-    wanted, found = load(small_run, "ce").many(cuts), load(with_onnx).many(cuts)
+    wanted, found = load(small_run, "ce").many(small_cuts), load(with_onnx).many(small_cuts)
     assert {name: (result.text, result.words) for name, result in found.items()} == {
         name: (result.text, result.words) for name, result in wanted.items()
     }
     costs = [[asr[name].nbest(1)[0].cost for name in wanted] for asr in (wanted, found)]
     np.testing.assert_allclose(costs[0], costs[1], atol=1e-3)
-    assert results(load(with_onnx, onnx=False), cuts) == results(load(small_run, "ce"), cuts)
+    assert results(load(with_onnx, onnx=False), small_cuts) == results(load(small_run, "ce"), small_cuts)
 
 
 def test_loglikes_of_onnxruntime(with_onnx: Path) -> None:
@@ -202,9 +194,9 @@ print(texts, heavy)
 """
 
 
-def test_it_starts_without_torch_and_lhotse(with_onnx: Path, cuts: CutSet, tmp_path: Path) -> None:
+def test_it_starts_without_torch_and_lhotse(with_onnx: Path, small_cuts: CutSet, tmp_path: Path) -> None:
     """Files of the model's rate and of another are read, recognised and timed."""
-    path = next(iter(cuts)).recording.sources[0].source
+    path = next(iter(small_cuts)).recording.sources[0].source
     soundfile.write(tmp_path / "a.flac", soundfile.read(path)[0], 11025)
     answer = subprocess.run(
         [sys.executable, "-c", _ALONE, with_onnx, path, tmp_path / "a.flac"], capture_output=True, text=True,
@@ -224,9 +216,9 @@ print(code, [name for name in ("torch", "lhotse", "k2") if name in sys.modules])
 
 
 def test_the_command_transcribes_files_without_torch_and_lhotse(
-    with_onnx: Path, cuts: CutSet, tmp_path: Path
+    with_onnx: Path, small_cuts: CutSet, tmp_path: Path
 ) -> None:
-    path = next(iter(cuts)).recording.sources[0].source
+    path = next(iter(small_cuts)).recording.sources[0].source
     said = subprocess.run(
         [sys.executable, "-c", _TRANSCRIBES, with_onnx, path, "--no-endpoints", "--jobs", "1"], capture_output=True,
         text=True, check=True, cwd=tmp_path,
@@ -235,10 +227,11 @@ def test_the_command_transcribes_files_without_torch_and_lhotse(
     assert said == [load(with_onnx)(path).text, "0 []"]
 
 
-def test_without_onnxruntime_torch_runs_it(with_onnx: Path, cuts: CutSet, small_run: Path, monkeypatch) -> None:
+def test_without_onnxruntime_torch_runs_it(with_onnx: Path, small_cuts: CutSet, small_run: Path, monkeypatch) -> None:
     monkeypatch.setattr(load_module, "onnxruntime_installed", lambda: False)
     asr = load(with_onnx)
-    assert isinstance(asr._acoustics, NetworkAcoustics) and results(asr, cuts) == results(load(small_run, "ce"), cuts)
+    assert isinstance(asr._acoustics, NetworkAcoustics)
+    assert results(asr, small_cuts) == results(load(small_run, "ce"), small_cuts)
     with pytest.raises(MissingDependency, match=r"hybrid-asr\[onnx\]"):
         load(with_onnx, onnx=True)
 
@@ -325,17 +318,17 @@ def test_what_stood_there_stays_until_it_is_whole(small_run: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and load(tmp_path / "out").system == "mono"
 
 
-def test_parts_of_two_runs_are_not_exported(exp: Path, tmp_path: Path) -> None:
-    shutil.copy(exp / "graph" / "mono.fst", exp / "graph" / "network.fst")
+def test_parts_of_two_runs_are_not_exported(small_copy: Path, tmp_path: Path) -> None:
+    shutil.copy(small_copy / "graph" / "mono.fst", small_copy / "graph" / "network.fst")
     with pytest.raises(GraphError, match="input labels up to") as error:
-        export(exp, "ce", tmp_path / "out")
-    assert error.value.file == str(exp / "graph" / "network.fst")
-    Lang.create(Lexicon.from_dict({"A": ["a"]})).save(exp / "lang")
+        export(small_copy, "ce", tmp_path / "out")
+    assert error.value.file == str(small_copy / "graph" / "network.fst")
+    Lang.create(Lexicon.from_dict({"A": ["a"]})).save(small_copy / "lang")
     with pytest.raises(ModelError, match="the graph has words up to") as error:
-        export(exp, "mono", tmp_path / "out")
-    assert error.value.file == str(exp / "graph" / "mono.fst") and not (tmp_path / "out").exists()
+        export(small_copy, "mono", tmp_path / "out")
+    assert error.value.file == str(small_copy / "graph" / "mono.fst") and not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="adapts to each speaker.*tri3_si"):
-        export(exp, "tri3", tmp_path / "out")
+        export(small_copy, "tri3", tmp_path / "out")
 
 
 def test_the_command(small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -34,23 +34,13 @@ from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import load_priors
 
 
-@pytest.fixture(scope="module")
-def cuts(small_cuts: CutSet) -> CutSet:
-    return small_cuts
-
-
-@pytest.fixture
-def exp(small_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small_run, tmp_path / "moved"))
-
-
-def by_hand(exp: Path, system: str, cuts: CutSet, folder: Path) -> Dict[str, List[str]]:
+def by_hand(small_copy: Path, system: str, small_cuts: CutSet, folder: Path) -> Dict[str, List[str]]:
     """As the stages features and decode do it: features on disk, a speaker's mean over all of their speech."""
-    lang = Lang.load(exp / "lang")
-    speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
+    lang = Lang.load(small_copy / "lang")
+    speakers = {cut.id: cut.supervisions[0].speaker for cut in small_cuts}
     network = system in NETWORKS
     config = LogMel(sampling_rate=RATE, num_bins=20) if network else Mfcc(sampling_rate=RATE)
-    extract(cuts, FeatureExtractor(config, "kaldi_native_fbank"), folder)
+    extract(small_cuts, FeatureExtractor(config, "kaldi_native_fbank"), folder)
     _, features = read_arrays(folder, "logmel" if network else "mfcc")
     cmvn = NETWORKS.get(system, "speaker+variance")
     read = {}
@@ -63,17 +53,17 @@ def by_hand(exp: Path, system: str, cuts: CutSet, folder: Path) -> Dict[str, Lis
         if cmvn.endswith("variance"):
             read[name] = read[name] / np.sqrt(together.var(0)).astype(np.float32)
     if network:
-        model, _ = load_model(exp / system / "model")
-        priors = load_priors(exp / system / "model" / "senones") if system.endswith("ce") else None
+        model, _ = load_model(small_copy / system / "model")
+        priors = load_priors(small_copy / system / "model" / "senones") if system.endswith("ce") else None
         loglikes = compute_loglikes(model, [Utterance(name, stack_frames(x, 3)) for name, x in read.items()], priors)
         graph = "network"
     else:
         graph = system.replace("_si", "")
-        gmm = GmmModel.load(exp / "gmm" / graph)
+        gmm = GmmModel.load(small_copy / "gmm" / graph)
         transform, gmms = gmm.feature_transform, gmm.first_pass
         loglikes = {n: np.ascontiguousarray(gmms.loglikes(transform.apply(x, [len(x)])).T) for n, x in read.items()}
     return decode_set(
-        loglikes, exp / "graph" / f"{graph}.fst", lang.words, join=lang.words_of,
+        loglikes, small_copy / "graph" / f"{graph}.fst", lang.words, join=lang.words_of,
         **(SEARCH if system != "student_ce" else {"acoustic_scale": 0.3}),
     )  # fmt: skip
 
@@ -82,30 +72,32 @@ def by_hand(exp: Path, system: str, cuts: CutSet, folder: Path) -> Dict[str, Lis
 
 
 @pytest.mark.parametrize("system", ["mono", "tri3_si", "ce", "lfmmi"])
-def test_many_gives_the_words_of_the_run(small_run: Path, cuts: CutSet, tmp_path: Path, system: str) -> None:
+def test_many_gives_the_words_of_the_run(small_run: Path, small_cuts: CutSet, tmp_path: Path, system: str) -> None:
     asr = load(small_run, system)
-    found = asr.many(cuts)
-    assert list(found) == [cut.id for cut in cuts]
-    wanted = by_hand(small_run, system, cuts, tmp_path)
+    found = asr.many(small_cuts)
+    assert list(found) == [cut.id for cut in small_cuts]
+    wanted = by_hand(small_run, system, small_cuts, tmp_path)
     assert {name: result.text.split() for name, result in found.items()} == wanted
     assert len({tuple(words) for words in wanted.values()}) > 3  # else anything would be right
-    backwards = asr.many(reversed(list(cuts)))
-    assert list(backwards) == [cut.id for cut in cuts][::-1] and backwards == found
+    backwards = asr.many(reversed(list(small_cuts)))
+    assert list(backwards) == [cut.id for cut in small_cuts][::-1] and backwards == found
     assert asr.per_speaker == (system != "lfmmi")
 
 
-def test_a_run_that_was_moved_gives_the_same(small_run: Path, exp: Path, cuts: CutSet, monkeypatch) -> None:
-    before = load(small_run, "ce").many(cuts)
-    monkeypatch.chdir(exp)
-    assert load(".", "ce").many(cuts) == before
-    assert hybrid.load(str(exp), system="ce").many(cuts) == before
+def test_a_run_that_was_moved_gives_the_same(
+    small_run: Path, small_copy: Path, small_cuts: CutSet, monkeypatch
+) -> None:
+    before = load(small_run, "ce").many(small_cuts)
+    monkeypatch.chdir(small_copy)
+    assert load(".", "ce").many(small_cuts) == before
+    assert hybrid.load(str(small_copy), system="ce").many(small_cuts) == before
 
 
-def test_the_same_speech_in_any_form(small_run: Path, cuts: CutSet, tmp_path: Path) -> None:
+def test_the_same_speech_in_any_form(small_run: Path, small_cuts: CutSet, tmp_path: Path) -> None:
     """A file, samples of any kind, a channel and a part of a longer one: the words are those of the cut."""
     asr = load(small_run, "lfmmi")
     assert asr.sampling_rate == RATE
-    for cut in cuts:
+    for cut in small_cuts:
         wanted = asr(cut)
         assert wanted == asr.many([cut])[cut.id] and wanted.seconds == pytest.approx(cut.duration)
         file = Path(cut.recording.sources[0].source)
@@ -122,9 +114,9 @@ def test_the_same_speech_in_any_form(small_run: Path, cuts: CutSet, tmp_path: Pa
         assert wanted == asr(MonoCut("part", 0.5, cut.duration, 0, recording=long))
 
 
-def test_audio_of_another_rate_is_resampled(small_run: Path, cuts: CutSet, tmp_path: Path) -> None:
+def test_audio_of_another_rate_is_resampled(small_run: Path, small_cuts: CutSet, tmp_path: Path) -> None:
     asr = load(small_run, "lfmmi")
-    cut = next(iter(cuts))
+    cut = next(iter(small_cuts))
     for rate in (16000, 44100):
         samples = load_samples(cut, rate)
         soundfile.write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
@@ -132,18 +124,18 @@ def test_audio_of_another_rate_is_resampled(small_run: Path, cuts: CutSet, tmp_p
         assert asr(samples, rate).seconds == pytest.approx(cut.duration, abs=2 / RATE)
 
 
-def test_alone_means_its_own_mean(small_run: Path, cuts: CutSet) -> None:
+def test_alone_means_its_own_mean(small_run: Path, small_cuts: CutSet) -> None:
     """What cmvns per speaker sees one utterance as one speaker: in a set of one cut each, that is the same."""
     asr = load(small_run, "ce")
-    for cut in cuts:
+    for cut in small_cuts:
         bare = cut.drop_supervisions()
         assert asr(cut) == asr.many([cut])[cut.id] == asr.many([bare])[cut.id]
-    alone = {cut.id: asr(cut) for cut in cuts}
-    assert asr.many(cut.drop_supervisions() for cut in cuts) == alone != asr.many(cuts)
+    alone = {cut.id: asr(cut) for cut in small_cuts}
+    assert asr.many(cut.drop_supervisions() for cut in small_cuts) == alone != asr.many(small_cuts)
 
 
-def test_the_result_as_json(small_run: Path, cuts: CutSet) -> None:
-    result = load(small_run, "lfmmi")(next(iter(cuts)))
+def test_the_result_as_json(small_run: Path, small_cuts: CutSet) -> None:
+    result = load(small_run, "lfmmi")(next(iter(small_cuts)))
     words = result.text.split()
     assert words and [str(word) for word in result.words] == words
     nbest = [{"text": result.text, "cost": round(result.nbest(1)[0].cost, 4)}]
@@ -154,10 +146,10 @@ def test_the_result_as_json(small_run: Path, cuts: CutSet) -> None:
 
 
 @pytest.mark.parametrize("system", ["mono", "lfmmi"])
-def test_words_have_times_in_their_order_within_the_audio(small_run: Path, cuts: CutSet, system: str) -> None:
+def test_words_have_times_in_their_order_within_the_audio(small_run: Path, small_cuts: CutSet, system: str) -> None:
     asr = load(small_run, system)
     shift = 0.01 if system == "mono" else 0.03
-    for cut in cuts:
+    for cut in small_cuts:
         result = asr(cut)
         assert result.words
         times = [time for word in result.words for time in (word.start, word.end)]
@@ -168,11 +160,11 @@ def test_words_have_times_in_their_order_within_the_audio(small_run: Path, cuts:
 
 
 @pytest.mark.parametrize("system", ["mono", "lfmmi"])
-def test_alternatives_come_best_first_and_once(small_run: Path, cuts: CutSet, system: str) -> None:
+def test_alternatives_come_best_first_and_once(small_run: Path, small_cuts: CutSet, system: str) -> None:
     asr = load(small_run, system)
     scale = asr.search.acoustic_scale / (100 if system == "mono" else 1)
     asr._wording.search = replace(asr.search, acoustic_scale=scale)
-    for cut in cuts:
+    for cut in small_cuts:
         result = asr(cut)
         assert result.lattice is not None and result.lattice.num_frames > 0
         nbest = result.nbest(8)
@@ -202,29 +194,29 @@ def test_scale_and_penalty_are_what_dev_chose(small_run: Path) -> None:
 
 
 @pytest.mark.parametrize("system, scale", [("student_ce", 0.3), ("lfmmi", 1.0), ("mono", 0.1)])
-def test_without_a_decode_a_usual_scale_is_taken_and_said(exp: Path, system: str, scale: float) -> None:
-    shutil.rmtree(exp / "decode")
+def test_without_a_decode_a_usual_scale_is_taken_and_said(small_copy: Path, system: str, scale: float) -> None:
+    shutil.rmtree(small_copy / "decode")
     with pytest.warns(UserWarning, match=f"{system} .*was not decoded.*{scale:g} is taken") as noted:
-        asr = load(exp, system)
+        asr = load(small_copy, system)
     assert noted[0].filename == __file__
     assert (asr.search.acoustic_scale, asr.search.word_penalty) == (scale, 0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UserWarning):
-            load(exp, system)
+            load(small_copy, system)
 
 
-def test_config_says_whether_outputs_are_posteriors(exp: Path, cuts: CutSet) -> None:
+def test_config_says_whether_outputs_are_posteriors(small_copy: Path, small_cuts: CutSet) -> None:
     """Where it does, that counts, and not which files lie there."""
-    before = load(exp, "ce").many(cuts)
-    path = exp / "ce" / "model" / "config.json"
+    before = load(small_copy, "ce").many(small_cuts)
+    path = small_copy / "ce" / "model" / "config.json"
     write_json(path, {**read_json(path), "outputs": "likelihoods"})
-    assert load(exp, "ce").many(cuts) != before
+    assert load(small_copy, "ce").many(small_cuts) != before
     write_json(path, {**read_json(path), "outputs": "posteriors"})
-    assert load(exp, "ce").many(cuts) == before
-    (exp / "ce" / "model" / "senones" / "priors.safetensors").unlink()
+    assert load(small_copy, "ce").many(small_cuts) == before
+    (small_copy / "ce" / "model" / "senones" / "priors.safetensors").unlink()
     with pytest.raises(ModelError, match="priors.safetensors"):
-        load(exp, "ce")
+        load(small_copy, "ce")
 
 
 @pytest.mark.parametrize(
@@ -244,15 +236,15 @@ def test_systems_that_cannot_be_loaded(small_run: Path, system: str, words: str)
 
 
 def _remove(path: str):
-    def remove(exp: Path) -> None:
-        target = exp / path
+    def remove(small_copy: Path) -> None:
+        target = small_copy / path
         shutil.rmtree(target) if target.is_dir() else target.unlink()
 
     return remove
 
 
 def _text(path: str, text: str):
-    return lambda exp: (exp / path).write_text(text)
+    return lambda small_copy: (small_copy / path).write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -275,11 +267,11 @@ def _text(path: str, text: str):
         (_text("results.json", "{}"), None, DataError, "results.json"),
     ],
 )
-def test_what_lacks_is_named_with_a_remedy(exp: Path, break_it, system, kind, file: str) -> None:
-    break_it(exp)
+def test_what_lacks_is_named_with_a_remedy(small_copy: Path, break_it, system, kind, file: str) -> None:
+    break_it(small_copy)
     with pytest.raises(kind) as error:
-        load(exp, system)
-    assert str(error.value.file).startswith(str(exp / file)) and error.value.remedy
+        load(small_copy, system)
+    assert str(error.value.file).startswith(str(small_copy / file)) and error.value.remedy
 
 
 def test_folders_that_are_no_runs(tmp_path: Path) -> None:
@@ -289,16 +281,16 @@ def test_folders_that_are_no_runs(tmp_path: Path) -> None:
         assert error.value.file == str(path) and "--exp" in str(error.value.remedy)
 
 
-def test_graph_and_model_of_two_runs(exp: Path) -> None:
-    shutil.copy(exp / "graph" / "mono.fst", exp / "graph" / "network.fst")
+def test_graph_and_model_of_two_runs(small_copy: Path) -> None:
+    shutil.copy(small_copy / "graph" / "mono.fst", small_copy / "graph" / "network.fst")
     with pytest.raises(GraphError, match="network.fst"):
-        load(exp, "ce")
+        load(small_copy, "ce")
 
 
-def test_a_graph_with_words_that_the_lexicon_lacks(exp: Path) -> None:
-    Lang.create(gmm_tools.Lexicon.from_dict({"A": ["a"]})).save(exp / "lang")
+def test_a_graph_with_words_that_the_lexicon_lacks(small_copy: Path) -> None:
+    Lang.create(gmm_tools.Lexicon.from_dict({"A": ["a"]})).save(small_copy / "lang")
     with pytest.raises(ModelError, match="the graph has words up to.*graph stage"):
-        load(exp, "ce")
+        load(small_copy, "ce")
 
 
 @pytest.fixture(scope="module")
@@ -328,8 +320,8 @@ def test_audio_that_cannot_be(asr: Recogniser, call, kind, words: str) -> None:
     assert error.value.remedy
 
 
-def test_cuts_that_cannot_be_used_are_named(asr: Recogniser, cuts: CutSet, tmp_path: Path) -> None:
-    first, second, *_ = cuts
+def test_cuts_that_cannot_be_used_are_named(asr: Recogniser, small_cuts: CutSet, tmp_path: Path) -> None:
+    first, second, *_ = small_cuts
     shutil.copy(second.recording.sources[0].source, tmp_path / "gone.wav")
     gone = MonoCut("gone", 0.0, 0.5, 0, recording=Recording.from_file(tmp_path / "gone.wav"))
     (tmp_path / "gone.wav").unlink()
