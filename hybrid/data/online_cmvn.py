@@ -16,11 +16,11 @@ frames come. A model that streams is trained on the output of this function (mod
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Union
 
 import numpy as np
 
-from hybrid.data.cmvn import CmvnStats
+from hybrid.data.cmvn import CmvnStats, apply_cmvn
 from hybrid.errors import ConfigError, DataError
 
 WINDOW = 600  # frames, 6 s, as Kaldi
@@ -110,6 +110,15 @@ class OnlineCmvn:
         mean, variance = self._moments(sums, counts)
         y: np.ndarray = x - mean.astype(np.float32)
         return y / np.sqrt(variance).astype(np.float32) if config.norm_vars else y
+
+    def normalise(self, frames: np.ndarray, known: Union[np.ndarray, CmvnStats, None]) -> np.ndarray:
+        """Return the next frames [T, D] less a mean that is known beforehand, float [D], or as CmvnStats with the
+        deviation (norm_vars) taken out too; None: less the running one, as `apply` does."""
+        if known is None:
+            return self.apply(frames)
+        if isinstance(known, CmvnStats):
+            return apply_cmvn({"": frames}, stats={"": known}, variance=self.config.norm_vars)[""]
+        return frames - np.asarray(known, np.float32)
 
     def _moments(self, sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The mean and the variance [n, D] at frames with these sums [n, 2, D] over so many frames."""

@@ -49,7 +49,7 @@ def _score_chunk(
         if not isinstance(loglikes, DataError):  # which the decoding of the set has named
             lattice = decoder.lattice(loglikes, scale, utterance)
             if lattice is not None:
-                words = scorer.score(lattice.best_path(scale).words, lattice, loglikes, scale)
+                words = scorer.score(lattice, loglikes, scale)
         answers.append((utterance, words, None))
     return answers
 

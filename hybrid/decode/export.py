@@ -12,10 +12,10 @@ import numpy as np
 
 from hybrid.data.features import available_backends
 from hybrid.decode.acoustics import NetworkAcoustics, load_acoustics
+from hybrid.decode.calibration import CALIBRATION
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.exported import (
     ABOUT,
-    CALIBRATION,
     GRAPH,
     KIND,
     LANG,

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, NoReturn, Optional
 
 from hybrid import fingerprint
+from hybrid.decode.calibration import CALIBRATION
 from hybrid.decode.trained import Search
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json
@@ -31,7 +32,7 @@ from hybrid.io import read_json
 ABOUT = "export.json"
 KIND, FORMAT = "hybrid export", 1
 MODEL = ("config.json", "features.json", "model.safetensors")
-GRAPH, ONNX, CALIBRATION = "graph.safetensors", "network.onnx", "calibration.json"
+GRAPH, ONNX = "graph.safetensors", "network.onnx"
 SENONES, LANG = "senones", "lang"
 _NEEDED = (
     *MODEL, GRAPH, "senones/phones.json", "senones/topology.json", "senones/transitions.safetensors",

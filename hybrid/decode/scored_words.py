@@ -33,17 +33,18 @@ class WordScorer:
 
     def __init__(self, lang: Lang, senones: Senones) -> None:
         self._lang = lang
-        self._names = {number: name for name, number in lang.words.items()}
+        self.names = lang.word_names  # by id
         self._times = WordTimes(lang, senones)
 
-    def score(self, ids: Sequence[int], lattice: Lattice, loglikes: np.ndarray, scale: float) -> List[ScoredWord]:
-        """Return the words of a path through a lattice. ids: of Lang.words (pieces, where words are spelled in them);
-        loglikes: [frames, num_pdfs], which were searched at this acoustic scale."""
+    def score(self, lattice: Lattice, loglikes: np.ndarray, scale: float) -> List[ScoredWord]:
+        """Return the words of a lattice's best path. loglikes: [frames, num_pdfs], which were searched at this acoustic
+        scale."""
+        ids = lattice.best_path(scale).words  # of pieces, where words are spelled in them
         if not ids:
             return []
         spans = self._times.spans(ids, loglikes, scale)
         posteriors = word_posteriors(lattice.determinised(scale, lattice_beam=BEAM), ids, scale)
-        names = [self._names[number] for number in ids]
+        names = [self.names[number] for number in ids]
         first, words = list(range(len(names))), names
         if self._lang.pieces is not None:
             first = [

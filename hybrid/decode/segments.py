@@ -156,10 +156,6 @@ class Segmenter:
                 segments.append(self._taken_off(frame))
         return segments
 
-    def trailing_silence(self) -> float:
-        """Return how many seconds of silence the best path ends with."""
-        return self._silence_at_end(self._best_pdfs()) * self._shift
-
     def _best_pdfs(self) -> np.ndarray:
         search = self._search
         return np.concatenate([search.agreed.pdfs(search.graph), search.rest.pdfs(search.graph)])

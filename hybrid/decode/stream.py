@@ -22,6 +22,7 @@ from hybrid.data.resampling import OnlineResampler
 from hybrid.decode.result import Result, Word
 from hybrid.decode.segments import Segment, Segmenter
 from hybrid.errors import ConfigError, DataError
+from hybrid.online.features import checked_samples
 
 if TYPE_CHECKING:
     from hybrid.online.loglikes import AcousticStream
@@ -62,14 +63,7 @@ class Stream:
             raise DataError("samples after the end of a stream", remedy="create another stream")
         if isinstance(rate, bool) or rate <= 0 or rate != int(rate):
             raise ConfigError(f"a sampling rate of {rate}", remedy="give it in Hz, as 16000")
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype.kind != "f":
-            raise DataError(
-                f"samples of type {samples.dtype} and shape {list(samples.shape)}",
-                remedy="give floats [N] in [-1, 1]; of 16-bit numbers divide by 32768",
-            )
-        if not np.isfinite(samples).all():
-            raise DataError("samples that are NaN or infinite", remedy="look at what made them")
+        samples = checked_samples(samples)
         if self._resampler is None:
             self._resampler = OnlineResampler(int(rate), self.sampling_rate)
         elif rate != self._resampler.rate:

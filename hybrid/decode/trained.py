@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from hybrid.decode.calibration import CALIBRATION
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json
 from hybrid.score.results import CONDITIONS, DEV, decode_folder, read_results
@@ -157,7 +158,7 @@ def decoded_condition(exp: Path, system: System, condition: Optional[str]) -> Op
 
 def calibration_of(exp: Path, system: System, condition: Optional[str]) -> Optional[Path]:
     """Return the file by which a system's confidences are calibrated in a condition; None where there is none."""
-    path = exp / "decode" / system.name / str(condition) / "calibration.json"
+    path = exp / "decode" / system.name / str(condition) / CALIBRATION
     return path if path.is_file() else None
 
 

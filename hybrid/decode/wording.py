@@ -18,7 +18,7 @@ from hybrid.decode.decoder import Decoder
 from hybrid.decode.lattice import Lattice
 from hybrid.decode.phrases import Phrase
 from hybrid.decode.result import Result, Word
-from hybrid.decode.run import spell, word_names
+from hybrid.decode.run import spell
 from hybrid.decode.scored_words import ScoredWord, WordScorer
 from hybrid.decode.segments import Endpointing, Segment, Segmenter, silence_pdfs
 from hybrid.decode.trained import Search
@@ -38,9 +38,9 @@ class Wording:
         self.lang, self.calibration = vocabulary.lang, calibration
         self.decoder: Decoder = vocabulary.boosted(phrases)
         self.frame_shift = frame_shift
-        self.names = word_names(self.lang.words)
         self._senones, self._silent = senones, silence_pdfs(senones, self.lang)
         self._scorer, self._aligning = WordScorer(self.lang, senones), threading.Lock()
+        self.names = self._scorer.names
 
     def changed(self, vocabulary: Vocabulary, phrases: Sequence[Phrase]) -> Wording:
         """Return a wording of other words or phrases."""
@@ -54,12 +54,12 @@ class Wording:
 
     def scored(self, loglikes: np.ndarray, utterance: Optional[str] = None) -> List[ScoredWord]:
         """Return the words of an utterance with what their confidences are told from."""
-        scale = self.search.acoustic_scale
-        lattice = self.decoder.lattice(loglikes, scale, utterance)
-        if lattice is None:
-            return []
+        lattice = self.decoder.lattice(loglikes, self.search.acoustic_scale, utterance)
+        return [] if lattice is None else self._scored(lattice, loglikes)
+
+    def _scored(self, lattice: Lattice, loglikes: np.ndarray) -> List[ScoredWord]:
         with self._aligning:
-            return self._scorer.score(lattice.best_path(scale).words, lattice, loglikes, scale)
+            return self._scorer.score(lattice, loglikes, self.search.acoustic_scale)
 
     def spelt(self, ids: Sequence[int]) -> List[str]:
         """Return the words of ids."""
@@ -78,10 +78,9 @@ class Wording:
         complete: whether it ends as a sentence does; None: the lattice knows."""
         if lattice is None:
             return Result((), seconds, False, start)
-        scale = self.search.acoustic_scale
-        words = self._words(lattice.best_path(scale).words, lattice, loglikes, start)
+        words = self._words(lattice, loglikes, start)
         ended = lattice.reached_final if complete is None else complete
-        result = Result(words, seconds, ended, start, lattice, scale, self.spelt)
+        result = Result(words, seconds, ended, start, lattice, self.search.acoustic_scale, self.spelt)
         reject = 0.0 if self.calibration is None else self.calibration.reject
         return replace(result, rejected=True) if result.conf is not None and result.conf < reject else result
 
@@ -94,10 +93,9 @@ class Wording:
         seconds, start = len(segment.loglikes) * self.frame_shift, segment.begin * self.frame_shift
         return self.result(segment.lattice, segment.loglikes, seconds, start, None if segment.endpoint else True)
 
-    def _words(self, ids: Sequence[int], lattice: Lattice, loglikes: np.ndarray, start: float) -> Tuple[Word, ...]:
-        """The words of the ids with times, of speech that begins at `start`, and confidences."""
-        with self._aligning:
-            words = self._scorer.score(ids, lattice, loglikes, self.search.acoustic_scale)
+    def _words(self, lattice: Lattice, loglikes: np.ndarray, start: float) -> Tuple[Word, ...]:
+        """The words of the best path with times, of speech that begins at `start`, and confidences."""
+        words = self._scored(lattice, loglikes)
         conf: List[Optional[float]] = [None] * len(words)
         if self.calibration is not None and words:
             conf = list(self.calibration.conf([word.features for word in words]).tolist())

@@ -15,7 +15,7 @@ from typing import Any, List, Optional, Protocol, Sequence, Union
 
 import numpy as np
 
-from hybrid.data.cmvn import CmvnStats, apply_cmvn
+from hybrid.data.cmvn import CmvnStats
 from hybrid.data.features import FeatureExtractor
 from hybrid.data.online_cmvn import OnlineCmvn, OnlineCmvnConfig
 from hybrid.errors import ConfigError, ModelError
@@ -83,7 +83,6 @@ class OnlineAcoustics:
             raise ModelError(
                 f"no streaming of {type(acoustics).__name__}", remedy="use a network run by torch, or Gaussians"
             )
-        self.norm_vars = self.cmvn.norm_vars
         self.lookahead = lookahead * self.frame_shift + OnlineFeatures(self.extractor).latency
         self.latency = self.lookahead + self.chunk.chunk * self.frame_shift
 
@@ -161,15 +160,9 @@ class AcousticStream:
     def _normalise(self, frames: np.ndarray) -> None:
         if not len(frames):
             return
-        mean = self._online.mean
-        if not self._online.norm_means:
-            self.scores.push(frames)
-        elif mean is None:
-            self.scores.push(self._cmvn.apply(frames))
-        elif isinstance(mean, CmvnStats):
-            self.scores.push(apply_cmvn({"": frames}, stats={"": mean}, variance=self._online.norm_vars)[""])
-        else:
-            self.scores.push(frames - np.asarray(mean, np.float32))
+        if self._online.norm_means:
+            frames = self._cmvn.normalise(frames, self._online.mean)
+        self.scores.push(frames)
 
 
 class NetworkScores:

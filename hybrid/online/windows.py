@@ -11,7 +11,7 @@ from typing import List, Optional, Protocol
 
 import numpy as np
 
-from hybrid.data.cmvn import CmvnStats, apply_cmvn
+from hybrid.data.cmvn import CmvnStats
 from hybrid.data.feature_config import FeatureConfig
 from hybrid.data.features import FeatureExtractor
 from hybrid.data.online_cmvn import OnlineCmvn, OnlineCmvnConfig
@@ -61,12 +61,9 @@ class WindowedStream:
         return self._take(np.concatenate(frames), last=True)
 
     def _normalised(self, frames: np.ndarray) -> np.ndarray:
-        cmvn = self._acoustics.cmvn
-        if cmvn == "none" or not len(frames):
+        if self._acoustics.cmvn == "none" or not len(frames):
             return frames
-        if self._stats is None:
-            return self._cmvn.apply(frames)
-        return apply_cmvn({"": frames}, stats={"": self._stats}, variance=cmvn.endswith("+variance"))[""]
+        return self._cmvn.normalise(frames, self._stats)
 
     def _take(self, frames: np.ndarray, last: bool) -> np.ndarray:
         self._frames = np.concatenate([self._frames, frames.reshape(-1, self._frames.shape[1])])

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, List, Mapping, Optional
 
 from hybrid.align.ctm import CtmRow, write_ctm
+from hybrid.data.feature_config import config_from_json
 from hybrid.decode.calibration import CALIBRATION, Calibration, summary
 from hybrid.decode.confidences import Judged, score_words
 from hybrid.decode.run import Loglikes
 from hybrid.decode.tuning import Tuning
-from hybrid.io import write_json
+from hybrid.io import read_json, write_json
+from hybrid.pipeline.loglikes import model_folder
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.sets import DecodeSet
+from hybrid.pipeline.sets import OUTPUT_FRAME_SHIFT, DecodeSet
 from hybrid.pipeline.systems import System
 from hybrid.score.results import decode_folder
 
@@ -41,7 +43,7 @@ class Confidences:
         if eval_set.role not in self.sets or self.system.first_pass:
             return
         run, system = self.run, self.system
-        model = run.dir(system.trained_as) / "model" if system.network else run.dir("gmm") / system.trained_as
+        model = model_folder(run, system)
         words = score_words(
             loglikes, self.graph, lang=run.dir("lang"), senones=model / "senones", acoustic_scale=tuning.scale,
             word_penalty=tuning.penalty, ids=[name for name in references if name in loglikes],
@@ -68,6 +70,6 @@ class Confidences:
 
 
 def _frame_shift(model: Path, system: System) -> float:
-    from hybrid.decode.acoustics import load_acoustics
-
-    return load_acoustics(model, system.network).frame_shift
+    if system.network:
+        return OUTPUT_FRAME_SHIFT
+    return float(config_from_json(read_json(model / "features.json")["mfcc"]).frame_shift)

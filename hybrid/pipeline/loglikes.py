@@ -49,6 +49,11 @@ def set_loglikes(
         yield eval_set, loglikes, time.perf_counter() - started
 
 
+def model_folder(run: RecipeRun, system: System) -> Path:
+    """Return the folder of a system's acoustic model."""
+    return run.dir(system.trained_as) / "model" if system.network else run.dir("gmm") / system.trained_as
+
+
 def _features(
     run: RecipeRun, acoustics: Acoustics, eval_set: DecodeSet
 ) -> Tuple[Dict[str, str], Dict[str, np.ndarray]]:
@@ -89,9 +94,7 @@ class _Unadapted:
 
     def __init__(self, run: RecipeRun, system: System, executor: Any) -> None:
         self.run, self.executor = run, executor
-        name = system.trained_as
-        folder = run.dir(name) / "model" if system.network else run.dir("gmm") / name
-        self.acoustics = load_acoustics(folder, system.network)
+        self.acoustics = load_acoustics(model_folder(run, system), system.network)
 
     def __call__(self, eval_set: DecodeSet) -> Loglikes:
         speakers, features = _features(self.run, self.acoustics, eval_set)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, NamedTuple, Sequence
 
-from hybrid.decode.result import Result, Word
+from hybrid.decode.result import Result
 
 LINE, LINES = 42, 2  # characters, lines
 LONGEST, SHORTEST = 7.0, 1.0  # seconds
@@ -27,9 +27,8 @@ def captions(results: Iterable[Result]) -> List[Caption]:
     """Return the captions of the segments of one recording, in the order of time."""
     made: List[Caption] = []
     for result in results:
-        words = _with_times(result)
-        group: List[Word] = []
-        for word in words:
+        group: List[Caption] = []  # of a word each
+        for word in _with_times(result):
             if group and not _fits(group, word):
                 made.append(_caption(group))
                 group = []
@@ -41,21 +40,27 @@ def captions(results: Iterable[Result]) -> List[Caption]:
     return made
 
 
-def _with_times(result: Result) -> List[Word]:
-    """The words; where none has a time (they did not fit into the frames), spread over the segment."""
-    if all(word.start is not None for word in result.words):
-        return list(result.words)
+def _with_times(result: Result) -> List[Caption]:
+    """The words; where one has no time (they did not fit into the frames), spread over the segment."""
     step = result.seconds / max(len(result.words), 1)
+    timed = [
+        Caption(word.start, word.end, word.word)
+        for word in result.words
+        if word.start is not None and word.end is not None
+    ]
+    if len(timed) == len(result.words):
+        return timed
     return [
-        Word(word.word, result.start + k * step, result.start + (k + 1) * step) for k, word in enumerate(result.words)
+        Caption(result.start + k * step, result.start + (k + 1) * step, word.word)
+        for k, word in enumerate(result.words)
     ]
 
 
-def _fits(group: Sequence[Word], word: Word) -> bool:
-    text = [*(other.word for other in group), word.word]
-    start, last, begin, end = group[0].start, group[-1].end, word.start, word.end
-    assert start is not None and last is not None and begin is not None and end is not None  # _with_times
-    return begin - last < PAUSE and end - start <= LONGEST and len(_lines(text)) <= LINES
+def _fits(group: Sequence[Caption], word: Caption) -> bool:
+    text = [one.text for one in (*group, word)]
+    return (
+        word.start - group[-1].end < PAUSE and word.end - group[0].start <= LONGEST and len(_lines(text)) <= LINES
+    )
 
 
 def _lines(words: Sequence[str]) -> List[str]:
@@ -68,10 +73,10 @@ def _lines(words: Sequence[str]) -> List[str]:
     return lines
 
 
-def _caption(group: Sequence[Word]) -> Caption:
-    start, end = group[0].start, group[-1].end
-    assert start is not None and end is not None  # _with_times
-    return Caption(start, max(end, start + SHORTEST), "\n".join(_lines([word.word for word in group])))
+def _caption(group: Sequence[Caption]) -> Caption:
+    start = group[0].start
+    text = "\n".join(_lines([word.text for word in group]))
+    return Caption(start, max(group[-1].end, start + SHORTEST), text)
 
 
 def format_srt(rows: Iterable[Caption]) -> str:

@@ -41,8 +41,8 @@ _WHOLE = 60.0  # seconds: a shorter part of a recording is an utterance, and has
 
 @dataclass(frozen=True)
 class Options:
-    """What `hybrid transcribe` is told. longest, pause: seconds, of segments.Endpointing; nbest: alternatives that are
-    kept; max_problems: the share that may fail; out: None prints texts."""
+    """What `hybrid transcribe` is told. longest: seconds, of segments.Endpointing; endpoints: whether there are any;
+    nbest: alternatives that are kept; max_problems: the share that may fail; out: None prints texts."""
 
     model: Path
     sources: Tuple[Path, ...]
@@ -128,7 +128,7 @@ def run_transcribe(options: Options) -> int:
             else:
                 speech.skipped.append(row)
         if options.out is not None:
-            _write(options, speech, transcripts, time.monotonic() - start, say)
+            _write(options.out, check_formats(options.formats), speech, transcripts, time.monotonic() - start, say)
     for one in speech.skipped[:10]:
         _to_stderr(f"not transcribed: {one.utterance}: {DataError(one.reason, file=one.file, remedy=one.remedy)}")
     if len(speech.skipped) > 10:
@@ -138,16 +138,15 @@ def run_transcribe(options: Options) -> int:
 
 
 def _write(
-    options: Options, speech: Speech, transcripts: Sequence[Transcript], seconds: float, say: Any
+    out: Path, formats: Sequence[str], speech: Speech, transcripts: Sequence[Transcript], seconds: float, say: Any
 ) -> None:
-    assert options.out is not None
-    written = write_outputs(options.out, transcripts, check_formats(options.formats))
+    written = write_outputs(out, transcripts, formats)
     problems = [{"stage": "transcribe", **row._asdict(), "level": "error"} for row in speech.skipped]
-    write_jsonl(options.out / "problems.jsonl", problems)
+    write_jsonl(out / "problems.jsonl", problems)
     spoken, words = sum(row.seconds for row in transcripts), sum(len(row.words) for row in transcripts)
     say(
         f"{len(transcripts)} transcribed, {len(problems)} not: {spoken / 3600:.2f} hours, {words} words in "
-        f"{seconds:.0f} s; {', '.join([*written, 'problems.jsonl'])} in {options.out}"
+        f"{seconds:.0f} s; {', '.join([*written, 'problems.jsonl'])} in {out}"
     )
 
 
