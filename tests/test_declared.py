@@ -22,7 +22,7 @@ from hybrid.train.config import TrainerConfig
 # With teachers, students and a schedule; what the first run leaves out: pieces of words, held-out speakers, a TDNN-F.
 STUDENTS = [
     "prepare.train_minutes=0.8", "prepare.unlabelled_minutes=0.3", "corpus.dev=", "corpus.dev_speakers=3",
-    "corpus.units=pieces", "lang.pieces=60", "gmm.last=mono", "gmm.learn_probs=none", "senones.align_with=mono",
+    "corpus.units=pieces", "lang.pieces=60", "gmm.last=mono", "gmm.learn_probs=none",
     "student.enabled=true", "student.confident=0.8", "student.hard_weight=0.2", "student_lfmmi.soft=1.0",
     "scheduled.enabled=true", "scheduled.shard_size=20", "scheduled.chunks=unlabelled 100%, labelled 100%",
     "model.kind=tdnnf", "model.tdnnf.hidden=24", "model.tdnnf.bottleneck=8", "model.tdnnf.small=8",

@@ -13,7 +13,7 @@ import hybrid
 pytestmark = pytest.mark.slow
 
 QUICK = {
-    "run.jobs": 1, "decode.systems": ["mono"], "gmm.last": "mono", "senones.align_with": "mono", "gmm.mono.passes": 8,
+    "run.jobs": 1, "decode.systems": ["mono"], "gmm.last": "mono", "gmm.mono.passes": 8,
     "gmm.mono.gaussians": 200, "augment.speeds": [], "decode.gmm.scales": [0.0833], "decode.gmm.penalties": [0.0],
 }  # fmt: skip
 

@@ -256,7 +256,7 @@ def test_a_network_from_transcripts_alone(exp: Path, tmp_path: Path) -> None:
     """Flat start: no Gaussians, no alignments, no cross-entropy."""
     changed = shutil.copytree(exp, tmp_path / "exp")
     settings = [
-        "gmm.last=none", "senones.align_with=none", "lfmmi.init_from=flat", "lfmmi.numerators=words",
+        "gmm.last=none", "lfmmi.init_from=flat", "lfmmi.numerators=words",
         "lfmmi.criterion.xent_targets=numerator", "lfmmi.trainer.epochs=3",
         # and its students: a teacher from transcripts alone, priors from the student's own posteriors
         "student.enabled=true", "teacher_lfmmi.trainer.epochs=1", "student_ce.trainer.epochs=1",
@@ -343,7 +343,7 @@ def test_pieces_of_utterances_and_expected_accuracy(exp: Path, tmp_path: Path) -
         (["lfmmi.numerators=words", "lfmmi.chunk_frames=50"], "chunks need the alignment"),
         (["lfmmi.init_from=cold"], "use flat, ce, or the folder of a model"),
         (["gmm.last=tri7"], "use one of 'mono', 'tri1', 'tri2', 'tri3', 'none'"),
-        (["gmm.last=tri1"], "use one of mono, tri1, none"),
+        (["gmm.last=tri1", "senones.align_with=tri3"], "use one of last, mono, tri1, none"),
     ],
 )
 def test_settings_of_sequence_training_that_do_not_go_together(exp: Path, tmp_path: Path, settings, words) -> None:

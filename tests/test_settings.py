@@ -102,7 +102,11 @@ CHOICES = [
 ]
 STUDENT = "student.enabled=true"
 COMBINATIONS = [
-    (["gmm.last=tri1"], "senones.align_with is 'tri3', gmm.last 'tri1'. Remedy: use one of mono, tri1, none"),
+    (
+        ["gmm.last=tri1", "senones.align_with=tri3"],
+        "senones.align_with is 'tri3', gmm.last 'tri1'. Remedy: use one of last, mono, tri1, none",
+    ),
+    (["gmm.last=none"], "but gmm.last is none: there are no alignments. Remedy: set lfmmi.init_from=flat"),
     (["senones.align_with=none"], "Remedy: set lfmmi.init_from=flat lfmmi.numerators=words"),
     (['decode.systems=["teacher_ce"]'], "decode.systems names teacher_ce: left out by "),
     (['decode.systems=["tri3"]', "gmm.last=tri2", "senones.align_with=tri2"], "decode.systems names tri3: left out"),

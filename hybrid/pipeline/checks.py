@@ -9,16 +9,16 @@ from typing import Any
 from hybrid.errors import ConfigError
 from hybrid.pipeline.corpus_settings import PYTHON, UNITS, CorpusSettings, test_sources, units_of
 from hybrid.pipeline.settings import Settings
-from hybrid.pipeline.systems import NETWORKS, System, chosen, gmm_steps, is_aligned, is_trained
+from hybrid.pipeline.systems import NETWORKS, System, aligning_step, chosen, gmm_steps, is_aligned, is_trained
 
 
 def check_settings(settings: Settings) -> None:
     """Raise ConfigError for the first setting that does not fit another, with what to do."""
     _check_corpus(settings.corpus)
-    if is_aligned(settings) and settings.senones.align_with not in gmm_steps(settings):
+    if is_aligned(settings) and aligning_step(settings) not in gmm_steps(settings):
         raise ConfigError(
             f"senones.align_with is {settings.senones.align_with!r}, gmm.last {settings.gmm.last!r}",
-            remedy=f"use one of {', '.join([*gmm_steps(settings), 'none'])}",
+            remedy=f"use one of {', '.join(['last', *gmm_steps(settings), 'none'])}",
         )
     chosen(settings)
     _check_student(settings)
@@ -111,8 +111,9 @@ def check_lfmmi(settings: Settings, row: System) -> None:
     if section.criterion.xent_regularize > 0 and section.criterion.xent_targets != "numerator":
         conflicts.append(f"{row.name}.criterion.xent_targets is {section.criterion.xent_targets!r}")
     if not is_aligned(settings) and conflicts:
+        flat = "gmm.last" if settings.senones.align_with == "last" else "senones.align_with"
         raise ConfigError(
-            f"{', '.join(conflicts)}, but senones.align_with is none: there are no alignments",
+            f"{', '.join(conflicts)}, but {flat} is none: there are no alignments",
             remedy="set lfmmi.init_from=flat lfmmi.numerators=words lfmmi.criterion.xent_targets=numerator",
         )
     if section.chunk_frames and section.numerators == "words":

@@ -171,6 +171,7 @@ _SOURCES = (
 )
 # What stored targets depend on, and what a student learns from them.
 _STORED = ("student.teacher", "student.head", "student.targets", "student.k")
+_ALIGNED = ("senones.align_with", "gmm.last")  # what is_aligned reads
 _LEARNS = (*_STORED, "student.online", "student.temperature", "student.hard_weight", "student.confident")
 _WORDS = ("corpus.lexicon", "corpus.units", "corpus.oov")
 
@@ -236,7 +237,7 @@ def _soft_targets(builder: _Builder) -> None:
         builder.add("targets", _lazy("soft_targets", "targets"), needs, (*_STORED, "limits"), seeded=False)
     if builder.settings.scheduled.enabled:
         builder.add("shards", _lazy("shards", "shards"), (*needs, *builder.existing("targets")), (
-            *("scheduled.shard_size", "scheduled.dtype", "model.cmvn", "model.online", "senones.align_with"), *_LEARNS,
+            *("scheduled.shard_size", "scheduled.dtype", "model.cmvn", "model.online"), *_ALIGNED, *_LEARNS,
         ))  # fmt: skip
 
 
@@ -245,7 +246,7 @@ def _network(builder: _Builder, row: System) -> None:
     module, function = TRAINERS[row.criterion]
     settings = builder.settings
     needs = ["augment", "features", "senones"]
-    setting_names = ["model", row.name, "senones.align_with", "limits"]
+    setting_names = ["model", row.name, *_ALIGNED, "limits"]
     folders: List[str] = []  # of models from outside of EXP
     if row.name.startswith("teacher"):
         setting_names.append("teacher_model")

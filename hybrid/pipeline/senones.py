@@ -25,7 +25,7 @@ from hybrid.lexicon.lang import Lang
 from hybrid.pipeline.gmm import bootstrap_options, lang_of, load, open_store, report_unusable
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import FRAME_SUBSAMPLING_FACTOR, OUTPUT_FRAME_SHIFT, feature_folder, set_list
-from hybrid.pipeline.systems import is_aligned
+from hybrid.pipeline.systems import aligning_step, is_aligned
 
 Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], durations [n] in network frames
 
@@ -36,8 +36,9 @@ def senones(run: RecipeRun) -> None:
     if not is_aligned(run.settings):
         flat(run)
         return
-    lang = lang_of(run, settings.align_with)
-    model = load(run, settings.align_with)
+    step = aligning_step(run.settings)
+    lang = lang_of(run, step)
+    model = load(run, step)
     silence = np.asarray(lang.silence_ids)
     sets = set_list(run)
     names = [*sets.clean, sets.clean_dev.name]

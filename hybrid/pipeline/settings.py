@@ -122,7 +122,7 @@ class GmmSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SenoneSettings:
-    align_with: str = one_of("mono", "tri1", "tri2", "tri3", "none")
+    align_with: str = one_of("last", "mono", "tri1", "tri2", "tri3", "none")
     context: int = between(1, 3)
     leaves: int = at_least(1)
     threshold: float = at_least(0)

@@ -83,9 +83,16 @@ def gmm_steps(settings: Any) -> Tuple[str, ...]:
     return () if last == "none" else GMM_STEPS[: GMM_STEPS.index(last) + 1]
 
 
+def aligning_step(settings: Any) -> str:
+    """Return the training step whose model aligns what networks train on, senones.align_with with "last" made out;
+    "none": no alignments, the network starts flat."""
+    step = str(settings.senones.align_with)
+    return str(settings.gmm.last) if step == "last" else step
+
+
 def is_aligned(settings: Any) -> bool:
     """Return whether there are alignments: not where the network starts flat."""
-    return settings.senones.align_with != "none"
+    return aligning_step(settings) != "none"
 
 
 def not_asked(settings: Any, names: Sequence[str]) -> List[str]:
