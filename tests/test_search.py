@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Tuple
 
@@ -15,8 +16,9 @@ from search_tools import every_path, fst_of, lattice_of, noise, paths_of, random
 from hybrid.decode import search
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.kaldi import FasterDecoder
+from hybrid.decode.lattice import Lattice
 from hybrid.decode.search import LatticeSearch, SearchOptions
-from hybrid.decode.search_graph import SearchGraph
+from hybrid.decode.search_graph import WIDE, SearchGraph
 from hybrid.errors import ConfigError, GraphError
 from hybrid.fst import to_arrays
 
@@ -102,6 +104,78 @@ def test_an_n_best_list_is_that_of_all_paths(seed: int, number: int, penalty: fl
     assert len({entry.words for entry in entries}) == len(entries)
     assert [least[entry.words] for entry in entries] == pytest.approx(costs, abs=1e-3)
     assert entries[0].cost == pytest.approx(lattice.best_path(scale, penalty).cost)
+
+
+def hubs(rng: np.random.Generator, states: int) -> kaldifst.StdVectorFst:
+    """Many states, from each of which arcs over pdfs lead to one hub and epsilons to another, as to back-off states."""
+    fst = kaldifst.StdVectorFst()
+    for _ in range(states + 2):
+        fst.add_state()
+    fst.start, hub, silent = 0, states, states + 1
+    for state in range(states):
+        for target, emits in [(hub, True)] * 3 + [(silent, False)] * 3 + [(int(rng.integers(states)), True)]:
+            label = int(rng.integers(1, 4)) if emits else 0
+            fst.add_arc(state, kaldifst.StdArc(label, int(rng.integers(3)), float(rng.gamma(2.0)), target))
+    for source in (hub, silent):
+        for target in range(states):
+            fst.add_arc(source, kaldifst.StdArc(int(rng.integers(1, 4)), 0, float(rng.gamma(2.0)), target))
+        fst.set_final(source, 1.0)
+    return fst
+
+
+def links_within(fst: kaldifst.StdVectorFst, scaled: np.ndarray, beam: float) -> Dict[Tuple[int, int], int]:
+    """The slow readable lattice: how many links of each input label leave each frame on paths within the beam of the
+    best. Epsilons lead to the last state, which none leaves."""
+    states, frames = range(fst.num_states), len(scaled)
+    arcs = [(s, a.nextstate, a.ilabel, a.weight.value) for s in states for a in kaldifst.ArcIterator(fst, s)]
+    arcs.sort(key=lambda arc: arc[2] != 0)
+    before = np.full((frames + 1, fst.num_states), np.inf)
+    before[0, fst.start] = 0.0
+    after = np.full_like(before, np.inf)
+    after[frames] = [fst.final(state).value for state in states]
+
+    def cost(frame: int, label: int, weight: float) -> float:
+        return weight - (float(scaled[frame, label - 1]) if label else 0.0)
+
+    for frame in range(frames + 1):
+        for source, target, label, weight in arcs:  # epsilons first: before[frame] is complete when it is handed on
+            if label == 0 or frame < frames:
+                cell = (frame + (label != 0), target)
+                before[cell] = min(before[cell], before[frame, source] + cost(frame, label, weight))
+    for frame in range(frames, -1, -1):
+        if frame < frames:
+            for source, target, label, weight in arcs:
+                if label:
+                    total = cost(frame, label, weight) + after[frame + 1, target]
+                    after[frame, source] = min(after[frame, source], total)
+        for source, target, label, weight in arcs:
+            if label == 0:
+                after[frame, source] = min(after[frame, source], weight + after[frame, target])
+    limit = before[frames] + after[frames]
+    links: Dict[Tuple[int, int], int] = {}
+    for frame in range(frames + 1):
+        for source, target, label, weight in arcs:
+            if label and frame == frames:
+                continue
+            whole = before[frame, source] + cost(frame, label, weight) + after[frame + (label != 0), target]
+            if whole <= limit.min() + beam:
+                links[frame, label] = links.get((frame, label), 0) + 1
+    return links
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.integers(WIDE + 2, 2 * WIDE), st.sampled_from([0.5, 2.0, 6.0]))
+def test_links_into_a_state_that_very_many_arcs_enter(seed: int, states: int, beam: float) -> None:
+    """Back-off states are looked for from their sources, others from themselves; no link is lost or doubled."""
+    fst, scaled = hubs(np.random.default_rng(seed), states), noise(seed, 4)
+    for graph in (SearchGraph.from_arrays(to_arrays(fst)), SearchGraph.from_arrays(to_arrays(fst)).breadth_first()):
+        search = LatticeSearch(graph, SearchOptions(1000.0, 10**6, lattice_beam=beam))
+        search.advance(scaled)
+        raw = search.lattice()
+        assert raw is not None and raw.reached_final
+        lattice = Lattice.from_search(raw, graph, 1.0)
+        leaving = Counter(zip(lattice.frame[lattice.source].tolist(), lattice.ilabel.tolist()))
+        assert dict(leaving) == links_within(fst, scaled, beam)
 
 
 def word_loop(words: int, seed: int) -> kaldifst.StdVectorFst:

@@ -33,7 +33,6 @@ from hybrid.decode.search_graph import (
     SearchGraph,
     compiled,
     depths,
-    entering_arcs,
     inlined,
 )
 
@@ -74,8 +73,7 @@ class Booster:
         arcs = np.concatenate([arcs, arcs_out[: 4 * used]])
         # going back leads to shorter beginnings, and the graph has no cycle of epsilons
         depth = cast(np.ndarray, depths(first, epsilons, arcs))
-        enter, entering, sources = entering_arcs(first, arcs)
-        return SearchGraph(graph.start, final, first, epsilons, arcs, enter, entering, sources, depth)
+        return SearchGraph.of(graph.start, final, first, epsilons, arcs, depth)
 
 
 @inlined

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 import mmap
+from dataclasses import replace
 from os import PathLike
 from typing import Any, Dict, Tuple, Union
 
 import numpy as np
 
-from hybrid.decode.search_graph import COST, ILABEL, NEXT, SearchGraph, compiled
+from hybrid.decode.search_graph import COST, ILABEL, NEXT, SearchGraph, compiled, leads_to_wide
 from hybrid.errors import GraphError
 from hybrid.io import save_tensors
 
@@ -57,7 +58,7 @@ def map_search_graph(path: Union[str, PathLike[str]]) -> SearchGraph:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"not a graph of an export: {error}"
         raise GraphError(what, file=path, remedy=_AGAIN) from None
-    graph = SearchGraph(start, **arrays)
+    graph = SearchGraph(start, **arrays, leads=np.zeros(0, np.uint8))
     states, arcs = graph.num_states, len(graph.entering)
     shapes = {name: len(array) for name, array in arrays.items()}
     wanted = {
@@ -72,7 +73,8 @@ def map_search_graph(path: Union[str, PathLike[str]]) -> SearchGraph:
     )  # fmt: skip
     if fault:
         raise GraphError(f"no graph that can be searched: {_FAULTS[fault]}", file=path, remedy=_AGAIN)
-    return graph
+    leads = leads_to_wide(graph.first, graph.epsilons, graph.arcs, graph.enter)
+    return replace(graph, leads=leads)
 
 
 def _arrays(data: mmap.mmap) -> Tuple[int, Dict[str, np.ndarray]]:

@@ -96,7 +96,8 @@ class LatticeSearch:
 
     def __init__(self, graph: SearchGraph, options: SearchOptions = SearchOptions()) -> None:
         self.graph, self.options = graph, options
-        self._slots = np.zeros(2 * graph.num_states, np.uint32)  # of each state a stamp and a token
+        # of each state a stamp and a token; np.full asks for large pages, np.zeros does not
+        self._slots = np.full(2 * graph.num_states, 0, np.uint32)
         self._count = np.zeros(6, np.int64)
         self._tokens = _token_arrays(ROOM[0])
         self._links = _link_arrays(ROOM[1])
@@ -210,9 +211,9 @@ class LatticeSearch:
         graph = self.graph
         while True:
             reached = settle(
-                *self._forward(), graph.enter, graph.entering, graph.sources, graph.depth, graph.final, self._slots,
-                self._rows, self._first_row, final, only, self.options.lag, self.options.lattice_beam, self._count,
-                *self._tokens, *self._frames, *self._links,
+                *self._forward(), graph.enter, graph.entering, graph.sources, graph.depth, graph.leads, graph.final,
+                self._slots, self._rows, self._first_row, final, only, self.options.lag, self.options.lattice_beam,
+                self._count, *self._tokens, *self._frames, *self._links,
             )  # fmt: skip
             if reached == FULL_LINKS:
                 self._links = _larger(self._links)

@@ -4,6 +4,7 @@
     epsilons[s] .. first[s + 1]   its arcs over a pdf
     arcs[4 a .. 4 a + 3]          input label, output label, cost and next state of arc a
     entering[enter[s] .. enter[s + 1]]   the arcs that lead to state s, and `sources` the states that they leave
+    leads[s]                      whether arcs of state s lead to a state that more than WIDE arcs enter: PDF, EPSILON
 
 An arc is sixteen bytes in one place, so that following it costs one look into memory; the cost is a float32 in an array
 of integers, which `costs` shows as what it is. All are unsigned, which saves the compiled loops a test an index.
@@ -22,6 +23,8 @@ from hybrid.errors import ConfigError, GraphError
 from hybrid.fst import FstArrays
 
 ILABEL, OLABEL, COST, NEXT = range(4)
+WIDE = 64  # arcs into a state: where more enter it, as a back-off state, they are found from their sources
+PDF, EPSILON = 1, 2
 
 
 def compiled(function: Any) -> Any:
@@ -38,7 +41,7 @@ def inlined(function: Any) -> Any:
 class SearchGraph:
     """start: a state; final: float32 [states], inf where not final; first: uint32 [states + 1]; epsilons: uint32
     [states]; arcs: uint32 [4 arcs]; enter: uint32 [states + 1]; entering, sources: uint32 [arcs]; depth: int32
-    [states], rises along every epsilon arc."""
+    [states], rises along every epsilon arc; leads: uint8 [states]."""
 
     start: int
     final: np.ndarray
@@ -49,6 +52,16 @@ class SearchGraph:
     entering: np.ndarray
     sources: np.ndarray
     depth: np.ndarray
+    leads: np.ndarray
+
+    @staticmethod
+    def of(
+        start: int, final: np.ndarray, first: np.ndarray, epsilons: np.ndarray, arcs: np.ndarray, depth: np.ndarray
+    ) -> SearchGraph:
+        """Return the graph of these arrays, with the tables of entering arcs."""
+        enter, entering, sources = entering_arcs(first, arcs)
+        leads = leads_to_wide(first, epsilons, arcs, enter)
+        return SearchGraph(start, final, first, epsilons, arcs, enter, entering, sources, depth, leads)
 
     @property
     def num_states(self) -> int:
@@ -83,6 +96,21 @@ class SearchGraph:
         """The same memory as `arcs`, in which 4 a + COST is a number."""
         return self.arcs.view(np.float32)
 
+    def breadth_first(self) -> SearchGraph:
+        """Return the graph with its states numbered in the order in which a search from the start meets them: what is
+        followed at a time then lies together in memory."""
+        order = _breadth_first(self.start, self.first, self.arcs)
+        number = np.empty(self.num_states, np.uint32)
+        number[order] = np.arange(self.num_states, dtype=np.uint32)
+        counts = np.diff(self.first)[order]
+        first = np.concatenate([np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)])
+        moved = np.repeat(self.first[order].astype(np.int64) - first[:-1], counts) + np.arange(self.num_arcs)
+        arcs = self.arcs.reshape(-1, 4)[moved]
+        arcs[:, NEXT] = number[arcs[:, NEXT]]
+        epsilons = first[:-1] + (self.epsilons - self.first[:-1])[order]
+        start = int(number[self.start])
+        return SearchGraph.of(start, self.final[order], first, epsilons, arcs.reshape(-1), self.depth[order])
+
     @staticmethod
     def from_arrays(fst: FstArrays, file: Optional[Union[str, PathLike[str]]] = None) -> SearchGraph:
         """Return the graph of an automaton with a start state.
@@ -105,9 +133,7 @@ class SearchGraph:
             raise GraphError(
                 "a cycle of epsilon arcs", file=file, remedy="remove epsilons from it (kaldifst.rmepsilon)"
             )
-        enter, entering, sources = entering_arcs(first, arcs)
-        final = fst.final.astype(np.float32)
-        return SearchGraph(fst.start, final, first, epsilons, arcs, enter, entering, sources, depth)
+        return SearchGraph.of(fst.start, fst.final.astype(np.float32), first, epsilons, arcs, depth)
 
 
 def depths(first: np.ndarray, epsilons: np.ndarray, arcs: np.ndarray) -> Optional[np.ndarray]:
@@ -136,6 +162,43 @@ def entering_arcs(first, arcs):
             sources[filled[target]] = state
             filled[target] += 1
     return enter, entering, sources
+
+
+@compiled
+def _breadth_first(start, first, arcs):
+    """Return all states, those that the start leads to in the order of the arcs to them, then the others."""
+    states = len(first) - 1
+    order = np.empty(states, np.int64)
+    seen = np.zeros(states, np.bool_)
+    order[0] = start
+    seen[start] = True
+    met = 1
+    done = 0
+    while done < met:
+        for arc in range(first[order[done]], first[order[done] + 1]):
+            target = arcs[4 * arc + NEXT]
+            if not seen[target]:
+                seen[target] = True
+                order[met] = target
+                met += 1
+        done += 1
+    for state in range(states):
+        if not seen[state]:
+            order[met] = state
+            met += 1
+    return order
+
+
+@compiled
+def leads_to_wide(first, epsilons, arcs, enter):
+    """Return `leads` of all states."""
+    leads = np.zeros(len(epsilons), np.uint8)
+    for state in range(len(epsilons)):
+        for arc in range(first[state], first[state + 1]):
+            target = arcs[4 * arc + NEXT]
+            if enter[target + 1] - enter[target] > WIDE:
+                leads[state] |= EPSILON if arc < epsilons[state] else PDF
+    return leads
 
 
 @compiled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.decode.search_graph import ILABEL, NEXT, compiled, inlined
+from hybrid.decode.search_graph import EPSILON, ILABEL, NEXT, PDF, WIDE, compiled, inlined
 from hybrid.decode.search_settled import compact, extra_of, old_extras
 from hybrid.decode.search_tokens import BLOCKS, FRAMES, LINKS, SETTLED, STAMP
 
@@ -15,7 +15,7 @@ MARKS = 4096  # bytes that fit the fastest cache and say for most states that no
 
 @compiled
 def settle(
-    first, epsilons, arcs, costs, enter, entering, sources, depth, graph_final, slots, rows, first_row, final,
+    first, epsilons, arcs, costs, enter, entering, sources, depth, leads, graph_final, slots, rows, first_row, final,
     only, lag, lattice_beam, count, token_state, token_cost, token_extra, queue, queued, token_first, cutoffs,
     link_source, link_target, link_arc, link_acoustic, block_first,
 ):  # fmt: skip
@@ -36,12 +36,12 @@ def settle(
         if token_extra[token] <= lattice_beam:
             queue[waiting] = token
             waiting += 1
+    count[STAMP] += 1
+    stamp_tokens(slots, count[STAMP], begin, end, np.inf, token_state, token_cost)
     while frame > settled and waiting:
         begin, end = token_first[frame], token_first[frame + 1]
-        count[STAMP] += 1
-        stamp_tokens(slots, count[STAMP], begin, end, np.inf, token_state, token_cost)
         waiting, links = _epsilon_links(
-            first, epsilons, arcs, costs, enter, entering, sources, depth, slots, count[STAMP], lattice_beam,
+            first, epsilons, arcs, costs, enter, entering, sources, depth, leads, slots, count[STAMP], lattice_beam,
             frame <= horizon, waiting, links, begin, end, token_state, token_cost, token_extra, queue, link_source,
             link_target, link_arc, link_acoustic,
         )  # fmt: skip
@@ -50,7 +50,7 @@ def settle(
         if frame == 0:
             break
         waiting, links = _frame_links(
-            first, epsilons, arcs, costs, enter, entering, sources, slots, count, lattice_beam, frame <= horizon,
+            first, epsilons, arcs, costs, enter, entering, sources, leads, slots, count, lattice_beam, frame <= horizon,
             waiting, links, token_first[frame - 1], begin, cutoffs[frame - 1], rows[frame - 1 - first_row],
             token_state, token_cost, token_extra, queue, link_source, link_target, link_arc, link_acoustic,
         )  # fmt: skip
@@ -134,8 +134,8 @@ def _take(
 
 @compiled
 def _epsilon_links(
-    first, epsilons, arcs, costs, enter, entering, sources, depth, slots, stamp, lattice_beam, write, waiting, links,
-    begin, end, token_state, token_cost, token_extra, queue, link_source, link_target, link_arc, link_acoustic,
+    first, epsilons, arcs, costs, enter, entering, sources, depth, leads, slots, stamp, lattice_beam, write, waiting,
+    links, begin, end, token_state, token_cost, token_extra, queue, link_source, link_target, link_arc, link_acoustic,
 ):  # fmt: skip
     """Find the epsilon links that enter a frame's survivors, the deepest first, so that extras are settled when they
     are handed on. Return the survivors, with those that an epsilon adds, and the links; -1 where these do not fit."""
@@ -148,17 +148,23 @@ def _epsilon_links(
             state = token_state[queue[place]]
             if depth[state] == level:
                 into += enter[state + 1] - enter[state]
+        most = np.uint32(2**32 - 1)
         if into > FORWARD * (end - begin):
+            most = np.uint32(WIDE)
             marks = np.zeros(MARKS, np.uint8)
             for place in range(waiting):
                 state = token_state[queue[place]]
-                if depth[state] == level:
+                if depth[state] == level and enter[state + 1] - enter[state] > WIDE:
                     marks[state % MARKS] = 1
             for source in range(begin, end):
                 state = token_state[source]
+                if not leads[state] & EPSILON:
+                    continue
                 for arc in range(first[state], epsilons[state]):
                     target = arcs[4 * arc + NEXT]
                     if marks[target % MARKS] == 0 or slots[2 * target] != stamp or depth[target] != level:
+                        continue
+                    if enter[target + 1] - enter[target] <= WIDE:
                         continue
                     token = slots[2 * target + 1]
                     if not token_extra[token] <= lattice_beam:
@@ -172,13 +178,12 @@ def _epsilon_links(
                     )  # fmt: skip
                     if links < 0:
                         return 0, -1
-            continue
         place = 0
         while place < waiting:
             token = queue[place]
             place += 1
             state = token_state[token]
-            if depth[state] != level:
+            if depth[state] != level or enter[state + 1] - enter[state] > most:
                 continue
             for number in range(enter[state], enter[state + 1]):
                 origin = sources[number]
@@ -202,7 +207,7 @@ def _epsilon_links(
 
 @compiled
 def _frame_links(
-    first, epsilons, arcs, costs, enter, entering, sources, slots, count, lattice_beam, write, waiting, links,
+    first, epsilons, arcs, costs, enter, entering, sources, leads, slots, count, lattice_beam, write, waiting, links,
     begin, end, cutoff, row, token_state, token_cost, token_extra, queue, link_source, link_target, link_arc,
     link_acoustic,
 ):  # fmt: skip
@@ -215,46 +220,25 @@ def _frame_links(
         state = token_state[queue[place]]
         into += enter[state + 1] - enter[state]
     last = waiting  # behind the survivors of the frame stand those of the frame before
-    if into <= FORWARD * (end - begin):
-        count[STAMP] += 1
-        stamp = count[STAMP]
-        stamp_tokens(slots, stamp, begin, end, cutoff, token_state, token_cost)
-        for place in range(waiting):
-            token = queue[place]
-            state = token_state[token]
-            for number in range(enter[state], enter[state + 1]):
-                origin = sources[number]
-                if slots[2 * origin] != stamp:
-                    continue
-                arc = entering[number]
-                if arcs[4 * arc + ILABEL] == 0:
-                    continue
-                source = slots[2 * origin + 1]
-                acoustic = -row[arcs[4 * arc + ILABEL]]
-                extra = extra_of(source, token, arc, acoustic, costs, token_cost, token_extra)
-                if extra > lattice_beam:
-                    continue
-                last, links = _take(
-                    source, token, arc, acoustic, extra, lattice_beam, write, last, links, token_extra, queue,
-                    link_source, link_target, link_arc, link_acoustic,
-                )  # fmt: skip
-                if links < 0:
-                    return 0, -1
-    else:
+    most = np.uint32(2**32 - 1)
+    if into > FORWARD * (end - begin):
+        most = np.uint32(WIDE)
         stamp = count[STAMP]  # of the frame itself
         marks = np.zeros(MARKS, np.uint8)
         for place in range(waiting):
-            marks[token_state[queue[place]] % MARKS] = 1
+            state = token_state[queue[place]]
+            if enter[state + 1] - enter[state] > WIDE:
+                marks[state % MARKS] = 1
         for source in range(begin, end):
-            if token_cost[source] > cutoff:
-                continue
             state = token_state[source]
+            if not leads[state] & PDF or token_cost[source] > cutoff:
+                continue
             for arc in range(epsilons[state], first[state + 1]):
                 target = arcs[4 * arc + NEXT]
                 if marks[target % MARKS] == 0 or slots[2 * target] != stamp:
                     continue
                 token = slots[2 * target + 1]
-                if not token_extra[token] <= lattice_beam:
+                if not token_extra[token] <= lattice_beam or enter[target + 1] - enter[target] <= WIDE:
                     continue
                 acoustic = -row[arcs[4 * arc + ILABEL]]
                 extra = extra_of(source, token, arc, acoustic, costs, token_cost, token_extra)
@@ -266,6 +250,32 @@ def _frame_links(
                 )  # fmt: skip
                 if links < 0:
                     return 0, -1
+    count[STAMP] += 1
+    stamp = count[STAMP]
+    stamp_tokens(slots, stamp, begin, end, np.inf, token_state, token_cost)
+    for place in range(waiting):
+        token = queue[place]
+        state = token_state[token]
+        if enter[state + 1] - enter[state] > most:
+            continue
+        for number in range(enter[state], enter[state + 1]):
+            origin = sources[number]
+            if slots[2 * origin] != stamp:
+                continue
+            arc = entering[number]
+            source = slots[2 * origin + 1]
+            if arcs[4 * arc + ILABEL] == 0 or token_cost[source] > cutoff:
+                continue
+            acoustic = -row[arcs[4 * arc + ILABEL]]
+            extra = extra_of(source, token, arc, acoustic, costs, token_cost, token_extra)
+            if extra > lattice_beam:
+                continue
+            last, links = _take(
+                source, token, arc, acoustic, extra, lattice_beam, write, last, links, token_extra, queue,
+                link_source, link_target, link_arc, link_acoustic,
+            )  # fmt: skip
+            if links < 0:
+                return 0, -1
     for place in range(waiting, last):
         queue[place - waiting] = queue[place]
     return last - waiting, links
