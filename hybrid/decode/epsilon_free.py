@@ -9,7 +9,7 @@ so that states keep the arcs that leave them: a back-off state with thousands of
 is copied (chains before an arc instead of behind it would give each history all arcs of its back-off states). Only
 states q that can go on with a pdf, or end, are entered. Chains from the start state have no arc before them: a start
 state of its own has, for each of them, the arcs of its end. Nothing is summed, minimised or pruned: the paths of the
-result are those of the graph that have one frame or more, one for one, with the same costs but for the rounding of sums.
+result are those of the graph that have one frame or more, one for one, with the same costs but for rounding.
 
 A chain is named by a number of `Chains`, which shares their ends: the chain n is the arc `arc[n]` and then the chain
 `rest[n]`, down to the empty one.

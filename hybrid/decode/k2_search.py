@@ -1,10 +1,10 @@
 """Search by k2 over batches of utterances, on a GPU or the CPU, with the lattices of our own search (lattice.py).
 
 k2's `intersect_dense_pruned` follows the frames of many utterances at once over one graph. It knows no epsilons, so it
-is given the graph without them (epsilon_free.py); its label 0 is the first column of the matrix, so its labels are pdfs.
+is given the graph without them (epsilon_free.py); its label 0 is the first column of the matrix: its labels are pdfs.
 Of what it returns, only which arcs survive in which frame is read. These are arcs of the graph and the epsilons behind
-them, and a lattice is made of them as our search makes it: a node a state and frame, a link an arc, with the graph's own
-costs and the acoustic costs of the matrix. With beams that prune alike the two lattices are the same to the last bit.
+them, and a lattice is made of them as our search makes it: a node a state and frame, a link an arc, with the graph's
+own costs and the acoustic costs of the matrix. Where both searches keep the same, the lattices are the same bits.
 
     search_beam         beam             max_active_states   max_active, which k2 keeps to roughly
     output_beam         lattice_beam     min_active_states   min_active
@@ -15,7 +15,7 @@ k2 adds the scores of a path in float32; the best of each frame is taken off bef
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from hybrid.decode.lattice import Lattice
 from hybrid.decode.search import SearchOptions
 from hybrid.decode.search_graph import COST, ILABEL, NEXT, OLABEL, SearchGraph
 from hybrid.train.k2_engine import import_k2
+
+Item = TypeVar("Item")
 
 BATCH_FRAMES = 20_000  # of a batch, unless one utterance has more: 10 minutes of frames of 30 ms
 
@@ -44,8 +46,8 @@ class K2Search:
     GraphError raised where it grows too large without its epsilons.
     """
 
-    def __init__(self, graph: SearchGraph, options: SearchOptions = SearchOptions(), device: str = "cpu") -> None:
-        self._k2 = import_k2()
+    def __init__(self, graph: SearchGraph, options: SearchOptions, device: str = "cpu") -> None:
+        self._k2 = import_k2('use search="own"')
         self.graph, self.options, self.device = graph, options, torch.device(device)
         self._made: Dict[bool, _OnDevice] = {}
 
@@ -57,7 +59,7 @@ class K2Search:
         state is reached, every state of the last frame ends, at no cost, and reached_final is False.
         """
         lattices: List[Optional[Lattice]] = [None] * len(scaled)
-        for batch in _batches([len(matrix) for matrix in scaled]):
+        for batch in batches(range(len(scaled)), lambda number: len(scaled[number])):
             left = self._search(batch, scaled, acoustic_scale, lattices, open_ended=False)
             if left:
                 self._search(left, scaled, acoustic_scale, lattices, open_ended=True)
@@ -105,16 +107,16 @@ class K2Search:
         return self._made[open_ended]
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[List[int]]:
-    """Yield the numbers of utterances that are searched together, the shortest first: all end at about one time."""
-    batch: List[int] = []
+def batches(items: Iterable[Item], frames_of: Callable[[Item], int]) -> Iterator[List[Item]]:
+    """Yield items in lists that are searched together, of BATCH_FRAMES at most or of one item."""
+    batch: List[Item] = []
     frames = 0
-    for number in sorted(range(len(lengths)), key=lambda one: lengths[one]):
-        if batch and frames + lengths[number] > BATCH_FRAMES:
+    for item in items:
+        if batch and frames + frames_of(item) > BATCH_FRAMES:
             yield batch
             batch, frames = [], 0
-        batch.append(number)
-        frames += lengths[number]
+        batch.append(item)
+        frames += frames_of(item)
     if batch:
         yield batch
 
@@ -129,7 +131,7 @@ def _lattice(
     first = places[places < len(graph.before)]
     links = [_numbered(frames, graph.arc[places], original)]
     links += [_numbered(frames[rows] + 1, arcs, original) for rows, arcs in chains.steps(graph.chain[places])]
-    links += [_numbered(np.zeros(len(rows), np.int64), arcs, original) for rows, arcs in chains.steps(graph.before[first])]
+    links += [_numbered(np.zeros_like(arcs, np.int64), arcs, original) for _, arcs in chains.steps(graph.before[first])]
     frame, arc = np.divmod(np.unique(np.concatenate(links)), original.num_arcs)
     ilabel = original.arcs[ILABEL::4][arc].astype(np.int32)
     acoustic = np.zeros(len(arc), np.float32)
