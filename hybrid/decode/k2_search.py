@@ -9,7 +9,9 @@ own costs and the acoustic costs of the matrix. Where both searches keep the sam
     search_beam         beam             max_active_states   max_active, which k2 keeps to roughly
     output_beam         lattice_beam     min_active_states   min_active
 
-k2 adds the scores of a path in float32; the best of each frame is taken off beforehand, so that sums stay small.
+k2 prunes within the output beam of what is the best path some 30 frames later; what later frames make worse than that
+is pruned here. It adds the scores of a path in float32; the best of each frame is taken off beforehand, so that sums
+stay small.
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ class K2Search:
         left = []
         for number, (frames, places) in zip(batch, self._surviving(made.fsas, [scaled[i] for i in batch]), strict=True):
             if len(frames):
-                lattices[number] = _lattice(made.graph, frames, places, scaled[number], acoustic_scale)
+                lattice = _lattice(made.graph, frames, places, scaled[number], acoustic_scale)
+                lattices[number] = lattice.prune(self.options.lattice_beam, acoustic_scale)
             else:
                 left.append(number)
         return left
