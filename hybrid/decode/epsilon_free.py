@@ -119,9 +119,9 @@ class EpsilonFree:
         target[over] = places[chains.end[chain[over]]]
         order = np.lexsort((pdf, source))  # those of the start stay the first
         return EpsilonFree(
-            graph, chains, last + 1, *(column[order].astype(np.int32) for column in (source, target, pdf)),
-            cost[order].astype(np.float32), arc[order].astype(np.int32), chain[order].astype(np.int32),
-            begins[rows][order[: len(rows)]].astype(np.int32), open_ended,
+            graph, chains, last + 1, source[order].astype(np.int32), target[order].astype(np.int32),
+            pdf[order].astype(np.int32), cost[order].astype(np.float32), arc[order].astype(np.int32),
+            chain[order].astype(np.int32), begins[rows][order[: len(rows)]].astype(np.int32), open_ended,
         )  # fmt: skip
 
 
