@@ -218,7 +218,7 @@ def test_posteriors_are_those_that_k2_computes(fst: Any, seed: int) -> None:
     lattice = search.lattices([scaled])[0]
     if lattice is None or not lattice.reached_final:
         return
-    fsas = search._graph(False).fsas
+    fsas = search.on_device().fsas
     dense = k2.DenseFsaVec(torch.from_numpy(scaled)[None], torch.tensor([[0, 0, 5]], dtype=torch.int32))
     theirs = k2.intersect_dense_pruned(fsas, dense, 1000.0, 1000.0, 0, 10**6, frame_idx_name="frame")
     # get_arc_post wants no loose ends: all of this lattice is on a path
@@ -241,9 +241,9 @@ def test_a_batch_gives_what_each_gives_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert all(len(rows[0]) > 0 for rows in alone)
     assert [*map(links, by_k2(graph, scaled, options))] == alone
     sizes = []
-    whole = k2_search.K2Search._surviving
+    whole = k2_search.K2Search.surviving
     monkeypatch.setattr(
-        k2_search.K2Search, "_surviving", lambda self, fsas, rows: sizes.append(len(rows)) or whole(self, fsas, rows)
+        k2_search.K2Search, "surviving", lambda self, fsas, rows: sizes.append(len(rows)) or whole(self, fsas, rows)
     )
     monkeypatch.setattr(k2_search, "BATCH_FRAMES", 100)
     assert [*map(links, by_k2(graph, scaled, options))] == alone and sizes == [2, 1, 2, 1]

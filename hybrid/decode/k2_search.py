@@ -34,7 +34,7 @@ BATCH_FRAMES = 20_000  # of a batch, unless one utterance has more: 10 minutes o
 
 
 @dataclass(frozen=True)
-class _OnDevice:
+class OnDevice:
     """A graph without epsilons, and the same as a k2.FsaVec whose attribute `place` numbers the arcs."""
 
     graph: EpsilonFree
@@ -51,7 +51,7 @@ class K2Search:
     def __init__(self, graph: SearchGraph, options: SearchOptions, device: str = "cpu") -> None:
         self._k2 = import_k2('use search="own"')
         self.graph, self.options, self.device = graph, options, torch.device(device)
-        self._made: Dict[bool, _OnDevice] = {}
+        self._made: Dict[bool, OnDevice] = {}
 
     def lattices(self, scaled: Sequence[np.ndarray], acoustic_scale: float = 1.0) -> List[Optional[Lattice]]:
         """Return for each utterance all paths within the lattice beam of the best; None where no path survives.
@@ -72,9 +72,9 @@ class K2Search:
         lattices: List[Optional[Lattice]], *, open_ended: bool,
     ) -> List[int]:  # fmt: skip
         """Fill in the lattices of a batch; return the utterances of which no path has survived."""
-        made = self._graph(open_ended)
+        made = self.on_device(open_ended)
         left = []
-        for number, (frames, places) in zip(batch, self._surviving(made.fsas, [scaled[i] for i in batch]), strict=True):
+        for number, (frames, places) in zip(batch, self.surviving(made.fsas, [scaled[i] for i in batch]), strict=True):
             if len(frames):
                 lattice = _lattice(made.graph, frames, places, scaled[number], acoustic_scale)
                 lattices[number] = lattice.prune(self.options.lattice_beam, acoustic_scale)
@@ -82,8 +82,8 @@ class K2Search:
                 left.append(number)
         return left
 
-    def _surviving(self, fsas: Any, scaled: Sequence[np.ndarray]) -> List[Tuple[np.ndarray, np.ndarray]]:
-        """The frame and the place in the graph of each arc of each utterance's lattice."""
+    def surviving(self, fsas: Any, scaled: Sequence[np.ndarray]) -> List[Tuple[np.ndarray, np.ndarray]]:
+        """Return the frame, and the place in the graph, of each arc that k2 keeps of each utterance."""
         k2, options = self._k2, self.options
         rows = torch.from_numpy(np.concatenate(scaled)).to(self.device)
         rows = rows - rows.amax(1, keepdim=True)
@@ -100,13 +100,14 @@ class K2Search:
         frames, places = found.frame.cpu().numpy(), found.place.cpu().numpy()
         return [(frames[low:high], places[low:high]) for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
 
-    def _graph(self, open_ended: bool) -> _OnDevice:
+    def on_device(self, open_ended: bool = False) -> OnDevice:
+        """Return the graph as it is searched, made when first asked for. open_ended: as EpsilonFree has it."""
         if open_ended not in self._made:
             graph = EpsilonFree.of(self.graph, open_ended)
             table = np.stack([graph.source, graph.target, graph.pdf, (-graph.cost).view(np.int32)], 1)
             fsa = self._k2.Fsa(torch.from_numpy(table))
             fsa.place = torch.arange(graph.num_arcs, dtype=torch.int32)
-            self._made[open_ended] = _OnDevice(graph, self._k2.create_fsa_vec([fsa]).to(self.device))
+            self._made[open_ended] = OnDevice(graph, self._k2.create_fsa_vec([fsa]).to(self.device))
         return self._made[open_ended]
 
 
