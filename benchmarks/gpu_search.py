@@ -107,7 +107,7 @@ def compare(
             a, b = found.best_path(scale), own.best_path(scale)
             same += a.words == b.words
             more, less = more + (a.cost > b.cost + 1e-3), less + (a.cost < b.cost - 1e-3)
-    print(f"  of {len(scaled)} utterances {same} have the same words; cost higher by k2 {more}, lower {less}", flush=True)
+    print(f"  of {len(scaled)} utterances {same} have the same words; cost by k2 higher {more}, lower {less}")
 
 
 def _memory() -> float:
