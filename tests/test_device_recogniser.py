@@ -24,6 +24,7 @@ from hybrid.decode.load import load
 from hybrid.decode.result import Result
 from hybrid.errors import ConfigError
 from hybrid.io import read_json, read_jsonl
+from hybrid.nnet.precision import outputs_in
 from hybrid.online.loglikes import OnlineAcoustics
 from hybrid.parallel import SerialExecutor
 
@@ -153,3 +154,12 @@ def test_onnxruntime_knows_no_device(small_run: Path, tmp_path: Path, monkeypatc
     with PretendedGpu():
         acoustics = load(out, device="cuda:1")._acoustics
         assert isinstance(acoustics, NetworkAcoustics) and acoustics.model.input_mean.device == GPU
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_a_gpu_without_bfloat16_computes_in_float32(gpu: PretendedGpu, monkeypatch, precision: str) -> None:
+    """torch 1.13 refuses to name bfloat16 there, even for an autocast that is off."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *more: False)
+    layer = torch.nn.Linear(4, 3).to("cuda:1")
+    found = outputs_in(precision, lambda x: {"logits": layer(x)}, torch.ones(2, 4).to("cuda:1"))["logits"]
+    assert found.device == GPU and found.dtype == torch.float32
