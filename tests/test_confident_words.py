@@ -94,7 +94,7 @@ def test_a_set_over_workers_has_the_features_of_the_recogniser(small_run: Path, 
         executor=SerialExecutor(),
     )  # fmt: skip
     for name, rows in words.items():
-        other = asr._wording.scored(loglikes[name])
+        other = dict(asr._wording.scored([(name, loglikes[name], 0.0)]))[name]
         assert [row.word for row in rows] == [row.word for row in other] and rows
         assert np.array_equal([row.features for row in rows], [row.features for row in other])
 

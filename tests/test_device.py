@@ -1,68 +1,50 @@
-"""Likelihoods and statistics through torch against numpy's: the same numbers, whatever the block of frames."""
+"""Which device work is done on, and that all of it is done there."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import List
+
 import pytest
+import torch
 
+from hybrid.device import choose
 from hybrid.errors import ConfigError
-from hybrid.gmm import device
-from hybrid.gmm.diag import DiagGmms
-from hybrid.gmm.estimate import GmmStats, accumulate
-
-SIZES = np.array([1, 5, 2, 9, 3])
 
 
-def make(seed: int = 0, dim: int = 6) -> tuple[DiagGmms, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    count = int(SIZES.sum())
-    gmms = DiagGmms(
-        np.concatenate([rng.dirichlet(np.ones(size)) for size in SIZES]),
-        rng.normal(0, 2, (count, dim)),
-        rng.uniform(0.5, 2, (count, dim)),
-        np.r_[0, np.cumsum(SIZES)],
-    )
-    return gmms, rng.normal(0, 2, (70, dim)).astype(np.float32), rng.integers(0, len(SIZES), 70)
+def gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
 
-def devices() -> list:
-    import torch
-
-    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-
-
-@pytest.mark.parametrize("block", [20, 7 * 20, 64_000_000])
-@pytest.mark.parametrize("name", devices())
-def test_all_likelihoods(name: str, block: int, monkeypatch) -> None:
-    monkeypatch.setattr(device, "BLOCK_SCORES", block)
-    gmms, x, _ = make()
-    found = device.DeviceGmms(gmms, name).loglikes(x)
-    assert found.dtype == np.float32 and found.shape == (len(SIZES), len(x))
-    np.testing.assert_allclose(found, gmms.loglikes(x), rtol=1e-5, atol=1e-4)
-    assert device.DeviceGmms(gmms, name).loglikes(x[:0]).shape == (len(SIZES), 0)
+@pytest.mark.parametrize(
+    ("wanted", "count", "processes", "chosen"),
+    [
+        ("auto", 0, [0, 1], ["cpu", "cpu"]), ("cpu", 2, [0, 1], ["cpu", "cpu"]),
+        ("auto", 2, [4, 5, 6], ["cuda:0", "cuda:1", "cuda:0"]), ("cuda", 1, [0, 7], ["cuda:0", "cuda:0"]),
+        ("cuda:1", 2, [0, 1], ["cuda:1", "cuda:1"]), ("cuda:0", 1, [3], ["cuda:0"]),
+    ],
+)  # fmt: skip
+def test_processes_share_out_the_gpus_that_are_there(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, count: int, processes: List[int], chosen: List[str]
+) -> None:
+    gpus(monkeypatch, count)
+    assert [choose(wanted, process) for process in processes] == chosen
 
 
-@pytest.mark.parametrize("block", [20, 7 * 20, 64_000_000])
-@pytest.mark.parametrize("name", devices())
-@pytest.mark.parametrize("two", [False, True])
-def test_statistics(name: str, block: int, two: bool, monkeypatch) -> None:
-    monkeypatch.setattr(device, "BLOCK_SCORES", block)
-    gmms, x, pdfs = make(1)
-    others = make(2)[1] if two else None
-    slow, fast = GmmStats.zeros(gmms), GmmStats.zeros(gmms)
-    accumulate(gmms, x, pdfs, slow, others=others)
-    device.DeviceGmms(gmms, name).accumulate(x, pdfs, fast, others=others)
-    for field in ("counts", "first", "second"):
-        np.testing.assert_allclose(getattr(fast, field), getattr(slow, field), rtol=1e-4, atol=1e-3)
-    assert fast.frames == slow.frames == len(x)
-    assert fast.loglike == pytest.approx(slow.loglike, rel=1e-5)
-
-
-def test_choice_of_a_device() -> None:
-    import torch
-
-    assert device.choose("cpu") == "cpu"
-    assert device.choose("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("gpu", *([] if torch.cuda.is_available() else ["cuda"])):
-        with pytest.raises(ConfigError, match=f"device {name}: .*Remedy: use auto or cpu"):
-            device.choose(name)
+@pytest.mark.parametrize(
+    ("wanted", "count", "said"),
+    [
+        ("cuda", 0, "device is cuda, but torch sees none. Remedy: use auto or cpu"),
+        ("cuda:0", 0, "device is cuda:0, but torch sees none"),
+        ("cuda:1", 1, "device is cuda:1, but torch sees cuda:0 alone"),
+        ("cuda:7", 4, "device is cuda:7, but torch sees cuda:0 to cuda:3"),
+        ("gpu", 1, "device is 'gpu'. Remedy: use auto, cpu, cuda"), ("cuda:", 1, "device is 'cuda:'"),
+        ("cuda:-1", 2, "device is 'cuda:-1'"), ("cuda:x", 2, "device is 'cuda:x'"), ("", 1, "device is ''"),
+        ("CPU", 1, "device is 'CPU'"), ("mps", 1, "device is 'mps'"), ("cuda:0\n", 1, "device is"),
+    ],
+)  # fmt: skip
+def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch, wanted: str, count: int, said: str) -> None:
+    gpus(monkeypatch, count)
+    with pytest.raises(ConfigError, match=f"^{said}") as caught:
+        choose(wanted)
+    assert caught.value.remedy

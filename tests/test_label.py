@@ -21,7 +21,6 @@ from hybrid.data.batches import IGNORE, Utterance
 from hybrid.data.stream import open_source
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json, read_jsonl, write_jsonl
-from hybrid.label.manifest import device_of
 from hybrid.pipeline.packed import marks_of_sets
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import read_cuts, write_cuts
@@ -66,21 +65,6 @@ def test_label_writes_what_the_stages_write(exp: Path, tmp_path: Path, kind: str
     written = ours.stat().st_mtime_ns
     assert "unlabelled: " in label(exp / "teacher_lfmmi" / "model", manifest, "--out", tmp_path, "--kind", kind)
     assert ours.stat().st_mtime_ns == written  # what is done is not done again
-
-
-@pytest.mark.parametrize(
-    ("wanted", "gpus", "numbers", "found"),
-    [
-        ("auto", 0, [0, 1], ["cpu", "cpu"]), ("cpu", 2, [0, 1], ["cpu", "cpu"]),
-        ("auto", 2, [4, 5, 6], ["cuda:0", "cuda:1", "cuda:0"]), ("cuda", 1, [0, 7], ["cuda:0", "cuda:0"]),
-    ],
-)  # fmt: skip
-def test_processes_share_out_the_gpus(
-    monkeypatch: pytest.MonkeyPatch, wanted: str, gpus: int, numbers: List[int], found: List[str]
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert [device_of(wanted, number) for number in numbers] == found
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -283,3 +283,22 @@ def test_a_cycle_of_epsilons_is_refused() -> None:
 def test_options_that_are_none(options: Dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         SearchOptions(**options)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([0.5, 2.0, 5.0]), st.sampled_from([0.5, 1.0]))
+def test_a_lattice_that_is_pruned_is_that_of_a_narrower_beam(
+    seed: int, states: int, beam: float, scale: float
+) -> None:
+    fst, scaled = random_fst(np.random.default_rng(seed), states), noise(seed, 5)
+    wide, narrow = (
+        lattice_of(fst, np.float32(scale) * scaled, lattice_beam=lattice_beam) for lattice_beam in (1000.0, beam)
+    )
+    if wide is None:
+        return
+    pruned = wide.prune(beam)
+    assert rounded(paths_of(pruned)) == rounded(paths_of(narrow))
+    assert len(pruned.final) == len(narrow.final) and pruned.reached_final == narrow.reached_final
+    first = {source: link for link, source in reversed([*enumerate(pruned.source.tolist())])}
+    assert all(first.get(target, link + 1) > link for link, target in enumerate(pruned.target.tolist()))
+    assert pruned.best_path().words == wide.best_path().words

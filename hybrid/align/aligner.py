@@ -17,13 +17,13 @@ from lhotse import CutSet, MonoCut
 from hybrid.align.loop import LoopCounts
 from hybrid.data.arrays import iterate_arrays, read_complete
 from hybrid.data.features import FeatureExtractor, Mfcc, config_from_json, config_to_json, extract
+from hybrid.device import choose
 from hybrid.errors import ModelError
 from hybrid.gmm.align import Aligned, AlignOptions
 from hybrid.gmm.apply import align_store
 from hybrid.gmm.bootstrap import SYSTEMS as STEPS
 from hybrid.gmm.bootstrap import BootstrapOptions, StepOptions, train_steps
 from hybrid.gmm.chunks import Data
-from hybrid.gmm.device import choose
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.passes import Context
 from hybrid.gmm.store import Store, StoredUtterance

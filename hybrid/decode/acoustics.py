@@ -13,6 +13,7 @@ from hybrid.data.feature_config import FeatureConfig, config_from_json
 from hybrid.data.online_cmvn import online_cmvn_of
 from hybrid.data.transforms import model_input
 from hybrid.errors import ConfigError, ModelError
+from hybrid.gmm.device import DeviceGmms
 from hybrid.gmm.model import GmmModel
 from hybrid.hmm.senones import Senones
 from hybrid.io import read_json
@@ -90,12 +91,13 @@ class NetworkFolder:
 
 class NetworkAcoustics(NetworkFolder):
     """A network run by torch: log posteriors less log priors, or the outputs of one trained per sequence as they
-    are."""
+    are. device: of torch, where the model lies and all of its work is done; what goes in and comes out are arrays."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         from hybrid.nnet.model_io import load_model
 
-        self.model, _ = load_model(folder)
+        self.model, _ = load_model(folder, device)
+        self.device = device
         super().__init__(folder)
 
     def loglikes(
@@ -119,18 +121,20 @@ class NetworkAcoustics(NetworkFolder):
         from hybrid.nnet.infer import compute_loglikes
 
         data = [Utterance(name, x) for name, x in read.items()]
-        return compute_loglikes(self.model, data, self.priors, executor=executor, jobs=jobs)
+        return compute_loglikes(self.model, data, self.priors, executor=executor, device=self.device, jobs=jobs)
 
 
 class GmmAcoustics:
-    """A Gaussian system's folder, without speakers' transforms."""
+    """A Gaussian system's folder, without speakers' transforms. device: of torch, of whole utterances' likelihoods;
+    those of streams are few at a time and stay on the CPU."""
 
     scale = 0.1
     per_speaker = True
     cmvn = "speaker"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.folder, self.model = folder, GmmModel.load(folder)
+        self._on_device = None if device == "cpu" else DeviceGmms(self.model.first_pass, device)
         settings = read_json(folder / "features.json")
         self.features = _features(settings, "mfcc", folder / "features.json")
         self.num_pdfs = self.model.gmms.num_pdfs
@@ -145,6 +149,8 @@ class GmmAcoustics:
         jobs: int = 1,
     ) -> Arrays:  # fmt: skip
         read = self.transformed(features, speakers)
+        if self._on_device is not None:
+            return {name: np.ascontiguousarray(self._on_device.loglikes(x).T) for name, x in read.items()}
         return {name: self.model.loglikes(x, adapted=False) for name, x in read.items()}
 
     def transformed(self, features: Mapping[str, np.ndarray], speakers: Speakers = None) -> Arrays:
@@ -154,9 +160,9 @@ class GmmAcoustics:
         return {name: self.model.feature_transform.apply(x, [len(x)]) for name, x in read.items()}
 
 
-def load_acoustics(folder: Path, network: bool) -> Acoustics:
-    """Return the acoustic model of a folder. Raises ModelError."""
-    return NetworkAcoustics(folder) if network else GmmAcoustics(folder)
+def load_acoustics(folder: Path, network: bool, device: str = "cpu") -> Acoustics:
+    """Return the acoustic model of a folder. device: as hybrid/device.py chose it. Raises ModelError."""
+    return NetworkAcoustics(folder, device) if network else GmmAcoustics(folder, device)
 
 
 def _check_names(values: Any, file: Path, *names: str) -> None:

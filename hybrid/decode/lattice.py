@@ -103,6 +103,22 @@ class Lattice:
         posteriors, total = paths.posteriors(self.source, self.target, costs, self.final)
         return posteriors, float(total)
 
+    def prune(self, beam: float, acoustic_scale: float = 1.0, word_penalty: float = 0.0) -> Lattice:
+        """Return the links that lie on a path whose cost is within `beam` of the best, and their nodes
+        (lattice-prune)."""
+        costs = self.costs(acoustic_scale, word_penalty)
+        ahead = paths.costs_ahead(self.source, self.target, costs, self.final)
+        through = paths.costs_before(self.source, self.target, costs, len(self.final))[self.source] + costs
+        kept = through + ahead[self.target] <= ahead[0] + beam
+        wanted = np.zeros(len(self.final), bool)
+        wanted[0] = True
+        wanted[self.source[kept]] = wanted[self.target[kept]] = True
+        place = np.cumsum(wanted, dtype=np.int32) - 1
+        return Lattice(
+            self.frame[wanted], place[self.source[kept]], place[self.target[kept]], self.ilabel[kept],
+            self.olabel[kept], self.graph[kept], self.acoustic[kept], self.final[wanted], self.reached_final,
+        )  # fmt: skip
+
     def determinised(
         self, acoustic_scale: float = 1.0, word_penalty: float = 0.0, *, lattice_beam: float = 8.0,
         max_arcs: int = MAX_ARCS,

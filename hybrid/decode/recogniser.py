@@ -65,6 +65,7 @@ class Recogniser:
     def __init__(
         self, system: str, acoustics: Acoustics, graph: PathLike, lang: Lang, search: Search, backend: str = "auto", *,
         calibration: Optional[Calibration] = None, files: Sequence[Path] = (),
+        k2_device: Optional[str] = None,
     ) -> None:
         self.system = system
         self.files = tuple(files)  # that it was loaded from: model and graph
@@ -83,7 +84,9 @@ class Recogniser:
                 remedy="run the graph stage again",
             )
         vocabulary = Vocabulary(lang, decoder, acoustics.senones, search.word_penalty, graph)
-        self._wording = Wording(vocabulary, (), acoustics.senones, search, acoustics.frame_shift, calibration)
+        self._wording = Wording(
+            vocabulary, (), acoustics.senones, search, acoustics.frame_shift, calibration, k2_device
+        )
 
     @property
     def lang(self) -> Lang:
@@ -157,7 +160,7 @@ class Recogniser:
             if not text:
                 raise DataError("no transcript", utterance=cut.id, remedy="give cuts whose supervisions have a text")
             references[cut.id] = text.split()
-        words = {name: wording.scored(loglikes, name) for name, loglikes, _ in self._loglikes(rows)}
+        words = dict(wording.scored(self._loglikes(rows)))
         judged = Judged.of(words, references)
         calibration = Calibration.fit(judged.features, judged.right)
         if false_accepts is not None:
@@ -196,20 +199,17 @@ class Recogniser:
         name, samples = self._read(audio, rate, channel)
         features = {name: self._features(name, samples)}
         loglikes = self._acoustics.loglikes(features)[name]
-        return self._wording.decode(loglikes, len(samples) / self.sampling_rate, name)
+        return next(self._wording.decode([(name, loglikes, len(samples) / self.sampling_rate)]))[1]
 
     def many(self, cuts: Iterable[Cut], problems: Optional[Problems] = None) -> Dict[str, Result]:
         """Recognise many cuts, normalised per speaker as the run does: id -> result, in the order of the cuts.
 
         Speakers are those of the cuts' supervisions; a cut that names none is a speaker of its own. In memory are the
-        cuts' manifests and the speech of one speaker. problems: takes the cuts that cannot be used, which are left out;
-        without it the first raises its DataError.
+        cuts' manifests and the speech of one speaker, and where k2 searches the log-likelihoods of a batch. problems:
+        takes the cuts that cannot be used, which are left out; without it the first raises its DataError.
         """
         rows, wording = list(cuts), self._wording
-        found = {
-            name: wording.decode(loglikes, seconds, name)
-            for name, loglikes, seconds in self._loglikes(rows, problems)
-        }
+        found = dict(wording.decode(self._loglikes(rows, problems)))
         return {cut.id: found[cut.id] for cut in rows if cut.id in found}
 
     def _loglikes(

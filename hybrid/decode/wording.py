@@ -7,9 +7,10 @@ began with.
 from __future__ import annotations
 
 import threading
+import warnings
 from copy import copy
 from dataclasses import replace
-from typing import List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -25,14 +26,23 @@ from hybrid.decode.trained import Search
 from hybrid.decode.vocabulary import Vocabulary
 from hybrid.hmm.senones import Senones
 
+if TYPE_CHECKING:
+    from hybrid.decode.k2_search import K2Search
+
+Utterance = Tuple[str, np.ndarray, float]  # id, log-likelihoods [frames, num_pdfs], seconds
+
 
 class Wording:
     """vocabulary: words and graph; phrases: that are likelier; frame_shift: of log-likelihoods, seconds; calibration:
-    None gives no confidences. Can be shared by threads."""
+    None gives no confidences; k2_device: the device on which k2 searches whole utterances, None for our own search. Can
+    be shared by threads.
+
+    Raises MissingDependency for k2 that is not there.
+    """
 
     def __init__(
         self, vocabulary: Vocabulary, phrases: Sequence[Phrase], senones: Senones, search: Search, frame_shift: float,
-        calibration: Optional[Calibration],
+        calibration: Optional[Calibration], k2_device: Optional[str] = None,
     ) -> None:  # fmt: skip
         self.vocabulary, self.phrases, self.search = vocabulary, tuple(phrases), search
         self.lang, self.calibration = vocabulary.lang, calibration
@@ -41,10 +51,18 @@ class Wording:
         self._senones, self._silent = senones, silence_pdfs(senones, self.lang)
         self._scorer, self._aligning = WordScorer(self.lang, senones), threading.Lock()
         self.names = self._scorer.names
+        self._k2_device = k2_device
+        self._k2_search: Optional[K2Search] = None
+        if k2_device is not None:
+            from hybrid.decode.k2_search import K2Search
+
+            self._k2_search = K2Search(self.decoder.graph, self.decoder.options, k2_device)
 
     def changed(self, vocabulary: Vocabulary, phrases: Sequence[Phrase]) -> Wording:
         """Return a wording of other words or phrases."""
-        return Wording(vocabulary, phrases, self._senones, self.search, self.frame_shift, self.calibration)
+        return Wording(
+            vocabulary, phrases, self._senones, self.search, self.frame_shift, self.calibration, self._k2_device
+        )
 
     def calibrated(self, calibration: Optional[Calibration]) -> Wording:
         """Return the wording with other confidences."""
@@ -52,10 +70,10 @@ class Wording:
         other.calibration = calibration
         return other
 
-    def scored(self, loglikes: np.ndarray, utterance: Optional[str] = None) -> List[ScoredWord]:
-        """Return the words of an utterance with what their confidences are told from."""
-        lattice = self.decoder.lattice(loglikes, self.search.acoustic_scale, utterance)
-        return [] if lattice is None else self._scored(lattice, loglikes)
+    def scored(self, utterances: Iterable[Utterance]) -> Iterator[Tuple[str, List[ScoredWord]]]:
+        """Yield the words of utterances with what their confidences are told from."""
+        for (name, loglikes, _), lattice in self._searched(utterances):
+            yield name, [] if lattice is None else self._scored(lattice, loglikes)
 
     def _scored(self, lattice: Lattice, loglikes: np.ndarray) -> List[ScoredWord]:
         with self._aligning:
@@ -65,10 +83,23 @@ class Wording:
         """Return the words of ids."""
         return spell(ids, self.names, self.vocabulary.graph, self.lang.words_of)
 
-    def decode(self, loglikes: np.ndarray, seconds: float, utterance: Optional[str] = None) -> Result:
-        """Return what is said in an utterance of log-likelihoods [frames, num_pdfs]."""
-        lattice = self.decoder.lattice(loglikes, self.search.acoustic_scale, utterance)
-        return self.result(lattice, loglikes, seconds)
+    def decode(self, utterances: Iterable[Utterance]) -> Iterator[Tuple[str, Result]]:
+        """Yield what is said in each utterance."""
+        for (name, loglikes, seconds), lattice in self._searched(utterances):
+            yield name, self.result(lattice, loglikes, seconds)
+
+    def _searched(self, utterances: Iterable[Utterance]) -> Iterator[Tuple[Utterance, Optional[Lattice]]]:
+        """Each with its lattice; by k2 as many at a time as make a batch."""
+        scale, decoder = self.search.acoustic_scale, self.decoder
+        if self._k2_search is None:
+            for one in utterances:
+                yield one, decoder.lattice(one[1], scale, one[0])
+            return
+        from hybrid.decode.k2_search import batches
+
+        for batch in batches(utterances, lambda one: len(one[1])):
+            scaled = [decoder.scaled(loglikes, scale, name) for name, loglikes, _ in batch]
+            yield from zip(batch, self._k2_search.lattices(scaled, scale), strict=True)
 
     def result(
         self, lattice: Optional[Lattice], loglikes: np.ndarray, seconds: float, start: float = 0.0,
@@ -85,7 +116,14 @@ class Wording:
         return replace(result, rejected=True) if result.conf is not None and result.conf < reject else result
 
     def segmenter(self, endpointing: Optional[Endpointing]) -> Segmenter:
-        """Return what cuts endless speech into utterances; `result_of` takes its segments."""
+        """Return what cuts endless speech into utterances; `result_of` takes its segments. k2 has no part in it: with
+        it, a warning says so."""
+        if self._k2_search is not None:
+            warnings.warn(
+                "k2 searches utterances that are there as a whole: streams and recordings that are cut into utterances "
+                "take our own search",
+                stacklevel=3,  # the caller of the recogniser
+            )
         return Segmenter(self.decoder, self._silent, self.frame_shift, self.search.acoustic_scale, endpointing)
 
     def result_of(self, segment: Segment) -> Result:

@@ -15,27 +15,10 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hybrid.errors import ConfigError
 from hybrid.gmm.diag import DiagGmms, with_squares
 from hybrid.gmm.estimate import GmmStats
 
 BLOCK_SCORES = 64_000_000  # of S: 256 MB
-
-
-def choose(device: str) -> str:
-    """Returns the device to use; "auto" is a GPU where torch sees one, else the CPU.
-
-    Raises ConfigError for a GPU that is not there.
-    """
-    if device == "cpu":
-        return device
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not device.startswith("cuda") or not torch.cuda.is_available():
-        raise ConfigError(f"device {device}: torch sees no such device", remedy="use auto or cpu; see hybrid doctor")
-    return device
 
 
 class DeviceGmms:

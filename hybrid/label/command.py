@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
+from hybrid.device import choose
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json, write_json
 from hybrid.label.cluster import over_dask
-from hybrid.label.manifest import Done, Label, device_of, name_of
+from hybrid.label.manifest import Done, Label, name_of
 from hybrid.parallel import WorkerPool, ordered_map, prepare_environment
 
 LABELS = "label.json"
@@ -29,7 +30,7 @@ def label(options: argparse.Namespace) -> int:
     if options.k < 0:
         raise ConfigError(f"--k is {options.k}", remedy="how many outputs are kept, such as 20; 0: all")
     if options.dask is None:
-        device_of(options.device, 0)
+        choose(options.device)
     about = about_of(options.model, options.k, options.head, options.kind)
     work = Label(
         options.model.resolve(), about, options.out.resolve(), options.shard_size, options.device, options.precision

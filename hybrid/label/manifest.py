@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
-import torch
 from lhotse.cut import Cut
 
 from hybrid.data.audio import load_samples
@@ -17,7 +16,8 @@ from hybrid.data.features import FeatureExtractor, config_from_json
 from hybrid.data.target_store import open_targets
 from hybrid.data.targets import TargetsAbout, write_targets
 from hybrid.data.transforms import model_input
-from hybrid.errors import ConfigError, DataError, HybridError, ModelError
+from hybrid.device import choose
+from hybrid.errors import DataError, HybridError, ModelError
 from hybrid.io import Problems
 from hybrid.label.reading import read_manifest
 from hybrid.parallel import worker_number
@@ -127,23 +127,12 @@ def _teacher(label: Label) -> Teacher:
     key = (label.model, label.about, label.device, label.precision)
     if key not in _LOADED:
         _LOADED.clear()
-        teacher = Teacher(label.model, label.about, device_of(label.device, worker_number()), label.precision)
+        teacher = Teacher(label.model, label.about, choose(label.device, worker_number()), label.precision)
         about = TargetsAbout.of_model(label.model, k=label.about.k, head=label.about.head)
         if about.teacher != label.about.teacher:
             raise ModelError("the model has changed since the labelling began", file=label.model)
         _LOADED[key] = teacher
     return _LOADED[key]
-
-
-def device_of(wanted: str, number: int) -> str:
-    """Return the device of the process of this number: the GPUs that it sees are dealt out.
-
-    Raises ConfigError where there is none.
-    """
-    count = torch.cuda.device_count() if wanted != "cpu" and torch.cuda.is_available() else 0
-    if wanted == "cuda" and not count:
-        raise ConfigError("device is cuda, but torch sees none", remedy="use cpu, or look at nvidia-smi")
-    return f"cuda:{number % count}" if count else "cpu"
 
 
 # Dask may give a worker several threads: they share the teacher, and features are computed side by side.

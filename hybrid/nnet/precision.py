@@ -35,6 +35,8 @@ def outputs_in(
     precision: str, model: Callable[..., Mapping[str, Tensor]], features: Tensor, *more: Any
 ) -> Dict[str, Tensor]:
     """Return the outputs of model(features, *more), its products in `precision`, as float32."""
-    with torch.autocast(features.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    # torch 1.13 refuses bfloat16 on a GPU without it, whether autocast is enabled or not.
+    wanted = torch.bfloat16 if precision == "bf16" else None
+    with torch.autocast(features.device.type, wanted, enabled=wanted is not None):
         outputs = model(features, *more)
     return {name: x.float() if x.is_floating_point() else x for name, x in outputs.items()}

@@ -237,7 +237,8 @@ def chunked_set_loglikes(
     model: AcousticModel, config: ChunkConfig, priors: Optional[np.ndarray], inputs: Mapping[str, np.ndarray], *,
     executor: Optional[Executor] = None, jobs: int = 1,
 ) -> Dict[str, np.ndarray]:  # fmt: skip
-    """Return `chunked_loglikes` of many utterances, id -> input [T, D]. executor: takes the work, in `jobs` parts.
+    """Return `chunked_loglikes` of many utterances, id -> input [T, D]. executor: takes the work, in `jobs` parts, each
+    on the device that the model lies on.
 
     Raises ModelError where the output is not finite, naming the utterance, and as `OnlineNetwork` does.
     """
@@ -246,7 +247,8 @@ def chunked_set_loglikes(
     about = (str(model.kind), model.config.to_dict(), state_arrays(model))
     order = sorted(inputs, key=lambda name: (-len(inputs[name]), name))  # dealt out: every part costs about the same
     parts = [{name: inputs[name] for name in order[part::jobs]} for part in range(max(1, jobs))]
-    futures = [executor.submit(_sent_part, about, config, priors, part) for part in parts if part]
+    device = str(model.input_mean.device)
+    futures = [executor.submit(_sent_part, about, config, priors, part, device) for part in parts if part]
     loglikes: Dict[str, np.ndarray] = {}
     for future in futures:
         loglikes.update(future.result())
@@ -255,11 +257,11 @@ def chunked_set_loglikes(
 
 def _sent_part(
     about: Tuple[str, Mapping[str, Any], Mapping[str, np.ndarray]], config: ChunkConfig, priors: Optional[np.ndarray],
-    inputs: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray], device: str,
 ) -> Dict[str, np.ndarray]:  # fmt: skip
     model = build_model(about[0], about[1])
     put_state(model, about[2], "the model sent to a worker")
-    return _part(OnlineNetwork(model, config, priors), inputs)
+    return _part(OnlineNetwork(model.to(device), config, priors), inputs)
 
 
 def _part(network: OnlineNetwork, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:

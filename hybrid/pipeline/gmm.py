@@ -6,10 +6,10 @@ from functools import partial
 from typing import Dict, Iterator, Sequence
 
 from hybrid.data.arrays import iterate_arrays
+from hybrid.device import choose
 from hybrid.gmm.align import AlignOptions
 from hybrid.gmm.bootstrap import BootstrapOptions, StepOptions, train_steps
 from hybrid.gmm.chunks import Data
-from hybrid.gmm.device import choose
 from hybrid.gmm.model import GmmModel
 from hybrid.gmm.records import learn_probs, rows
 from hybrid.gmm.store import Store, StoredUtterance

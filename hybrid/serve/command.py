@@ -24,7 +24,7 @@ def serve_model(options: argparse.Namespace) -> int:
 
     share_one_heap()
     set_threads(1)  # a thread of the engine computes alone
-    recogniser = load(options.model, options.system, condition=options.condition)
+    recogniser = load(options.model, options.system, condition=options.condition, device=options.device)
     engine = Engine(recogniser, options.threads, options.slots)
     try:
         engine.warm_up()

@@ -41,6 +41,10 @@ def add_serve(commands: Any) -> None:
         "--origin", dest="origins", action="append", default=[], metavar="ORIGIN",
         help="pages of this origin may connect too (https://example.org; * is any); else only the server's own may",
     )  # fmt: skip
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME",
+        help="where the network is computed: cpu, cuda, cuda:1, or auto, a GPU where there is one (cpu)",
+    )  # fmt: skip
     parser.add_argument("--threads", type=_whole(0, 1024), default=0, metavar="N", help="that compute; 0: one a core")
     parser.add_argument(
         "--slots", type=int, choices=(1, 24, 48, 96), default=1,

@@ -20,14 +20,15 @@ from hybrid.train.graph_batch import GraphBatch, check_outputs
 BEAM = 30.0
 
 
-def import_k2() -> Any:
-    """Import k2. Raises MissingDependency where it is not installed or does not fit this Python or torch."""
+def import_k2(instead: str = 'set lfmmi.engine = "sparse"') -> Any:
+    """Import k2. instead: what needs no k2. Raises MissingDependency where it is not installed or does not fit this
+    Python or torch."""
     try:
         import k2
     except ImportError as error:
         raise MissingDependency(
             f"k2 cannot be imported: {error}",
-            remedy='run "make setup" (Python 3.11), or set lfmmi.engine = "sparse", which needs no k2',
+            remedy=f'run "make setup" (Python 3.11), or {instead}, which needs no k2',
         ) from error
     return k2
 

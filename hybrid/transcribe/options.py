@@ -67,6 +67,11 @@ def add_transcribe(commands: Any) -> None:
     parser.add_argument(
         "--grammar", type=Path, metavar="FILE", help="JSGF, or a sentence a line, in place of the language model"
     )
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME",
+        help="where the network is computed: cpu, cuda, cuda:1, or auto, a GPU where there is one (cpu); workers share "
+        "out the GPUs",
+    )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker processes (one a core)")
     parser.add_argument(
         "--max-problems", type=float, default=0.5, metavar="SHARE",

@@ -26,11 +26,12 @@ from hybrid.decode.phrases import read_phrases
 from hybrid.decode.recogniser import Recogniser
 from hybrid.decode.result import Result
 from hybrid.decode.segments import Endpointing
+from hybrid.device import choose
 from hybrid.errors import ConfigError, DataError
 from hybrid.fingerprint import of_inputs
 from hybrid.io import disk_errors, write_jsonl
 from hybrid.lexicon.extend import read_words
-from hybrid.parallel import cores, ordered_map
+from hybrid.parallel import cores, ordered_map, worker_number
 from hybrid.run import Run
 from hybrid.transcribe.inputs import Item, Speech, list_speech, parse_channel
 from hybrid.transcribe.outputs import Transcript, check_formats, write_outputs
@@ -42,7 +43,8 @@ _WHOLE = 60.0  # seconds: a shorter part of a recording is an utterance, and has
 @dataclass(frozen=True)
 class Options:
     """What `hybrid transcribe` is told. longest: seconds, of segments.Endpointing; endpoints: whether there are any;
-    nbest: alternatives that are kept; max_problems: the share that may fail; out: None prints texts."""
+    nbest: alternatives that are kept; device: as hybrid/device.py has it; max_problems: the share that may fail; out:
+    None prints texts."""
 
     model: Path
     sources: Tuple[Path, ...]
@@ -57,6 +59,7 @@ class Options:
     words: Optional[Path] = None
     phrases: Optional[Path] = None
     grammar: Optional[Path] = None
+    device: str = "cpu"
     jobs: int = 0
     max_problems: float = 0.5
 
@@ -65,6 +68,7 @@ class Options:
         check_formats(self.formats)
         parse_channel(self.channel)
         self.endpointing()
+        choose(self.device)
         if self.nbest < 0 or not 0 <= self.max_problems <= 1:
             raise ConfigError("--nbest is below 0, or --max-problems not a share", remedy="give 1 and 0.5, for example")
 
@@ -86,6 +90,7 @@ class _Job:
     words: Optional[Path]
     phrases: Optional[Path]
     grammar: Optional[Path]
+    device: str
 
     def changes(self) -> str:
         """What stands in the files of words, phrases and grammar."""
@@ -108,7 +113,7 @@ def run_transcribe(options: Options) -> int:
                 (folder / "work").mkdir(parents=True, exist_ok=True)
         job = _Job(
             options.model, options.system, options.condition, options.nbest, options.endpointing(), options.words,
-            options.phrases, options.grammar,
+            options.phrases, options.grammar, options.device,
         )  # fmt: skip
         asr = _recogniser(job)
         run = Run(folder, Config({"run": {"jobs": options.jobs}}))
@@ -195,7 +200,7 @@ def _speaker_stats(
 
 @lru_cache(maxsize=1)
 def _recogniser(job: _Job) -> Recogniser:
-    asr = load(job.model, job.system, condition=job.condition)
+    asr = load(job.model, job.system, condition=job.condition, device=choose(job.device, worker_number()))
     if job.grammar is not None:
         asr = asr.with_grammar(job.grammar, add=True)
     if job.words is not None:
