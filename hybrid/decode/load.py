@@ -43,8 +43,9 @@ def load(
     lang = Lang.load(exp / "lang")
     backend = backend_of(exp, available_backends())
     calibration = calibration_of(exp, chosen, decoded_condition(exp, chosen, condition))
+    files = (chosen.model, chosen.graph, exp / "lang", *([] if calibration is None else [calibration]))
     return Recogniser(
-        chosen.name, acoustics, chosen.graph, lang, search, backend, files=(chosen.model, chosen.graph),
+        chosen.name, acoustics, chosen.graph, lang, search, backend, files=files,
         calibration=None if calibration is None else Calibration.load(calibration),
     )  # fmt: skip
 
