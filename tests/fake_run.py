@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid.decode.calibration import summary
 from hybrid.io import write_json, write_jsonl
 from hybrid.score import results
 
@@ -20,6 +21,7 @@ STAGES = "prepare augment lang lm features gmm senones ce lfmmi graph decode sco
 def make_run(exp: Path, seed: int = 0) -> Path:
     generator = np.random.default_rng(seed)
     _decodes(exp, generator)
+    _confidences(exp, np.random.default_rng(seed + 1))
     write_json(exp / "decode" / results.ORDER, list(SYSTEMS))
     results.collect(exp)
     _training(exp, generator)
@@ -91,6 +93,18 @@ def _errors(words, rate, generator):
         if generator.random() < 0.2 * rate:
             said.append("the")
     return said
+
+
+def _confidences(exp: Path, generator: np.random.Generator) -> None:
+    """Of ce, learnt on dev; of words that are right as often as is said, but in noise, where they are less often."""
+    for name, condition, size in (("dev", "clean", 900), ("test", "clean", 700), ("test", "noisy", 650)):
+        conf = 1 - generator.beta(0.4, 2.5, size)
+        right = generator.random(size) < (conf if condition == "clean" else conf**3)
+        learnt_on = {"set": "dev", "condition": "clean"}
+        write_json(
+            results.decode_folder(exp, "ce", condition, name) / "confidence.json",
+            {**summary(conf, right), "learnt_on": learnt_on},
+        )
 
 
 def _training(exp: Path, generator: np.random.Generator) -> None:

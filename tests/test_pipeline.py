@@ -156,6 +156,9 @@ def test_the_report_is_one_file_that_needs_no_other(exp: Path) -> None:
         if row["set"] == "test" and row["tuned_on"] == "dev":
             assert f"{row['wer']:.2f}" in page or f"{row['wer']:.1f}" in page
     assert "not real speech" in page
+    for system in set(SYSTEMS) - {"tri3"}:  # which adapts to its speakers
+        error = read_json(exp / "decode" / system / "clean" / "dev" / "confidence.json")["ece"]
+        assert f"dev, clean: ECE {100 * error:.2f} %*" in page
     assert str(exp) not in page and str(PROJECT) not in page
 
 

@@ -7,9 +7,16 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from hybrid.errors import ConfigError, DataError
-from hybrid.score.significance import bootstrap_interval, matched_pairs, paired_test, relative_change
+from hybrid.score.significance import (
+    bootstrap_interval,
+    matched_pairs,
+    paired_test,
+    relative_change,
+    wilson_interval,
+)
 
 
 def _counts(pairs):
@@ -187,3 +194,19 @@ def test_a_system_against_itself():
 def test_bad_input(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize("trials", [1, 2, 10, 1234])
+def test_wilson_equals_scipys(trials, level):
+    for successes in {0, 1, trials // 3, trials - 1, trials}:
+        found = wilson_interval(successes, trials, level)
+        expected = binomtest(successes, trials).proportion_ci(level, method="wilson")
+        assert found == pytest.approx((expected.low, expected.high), abs=1e-9)
+        assert 0 <= found[0] <= successes / trials <= found[1] <= 1
+
+
+def test_wilson_of_nothing_knows_nothing():
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    with pytest.raises(ConfigError, match="confidence level"):
+        wilson_interval(1, 2, 1.0)

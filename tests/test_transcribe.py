@@ -92,7 +92,7 @@ def test_workers_give_the_same(small_run: Path, speech: Path, tmp_path: Path) ->
 
 
 def test_it_goes_on_where_it_was(small_run: Path, speech: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    out, done, real = tmp_path / "out", [], Recogniser.transcribe
+    out, done, real = tmp_path / "out", [], Recogniser.recording
 
     def counted(self: Recogniser, cut: Any, **options: Any) -> Any:
         done.append(cut.id)
@@ -100,7 +100,7 @@ def test_it_goes_on_where_it_was(small_run: Path, speech: Path, tmp_path: Path, 
             raise KeyboardInterrupt
         return real(self, cut, **options)
 
-    monkeypatch.setattr(Recogniser, "transcribe", counted)
+    monkeypatch.setattr(Recogniser, "recording", counted)
     (speech / "day1" / "broken.wav").unlink()
     assert run(small_run, speech, "--out", out) == 130
     store = out / "work" / "done.jsonl"

@@ -29,7 +29,7 @@ _AGAIN = "run the stage that trains the model again"
 class Acoustics(Protocol):
     """features: what `loglikes` is given, not normalised; per_speaker: whether it takes a speaker's mean off;
     cmvn: whose mean that is ("speaker", "utterance", "online", "none"; "+variance"); frame_shift: of `loglikes`, in
-    seconds; scale: of its log-likelihoods, where no development set has chosen one."""
+    seconds; scale: of its log-likelihoods, where no development set has chosen one; device: of torch."""
 
     features: FeatureConfig
     num_pdfs: int
@@ -38,6 +38,7 @@ class Acoustics(Protocol):
     per_speaker: bool
     cmvn: str
     scale: float
+    device: str
 
     def loglikes(
         self, features: Mapping[str, np.ndarray], speakers: Speakers = None, *, executor: Optional[Executor] = None,
@@ -133,7 +134,7 @@ class GmmAcoustics:
     cmvn = "speaker"
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        self.folder, self.model = folder, GmmModel.load(folder)
+        self.folder, self.model, self.device = folder, GmmModel.load(folder), device
         self._on_device = None if device == "cpu" else DeviceGmms(self.model.first_pass, device)
         settings = read_json(folder / "features.json")
         self.features = _features(settings, "mfcc", folder / "features.json")

@@ -54,8 +54,9 @@ def load(
     lang = Lang.load(exp / "lang")
     backend = backend_of(exp, available_backends())
     calibration = calibration_of(exp, chosen, decoded_condition(exp, chosen, condition))
+    files = (chosen.model, chosen.graph, exp / "lang", *([] if calibration is None else [calibration]))
     return Recogniser(
-        chosen.name, acoustics, chosen.graph, lang, settings, backend, files=(chosen.model, chosen.graph),
+        chosen.name, acoustics, chosen.graph, lang, settings, backend, files=files,
         calibration=None if calibration is None else Calibration.load(calibration),
         k2_device=device if search == "k2" else None,
     )  # fmt: skip

@@ -28,6 +28,8 @@ class OnnxAcoustics(NetworkFolder):
     Raises MissingDependency without onnxruntime, ModelError for a file that is not of this model.
     """
 
+    device = "cpu"
+
     def __init__(self, folder: Path, file: str) -> None:
         super().__init__(folder)
         self._file = file

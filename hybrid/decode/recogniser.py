@@ -25,6 +25,7 @@ from hybrid.decode.decoder import Decoder
 from hybrid.decode.grammar import GrammarSource
 from hybrid.decode.onnx_acoustics import OnnxAcoustics
 from hybrid.decode.phrases import Phrases, checked
+from hybrid.decode.recording import Checkpoint, RecordingDecoder
 from hybrid.decode.result import Result
 from hybrid.decode.segments import Endpointing
 from hybrid.decode.stream import Stream
@@ -68,7 +69,7 @@ class Recogniser:
         k2_device: Optional[str] = None,
     ) -> None:
         self.system = system
-        self.files = tuple(files)  # that it was loaded from: model and graph
+        self.files = tuple(files)  # that it was loaded from: model, graph, words, calibration
         self._acoustics, self._backend = acoustics, backend
         self._extractor = FeatureExtractor(acoustics.features, backend)
         self._with_state: Optional[Acoustics] = None  # for streams, where onnxruntime runs the network
@@ -174,6 +175,16 @@ class Recogniser:
     def sampling_rate(self) -> int:
         """The rate in Hz of the speech that the model was trained on; audio of another is resampled."""
         return int(self._acoustics.features.sampling_rate)
+
+    @property
+    def engine(self) -> str:
+        """What computes features and log-likelihoods, and where; another one rounds otherwise."""
+        return f"{self._backend} {type(self._acoustics).__name__} {self._acoustics.device}"
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds between frames of log-likelihoods."""
+        return self._wording.frame_shift
 
     @property
     def takes_mean(self) -> bool:
@@ -292,15 +303,22 @@ class Recogniser:
         The audio is read twice: once for its mean, unless `stats` are its speaker's (`feature_stats`), and once for its
         words. Raises DataError, naming the file or cut, for audio that cannot be used.
         """
+        yield from self.recording(audio, channel=channel, endpointing=endpointing, stats=stats)
+
+    def recording(
+        self, audio: Union[PathLike, Cut], *, channel: Optional[int] = None,
+        endpointing: Optional[Endpointing] = None, stats: Optional[CmvnStats] = None,
+        resume: Optional[Checkpoint] = None,
+    ) -> RecordingDecoder:  # fmt: skip
+        """Return what `transcribe` iterates over, of which one can ask where a later run can go on (`checkpoint`).
+
+        resume: such a place, of the same audio, model and options: only the utterances behind it come, as they would
+        without a stop.
+        """
         if stats is None and self.takes_mean:
             stats = self.feature_stats(audio, channel)
-        wording = self._wording
-        stream, segmenter = self._recording(stats), wording.segmenter(endpointing)
-        for samples in read_blocks(audio, self.sampling_rate, channel=channel):
-            for segment in segmenter.accept(stream.accept(samples)):
-                yield wording.result_of(segment)
-        for segment in [*segmenter.accept(stream.finish()), *segmenter.finish()]:
-            yield wording.result_of(segment)
+        blocks = read_blocks(audio, self.sampling_rate, channel=channel)
+        return RecordingDecoder(self._wording, self._recording(stats), blocks, endpointing, resume)
 
     def _recording(self, stats: Optional[CmvnStats]) -> Union[AcousticStream, WindowedStream]:
         """Log-likelihoods of a recording that is there as a whole, and read in pieces for memory's sake alone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import Dict, List, Mapping
 
 import numpy as np
 
@@ -25,6 +25,15 @@ class GmmStream:
         """Begin another stream."""
         self._frames = np.zeros((0, self._model.feature_transform.base_dim), np.float32)
         self._before = 0  # of the frames that are neighbours
+        self._skipped = 0  # frames of which no rows are needed
+
+    def checkpoint(self, row: int) -> Dict[str, np.ndarray]:
+        """Return what `resume` needs for the rows from `row` on: "row", the first that it gives."""
+        return {"row": np.array([row - row % self._chunk])}
+
+    def resume(self, checkpoint: Mapping[str, np.ndarray]) -> None:
+        """Leave out the rows before a checkpoint, of a stream that is new."""
+        self._skipped = int(checkpoint["row"][0])
 
     def accept(self, frames: np.ndarray) -> np.ndarray:
         """Take frames and return the rows of all full chunks."""
@@ -42,9 +51,12 @@ class GmmStream:
         begin, transform = 0, self._model.feature_transform
         while len(self._frames) - begin - self._before >= least:
             keep = min(self._chunk, len(self._frames) - begin - self._before)
-            part = self._frames[begin : begin + self._before + keep + self._right]
-            x = transform.apply(part, [len(part)])[self._before : self._before + keep]
-            rows.append(self._model.loglikes(x, adapted=False))
+            if self._skipped:
+                self._skipped -= keep
+            else:
+                part = self._frames[begin : begin + self._before + keep + self._right]
+                x = transform.apply(part, [len(part)])[self._before : self._before + keep]
+                rows.append(self._model.loglikes(x, adapted=False))
             before = min(self._left, self._before + keep)
             begin, self._before = begin + self._before + keep - before, before
         self._frames = self._frames[begin:].copy()

@@ -11,7 +11,7 @@ The rows of all calls together are the same bits however the samples are cut.
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Protocol, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Union
 
 import numpy as np
 
@@ -38,6 +38,12 @@ class _Scores(Protocol):
     def pop(self) -> np.ndarray: ...
 
     def reset(self) -> None: ...
+
+    def record(self) -> None: ...
+
+    def checkpoint(self, row: int) -> Dict[str, np.ndarray]: ...
+
+    def resume(self, checkpoint: Mapping[str, np.ndarray]) -> None: ...
 
 
 class OnlineAcoustics:
@@ -152,6 +158,20 @@ class AcousticStream:
         self._cmvn.next_utterance(keep_mean)
         self._ended = False
 
+    def record(self) -> None:
+        """Keep, from the beginning of a stream on, what `checkpoint` needs."""
+        self.scores.record()
+
+    def checkpoint(self, row: int) -> Dict[str, np.ndarray]:
+        """Return what another stream of the same samples needs for the rows from `row` on, the same bits, without
+        computing those before; no earlier row may be asked for later. "row" [1]: the first row that it gives, `row` or
+        some before it. The features of all samples are computed again: they cost little."""
+        return self.scores.checkpoint(row)
+
+    def resume(self, checkpoint: Mapping[str, np.ndarray]) -> None:
+        """Leave out, of a new stream, the rows before a checkpoint."""
+        self.scores.resume(checkpoint)
+
     @property
     def stats(self) -> Optional[CmvnStats]:
         """What is known of the stream's mean."""
@@ -187,6 +207,15 @@ class NetworkScores:
         self._stack.reset()
         self.stream = self._network.create()
 
+    def record(self) -> None:
+        self.stream.record()
+
+    def checkpoint(self, row: int) -> Dict[str, np.ndarray]:
+        return self.stream.checkpoint(row)
+
+    def resume(self, checkpoint: Mapping[str, np.ndarray]) -> None:
+        self.stream.resume(checkpoint)
+
 
 class GmmScores:
     """Frames through the mixtures, as they are pushed."""
@@ -209,3 +238,12 @@ class GmmScores:
     def reset(self) -> None:
         self._stream.reset()
         self._rows = self._rows[:1]
+
+    def record(self) -> None:
+        """Keep nothing: Gaussians have no state."""
+
+    def checkpoint(self, row: int) -> Dict[str, np.ndarray]:
+        return self._stream.checkpoint(row)
+
+    def resume(self, checkpoint: Mapping[str, np.ndarray]) -> None:
+        self._stream.resume(checkpoint)

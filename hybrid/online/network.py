@@ -34,6 +34,7 @@ from hybrid.nnet.tdnnf import TdnnfModel
 from hybrid.nnet.tdnnf_stream import TdnnfStream
 
 ROWS = 24  # of a product, or a multiple: the same in any order
+POINTS = 100  # network frames between the states that are kept of a stream, at least
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,31 @@ def model_stream(model: AcousticModel, right_context: int = 0) -> ModelStream:
     raise ConfigError(f"a model of the kind {model.kind!r} is not computed chunk by chunk", remedy="use another model")
 
 
+@dataclass(frozen=True)
+class _Point:
+    """A place between two chunks: how many came before it, their outputs, and the state."""
+
+    chunks: int
+    row: int
+    state: StreamState
+
+
 @dataclass
 class NetworkStream:
     """What a network knows of one stream; made by `OnlineNetwork.create`."""
 
     state: StreamState
     frames: np.ndarray
+    device: torch.device = torch.device("cpu")
     begin: int = 0  # from which frame on they are still needed: neighbours, then new ones
     left: int = 0  # of these that are neighbours
     ended: bool = False
     done: bool = False
     rows: List[np.ndarray] = field(default_factory=list)
+    chunks: int = 0  # that are done
+    row: int = 0  # the outputs of these
+    skipped: int = 0  # chunks that need not be computed: `resume`
+    points: Optional[List[_Point]] = None  # where it can be resumed, from what may still be asked for on
 
     def push(self, frames: np.ndarray) -> None:
         """Take the next frames [n, D]. Raises ModelError after `end`."""
@@ -109,6 +124,34 @@ class NetworkStream:
         """Return the log-likelihoods that were computed since the last call."""
         rows, self.rows = self.rows, []
         return rows
+
+    def record(self) -> None:
+        """Keep states from now on, for `checkpoint`."""
+        self.points = []
+
+    def checkpoint(self, row: int) -> Dict[str, np.ndarray]:
+        """Return what `resume` needs for the outputs from `row` on, and "row", the first that it gives; no earlier row
+        will be asked for."""
+        points = self.points or []
+        before = [number for number, point in enumerate(points) if point.row <= row]
+        if not before:
+            raise ModelError(f"no state is kept of row {row}", remedy="record the stream from its beginning on")
+        self.points = points[before[-1] :]
+        point = self.points[0]
+        numbers = {"row": point.row, "chunks": point.chunks, "skip": point.state.skip}
+        return {
+            **{name: np.array([number]) for name, number in numbers.items()},
+            **{f"state.{name}": value.cpu().numpy() for name, value in point.state.tensors.items()},
+        }
+
+    def resume(self, checkpoint: Mapping[str, np.ndarray]) -> None:
+        """Go on, of a stream that is new and is given the same frames, where another made a checkpoint."""
+        self.skipped, self.row = int(checkpoint["chunks"][0]), int(checkpoint["row"][0])
+        tensors = {
+            name.partition(".")[2]: torch.from_numpy(value.copy()).to(self.device)
+            for name, value in checkpoint.items() if name.startswith("state.")
+        }  # fmt: skip
+        self.state = StreamState(tensors, int(checkpoint["skip"][0]))
 
 
 class OnlineNetwork:
@@ -143,7 +186,8 @@ class OnlineNetwork:
 
     def create(self) -> NetworkStream:
         """Return a stream without a frame."""
-        return NetworkStream(self._stream.start(), np.zeros((0, self.model.config.input_dim), np.float32))
+        frames = np.zeros((0, self.model.config.input_dim), np.float32)
+        return NetworkStream(self._stream.start(), frames, self.model.input_mean.device)
 
     def accept(self, stream: NetworkStream, frames: np.ndarray) -> np.ndarray:
         """Return the log-likelihoods that frames [n, D] complete."""
@@ -185,7 +229,15 @@ class OnlineNetwork:
         return np.concatenate(rows) if rows else np.zeros((0, self.num_pdfs), np.float32)
 
     def _next(self, stream: NetworkStream) -> Optional[Chunk]:
-        """The next chunk of a stream, taken off its frames; None: it waits for more, or has ended."""
+        """The next chunk of a stream that is to be computed; None: it waits for more frames, or has ended."""
+        chunk = self._taken(stream)
+        while chunk is not None and stream.chunks < stream.skipped:
+            stream.chunks += 1
+            chunk = self._taken(stream)
+        return chunk
+
+    def _taken(self, stream: NetworkStream) -> Optional[Chunk]:
+        """The next chunk, taken off the frames of a stream."""
         frames = stream.frames[stream.begin :]
         new, size, right = len(frames) - stream.left, self.config.chunk, self._stream.right
         if stream.done or (not stream.ended and new < size + right):
@@ -220,8 +272,11 @@ class OnlineNetwork:
             mine = rows[number].copy()
             if not np.isfinite(mine).all():
                 raise ModelError("the model's output is not finite", remedy="train it again")
+            if stream.points is not None and (not stream.points or stream.row - stream.points[-1].row >= POINTS):
+                stream.points.append(_Point(stream.chunks, stream.row, stream.state))
             if len(mine):
                 stream.rows.append(mine)
+            stream.chunks, stream.row = stream.chunks + 1, stream.row + len(mine)
             stream.state = StreamState(
                 {name: value[number : number + 1].clone() for name, value in after.tensors.items()}, after.skip
             )

@@ -7,7 +7,7 @@ before the frames that count.
 
 from __future__ import annotations
 
-from typing import List, Optional, Protocol
+from typing import Dict, List, Mapping, Optional, Protocol
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class WindowedStream:
         self._stack = FrameStack(acoustics.frame_subsampling_factor)
         self._frames = np.zeros((0, acoustics.features.dim * acoustics.frame_subsampling_factor), np.float32)
         self._begin = self._done = 0  # the first frame that is kept, and the first without a row
+        self._skipped = 0  # frames of which no rows are needed
 
     def accept(self, samples: np.ndarray) -> np.ndarray:
         """Return the rows that samples [N], at the model's rate, complete."""
@@ -59,6 +60,17 @@ class WindowedStream:
             self._stack.finish(self._acoustics.features.dim),
         ]
         return self._take(np.concatenate(frames), last=True)
+
+    def record(self) -> None:
+        """Do as AcousticStream: no state needs to be kept."""
+
+    def checkpoint(self, row: int) -> Dict[str, np.ndarray]:
+        """Return what `resume` needs for the rows from `row` on: "row", the first that it gives."""
+        return {"row": np.array([row - row % CHUNK])}
+
+    def resume(self, checkpoint: Mapping[str, np.ndarray]) -> None:
+        """Leave out the rows before a checkpoint, of a stream that is new."""
+        self._skipped = int(checkpoint["row"][0])
 
     def _normalised(self, frames: np.ndarray) -> np.ndarray:
         if self._acoustics.cmvn == "none" or not len(frames):
@@ -74,9 +86,10 @@ class WindowedStream:
             if end <= self._done or (not whole and end < self._done + CHUNK + CONTEXT):
                 return np.concatenate(rows)
             count = end - self._done if whole else CHUNK
-            window = self._frames[: self._done + count + CONTEXT - self._begin]
-            first = self._done - self._begin
-            rows.append(self._acoustics.outputs(window)[first : first + count])
+            if self._done >= self._skipped:
+                window = self._frames[: self._done + count + CONTEXT - self._begin]
+                first = self._done - self._begin
+                rows.append(self._acoustics.outputs(window)[first : first + count])
             self._done += count
             kept = max(self._done - CONTEXT, self._begin)
             self._frames, self._begin = self._frames[kept - self._begin :], kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from hybrid.align.ctm import CtmRow, write_ctm
 from hybrid.data.feature_config import config_from_json
@@ -34,12 +34,16 @@ class Confidences:
         self.executor, self.search = executor, search
         self.sets = {"none": (), "dev": ("dev",), "test": ("dev", "test")}[run.settings.decode.confidence]
         self.calibration: Optional[Calibration] = None
+        self.learnt_on: Optional[Dict[str, str]] = None
         self.path = run.dir("decode") / system.name / condition / CALIBRATION
 
     def add(
         self, eval_set: DecodeSet, tuning: Tuning, loglikes: Loglikes, references: Mapping[str, List[str]]
     ) -> None:
-        """Write calibration.json, of the development set, or confidence.json and words.ctm of a test set."""
+        """Write calibration.json of the development set, confidence.json of each, and words.ctm of a test set.
+
+        confidence.json: what `calibration.summary` returns, and the set and condition that was learnt on, "learnt_on".
+        """
         if eval_set.role not in self.sets or self.system.first_pass:
             return
         run, system = self.run, self.system
@@ -53,11 +57,12 @@ class Confidences:
         if eval_set.role == "dev":
             self.calibration = Calibration.fit(judged.features, judged.right)
             self.calibration.save(self.path)
+            self.learnt_on = {"set": eval_set.set, "condition": eval_set.condition}
         if self.calibration is None:
             return
         conf = self.calibration.conf(judged.features)
         folder = decode_folder(run.exp, system.name, eval_set.condition, eval_set.set)
-        write_json(folder / JUDGED, summary(conf, judged.right))
+        write_json(folder / JUDGED, {**summary(conf, judged.right), "learnt_on": self.learnt_on})
         if eval_set.role == "test":
             shift = _frame_shift(model, system)
             rows = [

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from hybrid.errors import HybridError
 from hybrid.io import PathLike, read_json, read_jsonl
 from hybrid.report.alignments import Alignments, read_alignments
+from hybrid.report.confidences import WordConfidences, read_confidences
 from hybrid.report.trees import NamedTree, read_counts, read_tree
 from hybrid.score.results import CONDITIONS, DEV, Row, merge, ordered, read_results
 
@@ -20,16 +21,17 @@ DecodeKey = Tuple[str, str, str, str]  # system, condition, set, tuned_on
 class ReportData:
     """Everything that the report shows.
 
-    results: rows of results.json. decodes: wer.json by system, condition, set and tuned_on. curves: training logs by
-    system; passes: GMM passes by system; phone_confusions by system: {"phones", "matrix"}. occupancy: frames per
-    senone. trees: by system, those of the gmm stage and "network". alignments: None before the gmm stage has written
-    them. problems: rows of all problems.jsonl. marks: one a stage, by number. config: settings by dotted name.
-    notes: files that could not be read, and why.
+    results: rows of results.json. decodes: wer.json by system, condition, set and tuned_on. confidences: those of the
+    decodes that have a confidence.json. curves: training logs by system; passes: GMM passes by system; phone_confusions
+    by system: {"phones", "matrix"}. occupancy: frames per senone. trees: by system, those of the gmm stage and
+    "network". alignments: None before the gmm stage has written them. problems: rows of all problems.jsonl. marks: one
+    a stage, by number. config: settings by dotted name. notes: files that could not be read, and why.
     """
 
     exp: Path
     results: List[Row] = field(default_factory=list)
     decodes: Dict[DecodeKey, Dict[str, Any]] = field(default_factory=dict)
+    confidences: List[WordConfidences] = field(default_factory=list)
     curves: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
     passes: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
     phone_confusions: Dict[str, Dict[str, Any]] = field(default_factory=dict)
@@ -93,6 +95,10 @@ def gather(exp: PathLike, *, models: bool = True) -> ReportData:
             data.decodes[key] = value  # type: ignore[index]
         elif value is not None:
             data.notes.append(f"{_short(exp, file)}: not a wer.json")
+    for file in _files(exp, "decode/*/*/*/confidence.json"):
+        confidences = tried(read_confidences, file)
+        if confidences is not None:
+            data.confidences.append(confidences)
     if (exp / "results.json").exists():
         data.results = merge([], tried(read_results, exp / "results.json") or [])
     for name, store, key_of in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterable, List, Optional, Sequence
 
 from hybrid.io import PathLike, write_text
+from hybrid.report.calibration import HEAD, confidence_cells, error_text, in_order
 from hybrid.report.gather import ReportData, gather
 from hybrid.report.html import bytes_text, seconds_text
 from hybrid.report.recognition import p_value
@@ -30,7 +31,7 @@ def results_md(data: ReportData, title: str, notes: Optional[str] = None) -> str
         parts.append(f"## Set {name}, scale and penalty chosen on {tuned_on}")
         parts.append(table(data.results, name, tuned_on))
         parts += _paired(data, name, tuned_on)
-    parts += _scales(data) + _cost(data) + _origin(data)
+    parts += _confidences(data) + _scales(data) + _cost(data) + _origin(data)
     if data.notes:
         parts += ["## Could not be read", "\n".join(f"- {note}" for note in data.notes)]
     return "\n\n".join(parts) + "\n"
@@ -49,6 +50,13 @@ def _paired(data: ReportData, name: str, tuned_on: str) -> List[str]:
         return []
     text = "Matched-pair test (MAPSSWE, an utterance a segment), two-sided p against the row above:"
     return [text, grid(["systems", *conditions], rows)]
+
+
+def _confidences(data: ReportData) -> List[str]:
+    rows = in_order(data)
+    if not rows:
+        return []
+    return ["## Confidences of words", grid(HEAD, [confidence_cells(row) for row in rows]), error_text(rows)]
 
 
 def _scales(data: ReportData) -> List[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
 from hybrid.io import PathLike, write_text
-from hybrid.report import bootstrap, recognition, running, training
+from hybrid.report import bootstrap, calibration, recognition, running, training
 from hybrid.report.gather import ReportData, gather
 from hybrid.report.html import Markup, document, join, none, tag, warning
 
@@ -17,6 +17,7 @@ SECTIONS: Tuple[Section, ...] = (
     ("speakers", "Speakers", recognition.speaker_section),
     ("words", "Word confusions", recognition.confusion_section),
     ("scales", "Scales chosen", recognition.scale_section),
+    ("confidences", "Confidences of words", calibration.confidence_section),
     ("curves", "Training curves", training.curve_section),
     ("gmm", "GMM passes", bootstrap.gmm_section),
     ("alignments", "Alignments", bootstrap.alignment_section),
@@ -42,7 +43,8 @@ def write_report(exp: PathLike, title: Optional[str] = None) -> Path:
 
 
 def render(data: ReportData, title: str) -> str:
-    bodies = [(name, heading, _section(data, make)) for name, heading, make in SECTIONS]
+    made = [(name, heading, _section(data, make)) for name, heading, make in SECTIONS]
+    bodies = [one for one in made if one[2]]  # a section that not all runs have is empty
     # after the sections: a part that could not be made is among the notes then
     notes = [warning("Not all could be shown:", tag("ul", *(tag("li", note) for note in data.notes)))]
     links = join((tag("a", heading, href=f"#{name}") for name, heading, _ in bodies), " ")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -167,6 +168,26 @@ def matched_pairs(gain: np.ndarray) -> float:
     return math.erfc(abs(mean) / (spread / math.sqrt(n)) / math.sqrt(2))
 
 
+def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Tuple[float, float]:
+    """Returns (low, high) of a share of independent trials, between 0 and 1; (0, 1) of no trial.
+
+    With z the normal quantile of the level and p = successes / n, the shares q at which p is z standard deviations
+    away, |p - q| = z sqrt(q (1 - q) / n), are
+
+        (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n):
+
+    unlike p +- z sqrt(p (1 - p) / n) never empty, nor beyond 0 and 1 (Wilson, "Probable inference, the law of
+    succession, and statistical inference", JASA 1927). Raises ConfigError for a level that is none.
+    """
+    _check(level)
+    if trials < 1:
+        return 0.0, 1.0
+    share, square = successes / trials, NormalDist().inv_cdf((1 + level) / 2) ** 2 / trials
+    middle = share + square / 2
+    half = math.sqrt(square * share * (1 - share) + square**2 / 4)
+    return max((middle - half) / (1 + square), 0.0), min((middle + half) / (1 + square), 1.0)
+
+
 def _units(counts: Mapping[str, ErrorsWords], speakers: Optional[Mapping[str, str]]) -> np.ndarray:
     """float64 [units, 2], errors and words; sorted by id, so that order of a mapping does not matter."""
     if not counts:
@@ -201,7 +222,7 @@ def _check_pair(a: Mapping[str, ErrorsWords], b: Mapping[str, ErrorsWords]) -> N
             raise DataError("reference words differ", utterance=name, remedy="score both on the same transcripts")
 
 
-def _check(level: float, resamples: int) -> None:
+def _check(level: float, resamples: int = RESAMPLES) -> None:
     if not 0 < level < 1:
         raise ConfigError(f"confidence level {level}", remedy="give a share between 0 and 1, usually 0.95")
     if resamples < 1:

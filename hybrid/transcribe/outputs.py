@@ -44,12 +44,10 @@ class Transcript:
     def to_json(self) -> Dict[str, Any]:
         """Return {"id", "recording", "channel", "start", "end", "text", "words", "segments", "final"}: a result for
         the whole, and one for each segment, with its n-best list."""
-        segments = []
-        for number, result in enumerate(self.results):
-            segment = result.to_dict(0)
-            segment["nbest"] = self.alternatives[number] if self.alternatives else []
-            segment.update(start=round(result.start, 3), end=round(result.start + result.seconds, 3))
-            segments.append(segment)
+        segments = [
+            segment_json(result, self.alternatives[number] if self.alternatives else [])
+            for number, result in enumerate(self.results)
+        ]
         return {
             "id": self.id, "recording": self.recording, "channel": self.channel, "start": round(self.start, 3),
             "end": round(self.start + self.seconds, 3), "text": self.text,
@@ -58,19 +56,29 @@ class Transcript:
 
     @staticmethod
     def from_json(row: Dict[str, Any]) -> Transcript:
-        """Return what `to_json` was made of."""
-        results = tuple(
-            Result(
-                tuple(Word(w["word"], w["start"], w["end"], w["conf"]) for w in one["words"]),
-                one["end"] - one["start"], start=one["start"],
-            )
-            for one in row["segments"]
-        )  # fmt: skip
-        alternatives = tuple(one["nbest"] for one in row["segments"])
-        seconds = row["end"] - row["start"]
+        """Return what `to_json` was made of, its times and confidences rounded."""
+        segments = row["segments"]
         return Transcript(
-            row["id"], row["recording"], row["channel"], row["start"], seconds, results, alternatives
-        )
+            row["id"], row["recording"], row["channel"], row["start"], row["end"] - row["start"],
+            tuple(map(result_of_json, segments)), tuple(one["nbest"] for one in segments),
+        )  # fmt: skip
+
+    def rounded(self) -> Transcript:
+        """Return the transcript as it comes back from disk: files then are the same whether a run was stopped."""
+        return Transcript.from_json(self.to_json())
+
+
+def segment_json(result: Result, nbest: List[Dict[str, Any]]) -> Dict[str, Any]:
+    """Return a segment of a transcript: what `Result.to_dict` says, its alternatives, start and end."""
+    times = {"start": round(result.start, 3), "end": round(result.start + result.seconds, 3)}
+    return {**result.to_dict(0), "nbest": nbest, **times}
+
+
+def result_of_json(segment: Dict[str, Any]) -> Result:
+    """Return the result that `segment_json` was made of, without its lattice."""
+    words = tuple(Word(word["word"], word["start"], word["end"], word["conf"]) for word in segment["words"])
+    start, rejected = segment["start"], segment.get("rejected", False)
+    return Result(words, segment["end"] - start, start=start, rejected=rejected)
 
 
 def check_formats(names: str) -> List[str]:

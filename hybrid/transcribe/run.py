@@ -1,8 +1,10 @@
 """`hybrid transcribe`: speech in, text, times and captions out.
 
-A recording is the grain of the work: what is done is kept in OUT/work, under a fingerprint of the model, the settings
-and the audio, and the same command goes on with the others. Where a manifest names speakers and the model is normalised
-per speaker, their means are taken over all of their speech, as the recipes' decoding does.
+What is done is kept in OUT/work, under a fingerprint of the model, the options and the audio, and the same command goes
+on: with the recordings that are left, and within a long one behind the last minute that is kept of it (parts.py).
+
+Where a manifest names speakers and the model is normalised per speaker, their means are taken over all of their speech,
+as the recipes' decoding does.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from hybrid.config import Config
 from hybrid.corpus.listing import Skipped
@@ -34,7 +36,8 @@ from hybrid.lexicon.extend import read_words
 from hybrid.parallel import cores, ordered_map, worker_number
 from hybrid.run import Run
 from hybrid.transcribe.inputs import Item, Speech, list_speech, parse_channel
-from hybrid.transcribe.outputs import Transcript, check_formats, write_outputs
+from hybrid.transcribe.outputs import Transcript, check_formats, result_of_json, segment_json, write_outputs
+from hybrid.transcribe.parts import Part, Place
 from hybrid.transcribe.store import Store
 
 _WHOLE = 60.0  # seconds: a shorter part of a recording is an utterance, and has no endpoint within it
@@ -123,7 +126,8 @@ def run_transcribe(options: Options) -> int:
             say(f"  {note}")
         if len(speech.notes) > 3:
             say(f"  and {len(speech.notes) - 3} more like that")
-        store = Store(folder / "work" / "done.jsonl", asr, [job.nbest, repr(job.endpointing), job.changes()], speech)
+        store = Store(folder / "work", asr, [job.nbest, repr(job.endpointing), job.changes()], speech)
+        _say_changed(store.changed, say)
         jobs = min(options.jobs or cores(), max(len(store.left(speech.items)), 1))
         executor = stack.enter_context(run.executor()) if jobs > 1 else None
         transcripts: List[Transcript] = []
@@ -155,6 +159,12 @@ def _write(
     )
 
 
+def _say_changed(changed: Mapping[str, str], say: Any) -> None:
+    for why, count in Counter(changed.values()).items():
+        first = next(name for name, reason in changed.items() if reason == why)
+        say(f"  transcribed anew: {first}{f' and {count - 1} more' if count > 1 else ''}: {why}")
+
+
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -165,7 +175,10 @@ def _all(
     """Yield what becomes of each item, in their order; texts are printed as they come where there is no folder."""
     left = store.left(speech.items)
     stats = _speaker_stats(run, asr, job, speech, left, executor)
-    tasks = [(item, stats.get(speech.speakers.get(item.id, ""))) for item in left]
+    places = [None if printing else store.place(item) for item in left]
+    tasks = [
+        (item, stats.get(speech.speakers.get(item.id, "")), place) for item, place in zip(left, places, strict=True)
+    ]
     work = partial(_transcribe, job)
     results = map(work, tasks) if executor is None else ordered_map(executor, work, tasks)
     fresh = iter(run.progress(results, total=len(tasks), desc="transcribed"))
@@ -213,12 +226,14 @@ def _recogniser(job: _Job) -> Recogniser:
 def _watched(results: Iterable[Result], item: Item, every: float = 10.0) -> Iterator[Result]:
     """The results, with a line on stderr every 10 s that says how far a long recording is."""
     began = shown = time.monotonic()
+    first: Optional[float] = None  # seconds of the recording before those of this run
     for result in results:
         yield result
+        first = result.start if first is None else first
         now = time.monotonic()
         if now - shown >= every:
             shown, done = now, result.start + result.seconds
-            left = (item.seconds - done) * (now - began) / max(done, 1e-3)
+            left = (item.seconds - done) * (now - began) / max(done - first, 1e-3)
             _to_stderr(f"  {item.id}: {done / 60:.1f}/{item.seconds / 60:.1f} min, {left:.0f} s left")
 
 
@@ -230,24 +245,49 @@ def _stats(job: _Job, item: Item) -> Optional[CmvnStats]:
         return None
 
 
-def _transcribe(job: _Job, task: Tuple[Item, Optional[CmvnStats]]) -> Union[Transcript, Skipped]:
-    item, stats = task
+def _transcribe(job: _Job, task: Tuple[Item, Optional[CmvnStats], Optional[Place]]) -> Union[Transcript, Skipped]:
+    item, stats, place = task
     endpointing = job.endpointing
     if not item.whole and item.seconds < _WHOLE:
         endpointing = Endpointing((), max(endpointing.longest, _WHOLE))
-    found = _recogniser(job).transcribe(item.source, channel=_channel(item), endpointing=endpointing, stats=stats)
-    results: List[Result] = []
-    alternatives: List[Any] = []
+    part = None if place is None else Part(place)
     try:
-        for result in _watched(found, item):
-            if result.words:  # no lattice is kept: hours of them would fill the memory
-                results.append(result.shifted(item.start).without_lattice())
-                alternatives.append(result.to_dict(job.nbest)["nbest"])
+        segments = _segments(_recogniser(job), item, endpointing, stats, job.nbest, part)
     except DataError as error:
         return Skipped(item.id, error.what, None if error.file is None else str(error.file), error.remedy)
+    results, alternatives = map(result_of_json, segments), (segment["nbest"] for segment in segments)
     return Transcript(
         item.id, item.recording, item.channel, item.start, item.seconds, tuple(results), tuple(alternatives)
+    ).rounded()
+
+
+def _segments(
+    asr: Recogniser, item: Item, endpointing: Endpointing, stats: Optional[CmvnStats], nbest: int, part: Optional[Part]
+) -> List[Dict[str, Any]]:
+    """The segments of an item's transcript, as JSON: no lattice is kept, hours of them would fill the memory."""
+    resume = None
+    if part is not None:
+        if part.changed:
+            _to_stderr(f"  {item.id} is transcribed anew from its beginning: {part.changed}")
+        own = None
+        if stats is None and asr.takes_mean:
+            stats = own = part.stats or asr.feature_stats(item.source, _channel(item))
+        part.begin(own)
+        resume = part.checkpoint
+        if resume is not None:
+            done = resume.frame * asr.frame_shift
+            _to_stderr(f"  {item.id}: goes on at {done / 60:.1f}/{item.seconds / 60:.1f} min")
+    recording = asr.recording(
+        item.source, channel=_channel(item), endpointing=endpointing, stats=stats, resume=resume
     )
+    segments = [] if part is None else part.segments
+    for result in _watched(recording, item):
+        if result.words:
+            alternatives = result.to_dict(nbest)["nbest"]
+            segments.append(segment_json(result.shifted(item.start), alternatives))
+        if part is not None:
+            part.save(recording.checkpoint(), asr.frame_shift)
+    return segments
 
 
 def _channel(item: Item) -> Optional[int]:
