@@ -253,7 +253,7 @@ def test_errors_of_streams_are_told_without_files(
 
         with monkeypatch.context() as patch:
             patch.setattr(engine.online, "compute", broken)
-            found = hear(served.socket, [bytes(3200)])
+            found = hear(served.socket, [bytes(8 * RATE)])  # a chunk of the network and more
         assert (found.answers, found.code) == ([words], code)
     assert "ZeroDivisionError" in caplog.text
     assert hear(served.socket, [bytes(3200), '{"eof": 1}']).code == 1000

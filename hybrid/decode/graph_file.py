@@ -15,7 +15,8 @@ from typing import Any, Dict, Tuple, Union
 
 import numpy as np
 
-from hybrid.decode.search_graph import COST, ILABEL, NEXT, SearchGraph, compiled
+from hybrid.compiled import compiled
+from hybrid.decode.search_graph import COST, ILABEL, NEXT, SearchGraph
 from hybrid.errors import GraphError
 from hybrid.io import save_tensors
 
