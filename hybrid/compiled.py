@@ -2,15 +2,16 @@
 
 What is compiled lies beside the module where its folder can be written, else in the user's own cache folder, or where
 NUMBA_CACHE_DIR says. Where none of these can be written nothing is kept, and every process compiles again. The first
-function that a process has to compile is told to the log, at level INFO (`tell_compiling` shows it on stderr); that
-nothing can be kept is a warning.
+function that a process has to compile is told to the log, at level INFO (the commands show it); that nothing can be
+kept is a warning.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from typing import Any, Optional
+from typing import Any
 
 import numba
 from numba.core import event
@@ -37,7 +38,8 @@ def inlined(function: Any) -> Any:
 
 
 class _Cache:
-    """A function's cache of numba's, without which its work goes on: a full disk costs time, and no answer."""
+    """A function's cache of numba's, without which its work goes on: a full disk or a damaged file costs time, and no
+    answer."""
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
@@ -48,8 +50,10 @@ class _Cache:
     def load_overload(self, *arguments: Any) -> Any:
         try:
             return self._cache.load_overload(*arguments)
-        except Exception as error:  # whatever a damaged file leads to
-            log.warning("%s: not read, compiled again: %s", self._cache.cache_path, error)
+        except Exception as error:  # whatever reading a damaged file leads to
+            log.warning("%s: a damaged file, compiled again: %s", self._cache.cache_path, error)
+            with contextlib.suppress(OSError):
+                self._cache.flush()
             return None
 
     def save_overload(self, *arguments: Any) -> None:
@@ -81,9 +85,9 @@ class _Told(event.Listener):
             told, _Told.compiling = _Told.compiling, True
         folder = dispatcher.stats.cache_path
         if not told and folder is None:
-            log.info("compiling for this machine; some 10 to 60 s")
+            log.info("compiling for this machine, some 10 to 60 s")
         elif not told:
-            log.info("compiling for this machine, once; some 10 to 60 s; kept in %s", folder)
+            log.info("compiling for this machine, once, some 10 to 60 s; kept in %s", folder)
 
     def on_end(self, event: Any) -> None:
         pass
@@ -91,8 +95,3 @@ class _Told(event.Listener):
 
 event.register("numba:compile", _Told())
 
-
-def cache_folder(function: Any) -> Optional[str]:
-    """Return where numba keeps what it makes of a function that `compiled` returned; None: nowhere."""
-    folder = function.stats.cache_path
-    return None if folder is None else str(folder)

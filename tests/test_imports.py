@@ -35,7 +35,7 @@ LAYERS = (
     "stages subcommand",
     "marks",
     "run",
-    "config typed fst fingerprint measure parallel script cpu",
+    "config typed fst fingerprint measure parallel script cpu compiled",
     "io",
     "destination front_door",
     "errors",
