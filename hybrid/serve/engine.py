@@ -187,14 +187,16 @@ class Engine:
             stream.fail(StreamClosed("the server has stopped"))
 
     def warm_up(self) -> None:
-        """Decode some noise, cut and ended: what is compiled or made when first used is there for the first client."""
-        rate = self.recogniser.sampling_rate
-        config = StreamConfig(rate, max_alternatives=1, endpointing=Endpointing(rules=(), longest=1.0))
-        stream = self.open(config)
+        """Decode some noise, cut and ended, and again with a phrase: what is compiled or made when first used is there
+        for the first client."""
+        rate, endpointing = self.recogniser.sampling_rate, Endpointing(rules=(), longest=1.0)
         noise = np.random.default_rng(0).integers(-2000, 2000, 4 * rate).astype(np.int16)
-        self.feed(stream, noise).result()
-        self.feed(stream, noise[:0], last=True).result()
-        self.close(stream)
+        word = list(self.recogniser.lang.words)[1]  # after epsilon
+        for phrases in ((), (word,)):
+            stream = self.open(StreamConfig(rate, max_alternatives=1, endpointing=endpointing, phrases=phrases))
+            self.feed(stream, noise).result()
+            self.feed(stream, noise[:0], last=True).result()
+            self.close(stream)
 
     def _work(self) -> None:
         while True:
