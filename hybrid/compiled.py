@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from typing import Any
+from typing import Any, Dict
 
 import numba
 from numba.core import event
@@ -22,9 +22,9 @@ _REMEDY = "set NUMBA_CACHE_DIR to a folder that can be written"
 
 def compiled(function: Any) -> Any:
     """Compile a function for the types that it is called with, once on a machine: numba keeps what it has compiled."""
-    options = {"nogil": True, "error_model": "numpy"}
+    options: Dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        dispatcher = numba.njit(cache=True, **options)(function)
+        dispatcher: Any = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba's word for: none of its folders can be written
         _Told.nothing_kept()
         return numba.njit(**options)(function)
@@ -77,7 +77,7 @@ class _Told(event.Listener):
             log.warning("compiled functions are not kept, each process compiles them again: %s; %s", why, _REMEDY)
 
     def on_start(self, event: Any) -> None:
-        dispatcher = (event.data or {}).get("dispatcher")
+        dispatcher: Any = (event.data or {}).get("dispatcher")
         function = getattr(dispatcher, "py_func", None)
         if _Told.compiling or not getattr(function, "__module__", "").startswith("hybrid."):
             return

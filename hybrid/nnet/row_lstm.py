@@ -30,8 +30,7 @@ _LOG2E, _LN2, _LN2_REST = _F(1.4426950408889634), _F(0.693359375), _F(-2.1219444
 _C2, _C3, _C4, _C5, _C6, _C7 = (_F(1 / n) for n in (2, 6, 24, 120, 720, 5040))
 
 
-@intrinsic
-def _power_of_two(typingctx: Any, exponent: Any) -> Any:
+def _power(typingctx: Any, exponent: Any) -> Any:
     """2^k of a whole k in [-126, 127], float32 as its argument is."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -40,6 +39,9 @@ def _power_of_two(typingctx: Any, exponent: Any) -> Any:
         return builder.bitcast(builder.shl(biased, ir.Constant(whole, 23)), ir.FloatType())
 
     return types.float32(types.float32), generate
+
+
+_power_of_two: Any = intrinsic(_power)
 
 
 @inlined
