@@ -1,6 +1,6 @@
 """Many clients of `hybrid serve` at once: does any result change, how late are words, how much does a stream cost?
 
-    python -m benchmarks.serve MODEL AUDIO... [--system S] [--clients 50] [--pace 1] [--calm] [--slots 1]
+    python -m benchmarks.serve MODEL AUDIO... [--system S] [--clients 50] [--pace 1] [--calm] [--gather-ms 50]
 
 AUDIO: files, folders, or manifests of Lhotse. Each is recognised by a client alone first, as fast as it is answered.
 Then `clients` at once, each with an utterance of its own (in turn), beside as many again that are killed in the middle,
@@ -131,10 +131,10 @@ async def disturb(address: str, data: bytes, number: int, sent: List[int]) -> No
 
 
 @contextlib.contextmanager
-def serving(model: str, system: Optional[str], slots: int) -> Iterator[Tuple[psutil.Process, str, int]]:
+def serving(model: str, system: Optional[str], extra: Sequence[str]) -> Iterator[Tuple[psutil.Process, str, int]]:
     """The server's process, its address, and the model's sampling rate."""
     command = [sys.executable, "-m", "hybrid.cli", "serve", model, "--port", "0", "--max-connections", "1000"]
-    command += ["--slots", str(slots)]
+    command += extra
     process = subprocess.Popen(command + (["--system", system] if system else []), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -228,12 +228,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--clients", type=int, nargs="+", default=[50])
     parser.add_argument("--pace", type=float, nargs="+", default=[1.0])
     parser.add_argument("--calm", action="store_true", help="without the clients that disturb")
-    parser.add_argument("--slots", type=int, default=1, help="of hybrid serve")
+    for name in ("--slots", "--gather-ms", "--threads"):
+        parser.add_argument(name, help="of hybrid serve")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--utterances", type=int, default=50, help="of the audio, at most")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
-    with serving(options.model, options.system, options.slots) as (process, address, rate):
+    passed = {"--slots": options.slots, "--gather-ms": options.gather_ms, "--threads": options.threads}
+    extra = [word for name, value in passed.items() if value is not None for word in (name, value)]
+    with serving(options.model, options.system, extra) as (process, address, rate):
         rows = asyncio.run(measured(options, process, address, rate))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))

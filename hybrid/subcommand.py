@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 import traceback
@@ -27,8 +28,13 @@ def add_subcommand(commands: Any, name: str, summary: str, about: str, more: str
 def exit_code(program: str, call: Callable[[], Optional[int]]) -> int:
     """Calls `call` and returns the exit code: its own number, or that of its error, which is printed in one line.
 
-    A defect of ours is named too; its stack is shown where HYBRID_TRACEBACK is set.
+    A defect of ours is named too; its stack is shown where HYBRID_TRACEBACK is set. What takes long at the first use on
+    a machine (hybrid/compiled.py) is told on stderr.
     """
+    log = logging.getLogger("hybrid.compiled")  # by name: numba is not imported for every subcommand
+    if not log.handlers:
+        log.addHandler(_ToStderr())
+        log.setLevel(logging.INFO)
     try:
         code = int(call() or 0)
         sys.stdout.flush()  # here, where a reader that has gone is still no surprise
@@ -51,6 +57,13 @@ def exit_code(program: str, call: Callable[[], Optional[int]]) -> int:
             traceback.print_exc()
         defect = f"a defect: {type(error).__name__}: {error}; set HYBRID_TRACEBACK=1 to see where it stands"
         return _fail(f"{program}: {defect}", 1)
+
+
+class _ToStderr(logging.Handler):
+    """To what is stderr when something is told."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"hybrid: {record.getMessage()}", file=sys.stderr, flush=True)
 
 
 def _fail(message: str, code: int) -> int:

@@ -35,7 +35,7 @@ LAYERS = (
     "stages subcommand",
     "marks",
     "run",
-    "config typed fst fingerprint measure parallel script cpu device",
+    "config typed fst fingerprint measure parallel script cpu device compiled",
     "io",
     "destination front_door",
     "errors",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.batch_norm import BatchNorm
 from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import build_model
+from hybrid.nnet.streaming import Chunk, StreamState
 from hybrid.online.network import ChunkConfig, OnlineNetwork, chunk_config, chunked_loglikes, chunked_set_loglikes
 
 DIM, PDFS = 12, 9
@@ -103,14 +104,15 @@ def test_an_output_comes_when_what_it_depends_on_has_come(name: str, lookahead: 
     assert len(network.finish(stream)) == lookahead
 
 
+@pytest.mark.parametrize("slots", [24, 5, 1])
 @pytest.mark.parametrize("name", [*MODELS, "blstm"])
-def test_who_else_streams_changes_no_bit(name: str) -> None:
-    """Streams of other lengths, begun at other times, in 24 slots; alone, with others, with many others."""
+def test_who_else_streams_changes_no_bit(name: str, slots: int) -> None:
+    """Streams of other lengths, begun at other times, in calls of up to 24, 5, 1; alone, with others, with many."""
     model = make(*MODELS.get(name, ("lstm", BLSTM)))
     config = ChunkConfig(4, 4 if name == "blstm" else 0)
-    network, alone = OnlineNetwork(model, config, slots=24), OnlineNetwork(model, config)
+    network = OnlineNetwork(model, config, slots=slots)
     utterances = [frames(length, seed) for seed, length in enumerate([30, 3, 17, 30, 8, 25, 1, 30, 12, 29] * 3)]
-    wanted = [streamed(network, x, [5]) for x in utterances]
+    wanted = [chunked_loglikes(OnlineNetwork(model, config), x) for x in utterances]
     streams = [network.create() for _ in utterances]
     rows: List[List[np.ndarray]] = [[] for _ in utterances]
     for step in range(20):
@@ -125,7 +127,25 @@ def test_who_else_streams_changes_no_bit(name: str) -> None:
             rows[number] += stream.pop()
     for x, mine, right in zip(utterances, rows, wanted):
         assert np.array_equal(np.concatenate(mine), right)
-        np.testing.assert_allclose(right, chunked_loglikes(alone, x), atol=1e-5)
+        assert np.array_equal(streamed(network, x, [5]), right)
+
+
+@pytest.mark.parametrize("name", [*MODELS, "blstm"])
+def test_whether_company_changes_bits_is_tried_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = OnlineNetwork(make(*MODELS.get(name, ("lstm", BLSTM))), ChunkConfig(4, 4 * (name == "blstm")), slots=24)
+    assert network.same_in_company()
+    real = network._stream.step
+
+    def step(state: StreamState, chunk: Chunk) -> Tuple[torch.Tensor, StreamState]:
+        """In a call of many, the last of them ends with another bit."""
+        logits, after = real(state, chunk)
+        if len(logits) > 1:
+            logits = logits.clone()
+            logits[-1] = torch.nextafter(logits[-1], torch.tensor(float("inf")))
+        return logits, after
+
+    monkeypatch.setattr(network._stream, "step", step)
+    assert not network.same_in_company()
 
 
 def test_a_set_of_utterances_here_or_in_an_executor() -> None:
@@ -161,7 +181,7 @@ def test_what_cannot_be() -> None:
     for kind in ("lstm", "tdnnf"):
         with pytest.raises(ConfigError, match="right context"):
             OnlineNetwork(make(kind, {}), ChunkConfig(4, 2))
-    for slots in (0, 2, 8, 12, 30):
+    for slots in (0, -1):
         with pytest.raises(ConfigError, match="slots"):
             OnlineNetwork(model, ChunkConfig(4), slots=slots)
     network = OnlineNetwork(model, ChunkConfig(4))

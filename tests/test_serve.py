@@ -220,6 +220,15 @@ def test_streams_that_share_a_call_do_not_change_each_other(small_run: Path, spe
     assert engine.streams == 0
 
 
+def test_phrases_too_are_compiled_before_the_first_client(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(load(small_run, "lfmmi"), 1)
+    asked, context = [], engine.recogniser.context
+    monkeypatch.setattr(engine.recogniser, "context", lambda phrases: asked.append(phrases) or context(phrases))
+    engine.warm_up()
+    engine.stop()
+    assert len(asked) == 1 and all(word in engine.recogniser.lang.words for word in asked[0])
+
+
 def test_a_stream_that_fails_is_alone_in_it(engine: Engine, speech: List[np.ndarray]) -> None:
     integers = [np.round(one * 32768).astype(np.int16) for one in speech]
     wanted = [directly(engine.recogniser, one)[0].text for one in speech]
@@ -253,7 +262,7 @@ def test_errors_of_streams_are_told_without_files(
 
         with monkeypatch.context() as patch:
             patch.setattr(engine.online, "compute", broken)
-            found = hear(served.socket, [bytes(3200)])
+            found = hear(served.socket, [bytes(8 * RATE)])  # a chunk of the network and more
         assert (found.answers, found.code) == ([words], code)
     assert "ZeroDivisionError" in caplog.text
     assert hear(served.socket, [bytes(3200), '{"eof": 1}']).code == 1000

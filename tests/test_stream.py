@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, List
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import PROJECT
 from lhotse import CutSet
 from small_run import RATE
 
@@ -116,6 +118,38 @@ def test_samples_that_cannot_be(small_run: Path, rate: Any, samples: np.ndarray,
     stream.accept_waveform(RATE, np.zeros(100, np.float32))
     with pytest.raises(kind, match=message):
         stream.accept_waveform(rate, samples)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_streams_that_do_not_know_their_mean_are_told_once(
+    small_run: Path, small_cuts: CutSet, system: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asr = load(small_run, system)
+    assert asr.takes_mean
+    list(asr.transcribe(small_cuts[0]))  # knows its mean
+    asr.create_stream(online=asr.online(asr.feature_stats(small_cuts[0])))
+    assert not caplog.records
+    for other in (asr, asr, asr.context(["AB"])):
+        other.create_stream()
+        (record,) = caplog.records
+    said = record.getMessage()
+    assert record.levelname == "WARNING" and f"streams of {system}: " in said and "feature_stats" in said
+    assert ("--config recipes/models/streaming.toml" in said) == (system != "mono")
+    assert (PROJECT / "recipes" / "models" / "streaming.toml").is_file()
+    load(small_run, system).create_stream()
+    assert len(caplog.records) == 2
+
+
+def test_streams_of_a_model_for_streams_are_not_warned_of(
+    small_run: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    shutil.copytree(small_run, tmp_path / "run")
+    path = tmp_path / "run" / "ce" / "model" / "features.json"
+    features = json.loads(path.read_text())
+    for cmvn in ("online", "none"):
+        path.write_text(json.dumps({**features, "cmvn": cmvn}))
+        asr = load(tmp_path / "run", "ce")
+        assert not asr.takes_mean and asr.create_stream() and not caplog.records
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -24,17 +24,9 @@ from typing import Iterable, Sequence, Tuple, cast
 
 import numpy as np
 
+from hybrid.compiled import compiled, inlined
 from hybrid.decode.phrase_trie import phrase_trie
-from hybrid.decode.search_graph import (
-    COST,
-    ILABEL,
-    NEXT,
-    OLABEL,
-    SearchGraph,
-    compiled,
-    depths,
-    inlined,
-)
+from hybrid.decode.search_graph import COST, ILABEL, NEXT, OLABEL, SearchGraph, depths
 
 BAD, GOOD, OPEN = np.int8(1), np.int8(2), np.int8(3)  # of a pair (state, node); 0 where nobody has asked
 

@@ -11,7 +11,7 @@ import heapq
 
 import numpy as np
 
-from hybrid.decode.search_graph import compiled
+from hybrid.compiled import compiled
 from hybrid.decode.weighted_sets import (
     ACOUSTIC,
     ARCS,

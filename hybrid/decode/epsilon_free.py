@@ -22,7 +22,8 @@ from typing import Iterator, List, Tuple
 
 import numpy as np
 
-from hybrid.decode.search_graph import COST, ILABEL, NEXT, SearchGraph, compiled
+from hybrid.compiled import compiled
+from hybrid.decode.search_graph import COST, ILABEL, NEXT, SearchGraph
 from hybrid.errors import GraphError
 
 MAX_ARCS = 2**30  # of an automaton of k2, and of chains

@@ -16,7 +16,8 @@ from typing import Any, Dict, Tuple, Union
 
 import numpy as np
 
-from hybrid.decode.search_graph import COST, ILABEL, NEXT, SearchGraph, compiled, leads_to_wide
+from hybrid.compiled import compiled
+from hybrid.decode.search_graph import COST, ILABEL, NEXT, SearchGraph, leads_to_wide
 from hybrid.errors import GraphError
 from hybrid.io import save_tensors
 

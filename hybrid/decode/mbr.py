@@ -33,8 +33,8 @@ from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
+from hybrid.compiled import compiled
 from hybrid.decode.paths import log_add
-from hybrid.decode.search_graph import compiled
 from hybrid.decode.word_lattice import WordLattice
 
 TURNS = 100  # at most; three to five are usual

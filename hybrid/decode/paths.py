@@ -13,7 +13,7 @@ from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 
-from hybrid.decode.search_graph import compiled
+from hybrid.compiled import compiled
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from hybrid.online.loglikes import AcousticStream, OnlineAcoustics
     from hybrid.online.network import ChunkConfig
 
+log = logging.getLogger(__name__)
+
 
 class Recogniser:
     """Recognises speech with one system of a run; made by `load`.
@@ -74,6 +77,7 @@ class Recogniser:
         self._extractor = FeatureExtractor(acoustics.features, backend)
         self._with_state: Optional[Acoustics] = None  # for streams, where onnxruntime runs the network
         self._adding = threading.Lock()
+        self._warned = threading.Event()  # that streams do not know their mean
         decoder = Decoder(
             graph, num_pdfs=acoustics.num_pdfs, beam=search.beam, max_active=search.max_active,
             word_penalty=search.word_penalty,
@@ -257,11 +261,23 @@ class Recogniser:
         None. online: what streams share, `self.online()` made once; None: one of its own.
 
         A model that was not trained on means of the past (`model.cmvn = "online"`) hears in a stream speech whose mean
-        is not known yet: words may differ from those of `asr(audio)` (hybrid/data/online_cmvn.py).
+        is not known yet: words may differ from those of `asr(audio)` (hybrid/data/online_cmvn.py). Unless the mean is
+        given (`online=asr.online(mean)`) that is said once, as a warning of the log.
         """
-        wording, acoustics = self._wording, (online or self.online()).create()
+        wording, online = self._wording, online or self.online()
+        if self.takes_mean and online.mean is None and not self._warned.is_set():
+            self._warned.set()
+            log.warning(
+                "streams of %s: the model was trained on speech whose mean is known, and a stream's is not yet; more "
+                "words may be wrong than in files; %sgive the mean, of this speaker or this line: "
+                "create_stream(online=asr.online(asr.feature_stats(AUDIO)))",
+                self.system,
+                "train with --config recipes/models/streaming.toml, or "
+                if isinstance(self._acoustics, (NetworkAcoustics, OnnxAcoustics))
+                else "",
+            )
         return Stream(
-            acoustics, wording.segmenter(endpointing), self.sampling_rate, wording.frame_shift, wording.result_of,
+            online.create(), wording.segmenter(endpointing), self.sampling_rate, wording.frame_shift, wording.result_of,
             wording.spelt, wording.lang.pieces is not None,
         )  # fmt: skip
 

@@ -93,8 +93,9 @@ def decode_hypotheses(
     ids: which to decode, None for all. Each matrix is sent to a worker once for all points.
     """
     _points(points)
-    cached_decoder(graph_key(graph), beam, max_active, points[0][1])  # a graph that is no good raises once and plainly
+    decoder = cached_decoder(graph_key(graph), beam, max_active, points[0][1])  # one that is no good raises plainly
     work = partial(_decode_chunk, graph=graph_key(graph), points=tuple(points), beam=beam, max_active=max_active)
+    _compile(work, decoder)
     return over_chunks(work, loglikes, ids, executor, problems, progress)
 
 
@@ -115,12 +116,18 @@ def lattice_words(
     """Return for each utterance the word ids at each point (acoustic scale, word insertion penalty), all from the
     lattice of one search at the point `origin`; sorted by id."""
     _points(points)
-    cached_decoder(graph_key(graph), beam, max_active, origin[1])
+    decoder = cached_decoder(graph_key(graph), beam, max_active, origin[1])
     work = partial(
         _rescore_chunk, graph=graph_key(graph), origin=origin, points=tuple(points), beam=beam, max_active=max_active,
         lattice_beam=lattice_beam,
     )  # fmt: skip
+    _compile(work, decoder)
     return over_chunks(work, loglikes, ids, executor, problems, progress)
+
+
+def _compile(work: Callable[[List[Any]], Any], decoder: Decoder) -> None:
+    """Compile here, on a machine where that is to be done, what each worker would compile for itself."""
+    work([("", np.zeros((2, decoder.min_columns), np.float32))])
 
 
 def _points(points: Sequence[Tuple[float, float]]) -> None:

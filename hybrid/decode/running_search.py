@@ -16,8 +16,9 @@ from typing import Optional
 
 import numpy as np
 
+from hybrid.compiled import compiled
 from hybrid.decode.search import LatticeSearch, RawLattice, SearchOptions
-from hybrid.decode.search_graph import ILABEL, OLABEL, SearchGraph, compiled
+from hybrid.decode.search_graph import ILABEL, OLABEL, SearchGraph
 from hybrid.decode.search_tokens import BLOCKS, FRAMES, LINKS, SETTLED, TOKENS
 from hybrid.decode.search_trace import FULL_PATH, trace
 

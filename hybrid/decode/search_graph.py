@@ -14,27 +14,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
-import numba
 import numpy as np
 
+from hybrid.compiled import compiled
 from hybrid.errors import ConfigError, GraphError
 from hybrid.fst import FstArrays
 
 ILABEL, OLABEL, COST, NEXT = range(4)
 WIDE = 64  # arcs into a state: where more enter it, as a back-off state, they are found from their sources
 PDF, EPSILON = 1, 2
-
-
-def compiled(function: Any) -> Any:
-    """Compile a function for the types that it is called with, once on a machine: numba keeps what it has compiled."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-
-
-def inlined(function: Any) -> Any:
-    """Compile a function into those that call it: one that takes many arrays costs more to call than to run."""
-    return numba.njit(inline="always", nogil=True, error_model="numpy")(function)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.decode.search_graph import EPSILON, ILABEL, NEXT, PDF, WIDE, compiled, inlined
+from hybrid.compiled import compiled, inlined
+from hybrid.decode.search_graph import EPSILON, ILABEL, NEXT, PDF, WIDE
 from hybrid.decode.search_settled import compact, extra_of, old_extras
 from hybrid.decode.search_tokens import BLOCKS, FRAMES, LINKS, SETTLED, STAMP
 

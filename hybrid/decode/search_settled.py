@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.decode.search_graph import COST, compiled, inlined
+from hybrid.compiled import compiled, inlined
+from hybrid.decode.search_graph import COST
 from hybrid.decode.search_tokens import BLOCKS, LINKS, TOKENS
 
 GONE = np.uint32(2**32 - 1)  # in place of the target of a link

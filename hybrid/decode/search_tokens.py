@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.decode.search_graph import COST, ILABEL, NEXT, compiled
+from hybrid.compiled import compiled
+from hybrid.decode.search_graph import COST, ILABEL, NEXT
 
 BINS = 1024  # of the histogram: a frame keeps some states more than max_active rather than fewer
 SLACK = 0.5  # Kaldi's beam_delta: by so much the next frame's beam is wider than the one that max_active leaves

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.decode.search_graph import COST, ILABEL, NEXT, compiled, inlined
+from hybrid.compiled import compiled, inlined
+from hybrid.decode.search_graph import COST, ILABEL, NEXT
 from hybrid.decode.search_links import FORWARD, stamp_tokens
 from hybrid.decode.search_tokens import FRAMES, STAMP
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.decode.search_graph import compiled
+from hybrid.compiled import compiled
 
 DELTA = 1e-4  # by so much the costs of two sets may differ that are one
 

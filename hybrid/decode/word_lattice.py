@@ -11,9 +11,9 @@ from typing import List, NamedTuple, Sequence, Tuple, cast
 
 import numpy as np
 
+from hybrid.compiled import compiled
 from hybrid.decode import paths
 from hybrid.decode.paths import Entry, Hypothesis
-from hybrid.decode.search_graph import compiled
 
 
 class Oracle(NamedTuple):

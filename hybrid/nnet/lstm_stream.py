@@ -1,7 +1,7 @@
 """LSTMs chunk by chunk.
 
 A unidirectional one carries the state of each layer; its outputs come `delay` frames late. What it gives is what it
-gives on the whole utterance, but for rounding.
+gives on the whole utterance, but for rounding. A stream has the same bits in any company (row_lstm.py).
 
 A bidirectional one carries the state of the forward direction. The backward direction runs over the chunk and some
 frames after it, its right context, from zeros: the latency-controlled BLSTM of Zhang et al. 2016, "Highway long
@@ -11,14 +11,15 @@ better the larger chunk and right context are.
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from hybrid.errors import ConfigError
 from hybrid.nnet.lstm import LstmModel, splice_frames
-from hybrid.nnet.recurrence import lstm_carried
+from hybrid.nnet.row_lstm import RowLstm
+from hybrid.nnet.row_product import RowProduct
 from hybrid.nnet.streaming import Chunk, StreamState
 
 
@@ -36,6 +37,10 @@ class LstmStream:
         self._right_context = right_context
         self.left, self.right = self._context, self._context + right_context
         self.lookahead: float = self.right + self.config.delay
+        self._input: Optional[RowProduct] = None if model.input_layer is None else RowProduct.of(model.input_layer)
+        self._forward = [RowLstm(layer) for layer in model.forward_layers]
+        self._backward = [RowLstm(layer) for layer in model.backward_layers]
+        self._output = RowProduct.of(model.output)
 
     def start(self) -> StreamState:
         return StreamState(skip=self.config.delay)
@@ -44,9 +49,9 @@ class LstmStream:
         model, config = self.model, self.config
         x = (chunk.x.transpose(0, 1) - model.input_mean) * model.input_scale  # [T, B, D]
         frames = chunk.keep + min(self._right_context, x.shape[0] - chunk.left - chunk.keep)
-        if model.input_layer is not None and x.shape[0]:
+        if self._input is not None and x.shape[0]:
             lengths = torch.full((x.shape[1],), x.shape[0], dtype=torch.long, device=x.device)
-            x = torch.relu(model.input_layer(splice_frames(x, lengths, self._context)))
+            x = torch.relu(self._input(splice_frames(x, lengths, self._context)))
         x = x[chunk.left : chunk.left + frames]
         tensors: Dict[str, Tensor] = {}
         keep = chunk.keep
@@ -61,13 +66,13 @@ class LstmStream:
                     keep += config.delay
         if not x.shape[0]:
             return x.new_zeros(x.shape[1], 0, config.num_pdfs), state
-        for number, layer in enumerate(model.forward_layers):
+        for number, layer in enumerate(self._forward):
             names = f"h{number}", f"c{number}"
             before = (state.tensors[names[0]], state.tensors[names[1]]) if names[0] in state.tensors else None
-            y, (tensors[names[0]], tensors[names[1]]) = lstm_carried(layer, x, before, keep)
+            y, (tensors[names[0]], tensors[names[1]]) = layer(x, before, keep)
             if config.bidirectional:
-                back, _ = lstm_carried(model.backward_layers[number], x.flip(0), None, 0)
+                back, _ = self._backward[number](x.flip(0), None, 0)
                 y = torch.cat((y, back.flip(0)), dim=-1)
             x = model.norms[number](y) if config.layer_norm else y
         skip = min(state.skip, keep)
-        return model.output(x[skip:keep]).transpose(0, 1), StreamState(tensors, state.skip - skip)
+        return self._output(x[skip:keep]).transpose(0, 1), StreamState(tensors, state.skip - skip)

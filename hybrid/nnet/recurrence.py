@@ -25,7 +25,7 @@ from __future__ import annotations
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Iterator, List, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -51,15 +51,12 @@ def _script(function: Callable[..., Any]) -> Any:
         return torch.jit.script(function)
 
 
-def _frames_forward(
-    gates: Tensor, w_t: Tensor, cells: Tensor, outputs: Tensor, tanh_cells: Tensor, carried: bool
-) -> None:
-    """gates [T, B, 4H]: W_ih x + b in, i, f, g, o out; cells, outputs [T + 1, B, H], the state before at 0, zeros where
-    none is carried; w_t: W_hh'."""
+def _frames_forward(gates: Tensor, w_t: Tensor, cells: Tensor, outputs: Tensor, tanh_cells: Tensor) -> None:
+    """gates [T, B, 4H]: W_ih x + b in, i, f, g, o out; cells, outputs [T + 1, B, H], zeros at 0; w_t: W_hh'."""
     hidden = outputs.shape[2]
     for t in range(gates.shape[0]):
         gate = gates[t]
-        if t > 0 or carried:
+        if t > 0:
             gate.addmm_(outputs[t], w_t)
         gate[:, : 2 * hidden].sigmoid_()
         gate[:, 2 * hidden : 3 * hidden].tanh_()
@@ -97,7 +94,7 @@ def _forward(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> List[Tensor
     cells = x.new_zeros(frames + 1, batch, hidden)
     outputs = x.new_zeros(frames + 1, batch, hidden)
     tanh_cells = x.new_empty(frames, batch, hidden)
-    _scripted_forward(gates, w_hh.t(), cells, outputs, tanh_cells, False)
+    _scripted_forward(gates, w_hh.t(), cells, outputs, tanh_cells)
     return [x, w_ih, w_hh, gates, cells, outputs, tanh_cells]
 
 
@@ -191,32 +188,6 @@ def lstm_direction(layer: nn.LSTM, x: Tensor) -> Tensor:
     with torch.autocast("cpu", enabled=False):
         weights = _weights(layer)
         return _LstmDirection.apply(x.to(weights[0].dtype), *weights)
-
-
-def lstm_carried(
-    layer: nn.LSTM, x: Tensor, state: Optional[Tuple[Tensor, Tensor]], keep: int
-) -> Tuple[Tensor, Tuple[Tensor, Tensor]]:
-    """Run a one-layer, one-direction nn.LSTM over x [T, B, D] from a state, without gradients: the outputs [T, B, H],
-    and the state after `keep` frames (without meaning where that is 0).
-
-    A state is (h [B, hidden or projection], c [B, hidden]); None: zeros.
-    """
-    if not _ours(layer, x):
-        pair = None if state is None else (state[0].unsqueeze(0), state[1].unsqueeze(0))
-        if not 0 < keep < x.shape[0]:
-            y, (h, c) = layer(x, pair)
-            return y, (h[0], c[0])
-        y, after = layer(x[:keep], pair)
-        return torch.cat((y, layer(x[keep:], after)[0])), (after[0][0], after[1][0])
-    w_ih, w_hh, bias = _weights(layer)
-    frames, batch, dim = x.shape
-    hidden = layer.hidden_size
-    gates = torch.addmm(bias, x.reshape(frames * batch, dim), w_ih.t()).view(frames, batch, 4 * hidden)
-    cells, outputs = x.new_zeros(frames + 1, batch, hidden), x.new_zeros(frames + 1, batch, hidden)
-    if state is not None:
-        outputs[0], cells[0] = state
-    _scripted_forward(gates, w_hh.t(), cells, outputs, x.new_empty(frames, batch, hidden), state is not None)
-    return outputs[1:], (outputs[keep], cells[keep])
 
 
 def lstm_both(forward: nn.LSTM, backward: nn.LSTM, x: Tensor, index: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ class _Scores(Protocol):
 
     def pop(self) -> np.ndarray: ...
 
+    def is_ready(self) -> bool: ...
+
     def reset(self) -> None: ...
 
     def record(self) -> None: ...
@@ -55,7 +57,7 @@ class OnlineAcoustics:
     as CmvnStats: the numbers of a model normalised per utterance or speaker then are those of offline decoding.
     Without, the running mean (online_cmvn.py) as `cmvn` says, for a model that was not trained with it an
     approximation.
-    slots: streams that share a call of the network (network.py).
+    slots: streams that share a call of the network, at most (network.py).
 
     exact: offline decoding computes the same bits (of a model with cmvn "online"; with another it has the mean of the
     future). latency: the seconds from the begin of a frame to its row, at most, computing aside; lookahead: the same of
@@ -95,6 +97,15 @@ class OnlineAcoustics:
     def create(self, rate: Optional[int] = None) -> AcousticStream:
         """Return a new stream of samples at `rate`, in Hz; None: at that of the model's features."""
         return AcousticStream(self, rate)
+
+    @property
+    def slots(self) -> int:
+        """Streams that share a call of the network, at most."""
+        return 1 if self.network is None else self.network.slots
+
+    def same_in_company(self) -> bool:
+        """Return whether a stream has the same bits whoever shares its calls, tried out as the network's says."""
+        return self.network is None or self.network.same_in_company()
 
     def compute(self, streams: Sequence[AcousticStream]) -> None:
         """Compute what was pushed to these streams, in as few calls of the network as there are slots for."""
@@ -146,6 +157,10 @@ class AcousticStream:
             self._normalise(self._features.finish())
             self.scores.end()
             self._ended = True
+
+    def is_ready(self) -> bool:
+        """Return whether OnlineAcoustics.compute has something to do for what was pushed."""
+        return self.scores.is_ready()
 
     def pop(self) -> np.ndarray:
         """Return the rows computed since the last call."""
@@ -203,6 +218,9 @@ class NetworkScores:
         rows = self.stream.pop()
         return np.concatenate(rows) if rows else np.zeros((0, self._network.num_pdfs), np.float32)
 
+    def is_ready(self) -> bool:
+        return self._network.is_ready(self.stream)
+
     def reset(self) -> None:
         self._stack.reset()
         self.stream = self._network.create()
@@ -234,6 +252,9 @@ class GmmScores:
         rows = np.concatenate(self._rows)
         self._rows = [rows[:0]]
         return rows
+
+    def is_ready(self) -> bool:
+        return False  # what is pushed is computed
 
     def reset(self) -> None:
         self._stream.reset()

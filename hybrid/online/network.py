@@ -4,13 +4,10 @@ The chunks of a stream lie on a grid: `chunk` frames each from its first frame o
 empty. So the outputs are the same bits however the frames come, and `chunked_loglikes`, which decodes whole utterances,
 gives these bits too.
 
-Streams in one batch: `slots` of them share a call, and missing ones are filled up with zeros, so that the products
-have the same number of rows whoever else is there. Rows of a product do not depend on each other, but their last bits
-depend on how many there are and, where that is no multiple of what a library's inner loop takes at once, on which of
-them it is (measured: MKL takes 8, or by its kernels for AVX2 6 and for what is left others: 24, 48, 72 ... rows are
-the same in any order, 8, 20, 32 are not). So with slots = 1 a stream has the bits of `chunked_loglikes`, and with
-slots = 24 or a multiple a stream has the same bits in any company; between different `slots` scores differ by rounding,
-1e-5.
+Streams in one batch: up to `slots` of them share a call. On the CPU a stream has the same bits in any company, alone
+too: no sum depends on how many rows a product has (hybrid/nnet/row_product.py), and so none on who else is there or on
+`slots`. On another device a call is filled up with zeros to `slots`, so that at least the sizes of its products are
+always the same. `same_in_company` tries it out, for it may be otherwise with other libraries.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ from hybrid.nnet.streaming import Chunk, ModelStream, StreamState
 from hybrid.nnet.tdnnf import TdnnfModel
 from hybrid.nnet.tdnnf_stream import TdnnfStream
 
-ROWS = 24  # of a product, or a multiple: the same in any order
+TRIED = 13  # streams that `same_in_company` computes at once: two whole tiles of a product and one row more
 POINTS = 100  # network frames between the states that are kept of a stream, at least
 
 
@@ -166,8 +163,8 @@ class OnlineNetwork:
     def __init__(
         self, model: AcousticModel, config: ChunkConfig, priors: Optional[np.ndarray] = None, *, slots: int = 1
     ) -> None:
-        if slots != 1 and (slots < ROWS or slots % ROWS):
-            raise ConfigError(f"{slots} slots", remedy=f"1, or a multiple of {ROWS}")
+        if slots < 1:
+            raise ConfigError(f"{slots} slots", remedy="1 or more")
         self.model, self.config, self.slots = model.eval(), config, slots
         self._stream = model_stream(model, config.right_context)
         self._log_priors: Optional[Tensor] = None
@@ -216,6 +213,26 @@ class OnlineNetwork:
                 for begin in range(0, len(members), self.slots):
                     self._run(members[begin : begin + self.slots])
 
+    def is_ready(self, stream: NetworkStream) -> bool:
+        """Return whether there is something to compute: a whole chunk and what it looks ahead, or the end."""
+        new = len(stream.frames) - stream.begin - stream.left
+        return not stream.done and (stream.ended or new >= self.config.chunk + self._stream.right)
+
+    def same_in_company(self) -> bool:
+        """Return whether streams of random frames, two chunks and the end of a third, have the same bits each alone and
+        all at once."""
+        count = min(self.slots, TRIED)
+        length = 2 * self.config.chunk + self._stream.right + 1
+        random = np.random.default_rng(0)
+        inputs = list(random.standard_normal((count, length, self.model.config.input_dim)).astype(np.float32))
+        alone = [chunked_loglikes(self, frames) for frames in inputs]
+        streams = [self.create() for _ in inputs]
+        for stream, frames in zip(streams, inputs):
+            stream.push(frames)
+            stream.end()
+        self.compute(streams)
+        return all(np.array_equal(rows, self._joined(stream)) for rows, stream in zip(alone, streams))
+
     def _checked(self, frames: np.ndarray) -> np.ndarray:
         if frames.ndim != 2 or frames.shape[1] != self.model.config.input_dim:
             raise DataError(
@@ -238,10 +255,10 @@ class OnlineNetwork:
 
     def _taken(self, stream: NetworkStream) -> Optional[Chunk]:
         """The next chunk, taken off the frames of a stream."""
+        if not self.is_ready(stream):
+            return None
         frames = stream.frames[stream.begin :]
         new, size, right = len(frames) - stream.left, self.config.chunk, self._stream.right
-        if stream.done or (not stream.ended and new < size + right):
-            return None
         keep = min(size, new)
         last = stream.ended and new < size  # a full chunk never is, for it may be computed before the end is known
         stop = stream.left + keep + (0 if last else min(right, new - keep))
@@ -253,8 +270,8 @@ class OnlineNetwork:
 
     def _run(self, members: Sequence[Tuple[NetworkStream, Chunk]]) -> None:
         first, states = members[0][1], [stream.state for stream, _ in members]
-        padding = self.slots - len(members)
         device = self.model.input_mean.device
+        padding = 0 if device.type == "cpu" else self.slots - len(members)
 
         def batch(parts: List[Tensor]) -> Tensor:
             return torch.cat([*parts, *[torch.zeros_like(parts[0])] * padding])

@@ -25,7 +25,7 @@ def serve_model(options: argparse.Namespace) -> int:
     share_one_heap()
     set_threads(1)  # a thread of the engine computes alone
     recogniser = load(options.model, options.system, condition=options.condition, device=options.device)
-    engine = Engine(recogniser, options.threads, options.slots)
+    engine = Engine(recogniser, options.threads, options.slots, options.gather_ms / 1000)
     try:
         engine.warm_up()
         limits = Limits(options.max_connections, options.max_seconds, 1024 * options.max_message, options.idle)

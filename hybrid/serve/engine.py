@@ -1,19 +1,26 @@
 """Many streams of speech with one graph and one network: threads that compute what has come, together.
 
-A thread takes its share of the streams that have samples waiting, at most PIECE seconds of each, so that nobody waits
-for one who sent an hour at once; computes the network of all, `slots` of them a call; and then searches each. With as
-many slots a stream's numbers are the same bits in any company (hybrid/online/network.py), and with one slot those of a
-stream of the library. What goes wrong in one stream ends that stream alone.
+A message goes three steps, each in whatever thread is free: at most PIECE seconds of it become features, so that nobody
+waits for one who sent an hour at once; the chunk of the network that they complete, if they do, is computed; and what
+comes out is searched. Chunks that are complete wait for each other: up to `slots` of them share a call, which begins
+when it is full, or when the first of them has waited for `gather` seconds. Where there are so few streams that in that
+time no other chunk is to be expected, a chunk waits only while there are samples that could complete another. Queues
+are served in the order in which streams came, those that are nearest to their answer first: who floods waits for
+himself.
 
-A call of 24 slots costs what six or seven calls of one do, whoever fills it. Streams complete chunks of the network at
-different moments, and leave most of it empty: so one slot is the default (benchmarks/README.md).
+A stream's numbers are the same bits in any company, and those of a stream of the library (hybrid/online/network.py).
+That is tried out at the start, with some streams; where it is not so, every call is of one. What goes wrong in one
+stream ends that stream alone.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future
+from functools import partial
 from typing import Callable, Deque, List, Optional, Sequence
 
 import numpy as np
@@ -28,7 +35,10 @@ from hybrid.serve.answers import Answers
 from hybrid.serve.protocol import StreamConfig
 
 PIECE = 1.0  # seconds of a stream that are taken at a time
-SLOTS = 1  # streams that share a call of the network
+SLOTS = 12  # streams that share a call of the network, at most
+GATHER = 0.05  # seconds that a chunk waits for others, at most
+
+log = logging.getLogger(__name__)
 
 
 class StreamClosed(HybridError):
@@ -42,8 +52,9 @@ class EngineStream:
         self.stream, self.answers, self.rate = stream, answers, rate
         self.closed = False
         self._samples: np.ndarray = np.zeros(0, np.int16)  # of a message, that wait
-        self._last = self._flushed = False
+        self._last = self.flushed = False  # flushed: no sample will come
         self._over: List[Result] = []
+        self.until = 0.0  # when its chunk has waited long enough, by time.monotonic
         self._answer: Optional[Future[List[str]]] = None
 
     def expect(self, samples: np.ndarray, last: bool) -> Future[List[str]]:
@@ -73,14 +84,14 @@ class EngineStream:
             self.stream.accept_waveform(self.rate, piece.astype(np.float32) / np.float32(32768))
         if self._last and not len(self._samples):
             self.stream.input_finished()
-        self._flushed = self.stream.push()
+        self.flushed = self.stream.push()
         return True
 
     def search(self) -> bool:
         """Decode what the acoustic model has computed; return whether the message has more pieces. Where not, it is
         answered, and from that moment on the stream may be in the hands of another thread."""
         self.stream.take_rows(self.stream.acoustics.pop())
-        if self._flushed:
+        if self.flushed:
             self.stream.end()
         while self.stream.is_endpoint():
             self._over.append(self.stream.get_result())
@@ -106,12 +117,19 @@ class EngineStream:
 
 
 class Engine:
-    """Threads that recognise streams. threads: 0 for one a core; slots: 1, or a multiple of 24."""
+    """Threads that recognise streams. threads: 0 for one a core; slots: streams that share a call of the network, at
+    most; gather: seconds that a chunk of a stream waits for those of others, at most."""
 
-    def __init__(self, recogniser: Recogniser, threads: int = 0, slots: int = SLOTS) -> None:
-        self.recogniser, self._slots = recogniser, slots
-        self.online = recogniser.online(slots=slots)
-        self._ready: Deque[EngineStream] = deque()
+    def __init__(
+        self, recogniser: Recogniser, threads: int = 0, slots: int = SLOTS, gather: float = GATHER
+    ) -> None:
+        self.recogniser, self.online, self._gather = recogniser, recogniser.online(slots=slots), gather
+        if slots > 1 and not self.online.same_in_company():
+            log.warning("with these libraries a stream's scores depend on who shares its call: each has its own")
+            self.online = recogniser.online(slots=1)
+        self._ready: Deque[EngineStream] = deque()  # that have samples, or have ended
+        self._complete: Deque[EngineStream] = deque()  # that have a chunk for the network
+        self._scored: Deque[EngineStream] = deque()  # whose rows are to be searched
         self._changed = threading.Condition()
         self._open: set[EngineStream] = set()
         self._stopping = False
@@ -169,43 +187,77 @@ class Engine:
             stream.fail(StreamClosed("the server has stopped"))
 
     def warm_up(self) -> None:
-        """Decode some noise, cut and ended: what is compiled or made when first used is there for the first client."""
-        rate = self.recogniser.sampling_rate
-        config = StreamConfig(rate, max_alternatives=1, endpointing=Endpointing(rules=(), longest=1.0))
-        stream = self.open(config)
+        """Decode some noise, cut and ended, and again with a phrase: what is compiled or made when first used is there
+        for the first client."""
+        rate, endpointing = self.recogniser.sampling_rate, Endpointing(rules=(), longest=1.0)
         noise = np.random.default_rng(0).integers(-2000, 2000, 4 * rate).astype(np.int16)
-        self.feed(stream, noise).result()
-        self.feed(stream, noise[:0], last=True).result()
-        self.close(stream)
+        word = list(self.recogniser.lang.words)[1]  # after epsilon
+        for phrases in ((), (word,)):
+            stream = self.open(StreamConfig(rate, max_alternatives=1, endpointing=endpointing, phrases=phrases))
+            self.feed(stream, noise).result()
+            self.feed(stream, noise[:0], last=True).result()
+            self.close(stream)
 
     def _work(self) -> None:
         while True:
-            streams = self._take()
-            if streams is None:
+            step = self._next()
+            if step is None:
                 return
-            self._round(streams)
-            del streams  # while this thread waits for others, it keeps none of these
+            step()
+            del step  # while this thread waits for others, it keeps no stream
 
-    def _take(self) -> Optional[List[EngineStream]]:
-        """Wait for streams that have something to do; take a share of them, in whole calls of the network."""
+    def _next(self) -> Optional[Callable[[], None]]:
+        """Wait for something to do; None: the engine stops."""
         with self._changed:
-            while not self._ready and not self._stopping:
-                self._changed.wait()
-            if self._stopping:
-                return None
-            share = -(-len(self._ready) // (len(self._threads) * self._slots)) * self._slots
-            return [self._ready.popleft() for _ in range(min(share, len(self._ready)))]
+            while not self._stopping:
+                if self._scored:
+                    return partial(self._search, self._scored.popleft())
+                wait = self._wait()
+                if wait is not None and wait <= 0:
+                    count = min(self.online.slots, len(self._complete))
+                    return partial(self._compute, [self._complete.popleft() for _ in range(count)])
+                if self._ready:
+                    return partial(self._push, self._ready.popleft())
+                self._changed.wait(wait)
+        return None
 
-    def _round(self, streams: Sequence[EngineStream]) -> None:
-        pushed = [stream for stream in streams if stream.attempt(stream.push)]
+    def _wait(self) -> Optional[float]:
+        """The seconds until the next call of the network; None: no chunk is complete."""
+        if not self._complete:
+            return None
+        expected = len(self._open) * self._gather / (self.online.chunk.chunk * self.online.frame_shift)
+        if len(self._complete) >= min(self.online.slots, len(self._open)) or (expected < 1 and not self._ready):
+            return 0.0
+        return self._complete[0].until - time.monotonic()
+
+    def _put(self, queue: Deque[EngineStream], streams: Sequence[EngineStream]) -> None:
+        with self._changed:
+            queue.extend(streams)
+            self._changed.notify(len(streams))
+
+    def _push(self, stream: EngineStream) -> None:
+        if not stream.attempt(stream.push):
+            return
+        if not stream.stream.acoustics.is_ready():
+            self._put(self._scored, [stream])
+            return
+        with self._changed:
+            if stream.flushed:  # its last words wait for nobody, and those that wait go with it
+                self._complete.appendleft(stream)
+            else:
+                stream.until = time.monotonic() + self._gather
+                self._complete.append(stream)
+            self._changed.notify()
+
+    def _compute(self, streams: List[EngineStream]) -> None:
         try:
-            self.online.compute([stream.stream.acoustics for stream in pushed])
+            self.online.compute([stream.stream.acoustics for stream in streams])
         except Exception as error:  # the model's own fault: 16-bit samples are finite, and so is what is made of them
-            for stream in pushed:
+            for stream in streams:
                 stream.fail(error)
             return
-        for stream in pushed:
-            if stream.attempt(stream.search):
-                with self._changed:
-                    self._ready.append(stream)
-                    self._changed.notify()
+        self._put(self._scored, streams)
+
+    def _search(self, stream: EngineStream) -> None:
+        if stream.attempt(stream.search):
+            self._put(self._ready, [stream])

@@ -47,8 +47,11 @@ def add_serve(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--threads", type=_whole(0, 1024), default=0, metavar="N", help="that compute; 0: one a core")
     parser.add_argument(
-        "--slots", type=int, choices=(1, 24, 48, 96), default=1,
-        help="streams that share a call of the network (1); more cost as much as if all were there",
+        "--slots", type=_whole(1, 1024), default=12, metavar="N", help="streams that share a call of the network (12)"
+    )
+    parser.add_argument(
+        "--gather-ms", type=_whole(0, 1000), default=50, metavar="N",
+        help="milliseconds that speech waits for other streams to share a call with, at most (50)",
     )  # fmt: skip
     limits = parser.add_argument_group("limits")
     limits.add_argument(

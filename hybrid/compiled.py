@@ -1,0 +1,97 @@
+"""Functions that numba compiles, once on a machine.
+
+What is compiled lies beside the module where its folder can be written, else in the user's own cache folder, or where
+NUMBA_CACHE_DIR says. Where none of these can be written nothing is kept, and every process compiles again. The first
+function that a process has to compile is told to the log, at level INFO (the commands show it); that nothing can be
+kept is a warning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import Any, Dict
+
+import numba
+from numba.core import event
+
+log = logging.getLogger(__name__)
+_REMEDY = "set NUMBA_CACHE_DIR to a folder that can be written"
+
+
+def compiled(function: Any) -> Any:
+    """Compile a function for the types that it is called with, once on a machine: numba keeps what it has compiled."""
+    options: Dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        dispatcher: Any = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba's word for: none of its folders can be written
+        _Told.nothing_kept()
+        return numba.njit(**options)(function)
+    dispatcher._cache = _Cache(dispatcher._cache)  # numba has no other place to catch what goes wrong in its files
+    return dispatcher
+
+
+def inlined(function: Any) -> Any:
+    """Compile a function into those that call it: one that takes many arrays costs more to call than to run."""
+    return numba.njit(inline="always", nogil=True, error_model="numpy")(function)
+
+
+class _Cache:
+    """A function's cache of numba's, without which its work goes on: a full disk or a damaged file costs time, and no
+    answer."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return self._cache.load_overload(*arguments)
+        except Exception as error:  # whatever reading a damaged file leads to
+            log.warning("%s: a damaged file, compiled again: %s", self._cache.cache_path, error)
+            with contextlib.suppress(OSError):
+                self._cache.flush()
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        try:
+            self._cache.save_overload(*arguments)
+        except OSError as error:
+            _Told.nothing_kept(f"{self._cache.cache_path}: {error.strerror or error}")
+
+
+class _Told(event.Listener):
+    """What the log is told, each thing once in a process."""
+
+    compiling = unkept = False
+    _lock = threading.Lock()
+
+    @classmethod
+    def nothing_kept(cls, why: str = "no cache folder can be written") -> None:
+        with cls._lock:
+            told, cls.unkept = cls.unkept, True
+        if not told:
+            log.warning("compiled functions are not kept, each process compiles them again: %s; %s", why, _REMEDY)
+
+    def on_start(self, event: Any) -> None:
+        dispatcher: Any = (event.data or {}).get("dispatcher")
+        function = getattr(dispatcher, "py_func", None)
+        if _Told.compiling or not getattr(function, "__module__", "").startswith("hybrid."):
+            return
+        with self._lock:
+            told, _Told.compiling = _Told.compiling, True
+        folder = dispatcher.stats.cache_path
+        if not told and folder is None:
+            log.info("compiling for this machine, some 10 to 60 s")
+        elif not told:
+            log.info("compiling for this machine, once, some 10 to 60 s; kept in %s", folder)
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _Told())
+
