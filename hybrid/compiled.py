@@ -4,16 +4,24 @@ What is compiled lies beside the module where its folder can be written, else in
 NUMBA_CACHE_DIR says. Where none of these can be written nothing is kept, and every process compiles again. The first
 function that a process has to compile is told to the log, at level INFO (the commands show it); that nothing can be
 kept is a warning.
+
+numba compiles a function again when its file has changed. What it takes from other files, their functions and numbers,
+is in the compiled code too: here it is part of what the code is kept under.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import logging
 import threading
-from typing import Any, Dict
+from pathlib import Path
+from types import CodeType
+from typing import Any, Dict, Iterator, Set, Tuple
 
 import numba
+import numpy as np
 from numba.core import event
 
 log = logging.getLogger(__name__)
@@ -28,7 +36,8 @@ def compiled(function: Any) -> Any:
     except RuntimeError:  # numba's word for: none of its folders can be written
         _Told.nothing_kept()
         return numba.njit(**options)(function)
-    dispatcher._cache = _Cache(dispatcher._cache)  # numba has no other place to catch what goes wrong in its files
+    # numba has no other place to catch what goes wrong in its files, or to say what else code depends on
+    dispatcher._cache = _Cache(dispatcher._cache, function)
     return dispatcher
 
 
@@ -37,12 +46,51 @@ def inlined(function: Any) -> Any:
     return numba.njit(inline="always", nogil=True, error_model="numpy")(function)
 
 
+def depends_on(function: Any) -> str:
+    """Return a hash of what a compiled function takes from outside of its own text: the files of the functions that it
+    calls, theirs likewise, and the values of numbers."""
+    parts: Set[Tuple[str, str]] = set()
+    _collect(function, parts, set())
+    return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
+
+
+def _collect(function: Any, parts: Set[Tuple[str, str]], seen: Set[int]) -> None:
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    parts.add(("", _hash_of(function.__code__.co_filename)))
+    for name in _names(function.__code__):
+        value = function.__globals__.get(name)
+        called = getattr(value, "py_func", None) or getattr(value, "_defn", None)  # of a dispatcher, of an intrinsic
+        if called is not None:
+            _collect(called, parts, seen)
+        elif isinstance(value, (int, float, tuple, np.generic)):
+            parts.add((name, repr(value)))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+@functools.cache
+def _hash_of(file: str) -> str:
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:  # of a notebook, say: numba looks after what is in it
+        return file
+
+
 class _Cache:
     """A function's cache of numba's, without which its work goes on: a full disk or a damaged file costs time, and no
     answer."""
 
-    def __init__(self, cache: Any) -> None:
+    def __init__(self, cache: Any, function: Any) -> None:
         self._cache = cache
+        key, depends = cache._index_key, functools.cache(lambda: depends_on(function))
+        cache._index_key = lambda *arguments: (*key(*arguments), depends())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cache, name)

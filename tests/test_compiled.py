@@ -120,3 +120,20 @@ def test_damaged_files_are_made_again(tmp_path: Path) -> None:
     said, errors = use(module, _COMMAND, NUMBA_CACHE_DIR=str(cache))
     assert said == "8 15 5.0" and "a damaged file, compiled again" in errors
     assert use(module, _COMMAND, NUMBA_CACHE_DIR=str(cache)) == ("8 15 5.0", "")
+
+
+def test_what_comes_from_other_files_counts(tmp_path: Path) -> None:
+    """A number or a function of another file has changed: code that has it inside is not taken from the cache."""
+    outer = (
+        "from hybrid.compiled import compiled\nfrom inner import NUMBER, plus\n\n"
+        "@compiled\ndef middle(x):\n    return plus(x)\n\n@compiled\ndef outer(x):\n    return NUMBER * middle(x)\n"
+    )
+    (tmp_path / "outer.py").write_text(outer)
+    cache = tmp_path / "cache"
+    inner = "from hybrid.compiled import {kind}\nNUMBER = {number}\n\n@{kind}\ndef plus(x):\n    return x + {term}\n"
+    script = "import sys\nsys.path.insert(0, sys.argv[1])\nimport outer\nprint(outer.outer(1))\n"
+    for kind in ("compiled", "inlined"):
+        for number, term, right in ((2, 10, 22), (3, 10, 33), (3, 20, 63)):
+            (tmp_path / "inner.py").write_text(inner.format(kind=kind, number=number, term=term))
+            for _ in range(2):
+                assert use(tmp_path, script, NUMBA_CACHE_DIR=str(cache))[0] == str(right), (kind, number, term)
