@@ -245,7 +245,10 @@ def test_caption_formats() -> None:
 
 
 def test_a_transcript_comes_back_from_json() -> None:
-    results = (Result(words(("a", 1.0, 1.5)), 2.0, start=1.0), Result(words(("b", None, None)), 1.5, start=3.0))
+    results = (
+        Result(words(("a", 1.0, 1.5)), 2.0, start=1.0),
+        Result(words(("b", None, None)), 1.5, start=3.0, rejected=True),
+    )
     alternatives = ([{"text": "a", "cost": 1.5}], [])
     one = Transcript("x", "rec", 1, 1.0, 3.5, results, alternatives)
     back = Transcript.from_json(json.loads(json.dumps(one.to_json())))
