@@ -67,7 +67,7 @@ def test_three_forms_of_one_corpus_give_the_same_cuts_and_the_same_features(sets
         corpus = tomllib.loads(recipe)["corpus"]
         assert (corpus["train"], corpus["dev"], corpus["test"]) == ("data/train", "data/dev", {"test": "data/test"})
         (root / "my.toml").write_text(recipe)
-        last = [] if form == "kaldi" else ["--stop-stage", "features"]  # what follows reads nothing of the corpus's form
+        last = [] if form == "kaldi" else ["--stop-stage", "features"]  # behind it all is one
         hybrid("run", "my.toml", *last, "--set", *QUICK, cwd=root)
         exp = root / "exp" / "my"
         cuts[form] = {
