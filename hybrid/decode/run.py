@@ -12,11 +12,12 @@ from concurrent.futures import Executor
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from hybrid.decode.decoder import Decoder, Hypothesis
+from hybrid.decode.decoder import Decoder
+from hybrid.decode.paths import Hypothesis, nothing
 from hybrid.errors import ConfigError, DataError, GraphError
 from hybrid.io import PathLike, Problems
 from hybrid.parallel import ordered_map
@@ -53,7 +54,6 @@ def decode_set(
     there and left out of the result, as is noted what did not reach the graph's end. progress(n) is called with the
     number of utterances just done.
     """
-    names = word_names(words)
     found = decode_hypotheses(
         loglikes,
         graph,
@@ -64,8 +64,18 @@ def decode_set(
         problems=problems,
         progress=progress,
     )
+    best = {utterance: hypothesis for utterance, (hypothesis,) in found.items()}
+    return words_of_set(best, graph, words, problems, join)
+
+
+def words_of_set(
+    found: Mapping[str, Hypothesis], graph: PathLike, words: Mapping[str, int], problems: Optional[Problems] = None,
+    join: Optional[Join] = None,
+) -> Dict[str, List[str]]:  # fmt: skip
+    """Return the words of hypotheses, as `decode_set` does."""
+    names = word_names(words)
     result = {}
-    for utterance, (hypothesis,) in found.items():
+    for utterance, hypothesis in found.items():
         if problems is not None and not hypothesis.reached_final:
             if np.isfinite(hypothesis.cost):
                 what = "decoding did not reach the end of the graph: the best unfinished path is taken"
@@ -99,6 +109,13 @@ def decode_hypotheses(
     return over_chunks(work, loglikes, ids, executor, problems, progress)
 
 
+class Rescored(NamedTuple):
+    """Of one utterance the best path of the search itself, and the word ids at each point."""
+
+    best: Hypothesis
+    words: List[Tuple[int, ...]]
+
+
 def lattice_words(
     loglikes: Loglikes,
     graph: PathLike,
@@ -112,9 +129,9 @@ def lattice_words(
     executor: Optional[Executor] = None,
     problems: Optional[Problems] = None,
     progress: Optional[Callable[[int], Any]] = None,
-) -> Dict[str, List[Tuple[int, ...]]]:
+) -> Dict[str, Rescored]:
     """Return for each utterance the word ids at each point (acoustic scale, word insertion penalty), all from the
-    lattice of one search at the point `origin`; sorted by id."""
+    lattice of one search at the point `origin`, and its own best path; sorted by id."""
     _points(points)
     decoder = cached_decoder(graph_key(graph), beam, max_active, origin[1])
     work = partial(
@@ -259,9 +276,12 @@ def _rescore_chunk(
             if isinstance(loglikes, DataError):
                 raise loglikes
             lattice = decoder.lattice(loglikes, origin[0], utterance, lattice_beam=lattice_beam)
-            answers.append((utterance, [()] * len(points) if lattice is None else lattice.best_words(more), None))
+            rescored = Rescored(nothing(len(loglikes)), [()] * len(points))
+            if lattice is not None:
+                rescored = Rescored(lattice.best_path(origin[0]), lattice.best_words(more))
+            answers.append((utterance, rescored, None))
         except DataError as error:
-            answers.append((utterance, [], error))
+            answers.append((utterance, None, error))
     return answers
 
 

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from hybrid.decode.paths import Hypothesis
 from hybrid.decode.run import Join, Loglikes, lattice_words, spell, word_names
 from hybrid.errors import DataError
 from hybrid.io import PathLike, Problems
@@ -27,8 +28,9 @@ class Tuning:
     """The point chosen (`middle_of_best`), and the whole grid.
 
     grid: rows {"acoustic_scale", "word_penalty", "wer", "errors", "words", "ins", "del", "sub"}, by penalty, then
-    scale. edges: of "acoustic_scale" and "word_penalty" those whose choice lies at an end of the values tried; others
-    may be better still, and the caller should say so.
+    scale. best: the best path at the point, of each utterance that could be decoded. edges: of "acoustic_scale" and
+    "word_penalty" those whose choice lies at an end of the values tried; others may be better still, and the caller
+    should say so.
     """
 
     scale: float
@@ -36,6 +38,7 @@ class Tuning:
     counts: Counts
     edges: Tuple[str, ...]
     grid: Tuple[Dict[str, Any], ...]
+    best: Mapping[str, Hypothesis]
 
     @property
     def edge(self) -> bool:
@@ -88,16 +91,19 @@ def tune(
     shape = len(penalties), len(scales)
     totals = [Counts() for _ in points]
     steps = np.full(shape, np.inf)  # of the grid, to the search that has scored a point
+    best: Dict[Tuple[int, int], Dict[str, Hypothesis]] = {}  # of the searches
     row, column = min(range(len(penalties)), key=lambda k: abs(penalties[k])), len(scales) // 2
     for _ in range(TURNS):
         away = np.abs(np.arange(len(penalties)) - row)[:, None] + np.abs(np.arange(len(scales)) - column)
         nearer = np.flatnonzero(away < steps)
-        hypotheses = lattice_words(
+        rescored = lattice_words(
             loglikes, graph, origin=(scales[column], penalties[row]), points=[points[k] for k in nearer], ids=decoded,
             beam=beam, max_active=max_active, lattice_beam=LATTICE_BEAM, executor=executor, problems=problems,
             progress=progress,
         )  # fmt: skip
-        decoded, problems = list(hypotheses), None  # named once
+        decoded, problems = list(rescored), None  # named once
+        best[row, column] = {name: one.best for name, one in rescored.items()}
+        hypotheses = {name: one.words for name, one in rescored.items()}
         for k, counts in zip(nearer, _errors(refs, hypotheses, len(nearer), lambda ids: spell(ids, names, graph, join)),
                              strict=True):  # fmt: skip
             totals[k] = counts
@@ -115,7 +121,7 @@ def tune(
     )
     chosen = (("acoustic_scale", column, len(scales)), ("word_penalty", row, len(penalties)))
     edges = tuple(name for name, at, size in chosen if size > 1 and at in (0, size - 1))
-    return Tuning(scales[column], penalties[row], totals[row * len(scales) + column], edges, grid)
+    return Tuning(scales[column], penalties[row], totals[row * len(scales) + column], edges, grid, best[row, column])
 
 
 def _errors(

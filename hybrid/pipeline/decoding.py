@@ -6,7 +6,7 @@ import time
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from hybrid.data.arrays import read_cuts
-from hybrid.decode.run import decode_set
+from hybrid.decode.run import decode_set, words_of_set
 from hybrid.decode.tuning import tune
 from hybrid.fst import read_fst, to_arrays, write_fst
 from hybrid.hmm.graph import make_hclg, tids_to_pdfs
@@ -106,7 +106,7 @@ class _Decode:
             decode_args = (eval_set, loglikes, references, speakers_of(cuts[eval_set]), seconds)
             if tuning is None:  # the development set comes first
                 tuning = self.tuned(eval_set, loglikes, references, "dev")
-            row = self.write(tuning, "dev", *decode_args)
+            row = self.write(tuning, "dev", *decode_args, chosen_here=eval_set == self.dev)
             confidences.add(eval_set, tuning, loglikes, references)
             if eval_set.role == "test":
                 self.run.log(
@@ -114,7 +114,8 @@ class _Decode:
                     f"{tuning.counts.wer:.2f} % on {self.dev.set}, scale {tuning.scale:.3g}, penalty {tuning.penalty:g}"
                 )
                 if "test" in self.run.settings.decode.tune_on:
-                    self.write(self.tuned(eval_set, loglikes, references, "test"), "test", *decode_args)
+                    best = self.tuned(eval_set, loglikes, references, "test")
+                    self.write(best, "test", *decode_args, chosen_here=True)
         write_json(path, self.problems.rows[num_before:])
         return total
 
@@ -144,14 +145,18 @@ class _Decode:
 
     def write(
         self, tuning: Any, tuned_on: str, eval_set: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]],
-        speakers: Mapping[str, str], seconds: float,
+        speakers: Mapping[str, str], seconds: float, *, chosen_here: bool,
     ) -> Dict[str, Any]:  # fmt: skip
-        """Decode with the scale and penalty of `tuning`, and write EXP/decode/SYSTEM/CONDITION/SET."""
+        """Decode with the scale and penalty of `tuning`, and write EXP/decode/SYSTEM/CONDITION/SET. chosen_here: on
+        this set, by a search at the point, whose words they are."""
         started = time.perf_counter()
-        hypotheses = decode_set(
-            loglikes, self.graph, self.lang.words, acoustic_scale=tuning.scale, word_penalty=tuning.penalty,
-            executor=self.executor, problems=self.problems, join=self.lang.words_of, **self.search,
-        )  # fmt: skip
+        if chosen_here and tuning.best.keys() == loglikes.keys():
+            hypotheses = words_of_set(tuning.best, self.graph, self.lang.words, self.problems, self.lang.words_of)
+        else:
+            hypotheses = decode_set(
+                loglikes, self.graph, self.lang.words, acoustic_scale=tuning.scale, word_penalty=tuning.penalty,
+                executor=self.executor, problems=self.problems, join=self.lang.words_of, **self.search,
+            )  # fmt: skip
         return write_decode(
             self.run.exp, references, hypotheses, system=self.system.name, condition=eval_set.condition,
             name=eval_set.set, tuned_on=tuned_on, seed=self.seed, speakers=speakers,

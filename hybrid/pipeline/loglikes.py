@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from hybrid.data.arrays import read_arrays
 from hybrid.data.feature_config import kind_of
 from hybrid.decode.acoustics import Acoustics, GmmAcoustics, load_acoustics
-from hybrid.decode.run import Loglikes, decode_hypotheses
+from hybrid.decode.run import Answer, Loglikes, decode_hypotheses, over_chunks
 from hybrid.errors import DataError
 from hybrid.gmm.adapt import adapt_speakers, silent_pdfs
 from hybrid.gmm.feature_transform import adapt
@@ -27,14 +27,15 @@ from hybrid.pipeline.systems import System
 from hybrid.score.results import decode_folder
 
 Sets = Sequence[DecodeSet]
+HELD = 1 << 29  # bytes of a set's log-likelihoods of Gaussians that are kept; larger ones are computed for each search
 
 
 def set_loglikes(
     run: RecipeRun, system: System, sets: Sets, executor: Any, search: Mapping[str, Any]
 ) -> Iterator[Tuple[DecodeSet, Loglikes, float]]:
     """Yield each set with its log-likelihoods {utterance: [frames, num_pdfs]} under a system, and the seconds that they
-    took. The first set is the development set that chose the scales for all of them. Those of Gaussians, which are far
-    larger than the features, are computed where they are decoded.
+    took. The first set is the development set that chose the scales for all of them. Those of Gaussians are far larger
+    than the features: where a set's take more than HELD, they are computed where they are decoded, each time.
 
     search: what first passes decode with (beam, max_active).
     """
@@ -89,6 +90,18 @@ def _of_gaussians(acoustics: GmmAcoustics, features: Mapping[str, np.ndarray], a
     return {name: _OfGaussians(acoustics.folder, written, matrix, adapted) for name, matrix in features.items()}
 
 
+def _held(loglikes: Loglikes, num_pdfs: int, executor: Any) -> Loglikes:
+    """Return log-likelihoods as `_of_gaussians` makes them, computed if a set's are not too large."""
+    frames = sum(len(source.features) for source in loglikes.values() if isinstance(source, _OfGaussians))
+    if 4 * num_pdfs * frames > HELD:
+        return loglikes
+    return over_chunks(_compute, loglikes, None, executor, None, None)
+
+
+def _compute(chunk: Sequence[Tuple[str, Callable[[], np.ndarray]]]) -> List[Answer]:
+    return [(name, source(), None) for name, source in chunk]
+
+
 class _Unadapted:
     """A model without speakers' transforms, as hybrid.load has it: Gaussians, or a network."""
 
@@ -99,7 +112,9 @@ class _Unadapted:
     def __call__(self, eval_set: DecodeSet) -> Loglikes:
         speakers, features = _features(self.run, self.acoustics, eval_set)
         if isinstance(self.acoustics, GmmAcoustics):
-            return _of_gaussians(self.acoustics, self.acoustics.transformed(features, speakers), adapted=False)
+            read = self.acoustics.transformed(features, speakers)
+            lazy = _of_gaussians(self.acoustics, read, adapted=False)
+            return _held(lazy, self.acoustics.num_pdfs, self.executor)
         return self.acoustics.loglikes(features, speakers, executor=self.executor, jobs=self.run.jobs)
 
 
@@ -148,4 +163,4 @@ class _Adapted:
                 folder / f"{eval_set.set}.fmllr.safetensors", {"transforms": np.stack(list(transforms.values()))}
             )
             write_json(folder / f"{eval_set.set}.fmllr.json", list(transforms))
-        return loglikes
+        return _held(loglikes, self.acoustics.num_pdfs, self.executor)
