@@ -349,6 +349,10 @@ def test_tuning_finds_the_point_that_single_decodes_find(graph, monkeypatch, lat
     if lattice_beam == 1000.0:
         assert {(row["acoustic_scale"], row["word_penalty"]): row["errors"] for row in choice.grid} == errors
     assert choice.counts == totals[choice.scale, choice.penalty]
+    there = run.decode_set(
+        loglikes, graph, WORDS, acoustic_scale=choice.scale, word_penalty=choice.penalty, beam=100.0
+    )
+    assert run.words_of_set(choice.best, graph, WORDS) == there
     fewest = min(errors.values())
     assert fewest <= choice.counts.errors <= fewest + 0.5 * fewest**0.5
     assert len({counts.errors for counts in totals.values()}) > 3
