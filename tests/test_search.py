@@ -168,7 +168,8 @@ def links_within(fst: kaldifst.StdVectorFst, scaled: np.ndarray, beam: float) ->
 def test_links_into_a_state_that_very_many_arcs_enter(seed: int, states: int, beam: float) -> None:
     """Back-off states are looked for from their sources, others from themselves; no link is lost or doubled."""
     fst, scaled = hubs(np.random.default_rng(seed), states), noise(seed, 4)
-    for graph in (SearchGraph.from_arrays(to_arrays(fst)), SearchGraph.from_arrays(to_arrays(fst)).breadth_first()):
+    for breadth_first in (False, True):
+        graph = SearchGraph.from_arrays(to_arrays(fst), breadth_first=breadth_first)
         search = LatticeSearch(graph, SearchOptions(1000.0, 10**6, lattice_beam=beam))
         search.advance(scaled)
         raw = search.lattice()

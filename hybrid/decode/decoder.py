@@ -65,7 +65,7 @@ class Decoder:
         self.num_pdfs = num_pdfs
         penalised = labels.with_word_penalty(word_penalty) if word_penalty else labels
         if isinstance(penalised, FstArrays):
-            penalised = SearchGraph.from_arrays(penalised, self.name).breadth_first()
+            penalised = SearchGraph.from_arrays(penalised, self.name, breadth_first=True)
         self.graph = penalised
         self.num_arcs = self.graph.num_arcs
         self._booster: Optional[Booster] = None

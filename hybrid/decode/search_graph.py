@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Optional, Union
+from typing import Optional, Tuple, Union
 
 import numpy as np
 
@@ -86,24 +86,12 @@ class SearchGraph:
         """The same memory as `arcs`, in which 4 a + COST is a number."""
         return self.arcs.view(np.float32)
 
-    def breadth_first(self) -> SearchGraph:
-        """Return the graph with its states numbered in the order in which a search from the start meets them: what is
-        followed at a time then lies together in memory."""
-        order = _breadth_first(self.start, self.first, self.arcs)
-        number = np.empty(self.num_states, np.uint32)
-        number[order] = np.arange(self.num_states, dtype=np.uint32)
-        counts = np.diff(self.first)[order]
-        first = np.concatenate([np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)])
-        moved = np.repeat(self.first[order].astype(np.int64) - first[:-1], counts) + np.arange(self.num_arcs)
-        arcs = self.arcs.reshape(-1, 4)[moved]
-        arcs[:, NEXT] = number[arcs[:, NEXT]]
-        epsilons = first[:-1] + (self.epsilons - self.first[:-1])[order]
-        start = int(number[self.start])
-        return SearchGraph.of(start, self.final[order], first, epsilons, arcs.reshape(-1), self.depth[order])
-
     @staticmethod
-    def from_arrays(fst: FstArrays, file: Optional[Union[str, PathLike[str]]] = None) -> SearchGraph:
-        """Return the graph of an automaton with a start state.
+    def from_arrays(
+        fst: FstArrays, file: Optional[Union[str, PathLike[str]]] = None, *, breadth_first: bool = False
+    ) -> SearchGraph:
+        """Return the graph of an automaton with a start state. breadth_first: its states are numbered in the order in
+        which a search from the start meets them, so that what is followed at a time lies together in memory.
 
         Raises GraphError for a cycle of epsilons: a search could go round in it without a frame.
         """
@@ -123,7 +111,26 @@ class SearchGraph:
             raise GraphError(
                 "a cycle of epsilon arcs", file=file, remedy="remove epsilons from it (kaldifst.rmepsilon)"
             )
-        return SearchGraph.of(fst.start, fst.final.astype(np.float32), first, epsilons, arcs, depth)
+        start, final = fst.start, fst.final.astype(np.float32)
+        if breadth_first:
+            start, final, first, epsilons, arcs, depth = _renumbered(start, final, first, epsilons, arcs, depth)
+        return SearchGraph.of(start, final, first, epsilons, arcs, depth)
+
+
+def _renumbered(
+    start: int, final: np.ndarray, first: np.ndarray, epsilons: np.ndarray, arcs: np.ndarray, depth: np.ndarray
+) -> Tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same arrays, with the states in the order of `_breadth_first`."""
+    order = _breadth_first(start, first, arcs)
+    number = np.empty(len(order), np.uint32)
+    number[order] = np.arange(len(order), dtype=np.uint32)
+    counts = np.diff(first)[order]
+    begins = np.concatenate([np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)])
+    moved = np.repeat(first[order].astype(np.int64) - begins[:-1], counts) + np.arange(len(arcs) // 4)
+    rows = arcs.reshape(-1, 4)[moved]
+    rows[:, NEXT] = number[rows[:, NEXT]]
+    ends = begins[:-1] + (epsilons - first[:-1])[order]
+    return int(number[start]), final[order], begins, ends, rows.reshape(-1), depth[order]
 
 
 def depths(first: np.ndarray, epsilons: np.ndarray, arcs: np.ndarray) -> Optional[np.ndarray]:
