@@ -85,14 +85,16 @@ def _model(folder: Path, written: int) -> GmmModel:
     return GmmModel.load(folder)
 
 
-def _of_gaussians(acoustics: GmmAcoustics, features: Mapping[str, np.ndarray], adapted: bool) -> Loglikes:
+def _of_gaussians(
+    acoustics: GmmAcoustics, features: Mapping[str, np.ndarray], adapted: bool
+) -> Dict[str, _OfGaussians]:
     written = (acoustics.folder / "model.safetensors").stat().st_mtime_ns
     return {name: _OfGaussians(acoustics.folder, written, matrix, adapted) for name, matrix in features.items()}
 
 
-def _held(loglikes: Loglikes, num_pdfs: int, executor: Any) -> Loglikes:
+def _held(loglikes: Dict[str, _OfGaussians], num_pdfs: int, executor: Any) -> Loglikes:
     """Return log-likelihoods as `_of_gaussians` makes them, computed if a set's are not too large."""
-    frames = sum(len(source.features) for source in loglikes.values() if isinstance(source, _OfGaussians))
+    frames = sum(len(source.features) for source in loglikes.values())
     if 4 * num_pdfs * frames > HELD:
         return loglikes
     return over_chunks(_compute, loglikes, None, executor, None, None)
