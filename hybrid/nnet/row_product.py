@@ -8,8 +8,7 @@ term by a fused multiply-add, rounded once: whatever the rows, the columns and t
 to what does not change sums: 1 to 6 rows times 64 to 16 columns of them are taken at a time, held in registers.
 
 The code of these tiles is made in LLVM's language, for numba knows no vectors; w lies in blocks of 16 columns, so that
-it is read in one run. Measured beside MKL 2020 on a processor of AMD: 24 rows of 320 times 1280 in 0.20 ms and 0.88,
-one in 0.029 and 0.045.
+it is read in one run.
 """
 
 from __future__ import annotations
