@@ -191,7 +191,7 @@ def ffmpeg(tmp_path, monkeypatch) -> Path:
     program.parent.mkdir()
     program.write_text(
         f'#!/bin/sh\nfor last; do :; done\necho "$*" >> {tmp_path}/calls\n'
-        f'case "$*" in *bad*) echo "moov atom not found" >&2; exit 1;; esac\ncp {tmp_path}/tone.flac "$last"\n'
+        f'case "$*" in */bad.webm*) echo "moov atom not found" >&2; exit 1;; esac\ncp {tmp_path}/tone.flac "$last"\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
