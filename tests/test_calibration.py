@@ -15,6 +15,7 @@ from hybrid.decode.calibration import (
     PRIOR,
     USUAL,
     Calibration,
+    by_chance,
     calibration_error,
     normalised_cross_entropy,
     reliability,
@@ -83,6 +84,14 @@ def test_reliability_by_hand() -> None:
     assert rows[2].conf == pytest.approx(2.92 / 3) and rows[2].right == pytest.approx(2 / 3)
     assert calibration_error(conf, right) == pytest.approx((0.05 + 0.45 + (2.92 - 2)) / 5)
     assert calibration_error(np.zeros(0), np.zeros(0, bool)) == 0.0
+
+
+@pytest.mark.parametrize("words, share", [(60, 0.5), (600, 0.5), (800, 0.95)])
+def test_by_chance_is_what_probabilities_stray_by(words: int, share: float) -> None:
+    rng = np.random.default_rng(words)
+    conf = np.clip(rng.beta(4 * share, 4 * (1 - share), words), 0.02, 0.98)
+    errors = [calibration_error(conf, rng.random(words) < conf) for _ in range(400)]
+    assert by_chance(reliability(conf, conf > 2)) == pytest.approx(np.mean(errors), rel=0.1)
 
 
 def test_normalised_cross_entropy() -> None:

@@ -68,21 +68,22 @@ def every_path(lattice: Lattice, scale: float, penalty: float) -> List[Path]:
     return paths
 
 
-def word_paths(lattice: WordLattice, scale: float = 1.0, penalty: float = 0.0) -> List[Path]:
-    """All paths of a lattice of words; that its arcs and nodes are in order is looked at on the way."""
+def word_paths(lattice: WordLattice, scale: float = 1.0, penalty: float = 0.0, pdfs: bool = True) -> List[Path]:
+    """All paths of a lattice of words; that its arcs and nodes are in order is looked at on the way, and where it has
+    pdfs that there is one a frame."""
     assert (lattice.source < lattice.target).all() and (np.diff(lattice.source) >= 0).all()
     paths: List[Path] = []
     stack: List[Any] = [(0, 0.0, 0.0, (), ())]
     while stack:
-        node, graph, acoustic, pdfs, words = stack.pop()
-        assert lattice.frame[node] == len(pdfs)
+        node, graph, acoustic, said, words = stack.pop()
+        assert not pdfs or lattice.frame[node] == len(said)
         if node == len(lattice.frame) - 1:
-            paths.append(Path(graph + scale * acoustic + penalty * len(words), words, pdfs, graph, acoustic))
+            paths.append(Path(graph + scale * acoustic + penalty * len(words), words, said, graph, acoustic))
         for arc in np.flatnonzero(lattice.source == node).tolist():
             word = int(lattice.word[arc])
             stack.append((
                 int(lattice.target[arc]), graph + float(lattice.graph[arc]), acoustic + float(lattice.acoustic[arc]),
-                pdfs + tuple(lattice.pdfs_of(arc).tolist()), words + ((word,) if word else ()),
+                said + tuple(lattice.pdfs_of(arc).tolist()), words + ((word,) if word else ()),
             ))  # fmt: skip
     return paths
 
@@ -127,6 +128,27 @@ def test_each_word_sequence_within_the_beam_has_its_best_path_and_no_other(
     # every arc lies on a path within the beam
     through = words.prune(beam + 1e-3, scale, penalty)
     assert len(through.source) == len(words.source)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from([0.5, 6.0, 1000.0]), st.sampled_from([0.1, 1.0]))
+def test_without_pdfs_the_words_and_their_costs_are_the_same(
+    seed: int, coarse: bool, beam: float, scale: float
+) -> None:
+    lattice = random_lattice(np.random.default_rng(seed), coarse)
+    if not every_path(lattice, scale, 0.0):
+        return
+    expected, bare = (lattice.determinised(scale, lattice_beam=beam, pdfs=pdfs) for pdfs in (True, False))
+    assert not len(bare.pdfs) and bare.num_frames == expected.num_frames
+    costs = [
+        {path.words: path.cost for path in word_paths(words, scale, pdfs=words is expected)}
+        for words in (expected, bare)
+    ]
+    lowest = min(costs[0].values())
+    within = [{key for key, cost in one.items() if cost <= lowest + beam - 1e-3} for one in costs]
+    assert within[0] == within[1]
+    for words in within[0]:
+        assert costs[1][words] == pytest.approx(costs[0][words], abs=1e-3)
 
 
 @settings(deadline=None, max_examples=100)

@@ -22,6 +22,7 @@ from hybrid.pipeline.confidences import Confidences
 from hybrid.pipeline.sets import DecodeSet
 from hybrid.pipeline.systems import system
 from hybrid.report import plots, write_report, write_results_md
+from hybrid.report.calibration import in_order
 from hybrid.report.gather import gather
 from hybrid.score.results import decode_folder
 
@@ -66,6 +67,23 @@ def test_what_is_measured_where_it_was_learnt_is_marked(tmp_path: Path) -> None:
     assert "judges the test sets too" not in page
 
 
+def test_all_test_sets_together_have_the_error_of_their_words_as_one_set(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    conf = rng.random(500)
+    right = rng.random(500) < conf**2
+    write(tmp_path, "dev", judged(learnt_on={"set": "dev", "condition": "clean"}))
+    for condition, part in (("clean", slice(0, 120)), ("noisy", slice(120, 500))):
+        write(tmp_path, "test", summary(conf[part], right[part]), condition)
+    whole = summary(conf, right)
+    first, *rest = in_order(gather(tmp_path))
+    assert (first.set, first.condition, first.words, first.wrong) == ("all", "all", 500, whole["wrong"])
+    assert first.ece == pytest.approx(whole["ece"], abs=1e-4)
+    assert [row.set for row in rest] == ["test", "test", "dev"]
+    cells = f"ce | all | all | each as below | 500 | {whole['wrong']} | {100 * whole['ece']:.2f} | "
+    assert cells in markdown(tmp_path)
+    assert "all, all: ECE" in shown(tmp_path)
+
+
 def test_dev_alone_is_said_to_say_little(tmp_path: Path) -> None:
     write(tmp_path, "dev", judged())  # of a run from before what it was learnt on was recorded
     page = shown(tmp_path)
@@ -80,13 +98,13 @@ def test_a_test_set_alone_has_no_mark(tmp_path: Path) -> None:
 
 def test_all_words_right(tmp_path: Path) -> None:
     write(tmp_path, "test", summary(np.full(20, 0.9), np.ones(20, bool)))
-    assert "| 20 | 0 | 10.00 | - |" in markdown(tmp_path)
-    assert "20 0 10.00 -" in shown(tmp_path)
+    assert "| 20 | 0 | 10.00 | 5.35 | - |" in markdown(tmp_path)
+    assert "20 0 10.00 5.35 -" in shown(tmp_path)
 
 
 def test_a_set_without_words(tmp_path: Path) -> None:
     write(tmp_path, "test", summary(np.zeros(0), np.zeros(0, bool)))
-    assert "| 0 | 0 | 0.00 | - |" in markdown(tmp_path) and "ECE 0.00 %" in shown(tmp_path)
+    assert "| 0 | 0 | 0.00 | 0.00 | - |" in markdown(tmp_path) and "ECE 0.00 %" in shown(tmp_path)
 
 
 def test_a_run_without_them_has_no_such_part(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class WordScorer:
         if not ids:
             return []
         spans = self._times.spans(ids, loglikes, scale)
-        posteriors = word_posteriors(lattice.determinised(scale, lattice_beam=BEAM), ids, scale)
+        posteriors = word_posteriors(lattice.determinised(scale, lattice_beam=BEAM, pdfs=False), ids, scale)
         names = [self.names[number] for number in ids]
         first, words = list(range(len(names))), names
         if self._lang.pieces is not None:

@@ -9,12 +9,12 @@ from itertools import groupby
 from typing import Any, List, Sequence
 
 from hybrid.report import plots
-from hybrid.report.confidences import WordConfidences
+from hybrid.report.confidences import ALL, WordConfidences, together
 from hybrid.report.gather import ReportData
 from hybrid.report.html import Markup, details, join, soft, table, tag
 from hybrid.score.results import CONDITIONS, DEV, ordered
 
-HEAD = ("system", "condition", "set", "learnt on", "words", "wrong", "ECE, %", "NCE")
+HEAD = ("system", "condition", "set", "learnt on", "words", "wrong", "ECE, %", "by chance", "NCE")
 SAME = "the same set"
 _ACROSS = 3  # panels beside each other
 
@@ -48,23 +48,32 @@ def _title(row: WordConfidences) -> str:
 
 
 def in_order(data: ReportData) -> List[WordConfidences]:
-    """Returns the confidences of a run as they are shown: by system, the test sets first, then by condition."""
+    """Returns the confidences of a run as they are shown: by system, the test sets first, then by condition; and where
+    a system has several test sets, these together before them."""
     systems = [*data.systems(), *sorted({row.system for row in data.confidences})]
     conditions = ordered((row.condition for row in data.confidences), CONDITIONS)
-    return sorted(
+    rows = sorted(
         data.confidences,
         key=lambda row: (
             systems.index(row.system), row.same, row.set == DEV, row.set, conditions.index(row.condition)
         ),
     )  # fmt: skip
+    shown: List[WordConfidences] = []
+    for _, group in groupby(rows, key=lambda row: row.system):
+        own = list(group)
+        tests = [row for row in own if not row.same and row.set != DEV]
+        shown += [together(tests), *own] if len(tests) > 1 else own
+    return shown
 
 
 def confidence_cells(row: WordConfidences) -> List[Any]:
     """Returns a row of the table whose head is HEAD."""
     learnt = "not recorded" if row.learnt_on is None else " ".join(row.learnt_on) + (f", {SAME}" if row.same else "")
+    learnt = "each as below" if row.set == ALL else learnt
     star = "*" if row.same else ""
     nce = "-" if row.nce is None else f"{row.nce:.3f}"
-    return [row.system, row.condition, row.set, learnt, row.words, row.wrong, f"{100 * row.ece:.2f}{star}", nce]
+    errors = f"{100 * row.ece:.2f}{star}", f"{100 * row.chance:.2f}"
+    return [row.system, row.condition, row.set, learnt, row.words, row.wrong, *errors, nce]
 
 
 def _explanation(rows: Sequence[WordConfidences]) -> List[str]:
@@ -81,7 +90,8 @@ def error_text(rows: Sequence[WordConfidences]) -> str:
     """Returns what the ECE is, and what the mark of some of them means."""
     text = (
         "ECE: expected calibration error, the mean over all words of the difference between the mean confidence of "
-        "their tenth and its share of right words."
+        "their tenth and its share of right words; by chance: what it would be if confidences were probabilities, for "
+        "the words of a tenth are few."
     )
     if any(row.same for row in rows):
         text += (

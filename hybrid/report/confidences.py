@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from hybrid.decode.calibration import Bin
+from hybrid.decode.calibration import Bin, by_chance, error_of
 from hybrid.errors import DataError
 from hybrid.io import read_json
 from hybrid.score.results import DEV
+
+ALL = "all"  # set and condition of the words of all test sets together
 
 
 class WordConfidences(NamedTuple):
@@ -34,6 +36,29 @@ class WordConfidences(NamedTuple):
     def same(self) -> bool:
         """Whether they are judged on the set that they were learnt on."""
         return self.learnt_on == (self.set, self.condition)
+
+    @property
+    def chance(self) -> float:
+        """What ece would be by chance if the confidences were probabilities."""
+        return by_chance(self.bins)
+
+
+def together(rows: Sequence[WordConfidences]) -> WordConfidences:
+    """Return the words of several sets of one system as one set, whose name and condition are "all"."""
+    members: Dict[float, List[Bin]] = {}
+    for row in rows:
+        for one in row.bins:
+            members.setdefault(one.low, []).append(one)
+    bins = []
+    for low, parts in sorted(members.items()):
+        words = sum(one.words for one in parts)
+        conf, right = (
+            sum(one.words * share for one, share in zip(parts, shares, strict=True)) / words
+            for shares in ([one.conf for one in parts], [one.right for one in parts])
+        )
+        bins.append(Bin(low, parts[0].high, words, conf, right))
+    counts = sum(row.words for row in rows), sum(row.wrong for row in rows)
+    return WordConfidences(rows[0].system, ALL, ALL, None, *counts, error_of(bins), None, tuple(bins))
 
 
 def read_confidences(file: Path) -> WordConfidences:
