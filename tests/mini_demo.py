@@ -43,9 +43,9 @@ SETTINGS = [
     "decode.gmm.scales=[0.05,0.1]",
     "decode.gmm.penalties=[0.0]",
     "decode.ce.scales=[0.5,1.0]",
-    "decode.ce.penalties=[-5.0]",
-    "decode.lfmmi.scales=[2.0]",
-    "decode.lfmmi.penalties=[-5.0]",
+    "decode.ce.penalties=[-2.5]",
+    "decode.lfmmi.scales=[1.0]",
+    "decode.lfmmi.penalties=[-1.0]",
     "limits.problems=0.2",
 ]
 PIECES = {"music": (1, 8.0), "babble": (1, 6.0), "dialogue": (1, 8.0), "household": (2, 4.0)}

@@ -15,6 +15,7 @@ from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.subword import MARK
 
 BEAM = 8.0  # of the lattice of words that posteriors are taken from
+MAX_ARCS = 20_000  # of it, twice what any utterance of AN4 has in noise; of nonsense more would take seconds
 LEAST = 1e-4  # posterior, and its distance from 1
 
 
@@ -43,7 +44,8 @@ class WordScorer:
         if not ids:
             return []
         spans = self._times.spans(ids, loglikes, scale)
-        posteriors = word_posteriors(lattice.determinised(scale, lattice_beam=BEAM, pdfs=False), ids, scale)
+        of_words = lattice.determinised(scale, lattice_beam=BEAM, max_arcs=MAX_ARCS, pdfs=False)
+        posteriors = word_posteriors(of_words, ids, scale)
         names = [self.names[number] for number in ids]
         first, words = list(range(len(names))), names
         if self._lang.pieces is not None:
