@@ -219,15 +219,20 @@ def iterate_arrays(folder: PathLike, *names: str) -> Iterator[Tuple[Cut, Dict[st
     """
     folder = Path(folder)
     complete = read_complete(folder)
+    check_names(folder, complete, names)
+    for index, shard in enumerate(complete["shards"]):
+        yield from read_shard(folder, index, shard, names)
+
+
+def check_names(folder: Path, complete: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise DataError where a set, of which `complete` is the mark, lacks arrays of one of these names."""
     for name in names:
         if name not in complete["names"]:
             raise DataError(
                 f"no arrays '{name}' in this set (there are: {', '.join(complete['names'])})",
                 file=folder,
-                remedy="check which stage writes them",
+                remedy="run the stage that writes them again",
             )
-    for index, shard in enumerate(complete["shards"]):
-        yield from read_shard(folder, index, shard, names)
 
 
 def read_cuts(folder: PathLike) -> CutSet:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Sequence
 
-import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from hybrid.data.arrays import read_arrays
 from hybrid.data.sources import absolute_sources, relative_sources
-from hybrid.data.transforms import model_input
 from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
 from hybrid.run import Run
 
@@ -128,13 +125,6 @@ def speakers_of(cuts: Iterable[Cut]) -> Dict[str, str]:
 
 def texts_of(cuts: Iterable[Cut]) -> Dict[str, str]:
     return {cut.id: cut.supervisions[0].text for cut in cuts}
-
-
-def network_features(run: Run, name: str, about: Mapping[str, Any]) -> Tuple[CutSet, Dict[str, np.ndarray]]:
-    """Return the cuts of a set and the input of a network for each, [ceil(T / 3), 192]: log mel less a mean, three
-    frames stacked, as `about`, the network's features.json, says."""
-    cuts, features = read_arrays(feature_folder(run, name, "logmel"), "logmel")
-    return cuts, model_input(features, speakers_of(cuts), about)
 
 
 def clean_cut_of(cut_id: str, custom: Mapping[str, str]) -> str:
