@@ -30,12 +30,12 @@ from hybrid.io import read_json, read_jsonl
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import load_priors
-from hybrid.pipeline.network import batches, utterances
+from hybrid.pipeline.network import batches, speech
+from hybrid.pipeline.numerators import numerator_maker, with_numerators
 from hybrid.pipeline.phones import drawn, spoken
 from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.sets import read_cuts, set_list
 from hybrid.pipeline.systems import system as system_of_name
-from hybrid.pipeline.train_lfmmi import graphs, with_numerators
 from hybrid.train.denominator import make_denominator
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
@@ -281,7 +281,8 @@ def test_a_phone_lm_that_knows_what_decoding_may_say(exp: Path) -> None:
     """Sentences drawn from the decoding LM bring pairs of words, and so of phones, that the training set lacks."""
     run = recipe_run(exp)
     lang = Lang.load(exp / "lang")
-    said = spoken({u.id: u.extra["text"] for u in utterances(run, ["train"])[0]}, lang, 0)
+    data = speech(run, ["train"])
+    said = dict(spoken([(data.id(place), data.text_of(place)) for place in range(len(data))], lang, 0))
     more = drawn(run, lang, 3000, 0)
     assert more == drawn(run, lang, 3000, 0) != drawn(run, lang, 3000, 1) and not set(said) & set(more)
     assert more and all(set(phones) <= set(lang.phone_ids) for phones in more.values())
@@ -297,11 +298,12 @@ def test_engines_and_finite_differences_agree_on_a_recipes_graphs(exp: Path) -> 
     """Its denominator and numerators, its trained network's outputs; values and gradients to 1e-4."""
     run = open_run(exp)
     senones = network_senones(run)
-    data, segments = utterances(run, set_list(run).training)
+    data = speech(run, set_list(run).training)
     phone_lm = load_phone_lm(exp / "lfmmi" / "phone_lm.json")
-    denominator, graph = graphs(run, Lang.load(exp / "lang"), phone_lm, senones, segments, system_of_name("lfmmi"))
-    chosen = with_numerators(data[::9], graph, run.problems("lfmmi"))
-    batch = collate(chosen)
+    make = numerator_maker(run, Lang.load(exp / "lang"), phone_lm, senones, "lfmmi")
+    denominator = make.denominator()
+    chosen = with_numerators(run, data.take(range(0, len(data), 9)), make, run.problems("lfmmi"))
+    batch = collate([chosen[index] for index in range(len(chosen))])
     model, _ = load_model(exp / "lfmmi" / "model")
     x = model.eval()(batch.features, batch.lengths)["logits"].detach().double().requires_grad_(True)
     options = {"xent_regularize": 0.0, "l2_output": 1e-3}

@@ -123,5 +123,5 @@ class _Visitor:
         if not self.sums:
             return None, None
         shifts = [sums.shift_and_scale(self.make.variance) for sums in self.sums]
-        means = np.stack([mean for mean, _ in shifts])
-        return means, np.stack([deviation for _, deviation in shifts]) if self.make.variance else None
+        deviations = [deviation for _, deviation in shifts if deviation is not None]
+        return np.stack([mean for mean, _ in shifts]), np.stack(deviations) if deviations else None

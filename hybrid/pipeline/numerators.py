@@ -133,9 +133,7 @@ def with_numerators(run: RecipeRun, speech: Speech, make: NumeratorMaker, proble
     rows: List[Tuple[int, int, int, bool]] = []
     for index, key in enumerate(of_key.reshape(-1).tolist()):
         if key in errors:
-            error = errors[key]
-            own = DataError(error.what, file=error.file, utterance=speech.id(index), remedy=error.remedy)
-            problems.add_error(speech.id(index), own)
+            problems.add_error(speech.id(index), errors[key])
             continue
         pieces = make.pieces(int(speech.lengths[index]))
         rows += [(index, begin, end, len(pieces) == 1) for begin, end in pieces]

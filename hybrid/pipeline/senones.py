@@ -191,11 +191,11 @@ def _alignments(
     for cut, _ in iterate_arrays(features):
         if cut.id not in numbers:
             continue
-        segments = waiting.read(numbers[cut.id])
-        pdfs = network_pdfs(*segments, senones, silence)
+        phones, durations = waiting.read(numbers[cut.id])
+        pdfs = network_pdfs(phones, durations, senones, silence)
         if counts is not None:
             counts += np.bincount(pdfs, minlength=senones.num_pdfs)
-        yield cut, {PDFS: pdfs, PHONES: by_frame(*segments)}
+        yield cut, {PDFS: pdfs, PHONES: by_frame(phones, durations)}
 
 
 def network_senones(run: RecipeRun) -> Senones:

@@ -177,60 +177,60 @@ class _Columns:
                 self.clean(each.index.ids[place])
         self.alignments = alignments
         self.ends = np.cumsum([len(each) for each in alignments], dtype=np.int64)
-        self.parts: List[Tuple[np.ndarray, ...]] = []
+        self.columns: Dict[str, List[np.ndarray]] = {name: [np.zeros(0, dtype)] for name, dtype in _COLUMNS.items()}
 
     def add(self, run: RecipeRun, name: str, about: Mapping[str, Any]) -> None:
-        columns = {column: array("i") for column in ("clean", "text", "pool")}
+        numbers = {column: array("i") for column in ("clean", "text", "pool")}
         noisy = "_noisy" in name
         speed = name.split("_noisy")[0][len(name.split("_")[0]) :]  # "_sp0.9", which ends the ids of that set
 
         def visit(cut: Cut) -> None:
             clean_cut = clean_cut_of(cut.id, cut.custom or {})
-            columns["clean"].append(self.clean(clean_cut))
-            columns["text"].append(self.texts(cut.supervisions[0].text or ""))
-            columns["pool"].append(self.pools(f"{int(noisy)}{clean_cut.removesuffix(speed)}"))
+            numbers["clean"].append(self.clean(clean_cut))
+            numbers["text"].append(self.texts(cut.supervisions[0].text or ""))
+            numbers["pool"].append(self.pools(f"{int(noisy)}{clean_cut.removesuffix(speed)}"))
 
         folder = feature_folder(run, name, "logmel")
         features = open_network_features(folder, about, visit)
         if self.sets and len(features) and features.dim != self.sets[0].dim:
             problem = f"{features.dim} features a frame where the others have {self.sets[0].dim}"
             raise DataError(problem, file=folder, remedy="run the features stage again")
-        count = len(features)
-        part = np.full(count, len(self.sets), np.int16)
-        numbers = [np.array(columns[column], np.int32) for column in ("clean", "text", "pool")]
-        rows = (part, np.arange(count, dtype=np.int32), *numbers, np.full(count, noisy), features.lengths)
-        self.sets.append(features)
+        rows = {
+            "part": np.full(len(features), len(self.sets)), "row": np.arange(len(features)),
+            "noisy": np.full(len(features), noisy), "lengths": features.lengths,
+            **{column: np.array(values) for column, values in numbers.items()},
+        }  # fmt: skip
         if self.alignments:
             rows = self._aligned(features, rows)
-        for row in rows[1].tolist() if features.unusable else ():
-            if row in features.unusable:
-                raise features.unusable[row]
-        self.parts.append(rows)
+        for place in sorted(set(features.unusable).intersection(rows["row"].tolist())):
+            raise features.unusable[place]
+        self.sets.append(features)
+        for column, values in rows.items():
+            self.columns[column].append(values.astype(_COLUMNS[column]))
 
-    def _aligned(self, features: NetworkFeatures, rows: Tuple[np.ndarray, ...]) -> Tuple[np.ndarray, ...]:
+    def _aligned(self, features: NetworkFeatures, rows: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Keep the utterances with an alignment, as long as both are."""
-        total = int(self.ends[-1])
-        rows = tuple(column[rows[2] < total] for column in rows)
-        *others, lengths = rows
-        pdfs = np.concatenate([each.lengths for each in self.alignments])[rows[2]]
-        wrong = np.flatnonzero(np.abs(pdfs - lengths) > 1)
-        if len(wrong):
-            first = int(wrong[0])
+        kept = rows["clean"] < int(self.ends[-1])
+        rows = {column: values[kept] for column, values in rows.items()}
+        pdfs = np.concatenate([each.lengths for each in self.alignments])[rows["clean"]]
+        for number in np.flatnonzero(np.abs(pdfs - rows["lengths"]) > 1).tolist():
             raise DataError(
-                f"{lengths[first]} network frames of features, {pdfs[first]} of alignment",
-                utterance=features.index.ids[int(rows[1][first])],
+                f"{rows['lengths'][number]} network frames of features, {pdfs[number]} of alignment",
+                utterance=features.index.ids[int(rows["row"][number])],
                 remedy="run the senones stage again",
             )
-        return (*others, np.minimum(lengths, pdfs))
+        return {**rows, "lengths": np.minimum(rows["lengths"], pdfs)}
 
     def speech(self) -> Speech:
-        empty = (*(np.zeros(0, np.int32) for _ in range(5)), np.zeros(0, bool), np.zeros(0, np.int64))
-        part, row, clean, text, pool, noisy, lengths = (
-            np.concatenate(columns) for columns in zip(empty, *self.parts, strict=True)
-        )
-        speech = Speech(
-            tuple(self.sets), Clean(self.clean.texts, self.alignments, self.ends), self.texts.texts,
-            part.astype(np.int16), row, clean, text, lengths, Copies(pool, np.arange(len(row), dtype=np.int32), noisy),
-        )  # fmt: skip
+        columns = {name: np.concatenate(parts) for name, parts in self.columns.items()}
+        copies = Copies(columns.pop("pool"), np.arange(len(columns["row"]), dtype=np.int32), columns.pop("noisy"))
+        clean = Clean(self.clean.texts, self.alignments, self.ends)
+        speech = Speech(tuple(self.sets), clean, self.texts.texts, **columns, copies=copies)
         check_ids(len(speech), speech.id)
         return speech
+
+
+_COLUMNS = {
+    "part": np.int16, "row": np.int32, "clean": np.int32, "text": np.int32, "pool": np.int32, "noisy": np.bool_,
+    "lengths": np.int64,
+}  # fmt: skip
