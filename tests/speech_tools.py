@@ -31,8 +31,8 @@ SMALL = [
 
 
 def make_speech_run(exp: Path, count: int = 12, shard_size: int = 5) -> Path:
-    """Write sets train, train_sp0.9, their noisy copies and dev_clean: one utterance of each is not aligned, and one has
-    a network frame fewer than its alignment."""
+    """Write sets train, train_sp0.9, their noisy copies and dev_clean: one utterance of each is not aligned, and one
+    has a network frame fewer than its alignment."""
     rng = np.random.default_rng(0)
     lang = gmm_tools.make_lang()
     lang.save(exp / "lang")

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -26,16 +25,16 @@ from recipe_tools import recipe_run
 from benchmarks.overfit import overfit
 from benchmarks.runs import open_run
 from hybrid.data.batches import collate
+from hybrid.data.copy_sampling import CopySampler
 from hybrid.io import read_json, read_jsonl
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import load_priors
-from hybrid.pipeline.network import batches, speech
+from hybrid.pipeline.network import speech
 from hybrid.pipeline.numerators import numerator_maker, with_numerators
 from hybrid.pipeline.phones import drawn, spoken
 from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.sets import read_cuts, set_list
-from hybrid.pipeline.systems import system as system_of_name
 from hybrid.train.denominator import make_denominator
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
@@ -361,21 +360,21 @@ def test_settings_of_sequence_training_that_do_not_go_together(exp: Path, tmp_pa
 def test_noisy_copies_take_turns(exp: Path) -> None:
     """The pools of copies that the network's training draws from are those of the utterances."""
     run = recipe_run(exp, "model.noisy_per_epoch=1")
-    data, _ = utterances(run, set_list(run).training)
-    pools: Dict[Tuple[str, str], List[str]] = {}
-    for utterance in data:
-        pools.setdefault(utterance.extra["pool"], []).append(utterance.id)
-    clean, noisy = ({name for kind, name in pools if kind == wanted} for wanted in ("clean", "noisy"))
-    assert clean == noisy and len(pools) == 2 * len(clean) > 0
-    for (kind, name), copies in pools.items():
-        assert copies == [name] if kind == "clean" else copies == [f"{name}_noisy1"]
+    data = speech(run, set_list(run).training)
+    pools: Dict[Tuple[str, int], List[str]] = {}
+    for place, (pool, _, noisy) in enumerate(zip(*data.copies)):
+        pools.setdefault(("noisy" if noisy else "clean", int(pool)), []).append(data.id(place))
+    clean = {name for (kind, _), (name, *_) in pools.items() if kind == "clean"}
+    assert len(pools) == 2 * len(clean) == len(data) > 0
+    assert {name for (kind, _), (name, *_) in pools.items() if kind == "noisy"} == {f"{name}_noisy1" for name in clean}
     # The same data with a second noisy copy of each: an epoch is as long as with one, and the next has the other.
-    noisy_ones = [u for u in data if u.extra["pool"][0] == "noisy"]
-    more = [replace(u, id=f"{u.id}b", extra={**u.extra, "copy": f"{u.id}b"}) for u in noisy_ones]
-    epochs = batches(run, [*data, *more], 500, train=True)
-    heard = [{name for i in range(len(epoch)) for name in epoch.ids(i)} for epoch in map(epochs.epoch, range(2))]
+    more = data.take(np.flatnonzero(data.copies.noisy))
+    pool, copies = (np.concatenate([data.copies[i], more.copies[i] + i * len(data)]) for i in (0, 1))
+    counts = np.r_[np.where(data.copies.noisy, 1, 0), np.ones(len(more), int)]
+    heard = [set(CopySampler(pool, copies, counts)(number).tolist()) for number in range(2)]
     assert len(heard[0]) == len(heard[1]) == len(data)
-    assert heard[0] & heard[1] == clean and heard[0] | heard[1] == {u.id for u in [*data, *more]}
+    assert heard[0] & heard[1] == set(np.flatnonzero(~data.copies.noisy).tolist())
+    assert heard[0] | heard[1] == set(range(len(data) + len(more)))
 
 
 def test_noisy_cuts_know_their_clean_twins(exp: Path) -> None:
