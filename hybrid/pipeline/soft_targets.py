@@ -9,10 +9,10 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 from lhotse.cut import Cut
 
-from hybrid.data.arrays import read_cuts
+from hybrid.data.arrays import StoredCuts
 from hybrid.data.network_features import NetworkFeatures, open_network_features
 from hybrid.data.target_store import StoredTargets, open_targets
-from hybrid.data.targets import TargetsAbout, hash_senones, write_targets
+from hybrid.data.targets import NAME, TargetsAbout, hash_senones, write_targets
 from hybrid.data.utterances import Utterance
 from hybrid.errors import ModelError
 from hybrid.io import Problems
@@ -42,7 +42,7 @@ def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:
     with run.executor() as executor:
         for name in names:
             set_problems = Problems(run.dir(stage) / f"{name}.problems.jsonl", stage)
-            cuts = list(read_cuts(feature_folder(run, name, "logmel")))
+            cuts = StoredCuts(feature_folder(run, name, "logmel"))
             num_written += write_targets(
                 run.dir(stage) / name, cuts, Labeller(run, folder, name, about), about, compress=None,
                 executor=executor, problems=set_problems, progress=run.bar(f"{kind} of {name}"),
@@ -50,7 +50,7 @@ def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:
             problems.rows += set_problems.rows
             total += len(cuts)
     problems.close(max(total, 1), run.settings.limits.problems)
-    size = sum(path.stat().st_size for path in run.dir(stage).rglob("*.tar.gz"))
+    size = sum(path.stat().st_size for path in run.dir(stage).rglob(f"{NAME}.*"))
     run.log(f"  the {about.k} highest of {about.num_pdfs} {kind} of {folder}: {num_written} cuts, {size / 1e6:.1f} MB")
 
 
