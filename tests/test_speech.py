@@ -29,6 +29,7 @@ from hybrid.pipeline.alignments import by_frame, open_alignments, segments_of
 from hybrid.pipeline.network import batches, network_seed, new_model, perturbations, speech
 from hybrid.pipeline.numerators import numerator_maker, with_numerators
 from hybrid.pipeline.phones import phones_of_pdfs
+from hybrid.pipeline.senones import WaitingSegments
 from hybrid.pipeline.sets import set_list
 from hybrid.pipeline.systems import system
 from hybrid.pipeline.train_ce import train_ce
@@ -338,6 +339,18 @@ def test_sources_one_after_the_other(made: Path) -> None:
     assert caught.value.utterance == "train-0"
     with pytest.raises(DataError, match="no utterances"):
         JoinedUtterances([])
+
+
+def test_phones_wait_for_the_tree_in_a_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    waiting = WaitingSegments(tmp_path / "segments.i32")
+    rows = {f"ü{n}": rng.integers(1, 99, (2, int(rng.integers(0, 9)))).astype(np.int32) for n in range(12)}
+    with waiting.writing() as add:
+        for identifier, (phones, durations) in rows.items():
+            add(identifier, phones, durations)
+    assert len(waiting) == 12 and list(waiting.ids) == list(rows)
+    for number in rng.permutation(12).tolist():
+        np.testing.assert_array_equal(waiting.read(number), rows[waiting.ids[number]])
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9)), min_size=1, max_size=20))
