@@ -22,6 +22,7 @@ from little_an4 import little_an4
 from little_runs import command, contents, demo, done, error_rates, finish
 from recipe_tools import recipe_run
 
+from benchmarks.memory import copy, one
 from benchmarks.overfit import overfit
 from benchmarks.runs import open_run
 from hybrid.data.batches import collate
@@ -34,7 +35,7 @@ from hybrid.pipeline.network import speech
 from hybrid.pipeline.numerators import numerator_maker, with_numerators
 from hybrid.pipeline.phones import drawn, spoken
 from hybrid.pipeline.senones import network_senones
-from hybrid.pipeline.sets import read_cuts, set_list
+from hybrid.pipeline.sets import OUTPUT_FRAME_SHIFT, read_cuts, set_list
 from hybrid.train.denominator import make_denominator
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
@@ -375,6 +376,20 @@ def test_noisy_copies_take_turns(exp: Path) -> None:
     assert len(heard[0]) == len(heard[1]) == len(data)
     assert heard[0] & heard[1] == set(np.flatnonzero(~data.copies.noisy).tolist())
     assert heard[0] | heard[1] == set(range(len(data) + len(more)))
+
+
+def test_copies_of_a_training_set_are_other_speech_and_as_good(exp: Path, tmp_path: Path) -> None:
+    copy(exp, tmp_path, 2, 1)
+    names = ["train", "train_noisy1"]
+    once, twice = (speech(open_run(folder), names) for folder in (exp, tmp_path))
+    assert len(twice) == 2 * len(once) and twice.lengths.sum() == 2 * once.lengths.sum()
+    count = int((~once.copies.noisy).sum())
+    for place in (0, count - 1):
+        for number in range(2):
+            found, wanted = twice[number * count + place], once[place]
+            assert found.id == f"{wanted.id}-copy{number}" and np.array_equal(found.features, wanted.features)
+            assert np.array_equal(found.pdfs, wanted.pdfs)
+    assert one(tmp_path, "data")["hours"] == pytest.approx(2 * once.lengths.sum() * OUTPUT_FRAME_SHIFT / 3600)
 
 
 def test_noisy_cuts_know_their_clean_twins(exp: Path) -> None:
