@@ -147,7 +147,7 @@ def open_speech(run: RecipeRun, names: Sequence[str], about: Mapping[str, Any], 
     bases = list(dict.fromkeys(clean_set(name, dev) for name in names)) if aligned else []
     alignments = tuple(open_alignments(run, base) for base in bases)
     columns = _Columns(alignments)
-    for name in names:
+    for name in run.progress(names, desc="open"):
         columns.add(run, name, about)
     return columns.speech()
 
