@@ -22,6 +22,7 @@ from benchmarks.runs import open_run
 from hybrid.cpu import prefer_fast_kernels
 from hybrid.data.arrays import read_cuts
 from hybrid.data.batches import Utterance
+from hybrid.data.network_features import open_network_features
 from hybrid.decode.run import decode_set
 from hybrid.errors import DataError
 from hybrid.io import read_json, read_jsonl
@@ -30,7 +31,7 @@ from hybrid.nnet.infer import compute_loglikes
 from hybrid.nnet.model_io import load_model, load_state
 from hybrid.nnet.priors import priors_of_model
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.sets import feature_folder, network_features, set_list, texts_of
+from hybrid.pipeline.sets import feature_folder, set_list, texts_of
 from hybrid.score.results import decode_folder
 from hybrid.score.wer import align, count
 from hybrid.train.trainer import epoch_file
@@ -71,11 +72,12 @@ def follow(run: RecipeRun, system: str) -> List[Line]:
     model, _ = load_model(folder / "model")
     priors = priors_of_model(folder / "model")
     lang = Lang.load(run.dir("lang"))
-    normalise = read_json(folder / "model" / "features.json")["cmvn"]
+    about = read_json(folder / "model" / "features.json")
     sets: Dict[str, Tuple[List[Utterance], Dict[str, List[str]], Dict[str, Any]]] = {}
     for dev in set_list(run).dev:
         name, condition = dev.name, dev.condition
-        data = [Utterance(i, x) for i, x in network_features(run, name, normalise)[1].items()]
+        features = open_network_features(feature_folder(run, name, "logmel"), about)
+        data = [Utterance(i, x) for i, x in features.items()]
         texts = {i: text.split() for i, text in texts_of(read_cuts(feature_folder(run, name, "mfcc"))).items()}
         chosen = read_json(decode_folder(run.exp, system, condition, "dev") / "wer.json")["settings"]
         sets[condition] = data, texts, {name: chosen[name] for name in SEARCH}

@@ -20,12 +20,12 @@ from hybrid.cpu import prefer_fast_kernels
 from hybrid.data.batches import Batch, Batches
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.base import AcousticModel
-from hybrid.pipeline.network import new_model, utterances
+from hybrid.pipeline.network import new_model, speech
+from hybrid.pipeline.numerators import numerator_maker, with_numerators
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.sets import set_list
 from hybrid.pipeline.systems import system
-from hybrid.pipeline.train_lfmmi import graphs, with_numerators
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm
 
@@ -49,15 +49,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def overfit(run: RecipeRun, frames: int, updates: int, lr: float = 2e-3) -> List[float]:
     """The objective a frame at every update, until it is above GOAL."""
     senones = network_senones(run)
-    data, segments = utterances(run, set_list(run).training[:1])
+    data = speech(run, set_list(run).training[:1])
     phone_lm = load_phone_lm(run.dir("lfmmi") / "phone_lm.json")
-    denominator, graph = graphs(run, Lang.load(run.dir("lang")), phone_lm, senones, segments, system("lfmmi"))
+    make = numerator_maker(run, Lang.load(run.dir("lang")), phone_lm, senones, "lfmmi")
     few = Batches(data, frames, shuffle=False).epoch(0)
-    names = set(few.ids(len(few) // 2))  # of middling length
-    chosen = with_numerators([u for u in data if u.id in names], graph, run.problems("lfmmi"))
+    places = sorted(few.indices[len(few) // 2])  # of middling length
+    chosen = with_numerators(run, data.take(places), make, run.problems("lfmmi"))
     batch: Batch = Batches(chosen, frames, shuffle=False).epoch(0)[0]
     model: AcousticModel = new_model(run, system("ce"), chosen, senones.num_pdfs, dropout=0.0)
-    criterion = LfMmi(denominator, senones.num_pdfs, xent_regularize=0.0)
+    criterion = LfMmi(make.denominator(), senones.num_pdfs, xent_regularize=0.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     model.train()
     found: List[float] = []

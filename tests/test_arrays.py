@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 
 from hybrid.data import shards as shards_module
-from hybrid.data.arrays import iterate_arrays, read_arrays, read_complete, read_cuts, write_arrays, write_shards
+from hybrid.data.arrays import (
+    StoredCuts,
+    iterate_arrays,
+    read_arrays,
+    read_complete,
+    read_cuts,
+    write_arrays,
+    write_shards,
+)
 from hybrid.errors import DataError, DiskError
 from hybrid.io import Problems
 from hybrid.parallel import SerialExecutor
@@ -304,3 +313,39 @@ def test_duplicate_ids(tmp_path, write):
 def test_names_that_cannot_be(tmp_path, name):
     with pytest.raises(DataError, match="cannot name"):
         write_arrays(tmp_path, [(CUTS[0], {name: np.zeros(3)})], names=[name], frame_shift=0.01)
+
+
+class Passing:
+    """Cuts that are made whenever they are gone through; most: the largest number of them that there were at once."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.alive, self.most = count, 0, 0
+
+    def __iter__(self):
+        for number in range(self.count):
+            cut = make_cut(number)
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+            weakref.finalize(cut, self._gone)
+            yield cut
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("executor", [None, SerialExecutor()])
+def test_cuts_pass_through_a_few_shards_at_a_time(tmp_path, executor):
+    """And a set begun by a list goes on from them, shard by shard."""
+    passing = Passing(120)
+    options = {**OPTIONS, "shard_size": 5, "executor": executor}
+    assert write_shards(tmp_path / "a", passing, Compute(), **options) == 120 and passing.most < 80
+    check_whole(tmp_path / "a", [make_cut(number) for number in range(120)])
+    assert [cut.id for cut in StoredCuts(tmp_path / "a")] == [make_cut(number).id for number in range(120)]
+    assert len(StoredCuts(tmp_path / "a")) == 120
+    write_shards(tmp_path / "b", [make_cut(number) for number in range(120)], Compute(), **options)
+    for number in (3, 4, 19):
+        (tmp_path / "b" / "marks" / f"{number:06d}.json").unlink()
+    again = Compute()
+    assert write_shards(tmp_path / "b", (make_cut(number) for number in range(120)), again, **options) == 120
+    assert again.calls == [make_cut(number).id for number in [*range(15, 25), *range(95, 100)]]
+    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -23,19 +22,20 @@ from little_an4 import little_an4
 from little_runs import command, contents, demo, done, error_rates, finish
 from recipe_tools import recipe_run
 
+from benchmarks.memory import copy, one
 from benchmarks.overfit import overfit
 from benchmarks.runs import open_run
 from hybrid.data.batches import collate
+from hybrid.data.copy_sampling import CopySampler
 from hybrid.io import read_json, read_jsonl
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import load_priors
-from hybrid.pipeline.network import batches, utterances
+from hybrid.pipeline.network import speech
+from hybrid.pipeline.numerators import numerator_maker, with_numerators
 from hybrid.pipeline.phones import drawn, spoken
 from hybrid.pipeline.senones import network_senones
-from hybrid.pipeline.sets import read_cuts, set_list
-from hybrid.pipeline.systems import system as system_of_name
-from hybrid.pipeline.train_lfmmi import graphs, with_numerators
+from hybrid.pipeline.sets import OUTPUT_FRAME_SHIFT, read_cuts, set_list
 from hybrid.train.denominator import make_denominator
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
@@ -281,7 +281,8 @@ def test_a_phone_lm_that_knows_what_decoding_may_say(exp: Path) -> None:
     """Sentences drawn from the decoding LM bring pairs of words, and so of phones, that the training set lacks."""
     run = recipe_run(exp)
     lang = Lang.load(exp / "lang")
-    said = spoken({u.id: u.extra["text"] for u in utterances(run, ["train"])[0]}, lang, 0)
+    data = speech(run, ["train"])
+    said = dict(spoken([(data.id(place), data.text_of(place)) for place in range(len(data))], lang, 0))
     more = drawn(run, lang, 3000, 0)
     assert more == drawn(run, lang, 3000, 0) != drawn(run, lang, 3000, 1) and not set(said) & set(more)
     assert more and all(set(phones) <= set(lang.phone_ids) for phones in more.values())
@@ -297,11 +298,12 @@ def test_engines_and_finite_differences_agree_on_a_recipes_graphs(exp: Path) -> 
     """Its denominator and numerators, its trained network's outputs; values and gradients to 1e-4."""
     run = open_run(exp)
     senones = network_senones(run)
-    data, segments = utterances(run, set_list(run).training)
+    data = speech(run, set_list(run).training)
     phone_lm = load_phone_lm(exp / "lfmmi" / "phone_lm.json")
-    denominator, graph = graphs(run, Lang.load(exp / "lang"), phone_lm, senones, segments, system_of_name("lfmmi"))
-    chosen = with_numerators(data[::9], graph, run.problems("lfmmi"))
-    batch = collate(chosen)
+    make = numerator_maker(run, Lang.load(exp / "lang"), phone_lm, senones, "lfmmi")
+    denominator = make.denominator()
+    chosen = with_numerators(run, data.take(range(0, len(data), 9)), make, run.problems("lfmmi"))
+    batch = collate([chosen[index] for index in range(len(chosen))])
     model, _ = load_model(exp / "lfmmi" / "model")
     x = model.eval()(batch.features, batch.lengths)["logits"].detach().double().requires_grad_(True)
     options = {"xent_regularize": 0.0, "l2_output": 1e-3}
@@ -359,21 +361,35 @@ def test_settings_of_sequence_training_that_do_not_go_together(exp: Path, tmp_pa
 def test_noisy_copies_take_turns(exp: Path) -> None:
     """The pools of copies that the network's training draws from are those of the utterances."""
     run = recipe_run(exp, "model.noisy_per_epoch=1")
-    data, _ = utterances(run, set_list(run).training)
-    pools: Dict[Tuple[str, str], List[str]] = {}
-    for utterance in data:
-        pools.setdefault(utterance.extra["pool"], []).append(utterance.id)
-    clean, noisy = ({name for kind, name in pools if kind == wanted} for wanted in ("clean", "noisy"))
-    assert clean == noisy and len(pools) == 2 * len(clean) > 0
-    for (kind, name), copies in pools.items():
-        assert copies == [name] if kind == "clean" else copies == [f"{name}_noisy1"]
+    data = speech(run, set_list(run).training)
+    pools: Dict[Tuple[str, int], List[str]] = {}
+    for place, (pool, _, noisy) in enumerate(zip(*data.copies)):
+        pools.setdefault(("noisy" if noisy else "clean", int(pool)), []).append(data.id(place))
+    clean = {name for (kind, _), (name, *_) in pools.items() if kind == "clean"}
+    assert len(pools) == 2 * len(clean) == len(data) > 0
+    assert {name for (kind, _), (name, *_) in pools.items() if kind == "noisy"} == {f"{name}_noisy1" for name in clean}
     # The same data with a second noisy copy of each: an epoch is as long as with one, and the next has the other.
-    noisy_ones = [u for u in data if u.extra["pool"][0] == "noisy"]
-    more = [replace(u, id=f"{u.id}b", extra={**u.extra, "copy": f"{u.id}b"}) for u in noisy_ones]
-    epochs = batches(run, [*data, *more], 500, train=True)
-    heard = [{name for i in range(len(epoch)) for name in epoch.ids(i)} for epoch in map(epochs.epoch, range(2))]
+    more = data.take(np.flatnonzero(data.copies.noisy))
+    pool, copies = (np.concatenate([data.copies[i], more.copies[i] + i * len(data)]) for i in (0, 1))
+    counts = np.r_[np.where(data.copies.noisy, 1, 0), np.ones(len(more), int)]
+    heard = [set(CopySampler(pool, copies, counts)(number).tolist()) for number in range(2)]
     assert len(heard[0]) == len(heard[1]) == len(data)
-    assert heard[0] & heard[1] == clean and heard[0] | heard[1] == {u.id for u in [*data, *more]}
+    assert heard[0] & heard[1] == set(np.flatnonzero(~data.copies.noisy).tolist())
+    assert heard[0] | heard[1] == set(range(len(data) + len(more)))
+
+
+def test_copies_of_a_training_set_are_other_speech_and_as_good(exp: Path, tmp_path: Path) -> None:
+    copy(exp, tmp_path, 2, 1)
+    names = ["train", "train_noisy1"]
+    once, twice = (speech(open_run(folder), names) for folder in (exp, tmp_path))
+    assert len(twice) == 2 * len(once) and twice.lengths.sum() == 2 * once.lengths.sum()
+    count = int((~once.copies.noisy).sum())
+    for place in (0, count - 1):
+        for number in range(2):
+            found, wanted = twice[number * count + place], once[place]
+            assert found.id == f"{wanted.id}-copy{number}" and np.array_equal(found.features, wanted.features)
+            assert np.array_equal(found.pdfs, wanted.pdfs)
+    assert one(tmp_path, "data")["hours"] == pytest.approx(2 * once.lengths.sum() * OUTPUT_FRAME_SHIFT / 3600)
 
 
 def test_noisy_cuts_know_their_clean_twins(exp: Path) -> None:

@@ -107,7 +107,7 @@ def test_shuffled_transcripts_of_the_unlabelled_speech_change_nothing_bit_for_bi
     before, after = without_times(exp), without_times(again)
     # Cuts name the audio by its place: of those, all but the place.
     differ = {name for name in {**before, **after} if before.get(name) != after.get(name)}
-    compared = {"model.safetensors", "hyp.txt", "wer.json", "targets.000000.tar.gz"}
+    compared = {"model.safetensors", "hyp.txt", "wer.json", "targets.000000.tar"}
     assert compared <= {Path(name).name for name in before} and not {Path(name).name for name in differ} & compared
     for name in differ:
         both = [_plain(folder / name).replace(str(root).encode(), b"DATA").replace(str(folder).encode(), b"EXP")
@@ -175,8 +175,8 @@ def test_the_student_learns_the_targets_of_the_clean_twin(exp: Path) -> None:
     folder, about = teacher_of(run)
     assert folder == exp / "teacher_lfmmi" / "model" and about.k == 20
     soft = read_soft(run, "targets", soft_sets(run))
-    data = soft_utterances(run, ["train", "train_noisy1"], soft, folder, hard=True)
-    data += soft_utterances(run, ["unlabelled_sp1.1", "unlabelled_sp1.1_noisy1"], soft, folder)
+    data = list(soft_utterances(run, ["train", "train_noisy1"], soft, folder, hard=True))
+    data += list(soft_utterances(run, ["unlabelled_sp1.1", "unlabelled_sp1.1_noisy1"], soft, folder))
     by_id = {utterance.id: utterance for utterance in data}
     noisy = [u for u in data if u.id != u.extra["clean_cut"]]
     assert len(noisy) == len(data) / 2
@@ -189,7 +189,7 @@ def test_the_student_learns_the_targets_of_the_clean_twin(exp: Path) -> None:
     for utterance in data:
         hard["_sp1.1" not in utterance.id].append(bool((utterance.pdfs != IGNORE).any()))
     assert not any(hard[False]) and sum(hard[True]) >= 0.7 * len(hard[True])
-    online = soft_utterances(run, ["unlabelled_noisy1"], {}, folder)
+    online = list(soft_utterances(run, ["unlabelled_noisy1"], {}, folder))
     assert online and all(u.extra["clean"].shape == u.features.shape for u in online)
     assert {name for name in dev_sets(run)} == {"dev_clean", "dev_noisy", "dev_rerecorded"}
 
@@ -257,7 +257,7 @@ def test_a_teacher_of_other_senones_and_targets_of_another_teacher_are_refused(e
     with pytest.raises(ModelError, match="the 20 highest of a frame, wanted 30"):
         read_soft(opened(exp, "student.k=30"), "targets", ["unlabelled"])
     fewer = read_soft(opened(exp, "student.k=5"), "targets", ["unlabelled"])["unlabelled"]
-    assert len(next(iter(fewer.values())).decode()[0][0]) == 5
+    assert len(fewer[0].decode()[0][0]) == 5
     phones = exp / "teacher_ce" / "model" / "senones" / "phones.json"
     kept = phones.read_bytes()
     try:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from concurrent.futures import Executor
+from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from lhotse import CutSet
@@ -81,6 +83,8 @@ def write_shards(
 ) -> int:
     """Computes `compute(cut)` = {name: array [T, ...]} for every cut and writes the set; returns the cuts written.
 
+    cuts: gone through twice, some shards of them in memory at a time, unless they are an iterator, which is held.
+
     With `batch`, `compute(list of up to that many cuts)` = {cut id: {name: array}}: a network is several times faster
     on many at once. A cut that is not in its result, or has a DataError there, is left out like one that raises.
     compress: a gzip level for the arrays, 1 to 9.
@@ -92,29 +96,41 @@ def write_shards(
     `progress(iterable, total=, desc=)` wraps the stream of cuts, like tqdm.
     """
     folder = Path(folder)
-    todo = list(cuts)
+    again = list(cuts) if iter(cuts) is cuts else cuts
     ids: Dict[str, None] = {}
-    for cut in todo:
-        claim(ids, cut.id, folder)
-    shards = [todo[begin : begin + shard_size] for begin in range(0, len(todo), shard_size)]
-    keys = [_key(folder, shard, settings, names, frame_shift, compress) for shard in shards]
+    keys: List[str] = []
+    sizes: List[int] = []
+    for shard in _shards(again, shard_size):
+        for cut in shard:
+            claim(ids, cut.id, folder)
+        keys.append(_key(folder, shard, settings, names, frame_shift, compress))
+        sizes.append(len(shard))
     marks = {index: mark for index, key in enumerate(keys) if (mark := whole_shard(folder, index, key)) is not None}
     gaps = [index for index in range(len(keys)) if index not in marks]
     if gaps or not is_complete(folder, list(marks.values())):
         start_set(folder, keep=list(marks))
-        unwritten = [shards[index] for index in gaps]
-        results = computed(compute, unwritten, executor, tolerant=problems is not None, batch=batch)
+        under_way: Deque[List[Cut]] = deque()
+
+        def unwritten() -> Iterator[List[Cut]]:
+            for index, shard in enumerate(_shards(again, shard_size)):
+                if index in todo:
+                    under_way.append(shard)
+                    yield shard
+
+        todo = set(gaps)
+        results = computed(compute, unwritten() if gaps else (), executor, tolerant=problems is not None, batch=batch)
         if progress is not None:
-            results = iter(progress(results, total=sum(len(shards[index]) for index in gaps), desc=folder.name))
+            results = iter(progress(results, total=sum(sizes[index] for index in gaps), desc=folder.name))
         for index in gaps:
             items: List[CutArrays] = []
             failed: List[Failure] = []
-            for cut in shards[index]:
-                result = next(results)
+            for number in range(sizes[index]):
+                result = next(results)  # puts its shard under way, if none before it has
                 if isinstance(result, Failure):
                     failed.append(result)
                 else:
-                    items.append((cut, result))
+                    items.append((under_way[0][number], result))
+            under_way.popleft()
             marks[index] = write_shard(folder, index, items, names, frame_shift, keys[index], failed, compress)
         for _ in results:  # Lets a progress bar come to its end.
             pass
@@ -127,6 +143,12 @@ def write_shards(
             for row in mark["problems"]:
                 problems.add(row["utterance"], row["reason"], row["file"], row.get("remedy"))
     return num_cuts
+
+
+def _shards(cuts: Iterable[Cut], shard_size: int) -> Iterator[List[Cut]]:
+    stream = iter(cuts)
+    while shard := list(islice(stream, shard_size)):
+        yield shard
 
 
 def start_set(folder: Path, keep: Sequence[int] = ()) -> None:
@@ -219,15 +241,33 @@ def iterate_arrays(folder: PathLike, *names: str) -> Iterator[Tuple[Cut, Dict[st
     """
     folder = Path(folder)
     complete = read_complete(folder)
+    check_names(folder, complete, names)
+    for index, shard in enumerate(complete["shards"]):
+        yield from read_shard(folder, index, shard, names)
+
+
+def check_names(folder: Path, complete: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise DataError where a set, of which `complete` is the mark, lacks arrays of one of these names."""
     for name in names:
         if name not in complete["names"]:
             raise DataError(
                 f"no arrays '{name}' in this set (there are: {', '.join(complete['names'])})",
                 file=folder,
-                remedy="check which stage writes them",
+                remedy="run the stage that writes them again",
             )
-    for index, shard in enumerate(complete["shards"]):
-        yield from read_shard(folder, index, shard, names)
+
+
+class StoredCuts:
+    """The cuts of a set in its order, read whenever they are gone through, a shard in memory at a time."""
+
+    def __init__(self, folder: PathLike) -> None:
+        self.folder = Path(folder)
+
+    def __len__(self) -> int:
+        return int(read_complete(self.folder)["cuts"])
+
+    def __iter__(self) -> Iterator[Cut]:
+        return (cut for cut, _ in iterate_arrays(self.folder))
 
 
 def read_cuts(folder: PathLike) -> CutSet:

@@ -1,24 +1,27 @@
-"""Utterances in memory, and batches of them that follow from (seed, epoch) alone.
+"""Batches of utterances that follow from (seed, epoch) alone, whether these lie in memory or are read when asked for.
 
-Batches hold utterances of similar length (batch_plan.py). What does not fit into memory is read by stream.py.
+Batches hold utterances of similar length (batch_plan.py), drawn from all there are: the order takes no more than their
+lengths, and an utterance is read where its batch is made. Memory is then that of a batch, and the numbers are those of
+a list in memory. What is too large for random access, as millions of hours on slow disks, is streamed (stream.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hybrid.data.batch_plan import BatchPlan
-from hybrid.errors import ConfigError, DataError
+from hybrid.data.utterances import IGNORE, Utterance, UtteranceSource, check_utterance, source_of
+from hybrid.errors import ConfigError
 
-IGNORE = -100  # the pdf of a frame that has none: padding, or a frame without alignment
+__all__ = ["IGNORE", "Batch", "Batches", "Chain", "Epoch", "Utterance", "check_seed", "check_utterance", "collate"]
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-Choice = Callable[[int], Sequence[int]]
+Choice = Callable[[int], Union[np.ndarray, Sequence[int]]]
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,6 @@ class Chain:
         for transform in self.transforms:
             features = transform(features, rng)
         return features
-
-
-@dataclass
-class Utterance:
-    """features: float32 [T, D]; pdfs: int [T] (0-based, -100: not to be trained on) or None; extra: passed through."""
-
-    id: str
-    features: np.ndarray
-    pdfs: Optional[np.ndarray] = None
-    extra: Dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def num_frames(self) -> int:
-        return int(self.features.shape[0])
 
 
 @dataclass
@@ -118,7 +107,7 @@ class Epoch(Sequence[Batch]):
         return (self[i] for i in range(len(self)))
 
     def ids(self, index: int) -> List[str]:
-        return [self.batches.utterances[i].id for i in self.indices[index]]
+        return [self.batches.utterances.id(i) for i in self.indices[index]]
 
 
 class Batches:
@@ -127,14 +116,15 @@ class Batches:
     shuffle: off for development sets (longest first, the same every epoch). max_utterances: 0 for no limit.
     transform: e.g. SpecAugment, called with features [T, D] and a generator that follows from (seed, epoch,
     utterance); it returns new features of the same shape.
-    choose: which utterances (their places) an epoch has, e.g. CopySampler; None: all.
+    choose: which utterances (their places) an epoch has, e.g. CopySampler; None: all. utterances: a list, or a source
+    (utterances.py), whose checks were made when it was opened.
     Raises DataError that names the utterance: empty, not float [T, D], not finite, pdfs of another length or
     negative, an id twice, widths that differ.
     """
 
     def __init__(
         self,
-        utterances: Sequence[Utterance],
+        utterances: Union[Sequence[Utterance], UtteranceSource],
         max_frames: int,
         seed: int = 0,
         *,
@@ -145,8 +135,7 @@ class Batches:
         choose: Optional[Choice] = None,
     ) -> None:
         self.plan = BatchPlan(max_frames, jitter, max_utterances)
-        self.utterances = list(utterances)
-        check_utterances(self.utterances)
+        self.utterances = source_of(utterances)
         self.max_frames = max_frames
         self.seed = check_seed(seed)
         self.shuffle = shuffle
@@ -154,7 +143,7 @@ class Batches:
         self.max_utterances = max_utterances
         self.transform = transform
         self.choose = choose
-        self.lengths = np.array([utterance.num_frames for utterance in self.utterances], dtype=np.int64)
+        self.lengths = self.utterances.lengths
 
     @property
     def num_frames(self) -> int:
@@ -162,7 +151,7 @@ class Batches:
 
     @property
     def dim(self) -> int:
-        return int(self.utterances[0].features.shape[1])
+        return self.utterances.dim
 
     def epoch(self, number: int) -> Epoch:
         """Return the batches of epoch `number` (from 0): the same for the same seed, whatever was asked for before."""
@@ -189,38 +178,3 @@ def check_seed(seed: int) -> int:
         raise ConfigError(f"the seed is {seed!r}", remedy="a whole number, 0 or more")
     return int(seed)
 
-
-def check_utterances(utterances: Sequence[Utterance]) -> None:
-    if not utterances:
-        raise DataError("no utterances to make batches of", remedy="look at problems.jsonl of the stages before")
-    identifiers = set()
-    dim = None
-    for utterance in utterances:
-        if utterance.id in identifiers:
-            raise DataError("the id stands twice", utterance=utterance.id, remedy="ids must be unique")
-        identifiers.add(utterance.id)
-        check_utterance(utterance, dim)
-        dim = utterance.features.shape[1]
-
-
-def check_utterance(utterance: Utterance, dim: Optional[int] = None) -> None:
-    """Raise DataError unless a training can use the utterance; dim: of the others' features."""
-    x = utterance.features
-    if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind != "f":
-        raise DataError("features are not a float matrix [frames, dimension]", utterance=utterance.id)
-    if x.shape[0] == 0:
-        raise DataError("no frames", utterance=utterance.id, remedy="leave it out: it is too short")
-    if dim is not None and x.shape[1] != dim:
-        raise DataError(f"{x.shape[1]} features a frame where the others have {dim}", utterance=utterance.id)
-    if not np.isfinite(x).all():
-        raise DataError("features are not finite", utterance=utterance.id, remedy="look at its audio")
-    if utterance.pdfs is not None:
-        pdfs = np.asarray(utterance.pdfs)
-        if pdfs.shape != (x.shape[0],) or pdfs.dtype.kind not in "iu":
-            raise DataError(
-                f"pdfs of the shape {list(pdfs.shape)} ({pdfs.dtype}) for {x.shape[0]} frames",
-                utterance=utterance.id,
-                remedy="alignments and features must have the same cuts and frame shift: run both stages again",
-            )
-        if pdfs.size and bool(((pdfs < 0) & (pdfs != IGNORE)).any()):
-            raise DataError("a negative pdf", utterance=utterance.id, remedy="pdf ids start at 0; -100 is no pdf")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Union
+from typing import Dict, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class CmvnStats:
     @property
     def variance(self) -> np.ndarray:
         return np.maximum(self.squares / self.count - np.square(self.mean), 1e-10)
+
+    def shift_and_scale(self, variance: bool) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+        """Return what features are normalised with: the mean to take off, and with `variance` the deviation to divide
+        by (else None), float32 [D]."""
+        return self.mean.astype(np.float32), np.sqrt(self.variance).astype(np.float32) if variance else None
 
     def plus(self, other: CmvnStats, share: float = 1.0) -> CmvnStats:
         """Return the sums over both, the other's weighted by `share`."""
@@ -76,10 +81,14 @@ def apply_cmvn(
         speaker = _speaker(identifier, speakers)
         if speaker not in stats:
             raise DataError(f"no mean for speaker '{speaker}'", utterance=identifier, remedy="compute it first")
-        speaker_stats = stats[speaker]
-        y = np.asarray(x, dtype=np.float32) - speaker_stats.mean.astype(np.float32)
-        result[identifier] = y / np.sqrt(speaker_stats.variance).astype(np.float32) if variance else y
+        result[identifier] = normalised(x, *stats[speaker].shift_and_scale(variance))
     return result
+
+
+def normalised(x: np.ndarray, mean: np.ndarray, deviation: Optional[np.ndarray] = None) -> np.ndarray:
+    """Return features [T, D] less a mean, and divided by a deviation where there is one, new float32 [T, D]."""
+    y: np.ndarray = np.asarray(x, dtype=np.float32) - mean
+    return y if deviation is None else y / deviation
 
 
 def _speaker(identifier: str, speakers: Optional[Mapping[str, str]]) -> str:

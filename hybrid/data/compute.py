@@ -23,7 +23,7 @@ _CHUNK = 8
 
 def computed(
     compute: Callable[[Any], Any],
-    shards: Sequence[Sequence[Cut]],
+    shards: Iterable[Sequence[Cut]],
     executor: Optional[Executor],
     *,
     tolerant: bool,

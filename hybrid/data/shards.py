@@ -12,7 +12,7 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import IO, Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from lhotse.array import Array, TemporalArray
@@ -193,29 +193,51 @@ def read_shard(
     Raises DataError where the shard is missing or damaged.
     """
     for row, arrays in read_rows(folder, index, shard, names):
-        yield without_arrays(deserialize_item(absolute_sources(row, folder / "shards"))), arrays
+        yield cut_of(row, folder), arrays
+
+
+def cut_of(row: Mapping[str, Any], folder: Path) -> Cut:
+    """Return the cut that a JSON object of a shard of the set `folder` stands for."""
+    return without_arrays(deserialize_item(absolute_sources(row, folder / "shards")))
 
 
 def read_rows(
     folder: Path, index: int, shard: Mapping[str, Any], names: Sequence[str]
 ) -> Iterator[Tuple[Dict[str, Any], Dict[str, np.ndarray]]]:
     """Yield what `read_shard` does, the cuts as the JSON objects that they are on disk, which is faster."""
+    for row, members in read_members(folder, index, shard, names):
+        yield row, {name: array_of(member.data) for name, member in members.items()}
+
+
+class Member(NamedTuple):
+    """The file of an array in a shard: its bytes, and the place of the first of them (in a gzipped one: unpacked)."""
+
+    offset: int
+    data: bytes
+
+
+def read_members(
+    folder: Path, index: int, shard: Mapping[str, Any], names: Sequence[str]
+) -> Iterator[Tuple[Dict[str, Any], Dict[str, Member]]]:
+    """Yield what `read_rows` does, arrays as they lie in their files."""
     if not shard["cuts"]:
         return
-    number = f"{index:06d}"
-    rows = read_jsonl(_intact(folder, shard, f"cuts.{number}.jsonl.gz"))
-    streams = []
-    for name in names:
-        file = f"{name}.{number}.tar"
-        streams.append(_tar_arrays(_intact(folder, shard, f"{file}.gz" if f"{file}.gz" in shard["files"] else file)))
+    rows = read_jsonl(_intact(folder, shard, f"cuts.{index:06d}.jsonl.gz"))
+    streams = [_tar_members(_intact(folder, shard, array_file(shard, index, name))) for name in names]
     for row in rows:
-        arrays = {}
+        members = {}
         for name, stream in zip(names, streams, strict=True):
-            identifier, array = next(stream, (None, None))
-            if identifier != row["id"] or array is None:
+            identifier, member = next(stream, (None, None))
+            if identifier != row["id"] or member is None:
                 raise DataError(f"no array '{name}' for this cut", file=folder, utterance=row["id"], remedy=AGAIN)
-            arrays[name] = array
-        yield row, arrays
+            members[name] = member
+        yield row, members
+
+
+def array_file(shard: Mapping[str, Any], index: int, name: str) -> str:
+    """Return the name of the file of shard `index` that has the arrays `name`."""
+    file = f"{name}.{index:06d}.tar"
+    return f"{file}.gz" if f"{file}.gz" in shard["files"] else file
 
 
 def _intact(folder: Path, shard: Mapping[str, Any], name: str) -> Path:
@@ -230,7 +252,7 @@ def _intact(folder: Path, shard: Mapping[str, Any], name: str) -> Path:
     raise DataError("a shard of this set was damaged after it was written", file=path, remedy=AGAIN)
 
 
-def _tar_arrays(path: Path) -> Iterator[Tuple[str, np.ndarray]]:
+def _tar_members(path: Path) -> Iterator[Tuple[str, Member]]:
     with _opened(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
         for entry in tar:
             if entry.name.endswith(".npy"):
@@ -238,11 +260,14 @@ def _tar_arrays(path: Path) -> Iterator[Tuple[str, np.ndarray]]:
                     raise DataError(f"{entry.name} is not a plain file", file=path, remedy=AGAIN)
                 # Not tar.extractfile: its layers take longer than the bytes.
                 stream.seek(entry.offset_data)
-                yield entry.name[: -len(".npy")], _array(stream.read(entry.size))
+                yield entry.name[: -len(".npy")], Member(entry.offset_data, stream.read(entry.size))
 
 
-def _array(data: bytes) -> np.ndarray:
-    """What np.load gives. Parsing its header takes longer than all the rest, and few lengths make few headers."""
+def array_of(data: bytes) -> np.ndarray:
+    """Return what np.load gives of the bytes of a file .npy.
+
+    Parsing its header takes longer than all the rest, and few lengths make few headers.
+    """
     head = data[: 10 + int.from_bytes(data[8:10], "little")]
     if data[:8] != b"\x93NUMPY\x01\x00":
         return np.load(io.BytesIO(data), allow_pickle=False)

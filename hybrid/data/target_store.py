@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 import numpy as np
 from lhotse.cut import Cut
 
+from hybrid.data.array_index import ArrayIndex, open_arrays
 from hybrid.data.arrays import read_complete
 from hybrid.data.batches import check_seed
 from hybrid.data.shards import AGAIN, check_sizes, read_shard
@@ -57,6 +58,31 @@ class SoftTargets:
         return self.codec.decode(self.packed, self.k)
 
 
+@dataclass(frozen=True, eq=False)
+class StoredTargets:
+    """Targets of utterances on disk, read by their places in the store."""
+
+    index: ArrayIndex
+    codec: Codec
+    k: int
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The frames of each, int32 [N]."""
+        return self.index.lengths(NAME)
+
+    def __getitem__(self, place: int) -> SoftTargets:
+        return SoftTargets(self.index.read(place, NAME), self.codec, self.k)
+
+    def items(self) -> Iterator[Tuple[str, SoftTargets]]:
+        """Yield (id, targets) of all, one in memory at a time."""
+        for place in range(len(self)):
+            yield self.index.ids[place], self[place]
+
+
 @dataclass(frozen=True)
 class TargetStore:
     """One shard lies in memory at a time. `about` is the store's own; `k` <= about.k is what was asked for.
@@ -92,6 +118,10 @@ class TargetStore:
             # From 1: a generator of [seed, epoch, 0] is that of [seed, epoch].
             for place in np.random.default_rng([seed, epoch, 1 + index]).permutation(len(items)).tolist():
                 yield items[place]
+
+    def at_random(self) -> StoredTargets:
+        """Open the store for random access. Raises DataError where it is gzipped."""
+        return StoredTargets(open_arrays(self.folder, NAME), self.codec, self.k)
 
     def read_all(self) -> Dict[str, np.ndarray]:
         """Return {cut id: packed uint8 [T, B]}, all in memory."""

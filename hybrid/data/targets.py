@@ -94,7 +94,7 @@ def write_targets(
     *,
     shard_size: int = 1000,
     batch: int = 100,
-    compress: int = LEVEL,
+    compress: Optional[int] = LEVEL,
     executor: Optional[Executor] = None,
     problems: Optional[Problems] = None,
     progress: Optional[Progress] = None,
@@ -102,7 +102,8 @@ def write_targets(
     """Packs `compute(up to `batch` cuts)` = {cut id: logits float32 [T, num_pdfs]}; returns the cuts written.
 
     A cut that compute leaves out, gives a DataError for instead of logits, or gives logits for that are not finite,
-    goes to `problems` (without which its DataError is raised). Goes on where a killed run was, shard by shard: the
+    goes to `problems` (without which its DataError is raised). compress: a gzip level; None: not at all, for targets
+    that are read one by one. Goes on where a killed run was, shard by shard: the
     result has the same bytes as that of an undisturbed run, if compute gives the same numbers for the same batch.
     In an executor compute must be picklable; the k highest are taken there, so that little travels back. Raises
     ModelError for logits of another number of pdfs, and as `write_shards` does.

@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, Optional
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hybrid.data.cmvn import apply_cmvn
+from hybrid.data.cmvn import CmvnStats, cmvn_stats, normalised
 from hybrid.data.online_cmvn import OnlineCmvn, OnlineCmvnConfig, online_cmvn_of
 from hybrid.errors import ConfigError
 
@@ -74,39 +74,81 @@ def hertz(value: ArrayLike) -> np.ndarray:
     return 700.0 * np.expm1(np.asarray(value) / 1127.0)
 
 
-def network_input(
-    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], cmvn: str, stack: int = 3,
-    online: Optional[OnlineCmvnConfig] = None,
-) -> Dict[str, np.ndarray]:  # fmt: skip
-    """Make what a network reads of log mel [T, D]: less a mean, `stack` frames side by side [ceil(T / stack), stack D].
+class NetworkInput:
+    """Makes what a network reads of log mel, an utterance at a time: less a mean, `stack` frames side by side.
 
     cmvn: "speaker" or "utterance": whose mean is taken off; with "+variance" the result is also divided by the
     deviation; "online": the running mean of a stream, as `online` says, each utterance a stream; or "none".
-    speakers: id -> speaker; None: each utterance is a speaker of its own.
-    Raises ConfigError for another `cmvn`, DataError for an utterance without a speaker.
+    Raises ConfigError for another `cmvn`.
     """
-    if cmvn == "online":
-        if online is None:
+
+    def __init__(self, cmvn: str, stack: int = 3, online: Optional[OnlineCmvnConfig] = None) -> None:
+        if cmvn == "online" and online is None:
             raise ConfigError(
                 "cmvn is 'online', and the mean of the training set is not known",
                 remedy="run the features stage again, and train the model again",
             )
-        return {name: stack_frames(OnlineCmvn(online).apply(x), stack) for name, x in features.items()}
-    level, plus, extra = cmvn.partition("+")
-    if level not in ("speaker", "utterance", "none") or (plus and (extra != "variance" or level == "none")):
-        raise ConfigError(
-            f"cmvn is {cmvn!r}",
-            remedy="use speaker, speaker+variance, utterance, utterance+variance, online or none",
-        )
-    inputs = dict(features)
-    if level != "none":
-        inputs = apply_cmvn(features, speakers if level == "speaker" else None, variance=extra == "variance")
-    return {identifier: stack_frames(x, stack) for identifier, x in inputs.items()}
+        self.level, plus, extra = cmvn.partition("+")
+        levels = ("speaker", "utterance") if plus else ("speaker", "utterance", "none", "online")
+        if self.level not in levels or (plus and extra != "variance"):
+            raise ConfigError(
+                f"cmvn is {cmvn!r}",
+                remedy="use speaker, speaker+variance, utterance, utterance+variance, online or none",
+            )
+        self.variance = bool(plus)
+        self.stack = stack
+        self.online = online
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> NetworkInput:
+        """Return what makes the input as `about`, a model's features.json, says. Raises ConfigError."""
+        online = online_cmvn_of(about) if about["cmvn"] == "online" and "online_cmvn" in about else None
+        return cls(about["cmvn"], int(about.get("frame_subsampling_factor", 3)), online)
+
+    def num_frames(self, lengths: np.ndarray) -> np.ndarray:
+        """Return the frames of the input for so many frames of log mel."""
+        return -(-lengths // self.stack)
+
+    def __call__(
+        self, x: np.ndarray, mean: Optional[np.ndarray] = None, deviation: Optional[np.ndarray] = None
+    ) -> np.ndarray:
+        """Make the input of log mel [T, D], float32 [ceil(T / stack), stack D].
+
+        mean, deviation: float32 [D], of the speaker; None: of the utterance itself.
+        """
+        if self.level == "online":
+            assert self.online is not None
+            x = OnlineCmvn(self.online).apply(x)
+        elif self.level != "none":
+            if mean is None:
+                mean, deviation = CmvnStats.of(x).shift_and_scale(self.variance)
+            x = normalised(x, mean, deviation)
+        return stack_frames(x, self.stack)
+
+
+def network_input(
+    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], cmvn: str, stack: int = 3,
+    online: Optional[OnlineCmvnConfig] = None,
+) -> Dict[str, np.ndarray]:  # fmt: skip
+    """Make what a network reads of log mel [T, D] of several utterances, as NetworkInput says.
+
+    speakers: id -> speaker; None: each utterance is a speaker of its own.
+    Raises ConfigError for another `cmvn`, DataError for an utterance without a speaker.
+    """
+    return _inputs(features, speakers, NetworkInput(cmvn, stack, online))
 
 
 def model_input(
     features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], about: Mapping[str, Any]
 ) -> Dict[str, np.ndarray]:
     """Make what a network reads as `about`, its features.json, says. Raises as `network_input`."""
-    online = online_cmvn_of(about) if about["cmvn"] == "online" and "online_cmvn" in about else None
-    return network_input(features, speakers, about["cmvn"], int(about.get("frame_subsampling_factor", 3)), online)
+    return _inputs(features, speakers, NetworkInput.of(about))
+
+
+def _inputs(
+    features: Mapping[str, np.ndarray], speakers: Optional[Mapping[str, str]], make: NetworkInput
+) -> Dict[str, np.ndarray]:
+    if make.level != "speaker" or speakers is None:
+        return {identifier: make(x) for identifier, x in features.items()}
+    shifts = {name: sums.shift_and_scale(make.variance) for name, sums in cmvn_stats(features, speakers).items()}
+    return {identifier: make(x, *shifts[speakers[identifier]]) for identifier, x in features.items()}

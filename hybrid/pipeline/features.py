@@ -31,10 +31,9 @@ def features(run: RecipeRun) -> None:
     total = 0
     with run.executor() as executor:
         for name, extractor in extractions:
-            cuts = augmented(run, name)
             set_problems = Problems(run.dir("features") / f"{name}-{extractor.kind}.problems.jsonl", "features")
-            extract(
-                cuts,
+            total += extract(
+                augmented(run, name),
                 extractor,
                 feature_folder(run, name, extractor.kind),
                 executor=executor,
@@ -42,7 +41,7 @@ def features(run: RecipeRun) -> None:
                 progress=run.bar(f"{name} {extractor.kind}"),
             )
             rows += set_problems.rows
-            total += len(cuts)
+            total += len(set_problems.rows)
     write_json(
         run.dir("features") / "features.json",
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,7 @@ from hybrid.gmm.adapt import adapt_speakers, silent_pdfs
 from hybrid.gmm.feature_transform import adapt
 from hybrid.gmm.fmllr import Transforms
 from hybrid.gmm.model import GmmModel
-from hybrid.io import read_json, save_tensors, write_json
+from hybrid.io import disk_errors, read_json, save_tensors, write_json
 from hybrid.pipeline.gmm import lang_of
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import DecodeSet, feature_folder, speakers_of
@@ -27,27 +28,33 @@ from hybrid.pipeline.systems import System
 from hybrid.score.results import decode_folder
 
 Sets = Sequence[DecodeSet]
-HELD = 1 << 29  # bytes of a set's log-likelihoods of Gaussians that are kept; larger ones are computed for each search
+HELD = 1 << 29  # bytes of a set's log-likelihoods that are kept in memory
 
 
 def set_loglikes(
     run: RecipeRun, system: System, sets: Sets, executor: Any, search: Mapping[str, Any]
 ) -> Iterator[Tuple[DecodeSet, Loglikes, float]]:
     """Yield each set with its log-likelihoods {utterance: [frames, num_pdfs]} under a system, and the seconds that they
-    took. The first set is the development set that chose the scales for all of them. Those of Gaussians are far larger
-    than the features: where a set's take more than HELD, they are computed where they are decoded, each time.
+    took. The first set is the development set that chose the scales for all of them. They are far larger than the
+    features: where a set's take more than HELD, those of Gaussians are computed where they are decoded, each time, and
+    those of a network are kept in a file, until the next set is asked for.
 
     search: what first passes decode with (beam, max_active).
     """
-    compute: Callable[[DecodeSet], Loglikes]
+    compute: Callable[[DecodeSet, Path], Loglikes]
     if system.first_pass:
         compute = _Adapted(run, system, sets[0], executor, search)
     else:
         compute = _Unadapted(run, system, executor)
-    for eval_set in sets:
-        started = time.perf_counter()
-        loglikes = compute(eval_set)
-        yield eval_set, loglikes, time.perf_counter() - started
+    scratch = run.dir("decode") / ".loglikes"
+    try:
+        for eval_set in sets:
+            shutil.rmtree(scratch, ignore_errors=True)  # also what a killed run has left
+            started = time.perf_counter()
+            loglikes = compute(eval_set, scratch)
+            yield eval_set, loglikes, time.perf_counter() - started
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def model_folder(run: RecipeRun, system: System) -> Path:
@@ -104,6 +111,61 @@ def _compute(chunk: Sequence[Tuple[str, Callable[[], np.ndarray]]]) -> List[Answ
     return [(name, source(), None) for name, source in chunk]
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """Reads the log-likelihoods [frames, num_pdfs] of an utterance from a file of float32. offset: in bytes."""
+
+    path: Path
+    offset: int
+    frames: int
+    num_pdfs: int
+
+    def __call__(self) -> np.ndarray:
+        values = np.fromfile(self.path, np.float32, self.frames * self.num_pdfs, offset=self.offset)
+        if len(values) != self.frames * self.num_pdfs:
+            raise DataError("log-likelihoods are cut off", file=self.path, remedy="run the decode stage again")
+        return values.reshape(self.frames, self.num_pdfs)
+
+
+def _of_network(
+    acoustics: Acoustics, features: Mapping[str, np.ndarray], speakers: Mapping[str, str], scratch: Path, executor: Any,
+    jobs: int,
+) -> Loglikes:  # fmt: skip
+    """Return the log-likelihoods of a set under a network, in memory if they are not too large; else in a file in
+    `scratch`, computed for some speakers at a time."""
+    shift = getattr(acoustics, "frame_subsampling_factor", 1)
+    sizes = {name: 4 * acoustics.num_pdfs * -(-len(matrix) // shift) for name, matrix in features.items()}
+    if sum(sizes.values()) <= HELD:
+        return acoustics.loglikes(features, speakers, executor=executor, jobs=jobs)
+    stored: Dict[str, _Stored] = {}
+    path = scratch / "loglikes.f32"
+    with disk_errors(path):
+        scratch.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path), open(path, "wb") as stream:
+        for names in _parts(sizes, speakers if acoustics.per_speaker else {name: name for name in sizes}):
+            part = {name: features[name] for name in names}
+            for name, rows in acoustics.loglikes(part, speakers, executor=executor, jobs=jobs).items():
+                stored[name] = _Stored(path, stream.tell(), *rows.shape)
+                stream.write(np.ascontiguousarray(rows, np.float32).data)
+    return stored
+
+
+def _parts(sizes: Mapping[str, int], speakers: Mapping[str, str]) -> Iterator[List[str]]:
+    """Yield the utterances in parts of whole speakers, of at most HELD bytes, or of one speaker."""
+    by_speaker: Dict[str, List[str]] = {}
+    for name in sizes:
+        by_speaker.setdefault(speakers[name], []).append(name)
+    part: List[str] = []
+    total = 0
+    for names in by_speaker.values():
+        size = sum(sizes[name] for name in names)
+        if part and total + size > HELD:
+            yield part
+            part, total = [], 0
+        part, total = part + names, total + size
+    yield part
+
+
 class _Unadapted:
     """A model without speakers' transforms, as hybrid.load has it: Gaussians, or a network."""
 
@@ -111,13 +173,13 @@ class _Unadapted:
         self.run, self.executor = run, executor
         self.acoustics = load_acoustics(model_folder(run, system), system.network)
 
-    def __call__(self, eval_set: DecodeSet) -> Loglikes:
+    def __call__(self, eval_set: DecodeSet, scratch: Path) -> Loglikes:
         speakers, features = _features(self.run, self.acoustics, eval_set)
         if isinstance(self.acoustics, GmmAcoustics):
             read = self.acoustics.transformed(features, speakers)
             lazy = _of_gaussians(self.acoustics, read, adapted=False)
             return _held(lazy, self.acoustics.num_pdfs, self.executor)
-        return self.acoustics.loglikes(features, speakers, executor=self.executor, jobs=self.run.jobs)
+        return _of_network(self.acoustics, features, speakers, scratch, self.executor, self.run.jobs)
 
 
 class _Adapted:
@@ -146,7 +208,7 @@ class _Adapted:
         self.graph = run.dir("graph") / f"{system.graph}.fst"
         self.search, self.executor = search, executor
 
-    def __call__(self, eval_set: DecodeSet) -> Loglikes:
+    def __call__(self, eval_set: DecodeSet, scratch: Path) -> Loglikes:
         speakers, cepstra = _features(self.run, self.acoustics, eval_set)
         model, features = self.acoustics.model, self.acoustics.transformed(cepstra, speakers)
         loglikes = _of_gaussians(self.acoustics, features, adapted=False)

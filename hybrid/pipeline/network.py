@@ -6,83 +6,34 @@ from dataclasses import asdict, fields, replace
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
-from lhotse import CutSet
 
-from hybrid.data.batches import Batches, Chain, Transform, Utterance
+from hybrid.data.batches import Batches, Chain, Transform
 from hybrid.data.copy_sampling import CopySampler
 from hybrid.data.frame_shift import FrameShift
 from hybrid.data.specaugment import SpecAugment
+from hybrid.data.utterances import Utterance, UtteranceSource, source_of
 from hybrid.data.vtlp import Vtlp
-from hybrid.errors import DataError
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, save_model
 from hybrid.online.network import chunk_config
 from hybrid.pipeline.features import read_feature_config, read_online_cmvn
 from hybrid.pipeline.network_settings import LstmSettings
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.senones import Segments, read_segments, read_targets
-from hybrid.pipeline.sets import (
-    FRAME_SUBSAMPLING_FACTOR,
-    OUTPUT_FRAME_SHIFT,
-    clean_cut_of,
-    clean_set,
-    network_features,
-    set_list,
-    texts_of,
-)
+from hybrid.pipeline.sets import FRAME_SUBSAMPLING_FACTOR, OUTPUT_FRAME_SHIFT, set_list
+from hybrid.pipeline.speech import Copies, Speech, open_speech
 from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.config import TrainerConfig
 from hybrid.train.loaders import Streamed
 from hybrid.train.trainer import Criterion, Trainer
 from hybrid.train.trial import fitting
 
-
-def utterances(run: RecipeRun, names: Sequence[str]) -> Tuple[List[Utterance], Segments]:
-    """Return the utterances of the named sets that have an alignment, noisy ones with their clean cut's; without
-    alignments all.
-
-    extra: "clean_cut", the id of the clean cut, "text", and of training sets "pool" and "copy" (copy_sampling.py).
-    """
-    data: List[Utterance] = []
-    segments: Segments = {}
-    targets: Dict[str, np.ndarray] = {}
-    aligned, dev = is_aligned(run.settings), set_list(run).dev
-    for base in {clean_set(name, dev) for name in names} if aligned else ():
-        targets.update(read_targets(run, base))
-        segments.update(read_segments(run, base))
-    about = features_about(run)
-    for name in names:
-        cuts, features = network_features(run, name, about)
-        clean_cuts, texts = _clean_cuts(cuts), texts_of(cuts)
-        for identifier, matrix in features.items():
-            clean_cut = clean_cuts[identifier]
-            extra = {"clean_cut": clean_cut, "text": texts[identifier], **copy_of(name, identifier, clean_cut)}
-            if not aligned:
-                data.append(Utterance(identifier, matrix, None, extra))
-                continue
-            pdfs = targets.get(clean_cut)
-            if pdfs is None:
-                continue  # named in problems.jsonl of the senones stage
-            if abs(len(pdfs) - len(matrix)) > 1:
-                raise DataError(
-                    f"{len(matrix)} network frames of features, {len(pdfs)} of alignment",
-                    utterance=identifier,
-                    remedy="run the senones stage again",
-                )
-            frames = min(len(pdfs), len(matrix))
-            data.append(Utterance(identifier, matrix[:frames], pdfs[:frames], extra))
-    return data, segments
+Data = Union[Sequence[Utterance], UtteranceSource]
 
 
-def copy_of(name: str, identifier: str, clean_cut: str) -> Dict[str, Any]:
-    """Return which copy of what an utterance of the set `name` is (copy_sampling.py): "pool" and "copy" of its
-    extra."""
-    speed = name.split("_noisy")[0][len(name.split("_")[0]) :]  # "_sp0.9", which ends the ids of that set
-    return {"pool": ("noisy" if "_noisy" in name else "clean", clean_cut.removesuffix(speed)), "copy": identifier}
-
-
-def _clean_cuts(cuts: CutSet) -> Dict[str, str]:
-    return {cut.id: clean_cut_of(cut.id, cut.custom or {}) for cut in cuts}
+def speech(run: RecipeRun, names: Sequence[str]) -> Speech:
+    """Open the named sets as a network of this run reads them: the utterances that have an alignment, noisy ones with
+    their clean cut's; without alignments all."""
+    return open_speech(run, names, features_about(run), aligned=is_aligned(run.settings))
 
 
 def dev_sets(run: RecipeRun) -> List[str]:
@@ -97,18 +48,16 @@ def data_sets(run: RecipeRun, system: System) -> Tuple[List[str], List[str]]:
     return sets.training, dev_sets(run)
 
 
-def batches(run: RecipeRun, data: List[Utterance], max_frames: int, *, train: bool) -> Batches:
+def batches(run: RecipeRun, data: Data, max_frames: int, *, train: bool) -> Batches:
     """Return the batches of `data`, of training sets (train) perturbed, and with the copies that [model] asks for in
     turn."""
     if not train:
         return Batches(data, max_frames, network_seed(run), shuffle=False)
     model = run.settings.model
-    per_epoch = {"clean": model.clean_per_epoch, "noisy": model.noisy_per_epoch}
-    copies = CopySampler(
-        [utterance.extra["pool"] for utterance in data], [utterance.extra["copy"] for utterance in data], per_epoch
-    )
-    transform = perturbations(run)
-    return Batches(data, max_frames, network_seed(run), transform=transform, choose=copies)
+    copies: Copies = data.copies  # type: ignore[union-attr]
+    counts = np.where(copies.noisy, model.noisy_per_epoch, model.clean_per_epoch)
+    choose = CopySampler(copies.pools, copies.copies, counts)
+    return Batches(data, max_frames, network_seed(run), transform=perturbations(run), choose=choose)
 
 
 def perturbations(run: RecipeRun) -> Optional[Transform]:
@@ -151,27 +100,34 @@ def _online_cmvn(run: RecipeRun) -> Dict[str, Any]:
     return read_online_cmvn(run, "logmel", online.window, online.global_frames)
 
 
-def new_model(run: RecipeRun, system: System, data: List[Utterance], num_pdfs: int, **more: Any) -> AcousticModel:
+def new_model(run: RecipeRun, system: System, data: Data, num_pdfs: int, **more: Any) -> AcousticModel:
     """Build the network of a system with random parameters, its input normalised by `data`; more: settings beside those
     of the config."""
+    source = source_of(data)
     kind, values = network_settings(run, system)
-    config = {**values, "input_dim": data[0].features.shape[1], "num_pdfs": num_pdfs, **more}
+    config = {**values, "input_dim": source.dim, "num_pdfs": num_pdfs, **more}
     model = build_model(kind, config, network_seed(run))
-    model.set_input_stats(*_mean_and_deviation([utterance.features for utterance in data]))
+    model.set_input_stats(*_mean_and_deviation(run, source))
     run.log(
         f"  {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M parameters, "
-        f"{len(data)} utterances"
+        f"{len(source)} utterances"
     )
     return model
 
 
-def _mean_and_deviation(matrices: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the standard deviation of all rows, float64; one matrix at a time, for all together in
-    float64 would be thrice the training data."""
-    frames = sum(map(len, matrices))
-    mean = np.sum([matrix.sum(0, dtype=np.float64) for matrix in matrices], axis=0) / frames
-    square = np.sum([np.square(matrix - mean).sum(0) for matrix in matrices], axis=0) / frames
-    return mean, np.sqrt(square)
+def _mean_and_deviation(run: RecipeRun, source: UtteranceSource) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the standard deviation of all frames, float64, in two passes over the utterances."""
+    frames = int(source.lengths.sum())
+
+    def average(what: str, of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        sums = (of(source.features(index)) for index in range(len(source)))
+        total = np.zeros(source.dim)
+        for utterance_sum in run.progress(sums, total=len(source), desc=what):
+            total += utterance_sum
+        return total / frames
+
+    mean = average("mean of the input", lambda x: x.sum(0, dtype=np.float64))
+    return mean, np.sqrt(average("deviation of the input", lambda x: np.square(x - mean).sum(0)))
 
 
 def fit(
@@ -179,8 +135,8 @@ def fit(
     system: System,
     model: AcousticModel,
     criterion: Criterion,
-    data: List[Utterance],
-    dev: List[Utterance],
+    data: Data,
+    dev: Data,
     stream: Optional[Callable[[int], Streamed]] = None,
 ) -> None:
     """Train `model` in place by the settings of the stage `system`, in its folder: on `data`, or where these are but a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 import numpy as np
 
@@ -21,22 +21,22 @@ def phones_of_pdfs(senones: Any, lang: Lang) -> List[int]:
     return [numbers[name] for name in names]
 
 
-def spoken(texts: Mapping[str, str], lang: Lang, seed: int, pause: float = 0.5) -> Dict[str, List[int]]:
-    """Return a phone sequence for every transcript, to train the phone LM on where there are no alignments: one of each
-    word's pronunciations and, with probability `pause`, a pause at a boundary, drawn by `seed` (as Kaldi's
+def spoken(
+    texts: Iterable[Tuple[str, str]], lang: Lang, seed: int, pause: float = 0.5
+) -> Iterator[Tuple[str, List[int]]]:
+    """Yield a phone sequence for every transcript (name, text), to train the phone LM on where there are no alignments:
+    one of each word's pronunciations and, with probability `pause`, a pause at a boundary, drawn by `seed` (as Kaldi's
     e2e/prepare_phone_lm recipes do)."""
     rng = np.random.default_rng(seed)
     silence = lang.phones[lang.optional_silence]
-    sequences = {}
-    for name, text in texts.items():
+    for name, text in texts:
         phones = [silence] if rng.random() < pause else []
         for word in lang.word_ids(text, name):
             choices = lang.pronunciation_ids(lang.word_names[word])
             phones += choices[int(rng.integers(len(choices)))]
             if rng.random() < pause:
                 phones.append(silence)
-        sequences[name] = phones
-    return sequences
+        yield name, phones
 
 
 def drawn(run: RecipeRun, lang: Lang, words: int, seed: int) -> Dict[str, List[int]]:
@@ -51,4 +51,4 @@ def drawn(run: RecipeRun, lang: Lang, words: int, seed: int) -> Dict[str, List[i
     for number, sentence in enumerate(sampler.text(words)):
         in_vocabulary = [word for word in sentence if word in lang.words]  # decoding has no others either
         texts[f"drawn-{number}"] = " ".join(lang.words_of(in_vocabulary))
-    return spoken({name: text for name, text in texts.items() if text}, lang, seed, lang.silence_prob)
+    return dict(spoken(((name, text) for name, text in texts.items() if text), lang, seed, lang.silence_prob))

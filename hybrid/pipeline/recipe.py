@@ -210,7 +210,7 @@ def standard_stages(run: Any) -> List[Stage]:
     if networks:
         builder.add(
             "senones", _lazy("senones", "senones"), ("lang", "augment", "features", *builder.existing("gmm")),
-            ("senones", "gmm", "limits"), seeded=False,
+            ("senones", "gmm", "limits"), seeded=False, version=2,
         )  # fmt: skip
     for row in networks:
         if row.criterion == "soft_ce":
@@ -219,6 +219,7 @@ def standard_stages(run: Any) -> List[Stage]:
             builder.add(
                 "occupancies", _lazy("soft_targets", "occupancies"),
                 ("augment", "features", "senones", *_teachers(settings)), (*_STORED, "limits"), seeded=False,
+                version=2,
             )  # fmt: skip
         _network(builder, row)
     _decoding(builder)
@@ -234,7 +235,7 @@ def _soft_targets(builder: _Builder) -> None:
     """Add the stages that make what a student of soft targets learns from."""
     needs = ("augment", "features", "senones", *_teachers(builder.settings))
     if not builder.settings.student.online:
-        builder.add("targets", _lazy("soft_targets", "targets"), needs, (*_STORED, "limits"), seeded=False)
+        builder.add("targets", _lazy("soft_targets", "targets"), needs, (*_STORED, "limits"), seeded=False, version=2)
     if builder.settings.scheduled.enabled:
         builder.add("shards", _lazy("shards", "shards"), (*needs, *builder.existing("targets")), (
             *("scheduled.shard_size", "scheduled.dtype", "model.cmvn", "model.online"), *_ALIGNED, *_LEARNS,

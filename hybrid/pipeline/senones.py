@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from array import array
+from contextlib import contextmanager
 from functools import partial
-from typing import Dict, Iterator, List, Tuple
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
-from lhotse import CutSet
 from lhotse.cut import Cut
 
-from hybrid.data.arrays import read_arrays, read_cuts, write_arrays
+from hybrid.data.arrays import iterate_arrays, write_arrays
+from hybrid.data.text_column import TextColumn
 from hybrid.errors import DataError
 from hybrid.gmm.apply import align_store
 from hybrid.gmm.chunks import Data, map_chunks
@@ -20,8 +23,9 @@ from hybrid.hmm.alignment import network_frames, network_pdfs, phone_segments, s
 from hybrid.hmm.build_tree import TreeStats, build_tree, phone_questions
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import network_topology
-from hybrid.io import read_json, write_json
+from hybrid.io import disk_errors, write_json
 from hybrid.lexicon.lang import Lang
+from hybrid.pipeline.alignments import PDFS, PHONES, by_frame
 from hybrid.pipeline.gmm import bootstrap_options, lang_of, load, open_store, report_unusable
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import FRAME_SUBSAMPLING_FACTOR, OUTPUT_FRAME_SHIFT, feature_folder, set_list
@@ -31,7 +35,11 @@ Segments = Dict[str, Tuple[np.ndarray, np.ndarray]]  # id -> phones [n], duratio
 
 
 def senones(run: RecipeRun) -> None:
-    """Write EXP/senones: model/ (tree, topology, transitions), ali/SET (phones and durations by id), occupancy.json."""
+    """Write EXP/senones: model/ (tree, topology, transitions), ali/SET (alignments.py), occupancy.json.
+
+    The tree is grown on the alignments of all sets and then says their pdfs: until then the phones of a set wait in a
+    file, from which they go into its shards.
+    """
     settings = run.settings.senones
     if not is_aligned(run.settings):
         flat(run)
@@ -44,7 +52,7 @@ def senones(run: RecipeRun) -> None:
     names = [*sets.clean, sets.clean_dev.name]
     problems = run.problems("senones")
     stats: List[TreeStats] = []
-    segments: Dict[str, Segments] = {}
+    waiting: Dict[str, WaitingSegments] = {}
     total = 0
     width, central = settings.context, settings.context - 1 if settings.context < 3 else 1
     gmm_options = bootstrap_options(run)
@@ -58,14 +66,18 @@ def senones(run: RecipeRun) -> None:
             report_unusable(problems, reasons, data)
             total += store.utterances
             work = partial(coarse, data=data, senones=model.senones, silence=silence, width=width, central=central)
-            segments[name] = {}
-            for chunk_segments, failures, chunk_stats in map_chunks(executor, work, store):
-                segments[name].update(chunk_segments)
-                for identifier, reason in failures.items():
-                    problems.add(identifier, reason)
-                if name in sets.clean:
-                    stats = [chunk_stats] if not stats else [(stats[0] + chunk_stats).merged()]
-            if not segments[name]:
+            waiting[name] = WaitingSegments(run.dir("senones") / "align" / f"{name}.i32")
+            with waiting[name].writing() as add:
+                for chunk_segments, failures, chunk_stats in map_chunks(executor, work, store):
+                    for identifier, (phones, durations) in chunk_segments.items():
+                        add(identifier, phones, durations)
+                    for identifier, reason in failures.items():
+                        problems.add(identifier, reason)
+                    if name in sets.clean:
+                        stats = [chunk_stats] if not stats else [(stats[0] + chunk_stats).merged()]
+            for folder in (context.folder, store.folder):  # what they were made with
+                shutil.rmtree(folder)
+            if not len(waiting[name]):
                 raise DataError("not one utterance could be aligned", remedy="look at problems.jsonl of the gmm stage")
     all_stats = stats[0]
     topology = network_topology(lang.phone_ids)
@@ -83,22 +95,17 @@ def senones(run: RecipeRun) -> None:
     new_senones = Senones(topology, tree, model.senones.phones)
     new_senones.save(run.dir("senones") / "model")
     counts = np.zeros(new_senones.num_pdfs)
-    for name in names:
-        items = _targets(read_cuts(feature_folder(run, name, "mfcc")), segments[name], new_senones, silence)
-        rows = list(items)
-        write_arrays(run.dir("senones") / "ali" / name, rows, names=["pdfs"], frame_shift=OUTPUT_FRAME_SHIFT)
-        if name in sets.clean:
-            for _, arrays in rows:
-                counts += np.bincount(arrays["pdfs"], minlength=new_senones.num_pdfs)
-        write_json(
-            run.dir("senones") / "ali" / f"{name}.phones.json",
-            {
-                identifier: [phones.tolist(), lengths.tolist()]
-                for identifier, (phones, lengths) in sorted(segments[name].items())
-            },
-        )
-    for folder in ("align", "store"):  # what the alignments were made with
-        shutil.rmtree(run.dir("senones") / folder)
+    for name in run.progress(names, desc="pdfs"):
+        write_arrays(
+            run.dir("senones") / "ali" / name,
+            _alignments(
+                feature_folder(run, name, "mfcc"), waiting[name], new_senones, silence,
+                counts if name in sets.clean else None,
+            ),
+            names=[PDFS, PHONES], frame_shift=OUTPUT_FRAME_SHIFT,
+        )  # fmt: skip
+    for folder_name in ("align", "store"):
+        shutil.rmtree(run.dir("senones") / folder_name)
     write_json(run.dir("senones") / "occupancy.json", {"counts": counts.astype(int).tolist()})
     run.log(
         f"  {new_senones.num_pdfs} senones, {int(counts.sum())} frames of 30 ms, "
@@ -146,27 +153,49 @@ def coarse(
     return segments, failures, stats
 
 
-def _targets(
-    cuts: CutSet, segments: Segments, senones: Senones, silence: np.ndarray
+class WaitingSegments:
+    """Phones and durations of a set's utterances in a file, int32, one utterance after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ids = TextColumn()
+        self._ends = array("q", [0])  # phones up to each utterance
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @contextmanager
+    def writing(self) -> Iterator[Callable[[str, np.ndarray, np.ndarray], None]]:
+        """Give add(id, phones, durations)."""
+        with disk_errors(self.path), open(self.path, "wb") as stream:
+
+            def add(identifier: str, phones: np.ndarray, durations: np.ndarray) -> None:
+                stream.write(np.stack([phones, durations]).astype(np.int32).tobytes())
+                self.ids.append(identifier)
+                self._ends.append(self._ends[-1] + len(phones))
+
+            yield add
+
+    def read(self, number: int) -> np.ndarray:
+        """Read phones and durations of the utterance ids[number], int32 [2, n]."""
+        begin, end = self._ends[number], self._ends[number + 1]
+        return np.fromfile(self.path, np.int32, 2 * (end - begin), offset=8 * begin).reshape(2, -1)
+
+
+def _alignments(
+    features: Path, waiting: WaitingSegments, senones: Senones, silence: np.ndarray, counts: Optional[np.ndarray]
 ) -> Iterator[Tuple[Cut, Dict[str, np.ndarray]]]:
-    for cut in cuts:
-        if cut.id in segments:
-            phones, durations = segments[cut.id]
-            yield cut, {"pdfs": network_pdfs(phones, durations, senones, silence)}
-
-
-def read_targets(run: RecipeRun, name: str) -> Dict[str, np.ndarray]:
-    """Return the pdfs of a clean set: id -> pdfs [T30] int32."""
-    _cuts, pdfs = read_arrays(run.dir("senones") / "ali" / name, "pdfs")
-    return pdfs
-
-
-def read_segments(run: RecipeRun, name: str) -> Segments:
-    rows = read_json(run.dir("senones") / "ali" / f"{name}.phones.json")
-    return {
-        identifier: (np.asarray(phones, np.int32), np.asarray(lengths, np.int32))
-        for identifier, (phones, lengths) in rows.items()
-    }
+    """Yield the cuts of a set of features that are aligned, with pdfs and phones; the frames of each pdf are added to
+    `counts` [num_pdfs]."""
+    numbers = {identifier: number for number, identifier in enumerate(waiting.ids)}
+    for cut, _ in iterate_arrays(features):
+        if cut.id not in numbers:
+            continue
+        phones, durations = waiting.read(numbers[cut.id])
+        pdfs = network_pdfs(phones, durations, senones, silence)
+        if counts is not None:
+            counts += np.bincount(pdfs, minlength=senones.num_pdfs)
+        yield cut, {PDFS: pdfs, PHONES: by_frame(phones, durations)}
 
 
 def network_senones(run: RecipeRun) -> Senones:

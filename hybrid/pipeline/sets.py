@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Sequence
 
-import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
+from lhotse.serialization import deserialize_item
 
-from hybrid.data.arrays import read_arrays
 from hybrid.data.sources import absolute_sources, relative_sources
-from hybrid.data.transforms import model_input
-from hybrid.io import PathLike, read_json, read_jsonl, write_json, write_jsonl
+from hybrid.io import PathLike, iter_jsonl, read_json, write_json, write_jsonl
 from hybrid.run import Run
 
 CLEAN = "clean"
@@ -102,8 +100,17 @@ def read_cuts(path: PathLike) -> CutSet:
     """Read a manifest; audio that it names by a relative path is looked for from its own folder.
 
     Raises DataError as read_jsonl."""
-    folder = Path(path).parent
-    return CutSet.from_dicts(absolute_sources(row, folder) for row in read_jsonl(path)).to_eager()
+    return CutSet.from_cuts(Manifest(path))
+
+
+class Manifest:
+    """The cuts of a manifest, read whenever they are gone through, one in memory at a time. Raises as `read_cuts`."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+
+    def __iter__(self) -> Iterator[Cut]:
+        return (deserialize_item(absolute_sources(row, self.path.parent)) for row in iter_jsonl(self.path))
 
 
 def prepared(run: Run, name: str) -> CutSet:
@@ -114,8 +121,8 @@ def has_prepared(run: Run, name: str) -> bool:
     return (run.dir("prepare") / f"{name}.jsonl.gz").exists()
 
 
-def augmented(run: Run, name: str) -> CutSet:
-    return read_cuts(run.dir("augment") / f"{name}.jsonl.gz")
+def augmented(run: Run, name: str) -> Manifest:
+    return Manifest(run.dir("augment") / f"{name}.jsonl.gz")
 
 
 def feature_folder(run: Run, name: str, kind: str) -> Path:
@@ -128,13 +135,6 @@ def speakers_of(cuts: Iterable[Cut]) -> Dict[str, str]:
 
 def texts_of(cuts: Iterable[Cut]) -> Dict[str, str]:
     return {cut.id: cut.supervisions[0].text for cut in cuts}
-
-
-def network_features(run: Run, name: str, about: Mapping[str, Any]) -> Tuple[CutSet, Dict[str, np.ndarray]]:
-    """Return the cuts of a set and the input of a network for each, [ceil(T / 3), 192]: log mel less a mean, three
-    frames stacked, as `about`, the network's features.json, says."""
-    cuts, features = read_arrays(feature_folder(run, name, "logmel"), "logmel")
-    return cuts, model_input(features, speakers_of(cuts), about)
 
 
 def clean_cut_of(cut_id: str, custom: Mapping[str, str]) -> str:

@@ -1,8 +1,8 @@
 """Stage shards, and what the student is trained on from them: data streamed in the order that a schedule says.
 
 What student_ce learns from is packed into two sources, "labelled" (transcribed speech, clean and noisy) and
-"unlabelled". Each source is shuffled before it is packed, so that a shard is a sample of all of it. It lies in memory
-while it is packed: what does not fit is packed by `hybrid pack`, manifest by manifest, and named in scheduled.sources.
+"unlabelled". Each source is shuffled before it is packed, so that a shard is a sample of all of it. What has its
+features elsewhere is packed by `hybrid pack`, manifest by manifest, and named in scheduled.sources.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def shards(run: RecipeRun) -> None:
     """Write EXP/shards/labelled, EXP/shards/unlabelled: features and soft targets."""
     settings = run.settings.scheduled
     for number, (source, data) in enumerate(taught(run, "shards").items()):
-        if not data:
+        if not len(data):
             continue
         order = np.random.default_rng([run.seed, 7, number]).permutation(len(data)).tolist()
         count = pack(
@@ -39,8 +39,8 @@ def shards(run: RecipeRun) -> None:
             run.progress((data[index] for index in order), total=len(data), desc=source),
             frame_shift=OUTPUT_FRAME_SHIFT, shard_size=settings.shard_size, dtype=settings.dtype,
         )  # fmt: skip
-        frames = sum(utterance.num_frames for utterance in data)
-        run.log(f"  {source}: {count} utterances, {OUTPUT_FRAME_SHIFT * frames / 3600:.2f} hours")
+        hours = OUTPUT_FRAME_SHIFT * int(data.lengths.sum()) / 3600
+        run.log(f"  {source}: {count} utterances, {hours:.2f} hours")
 
 
 def sources(run: RecipeRun) -> List[Tuple[str, ShardSource]]:

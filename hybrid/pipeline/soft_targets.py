@@ -9,18 +9,17 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 from lhotse.cut import Cut
 
-from hybrid.data.arrays import read_cuts
-from hybrid.data.batches import Utterance
-from hybrid.data.target_store import SoftTargets, open_targets
-from hybrid.data.targets import TargetsAbout, hash_senones, write_targets
+from hybrid.data.arrays import StoredCuts
+from hybrid.data.network_features import NetworkFeatures, open_network_features
+from hybrid.data.target_store import StoredTargets, open_targets
+from hybrid.data.targets import NAME, TargetsAbout, hash_senones, write_targets
+from hybrid.data.utterances import Utterance
 from hybrid.errors import ModelError
 from hybrid.io import Problems
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.sets import feature_folder, network_features, set_list
+from hybrid.pipeline.sets import feature_folder, set_list
 from hybrid.pipeline.systems import NETWORKS
 from hybrid.train.teacher import Teacher, about_of
-
-Soft = Dict[str, SoftTargets]
 
 
 def targets(run: RecipeRun) -> None:
@@ -43,15 +42,15 @@ def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:
     with run.executor() as executor:
         for name in names:
             set_problems = Problems(run.dir(stage) / f"{name}.problems.jsonl", stage)
-            cuts = list(read_cuts(feature_folder(run, name, "logmel")))
+            cuts = StoredCuts(feature_folder(run, name, "logmel"))
             num_written += write_targets(
-                run.dir(stage) / name, cuts, Labeller(run, folder, name, about), about,
+                run.dir(stage) / name, cuts, Labeller(run, folder, name, about), about, compress=None,
                 executor=executor, problems=set_problems, progress=run.bar(f"{kind} of {name}"),
             )  # fmt: skip
             problems.rows += set_problems.rows
             total += len(cuts)
     problems.close(max(total, 1), run.settings.limits.problems)
-    size = sum(path.stat().st_size for path in run.dir(stage).rglob("*.tar.gz"))
+    size = sum(path.stat().st_size for path in run.dir(stage).rglob(f"{NAME}.*"))
     run.log(f"  the {about.k} highest of {about.num_pdfs} {kind} of {folder}: {num_written} cuts, {size / 1e6:.1f} MB")
 
 
@@ -92,28 +91,25 @@ class Labeller:
     about: TargetsAbout
 
     def __call__(self, cuts: Sequence[Cut]) -> Dict[str, np.ndarray]:
-        teacher, features = self._loaded()
-        return teacher([Utterance(cut.id, features[cut.id]) for cut in cuts if cut.id in features])
+        teacher, features, places = self._loaded()
+        return teacher([Utterance(cut.id, features[places[cut.id]]) for cut in cuts if cut.id in places])
 
-    def _loaded(self) -> Tuple[Teacher, Dict[str, np.ndarray]]:
-        """Return the teacher and the features of the set, loaded once a process and set: a labeller travels to its
-        process with every batch of cuts."""
+    def _loaded(self) -> Tuple[Teacher, NetworkFeatures, Dict[str, int]]:
+        """Return the teacher and the features of the set with their places, opened once a process and set: a labeller
+        travels to its process with every batch of cuts."""
         key = (self.run.exp, self.name, self.about)
         if key not in _LOADED:
             teacher = Teacher(self.folder, self.about)
+            features = open_network_features(feature_folder(self.run, self.name, "logmel"), teacher.features)
             _LOADED.clear()
-            _LOADED[key] = teacher, network_features(self.run, self.name, teacher.features)[1]
+            _LOADED[key] = teacher, features, {name: place for place, name in enumerate(features.index.ids)}
         return _LOADED[key]
 
 
 _LOADED: Dict[Any, Any] = {}
 
 
-def read_soft(run: RecipeRun, stage: str, names: Sequence[str]) -> Dict[str, Soft]:
-    """Return the soft targets of each of these sets, as the stage has stored them. Raises as open_targets."""
+def read_soft(run: RecipeRun, stage: str, names: Sequence[str]) -> Dict[str, StoredTargets]:
+    """Open the soft targets of each of these sets, as the stage has stored them. Raises as open_targets."""
     _, about = teacher_of(run, kind_of(run, stage))
-    soft = {}
-    for name in names:
-        store = open_targets(run.dir(stage) / name, about)
-        soft[name] = {identifier: store.soft(packed) for identifier, packed in store.read_all().items()}
-    return soft
+    return {name: open_targets(run.dir(stage) / name, about).at_random() for name in names}

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Iterator, List, Tuple, Union
 
 import numpy as np
 import torch
 
-from hybrid.data.batches import Utterance
-from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.errors import ConfigError, ModelError
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, load_model, load_state
 from hybrid.nnet.priors import priors_of_model
-from hybrid.pipeline.network import data_sets, fit, network_seed, new_model, save, utterances
+from hybrid.pipeline.network import data_sets, fit, network_seed, new_model, save, speech
+from hybrid.pipeline.numerators import Supervised, numerator_maker, with_numerators
 from hybrid.pipeline.phones import drawn, phones_of_pdfs, spoken
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.senones import Segments, network_senones
+from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.sets import set_list
-from hybrid.pipeline.soft_data import untranscribed
+from hybrid.pipeline.soft_data import SoftSpeech, untranscribed
 from hybrid.pipeline.soft_targets import read_soft, teacher_of
+from hybrid.pipeline.speech import JoinedSpeech, Speech
 from hybrid.pipeline.systems import System, is_aligned
-from hybrid.train.chunks import Chunks, split
-from hybrid.train.denominator import describe, make_denominator
-from hybrid.train.fsa import Fsa, PhoneAcceptor
+from hybrid.train.denominator import describe
 from hybrid.train.lfmmi import LfMmi
-from hybrid.train.numerator import Numerators, check_length
 from hybrid.train.phone_lm import save_phone_lm, train_phone_lm
 from hybrid.train.sequence_student import SequenceStudent
 from hybrid.train.trainer import Criterion, epoch_file
-
-Graph = Callable[[Utterance], Iterator[Tuple[int, int, Fsa]]]  # pieces of an utterance: begin, end, their numerator
 
 
 def train_lfmmi(run: RecipeRun, system: System) -> None:
@@ -41,24 +38,18 @@ def train_lfmmi(run: RecipeRun, system: System) -> None:
     senones = network_senones(run)
     lang = Lang.load(run.dir("lang"))
     names, dev_names = data_sets(run, system)
-    data, segments = utterances(run, names)
-    dev, dev_segments = utterances(run, dev_names)
-    seed = network_seed(run)
-    if is_aligned(run.settings):
-        sequences = {identifier: phones.tolist() for identifier, (phones, _) in segments.items()}
-    else:
-        sequences = spoken({utterance.id: utterance.extra["text"] for utterance in data}, lang, seed)
-    if settings.lm_words:
-        sequences |= drawn(run, lang, settings.lm_words, seed)
+    train, dev = speech(run, names), speech(run, dev_names)
+    sequences = PhoneSequences(run, lang, train, settings.lm_words)
     phone_lm = train_phone_lm(sequences, phones=lang.phone_ids, **asdict(settings.phone_lm))
     save_phone_lm(run.dir(system.name) / "phone_lm.json", phone_lm)
-    denominator, graph = graphs(run, lang, phone_lm, senones, {**segments, **dev_segments}, system)
+    make = numerator_maker(run, lang, phone_lm, senones, system.name)
+    denominator = make.denominator()
     denominator.save(run.dir(system.name) / "denominator.safetensors")
     run.log(f"  denominator: {describe(denominator)}")
     problems = run.problems(system.name)
-    total = len(data) + len(dev)
-    data, dev = with_numerators(data, graph, problems), with_numerators(dev, graph, problems)
-    problems.close(total, run.settings.limits.problems)
+    data: Union[Supervised, JoinedSpeech] = with_numerators(run, train, make, problems)
+    supervised_dev = with_numerators(run, dev, make, problems)
+    problems.close(len(train) + len(dev), run.settings.limits.problems)
     phones = phones_of_pdfs(senones, lang)
     criterion = LfMmi(denominator, senones.num_pdfs, phones=phones, **asdict(settings.criterion))
     xent_head = settings.criterion.xent_regularize > 0
@@ -71,17 +62,42 @@ def train_lfmmi(run: RecipeRun, system: System) -> None:
         model = new_model(run, system, data, senones.num_pdfs, xent_head=xent_head, dropout=settings.dropout)
     else:
         model = start_from_model(
-            Path(settings.init_from), xent_head, settings.dropout, data[0].features.shape[1], senones.num_pdfs
+            Path(settings.init_from), xent_head, settings.dropout, data.dim, senones.num_pdfs
         )
     full_criterion: Criterion = criterion
     if getattr(settings, "soft", 0.0):
-        data += occupied(run, system)
+        data = JoinedSpeech([data, occupied(run, system)])
         full_criterion = SequenceStudent(criterion, settings.soft)
-    fit(run, system, model, full_criterion, data, dev)
+    fit(run, system, model, full_criterion, data, supervised_dev)
     save(run, system, model, senones, None)
 
 
-def occupied(run: RecipeRun, system: System) -> List[Utterance]:
+class PhoneSequences:
+    """What the phone LM is trained on: items() yields (name, phones) anew whenever it is called, one at a time.
+
+    The phones are those of the alignments of the clean sets of `train`, or without alignments of what its transcripts
+    can be spoken as; then those of sentences drawn from the decoding LM, of `words` words.
+    """
+
+    def __init__(self, run: RecipeRun, lang: Lang, train: Speech, words: int) -> None:
+        self.lang, self.train, self.seed = lang, train, network_seed(run)
+        self.aligned = is_aligned(run.settings)
+        self.drawn = drawn(run, lang, words, self.seed) if words else {}
+
+    def items(self) -> Iterator[Tuple[str, List[int]]]:
+        return chain(self._aligned() if self.aligned else self._spoken(), self.drawn.items())
+
+    def _aligned(self) -> Iterator[Tuple[str, List[int]]]:
+        for alignments in self.train.cuts.alignments:
+            for name, phones in alignments.sequences():
+                yield name, phones.tolist()
+
+    def _spoken(self) -> Iterator[Tuple[str, List[int]]]:
+        texts = ((self.train.id(index), self.train.text_of(index)) for index in range(len(self.train)))
+        return spoken(texts, self.lang, self.seed)
+
+
+def occupied(run: RecipeRun, system: System) -> SoftSpeech:
     """Return the untranscribed utterances, with the teacher's occupancies; all pdfs -100, for there is no alignment."""
     names = set_list(run).unlabelled
     if not names:
@@ -91,36 +107,6 @@ def occupied(run: RecipeRun, system: System) -> List[Utterance]:
         )
     soft = read_soft(run, "occupancies", names)
     return untranscribed(run, system.name, soft, teacher_of(run, "occupancies")[0])
-
-
-def graphs(
-    run: RecipeRun, lang: Lang, phone_lm: PhoneAcceptor, senones: Any, segments: Segments, system: System
-) -> Tuple[Fsa, Graph]:
-    """Return the denominator, and what makes the numerators of an utterance, as the system's section says; segments:
-    the alignments."""
-    settings = getattr(run.settings, system.name)
-    chunks = Chunks(phone_lm, senones) if settings.chunk_frames else None
-    numerators = Numerators(phone_lm, senones, lang)
-
-    def of_words(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
-        words = lang.word_ids(utterance.extra["text"], utterance.id)
-        yield 0, utterance.num_frames, numerators.from_words(words, utterance.id)
-
-    def of_alignment(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
-        phones, lengths = _aligned_to(utterance, segments)
-        yield 0, utterance.num_frames, numerators.from_alignment(phones, lengths, settings.tolerance, utterance.id)
-
-    def of_pieces(utterance: Utterance) -> Iterator[Tuple[int, int, Fsa]]:
-        phones, lengths = _aligned_to(utterance, segments)
-        for begin, end in split(utterance.num_frames, settings.chunk_frames):
-            graph = chunks.numerator(  # type: ignore[union-attr]
-                phones, lengths, begin, end, tolerance=settings.tolerance, utterance=utterance.id
-            )
-            yield begin, end, graph
-
-    if chunks is not None:
-        return chunks.denominator, of_pieces
-    return make_denominator(phone_lm, senones), of_words if settings.numerators == "words" else of_alignment
 
 
 def start_from_frames(
@@ -188,36 +174,3 @@ def _rebuilt(trained: AcousticModel, xent_head: bool, dropout: float) -> Acousti
             state["xent" + name[len("output") :]] = state[name].clone()
     model.load_state_dict(state)
     return model
-
-
-def _aligned_to(utterance: Utterance, segments: Segments) -> Tuple[List[int], List[int]]:
-    """Return the phones and durations of an utterance's clean cut, the last phone as long as the utterance's frames
-    ask."""
-    phones, lengths = segments[utterance.extra["clean_cut"]]
-    lengths = lengths.copy()
-    lengths[-1] -= lengths.sum() - utterance.num_frames
-    return phones.tolist(), lengths.tolist()
-
-
-def with_numerators(data: Sequence[Utterance], graph: Graph, problems: Any) -> List[Utterance]:
-    """Return the utterances, or pieces of them, with extra["numerator"]; those that have none are named and left out.
-    Twins share their graphs."""
-    numerators: Dict[Tuple[str, int], List[Tuple[int, int, Fsa]]] = {}
-    supervised = []
-    for utterance in data:
-        key = (utterance.extra["clean_cut"], utterance.num_frames)
-        try:
-            if key not in numerators:
-                pieces = list(graph(utterance))
-                for begin, end, numerator in pieces:
-                    check_length(numerator, end - begin, utterance.id)
-                numerators[key] = pieces
-        except DataError as error:
-            problems.add_error(utterance.id, error)
-            continue
-        for begin, end, numerator in numerators[key]:
-            name = utterance.id if len(numerators[key]) == 1 else f"{utterance.id}-{begin}"
-            pdfs = None if utterance.pdfs is None else utterance.pdfs[begin:end]
-            extra = {"numerator": numerator, "pool": utterance.extra["pool"], "copy": utterance.extra["copy"]}
-            supervised.append(Utterance(name, utterance.features[begin:end], pdfs, extra))
-    return supervised

@@ -5,22 +5,23 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import List, Optional
+from typing import Optional
 
 import numpy as np
 
-from hybrid.data.batches import Utterance
 from hybrid.data.targets import TargetsAbout
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import average_posterior, count_priors, priors_of_model
-from hybrid.pipeline.network import batches, dev_sets, fit, new_model, save
+from hybrid.pipeline.alignments import open_alignments
+from hybrid.pipeline.network import Data, batches, dev_sets, fit, new_model, save
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.senones import network_senones, read_targets
+from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.sets import set_list
 from hybrid.pipeline.shards import sample, scheduled
 from hybrid.pipeline.soft_data import soft_utterances, stored, taught
 from hybrid.pipeline.soft_targets import read_soft, teacher_of
+from hybrid.pipeline.speech import JoinedSpeech
 from hybrid.pipeline.systems import System, is_aligned
 from hybrid.train.soft_ce import OnlineTargets, SoftCrossEntropy, Targets, stored_targets
 
@@ -35,7 +36,7 @@ def train_student(run: RecipeRun, system: System) -> None:
     if settings.online:
         source = OnlineTargets(load_model(folder)[0], about.k, about.head)
     streamed = run.settings.scheduled.enabled
-    data = sample(run) if streamed else [utterance for part in taught(run, system.name).values() for utterance in part]
+    data: Data = sample(run) if streamed else JoinedSpeech(list(taught(run, system.name).values()))
     # By the same loss as in training: an epoch that learns hard labels is not to look worse for it.
     dev = soft_utterances(run, dev_sets(run), soft, folder, hard=settings.hard_weight > 0)
     model = new_model(run, system, data, senones.num_pdfs)
@@ -45,7 +46,7 @@ def train_student(run: RecipeRun, system: System) -> None:
 
 
 def priors_of(
-    run: RecipeRun, system: System, model: AcousticModel, data: List[Utterance], teacher: Path, about: TargetsAbout
+    run: RecipeRun, system: System, model: AcousticModel, data: Data, teacher: Path, about: TargetsAbout
 ) -> Optional[np.ndarray]:
     """Return the priors of a student, or None. What the teacher's outputs are, the student's are: log posteriors, which
     want to be divided by priors, or likelihoods (None)."""
@@ -54,5 +55,5 @@ def priors_of(
     if not is_aligned(run.settings):
         frames = getattr(run.settings, system.name).batch_frames
         return average_posterior(model, batches(run, data, frames, train=False))
-    alignments = [pdfs for name in set_list(run).clean for pdfs in read_targets(run, name).values()]
-    return count_priors(alignments, about.num_pdfs)
+    sets = (open_alignments(run, name) for name in set_list(run).clean)
+    return count_priors((each.pdfs(place) for each in sets for place in range(len(each))), about.num_pdfs)

@@ -1,7 +1,7 @@
-"""What a worker trains on, update by update: an epoch in memory, or shards streamed as a schedule says.
+"""What a worker trains on, update by update: epochs drawn from all utterances, or shards streamed as a schedule says.
 
-An epoch (of a schedule: a sub-epoch) is made of pieces, each with a factor of the learning rate; an epoch in memory is
-one piece. All workers end a piece together: who has nothing left, takes part with nothing.
+An epoch (of a schedule: a sub-epoch) is made of pieces, each with a factor of the learning rate; one that is drawn from
+all is one piece. All workers end a piece together: who has nothing left, takes part with nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class TrainingData(Protocol):
         """Return what a checkpoint must agree with."""
 
 
-class InMemory:
+class WholeEpochs:
     streamed = False
 
     def __init__(self, batches: Batches, epochs: int) -> None:
@@ -69,7 +69,7 @@ class InMemory:
         return 1
 
     def loader(self, epoch: int, piece: int, position: Any, stride: int, rank: int, size: int) -> DataLoader:
-        return _MemoryLoader(self, epoch, int(position or 0), stride, rank, size)
+        return _EpochLoader(self, epoch, int(position or 0), stride, rank, size)
 
     def about(self) -> List[Any]:
         return about_batches(self.batches)
@@ -79,12 +79,12 @@ def about_batches(batches: Batches) -> List[Any]:
     return [len(batches.utterances), batches.num_frames, batches.max_frames, batches.seed]
 
 
-class _MemoryLoader:
+class _EpochLoader:
     """Of each stride of batches every size-th, so that a number of workers that divides it changes nothing."""
 
     rate = 1.0
 
-    def __init__(self, data: InMemory, number: int, start: int, stride: int, rank: int, size: int) -> None:
+    def __init__(self, data: WholeEpochs, number: int, start: int, stride: int, rank: int, size: int) -> None:
         self.problems: List[str] = []
         self.epoch = data.batches.epoch(number)
         self.number, self.planned = number, data.planned

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from typing import Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, Protocol, Sequence, Set, Tuple
 
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike, read_json, write_json
@@ -40,8 +40,14 @@ End = 0  # the end of the sequence, as a phone; also the start, in a history
 History = Tuple[int, ...]
 
 
+class Sequences(Protocol):
+    """Phone sequences by utterance: a mapping, or what yields them anew, in the same order, whenever it is asked."""
+
+    def items(self) -> Iterable[Tuple[str, Sequence[int]]]: ...
+
+
 def train_phone_lm(
-    sequences: Mapping[str, Sequence[int]],
+    sequences: Sequences,
     *,
     order: int = 4,
     no_prune_order: int = 3,
@@ -51,7 +57,7 @@ def train_phone_lm(
 ) -> PhoneAcceptor:
     """Train an n-gram of phones; return it as an acceptor whose state 0 is the start.
 
-    sequences: utterance id -> phone ids (from 1);
+    sequences: utterance id -> phone ids (from 1), gone through twice, so that not all need lie in memory;
     order: longest n-gram; no_prune_order: histories for n-grams up to this order are all kept;
     max_extra_states: how many longer ones are; smoothing: "none", "bigrams" or "interpolated";
     phones: those that the interpolated model covers beside the ones seen.
@@ -67,26 +73,24 @@ def train_phone_lm(
             f"phone LM of order {order}, all kept up to {no_prune_order}, {max_extra_states} more",
             remedy="use 1 <= order <= 10, no_prune_order >= 1, max_extra_states >= 0",
         )
-    if not sequences:
+    counts = _count(sequences, order)
+    if not counts:
         raise DataError("no phone sequences to train the phone LM on", remedy="run the alignment stage again")
+    histories = _choose_histories(counts, order, min(no_prune_order, order), max_extra_states)
+    if smoothing == "none":
+        return _acceptor(_walk(sequences, histories, order), histories, order)
+    all_phones = sorted({*phones, *counts[()]} - {End})
+    return _acceptor(_interpolate(counts, histories, all_phones, 1 if smoothing == "bigrams" else 0), histories, order)
+
+
+def _count(sequences: Sequences, order: int) -> Dict[History, Counter]:
+    """history of 0 .. order-1 symbols (may begin with the start, 0) -> counts of what follows (0: the end)."""
+    counts: Dict[History, Counter] = defaultdict(Counter)
     for utterance, sequence in sequences.items():
         if len(sequence) == 0 or min(sequence) < 1:
             raise DataError(
                 "phone sequence is empty or holds a phone below 1", utterance=utterance, remedy="align it again"
             )
-    counts = _count(sequences, order)
-    histories = _choose_histories(counts, order, min(no_prune_order, order), max_extra_states)
-    arc_probs = _walk(sequences, histories, order)
-    if smoothing == "none":
-        return _acceptor(arc_probs, histories, order)
-    all_phones = sorted({*phones, *(p for sequence in sequences.values() for p in sequence)})
-    return _acceptor(_interpolate(counts, histories, all_phones, 1 if smoothing == "bigrams" else 0), histories, order)
-
-
-def _count(sequences: Mapping[str, Sequence[int]], order: int) -> Dict[History, Counter]:
-    """history of 0 .. order-1 symbols (may begin with the start, 0) -> counts of what follows (0: the end)."""
-    counts: Dict[History, Counter] = defaultdict(Counter)
-    for sequence in sequences.values():
         symbols = [End, *map(int, sequence), End]
         for position in range(1, len(symbols)):
             for length in range(min(order - 1, position) + 1):
@@ -96,7 +100,7 @@ def _count(sequences: Mapping[str, Sequence[int]], order: int) -> Dict[History, 
 
 def _log_likelihood(counts: Counter) -> float:
     total = sum(counts.values())
-    return sum(count * math.log(count / total) for count in counts.values())
+    return sum(count * math.log(count / total) for count in sorted(counts.values()))
 
 
 def _choose_histories(
@@ -111,7 +115,10 @@ def _choose_histories(
             # What the training data lose when `history` is replaced by its suffix.
             shorter = counts[history[1:]]
             total = sum(shorter.values())
-            loss = _log_likelihood(following) - sum(c * math.log(shorter[p] / total) for p, c in following.items())
+            # In the order of phones, not of the sequences: rounding must not choose between histories as good as each
+            # other.
+            backed_off = sum(c * math.log(shorter[p] / total) for p, c in sorted(following.items()))
+            loss = _log_likelihood(following) - backed_off
             extra.append((loss, history))
     extra.sort(key=lambda item: (-item[0], item[1]))
     # A longer history is only worth its state when its suffix is one too.
@@ -140,10 +147,10 @@ def _start(order: int) -> History:
 
 
 def _walk(
-    sequences: Mapping[str, Sequence[int]], kept_histories: Set[History], order: int
+    sequences: Sequences, kept_histories: Set[History], order: int
 ) -> Dict[History, Dict[int, float]]:
     counts: Dict[History, Counter] = defaultdict(Counter)
-    for sequence in sequences.values():
+    for _, sequence in sequences.items():
         state = _start(order)
         for phone in map(int, sequence):
             counts[state][phone] += 1

@@ -19,7 +19,7 @@ from hybrid.errors import ConfigError
 from hybrid.nnet.precision import outputs_in
 from hybrid.train.checkpoint import Curve
 from hybrid.train.config import TrainerConfig
-from hybrid.train.loaders import DataLoader, InMemory, PendingBatch, Streamed, TrainingData
+from hybrid.train.loaders import DataLoader, PendingBatch, Streamed, TrainingData, WholeEpochs
 from hybrid.train.loss import Loss
 from hybrid.train.process_group import SingleProcess
 from hybrid.train.schedule import Schedule
@@ -84,7 +84,7 @@ class Training:
         or the model has no dropout to schedule."""
         self.group = group
         train = self.train
-        self.data = train if isinstance(train, Streamed) else InMemory(train, self.config.epochs)
+        self.data = train if isinstance(train, Streamed) else WholeEpochs(train, self.config.epochs)
         self.device = self.config.find_device()
         self.model.to(self.device)
         self._check_dropout()
