@@ -63,8 +63,13 @@ def read(path: PathLike) -> NgramModel:
 def read_arrays(path: PathLike) -> NgramArrays:
     """Read an ARPA file of any order into compact arrays. Raises DataError as `read`."""
     with open_bytes(path, "give the path of an n-gram model", what="ARPA file") as stream:
-        reader = _Reader(Path(path), stream)
-        words, sections = reader.model()
+        return read_stream(stream, path)
+
+
+def read_stream(stream: BinaryIO, path: PathLike) -> NgramArrays:
+    """Read an ARPA file that is open already into compact arrays. path: for errors. Raises DataError as `read`."""
+    reader = _Reader(Path(path), stream)
+    words, sections = reader.model()
     try:
         return NgramArrays.from_columns(words, [Columns(*section[:3]) for section in sections])
     except ListedTwice as error:

@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import List, NamedTuple, NoReturn, Tuple
+from typing import BinaryIO, List, NamedTuple, NoReturn
 
 import numpy as np
 
-from hybrid.io import PathLike, open_bytes
 from hybrid.errors import DataError
+from hybrid.io import PathLike, open_bytes
 from hybrid.lm.arrays import Columns, ListedTwice, NgramArrays
 from hybrid.lm.model import LOG10_ZERO
 
@@ -53,8 +53,12 @@ def read(path: PathLike) -> NgramArrays:
     """Read a binary model of Sphinx's. Raises DataError naming the file for one that is absent, of another format,
     cut off, or whose numbers contradict each other."""
     with open_bytes(path, "give the path of an n-gram model", what="language model") as stream:
-        data = stream.read()
-    return _Reader(Path(path), data).model()
+        return read_stream(stream, path)
+
+
+def read_stream(stream: BinaryIO, path: PathLike) -> NgramArrays:
+    """Read a binary model from an open file. path: for errors. Raises DataError as `read`."""
+    return _Reader(Path(path), stream.read()).model()
 
 
 class _Reader:
