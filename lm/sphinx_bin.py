@@ -128,7 +128,7 @@ class _Reader:
         size = int(self._values("<u4", 1, "its words")[0])
         text = bytes(self._take(size, "its words"))
         names = text.split(b"\0")
-        if len(names) != count + 1 or names[-1] or any(len(name.split()) != 1 for name in names[:-1]):
+        if len(names) != count + 1 or names[-1] or any(name.split() != [name] for name in names[:-1]):
             self._fail(f"a damaged binary language model: {len(names) - 1} words where {count} should stand")
         try:
             words = [name.decode("utf-8") for name in names[:-1]]
