@@ -78,7 +78,7 @@ def _find(data: Any, begin: int, end: int, blob: Any, starts: Any, slots: Any) -
 
 
 @compiled
-def _number(data: Any, begin: int, end: int) -> float:
+def _number(data: Any, begin: int, end: int) -> Any:
     """Return the number data[begin:end], NaN where it is not written simply."""
     negative = data[begin] == 45  # -
     position = begin + 1 if negative else begin

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -106,9 +106,11 @@ class NgramArrays:
         return model
 
     @classmethod
-    def _build(cls, words: List[str], columns: Sequence[Columns], dtype: type):  # type: ignore[no-untyped-def]
+    def _build(cls, words: List[str], columns: Sequence[Columns], dtype: type) -> Union[NgramArrays, np.ndarray]:
         """The model, or the histories that the first order that lacks some lacks: int32 [N, order]."""
-        ids, logprob, backoff = [], [], []
+        ids: List[np.ndarray] = []
+        logprob: List[np.ndarray] = []
+        backoff: List[np.ndarray] = []
         children = np.array([len(words)], np.int32)
         offset, below = 0, 0
         for number, column in enumerate(columns, 1):
@@ -185,7 +187,7 @@ class NgramArrays:
     @classmethod
     def load(cls, path: PathLike) -> NgramArrays:
         """Read what `save` wrote. Raises DataError or ModelError for a file that is none."""
-        tensors = load_tensors(path)
+        tensors: Dict[str, Any] = dict(load_tensors(path))
         if set(tensors) != {"words", "sizes", "ids", "children", "logprob", "backoff"}:
             raise DataError("no n-gram model", file=path, remedy="give a file that NgramArrays.save wrote, or ARPA")
         words = bytes(tensors.pop("words")).decode("utf-8", "replace").split("\n")

@@ -60,8 +60,8 @@ def masses(model: NgramArrays, order: int) -> Masses:
     start = model.number_of.get(START, -1)
     for values in (prob, lower):
         values[model.ids[begin:end] == start] = 0.0
-    sums = [1.0 - np.bincount(history, weights=values, minlength=number) for values in (prob, lower)]
-    return Masses(prob, lower, history, *sums, np.bincount(history, minlength=number))
+    left, lower_left = (1.0 - np.bincount(history, weights=values, minlength=number) for values in (prob, lower))
+    return Masses(prob, lower, history, left, lower_left, np.bincount(history, minlength=number))
 
 
 def normalise(model: NgramArrays) -> NgramArrays:

@@ -1,9 +1,9 @@
 """Counts of n-grams of a text of any length: the memory grows with the number of different n-grams, not with the text.
 
 Words become numbers as they are met. The n-grams of a block of text are sorted and counted, and the blocks' tables are
-merged as soon as two are of like size: so each n-gram is sorted again log(blocks) times at most, and little more is held
-than one table. Only the highest order is counted everywhere, and the shorter ones at the beginning of sentences; the
-others follow (`adjusted`).
+merged as soon as two are of like size: so each n-gram is sorted again log(blocks) times at most, and little more is
+held than one table. Only the highest order is counted everywhere, and the shorter ones at the beginning of sentences;
+the others follow (`adjusted`).
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class _Merged:
 
 
 class Counts(NamedTuple):
-    """What a text has. words: those met, by number; the first two are <s> and </s>. tables: of the orders 1 to n; of the
-    highest all n-grams, of the others those that begin a sentence, with <s>."""
+    """What a text has. words: those met, by number; the first two are <s> and </s>. tables: of the orders 1 to n; of
+    the highest all n-grams, of the others those that begin a sentence, with <s>."""
 
     words: List[str]
     tables: List[Table]

@@ -1,7 +1,7 @@
 """Interpolating n-gram models into one: static linear interpolation (SRILM's -mix-lm), weights by EM.
 
-The mixture of models p_1 .. p_m is p(w | h) = sum_i lambda_i p_i(w | h), each p_i with its own backing off. One back-off
-model that comes near it has the n-grams of all of them, each with the mixture's probability,
+The mixture of models p_1 .. p_m is p(w | h) = sum_i lambda_i p_i(w | h), each p_i with its own backing off. One
+back-off model that comes near it has the n-grams of all of them, each with the mixture's probability,
 
     P(h w) = sum_i lambda_i p_i(w | h)        for every h w that some p_i lists
 
@@ -74,7 +74,9 @@ def check_weights(weights: Sequence[float], number: int) -> None:
         raise ConfigError(f"{len(weights)} weights for {number} models", remedy="give one for each model")
     if not all(0.0 <= weight <= 1.0 for weight in weights) or abs(sum(weights) - 1.0) > 1e-3:
         listed = ", ".join(f"{weight:g}" for weight in weights)
-        raise ConfigError(f"the weights {listed} sum to {sum(weights):g}", remedy="give numbers of 0 to 1 that sum to 1")
+        raise ConfigError(
+            f"the weights {listed} sum to {sum(weights):g}", remedy="give numbers of 0 to 1 that sum to 1"
+        )
 
 
 def interpolate(models: Sequence[NgramArrays], weights: Sequence[float]) -> NgramArrays:

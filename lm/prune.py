@@ -2,9 +2,9 @@
 
 A. Stolcke, "Entropy-based pruning of backoff language models", DARPA Broadcast News Workshop, 1998.
 
-Take the n-gram h w out, and let the history's back-off B(h) become B'(h), so that p'(. | h) sums to one. All that stands
-listed after h keeps its probability, w gets B'(h) p(w | h'), and what was not listed B'(h) p(v | h') in the place of
-B(h) p(v | h'). The relative entropy, of which the model's own p(h) is the weight of the history, has two terms,
+Take the n-gram h w out, and let the history's back-off B(h) become B'(h), so that p'(. | h) sums to one. All that
+stands listed after h keeps its probability, w gets B'(h) p(w | h'), and what was not listed B'(h) p(v | h') in the
+place of B(h) p(v | h'). The relative entropy, in which a history has the weight of its own p(h), has two terms,
 
     D(p || p') = sum_v p(h, v) [ln p(v | h) - ln p'(v | h)]
                = -p(h) { P(h w) [ln p(w | h') + ln B'(h) - ln P(h w)]  +  left(h) [ln B'(h) - ln B(h)] }
@@ -16,8 +16,8 @@ probabilities is B'(h) / B(h) for each. With lower(h) = 1 - sum_{v in L(h)} p(v 
 
 so that D costs the same few operations for each n-gram. p(h) is the product of the probabilities along h; <s>, which is
 never predicted, has that of </s>. The perplexity grows by the factor e^D (section 3, equation 5). Every D is that of
-taking out one n-gram alone, as in the paper and in SRILM's -prune; an n-gram that is the history of one that stays, stays.
-Then the back-offs are made anew.
+taking out one n-gram alone, as in the paper and in SRILM's -prune; an n-gram that is the history of one that stays,
+stays. Then the back-offs are made anew.
 
 Which n-grams stay at a threshold t: those with e^D - 1 >= t, and their histories. Let E(g) be the largest D among g and
 all n-grams that begin with g: then g stays where e^E(g) - 1 >= t. A number of n-grams is reached so by one sort of E.

@@ -91,7 +91,8 @@ class _Reader:
             self._fail("a binary language model without a word")
         quantisation = int(self._values("<i4", 1, "its header")[0])
         if quantisation != 1:
-            self._fail(f"a binary language model of quantisation {quantisation}", "give one of 16 bits, or an ARPA file")
+            what = f"a binary language model of quantisation {quantisation}"
+            self._fail(what, "give one of 16 bits, or an ARPA file")
         tables = self._values("<f4", _TABLE * (2 * (order - 2) + 1), "its tables").reshape(-1, _TABLE)
         levels = [self._words(counts[0])]
         for number in range(2, order + 1):

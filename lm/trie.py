@@ -15,7 +15,7 @@ from hybrid.lm.model import LOG10_ZERO
 
 
 @compiled
-def child_of(ids: Any, children: Any, node: int, word: int) -> int:
+def child_of(ids: Any, children: Any, node: int, word: int) -> Any:
     """Return the n-gram that is `node` and `word` behind it, -1 where it is not listed."""
     if node >= children.shape[0] - 1:  # of the highest order
         return -1
@@ -31,7 +31,7 @@ def child_of(ids: Any, children: Any, node: int, word: int) -> int:
 
 
 @compiled
-def find_row(ids: Any, children: Any, row: Any, begin: int, end: int) -> int:
+def find_row(ids: Any, children: Any, row: Any, begin: int, end: int) -> Any:
     """Return the n-gram of row[begin:end], -1 where it is not listed."""
     node = np.int64(row[begin])
     for position in range(begin + 1, end):
