@@ -335,8 +335,10 @@ def _checked(key: str, old: Any, value: Any, text: str, where: str = "--set ") -
         old = old.value
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if (_are_texts(value) and isinstance(old, str)) or (_are_texts(old) and isinstance(value, str)):
-        return value  # one source, or several; hybrid/typed.py knows whether the setting takes both
+    if isinstance(old, str) and _are_texts(value):
+        return value  # several sources for one; hybrid/typed.py knows whether the setting takes them
+    if _are_texts(old) and isinstance(value, str):
+        return [value] if value else []
     if type(value) is not type(old):
         kind = _NAMES.get(type(old), type(old).__name__)
         raise ConfigError(f"{where}{key}={text}: {key} must be {kind}, as its default {_show(old)}")

@@ -56,20 +56,25 @@ def merge(lexicons: Sequence[Lexicon]) -> Lexicon:
 
 
 def check_phones(first: Lexicon, other: Lexicon, file: PathLike, remedy: str) -> None:
-    """Raise DataError where a lexicon is of other phones than the first; `remedy` where stress is all the difference.
-    Single phones that the first has no word for are right: they are told as unheard where they are (unheard.py)."""
+    """Raise DataError where one of two lexicons has stress on its vowels and the other the same vowels without, with
+    `remedy`, and where they have no phone in common. Phones that only one has are right: a small lexicon has not all of
+    its language, and those that no training word has are told by unheard.py."""
     known, phones = set(first.phones), set(other.phones)
-    strange = sorted(phones - known)
-    if len(strange) <= len(phones) / 4:
-        return
-    bare = {bare_phone(phone) for phone in phones} - {bare_phone(phone) for phone in known}
-    only_stress = len(bare) <= len(phones) / 4
-    raise DataError(
-        f"phones that no word of the first lexicon has: {' '.join(strange[:_NAMED])}"
-        + (f" and {len(strange) - _NAMED} more" if len(strange) > _NAMED else ""),
-        file=file,
-        remedy=remedy if only_stress else "give lexicons of one phone set",
-    )
+    stressed = [{phone for phone in each if bare_phone(phone) != phone} for each in (known, phones)]
+    with_stress, without = (stressed[0], phones) if stressed[0] else (stressed[1], known)
+    both = sorted(phone for phone in with_stress if bare_phone(phone) in without)
+    if both and not all(stressed):
+        which = "the first lexicon" if stressed[0] else "this lexicon"
+        raise DataError(
+            f"{which} has stress on its vowels ({both[0]}), and the other has them without ({bare_phone(both[0])})",
+            file=file, remedy=remedy,
+        )  # fmt: skip
+    if not known & phones:
+        raise DataError(
+            f"no phone of the first lexicon ({' '.join(sorted(known)[:_NAMED])} ...) is in this one "
+            f"({' '.join(sorted(phones)[:_NAMED])} ...)",
+            file=file, remedy="give lexicons of one phone set",
+        )  # fmt: skip
 
 
 def _add(entries: Dict[str, List[Pronunciation]], word: str, item: Pronunciation) -> None:
