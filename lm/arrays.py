@@ -15,7 +15,7 @@ together, and a model is a trie:
 
 The first word of an n-gram is not written down: it is found on the way from the root. Each n-gram's history must be
 listed; an ARPA file may lack some, and they are added with the probability that they have by backing off, and B = 1:
-the model stays what it is. The arrays may be memory-mapped.
+the model stays what it is.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def relative_entropies(model: NgramArrays) -> np.ndarray:
         own[mass.prob == 0.0] = 0.0
         others[~backs_off] = 0.0
         # log10 p(h) may be -99 below what a float holds as a power; then D is 0
-        divergence = -(10.0 ** marginals[mass.history]) * (own + others)
+        divergence = np.maximum(-(10.0 ** marginals[mass.history]) * (own + others), 0.0)  # below 0: rounding
         divergence[(mass.prob > 0.0) & (mass.lower == 0.0)] = np.inf
         entropies[begin:end] = divergence
         marginals = marginals[mass.history] + model.logprob[begin:end]
