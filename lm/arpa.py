@@ -178,7 +178,7 @@ class _Reader:
         """The 1-grams; their words go into number_of."""
         values: List[Tuple[float, float, int]] = []
         while self._next() and not self.line.startswith("\\"):
-            (word,), prob, backoff = self._ngram(1)
+            (word,), prob, backoff = self._ngram(1, number_of)
             if word in number_of:
                 self.fail(f"the 1-gram {word} stands there twice")
             number_of[word] = len(number_of)
@@ -201,24 +201,25 @@ class _Reader:
                     continue
                 ended = not self._next() or self.line.startswith("\\")
                 if not ended:  # what the scan has left to be looked at
-                    ngram, room.logprob[filled], room.backoff[filled] = self._ngram(order)
-                    for place, word in enumerate(ngram):
-                        if word not in number_of:
-                            self.fail(f"the word {word} is not among the 1-grams")
-                        room.rows[filled, place] = number_of[word]
+                    ngram, room.logprob[filled], room.backoff[filled] = self._ngram(order, number_of)
+                    room.rows[filled] = [number_of[word] for word in ngram]
                     room.lines[filled] = self.number
                     filled += 1
             parts.append(_Section(*(array[:filled] for array in room)))
         return _Section(*(np.concatenate(arrays) for arrays in zip(*parts)))
 
-    def _ngram(self, order: int) -> Tuple[Ngram, float, float]:
-        """The n-gram of the line, its log probability, and its back-off, 0 where there is none."""
+    def _ngram(self, order: int, number_of: Dict[str, int]) -> Tuple[Ngram, float, float]:
+        """The n-gram of the line, its log probability, and its back-off, 0 where there is none. number_of: of words, of
+        which those of n-grams above order 1 must be."""
         fields = split_words(self.line)
         if not order + 1 <= len(fields) <= order + 2:
             self.fail(f"{len(fields)} fields; a {order}-gram has {order + 1}, or {order + 2} with its back-off")
         prob = self._float(fields[0])
         if prob > 0.0:
             self.fail(f"the log probability {fields[0]} is above 0, a probability above 1")
+        for word in fields[1 : order + 1]:
+            if order > 1 and word not in number_of:
+                self.fail(f"the word {word} is not among the 1-grams")
         backoff = max(self._float(fields[-1]), LOG10_ZERO) if len(fields) == order + 2 else 0.0
         return tuple(fields[1 : order + 1]), max(prob, LOG10_ZERO), backoff
 
