@@ -323,7 +323,7 @@ def _convert(key: str, old: Any, text: str) -> Any:
         value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except (tomllib.TOMLDecodeError, KeyError):
         value = text
-    if isinstance(old, str) and not isinstance(value, str):
+    if isinstance(old, str) and not isinstance(value, str) and not _are_texts(value):
         return text  # a name that looks like a number is still a name
     return _checked(key, old, value, text)
 
@@ -335,12 +335,20 @@ def _checked(key: str, old: Any, value: Any, text: str, where: str = "--set ") -
         old = old.value
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(old, str) and _are_texts(value):
+        return value  # several sources for one; hybrid/typed.py knows whether the setting takes them
+    if _are_texts(old) and isinstance(value, str):
+        return [value] if value else []
     if type(value) is not type(old):
         kind = _NAMES.get(type(old), type(old).__name__)
         raise ConfigError(f"{where}{key}={text}: {key} must be {kind}, as its default {_show(old)}")
     if isinstance(old, list) and old:
         return [_checked(f"{key}[{index}]", old[0], item, text, where) for index, item in enumerate(value)]
     return value
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def _show(value: Any) -> str:

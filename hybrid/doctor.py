@@ -39,6 +39,7 @@ PACKAGES: Tuple[Tuple[str, str, str, str, bool], ...] = (
     ("matplotlib", "matplotlib", "", "report", True),
     ("tqdm", "tqdm", "", "progress bars", True),
     ("espeakng-loader", "espeakng_loader", "", "the voices of the recipe demo", False),
+    ("pocketsphinx", "pocketsphinx", "", "the English trigram and dictionary of the recipe speechocean762", False),
     ("onnx", "onnx", "", "hybrid export --onnx", False),
     ("onnxruntime", "onnxruntime", "", "exported networks without torch", False),
     ("kaldifeat", "kaldifeat", "", "the fastest features on a GPU", False),

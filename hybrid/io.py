@@ -201,26 +201,50 @@ def read_lines(
     """
     with open_bytes(path, remedy, what) as stream:
         for number, raw in enumerate(stream, 1):
-            if number == 1:
-                for magic, (kind, advice) in _PACKED.items():
-                    if raw.startswith(magic):
-                        raise DataError(kind, file=path, remedy=advice)
-            raw = raw.removesuffix(b"\n").removesuffix(b"\r").removeprefix(_BOM)
-            if b"\0" in raw:
-                raise DataError(
-                    f"line {number}: NUL bytes: no text, or UTF-16",
-                    file=path,
-                    remedy="give a text file; UTF-16 is converted by iconv -f UTF-16LE -t UTF-8 FILE > NEW",
-                )
             try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                reason = f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x})"
+                line = decode_line(raw, number, path)
+            except NotUtf8 as error:
                 if on_bad_line is None:
-                    raise DataError(f"line {number}: {reason}", file=path, remedy=_NOT_UTF8) from None
-                on_bad_line(number, raw.decode("utf-8", "replace"), reason)
+                    raise
+                on_bad_line(number, _bare(raw).decode("utf-8", "replace"), error.reason)
                 continue
-            yield "" if line == "\x1a" else line
+            yield line
+
+
+class NotUtf8(DataError):
+    """A line of a text that is not UTF-8; reason: what is wrong in it, without the line's number."""
+
+    reason = ""
+
+
+def decode_line(raw: bytes, number: int, path: PathLike) -> str:
+    """Return a line of a text as read_lines yields it. number: the line's, from 1, for errors.
+
+    Raises NotUtf8, and DataError for what is compressed, UTF-16, or holds NUL bytes.
+    """
+    if number == 1:
+        for magic, (kind, advice) in _PACKED.items():
+            if raw.startswith(magic):
+                raise DataError(kind, file=path, remedy=advice)
+    raw = _bare(raw)
+    if b"\0" in raw:
+        raise DataError(
+            f"line {number}: NUL bytes: no text, or UTF-16",
+            file=path,
+            remedy="give a text file; UTF-16 is converted by iconv -f UTF-16LE -t UTF-8 FILE > NEW",
+        )
+    try:
+        line = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x})"
+        bad_line = NotUtf8(f"line {number}: {reason}", file=path, remedy=_NOT_UTF8)
+        bad_line.reason = reason
+        raise bad_line from None
+    return "" if line == "\x1a" else line
+
+
+def _bare(raw: bytes) -> bytes:
+    return raw.removesuffix(b"\n").removesuffix(b"\r").removeprefix(_BOM)
 
 
 def read_json(path: PathLike) -> Any:

@@ -8,16 +8,17 @@
 
     build(Lang, config.section("lang"), "lang")
 
-Fields have no defaults: those stand in the TOML file, once, with their reasons. A field whose type is a dataclass is a
-section in the section.
+A field that is Union[str, List[str]] is one text or several. Fields have no defaults: those stand in the TOML file,
+once, with their reasons. A field whose type is a dataclass is a section in the section.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Type, TypeVar, cast, get_type_hints
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Type, TypeVar, Union, cast, get_type_hints
 
 from hybrid.errors import ConfigError
 
@@ -123,6 +124,11 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
         return {key: _typed(kind.__args__[1], item, _dotted(name, key)) for key, item in value.items()}
     if kind is Any:
         return value
+    if origin is Union:
+        for option in kind.__args__:
+            with contextlib.suppress(ConfigError):
+                return _typed(option, value, name)
+        raise ConfigError(f"{name} is {_show(value)}", remedy=_KINDS[kind.__args__[0]] + ", or a list of such")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:

@@ -9,6 +9,9 @@
     \\2-grams:
     LOG10_P  WORD WORD
     \\end\\
+
+`read` gives dictionaries (lm/model.py), `read_arrays` compact arrays (lm/arrays.py): for millions of n-grams. Both read
+the file as a stream of blocks.
 """
 
 from __future__ import annotations
@@ -16,16 +19,22 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Dict, Iterator, List, NoReturn, Optional, Set, Tuple
+from typing import BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, NoReturn, Sequence, Tuple, Union
+
+import numpy as np
 
 from hybrid.errors import DataError
-from hybrid.io import PathLike, read_lines, write_lines
+from hybrid.io import PathLike, decode_line, open_bytes, write_lines
+from hybrid.lm.arpa_lines import WordTable, scan, word_table
+from hybrid.lm.arrays import Columns, ListedTwice, NgramArrays
 from hybrid.lm.model import LOG10_ZERO, Ngram, NgramModel
 from hybrid.lm.text import split_words
 
 _COUNT = re.compile(r"ngram\s+([0-9]+)\s*=\s*([0-9]+)$")
 _SECTION = re.compile(r"\\([0-9]+)-grams:$")
 _REMEDY = "make the file again, or give another one"
+_BLOCK = 1 << 22  # bytes read at a time
+_ROWS = 1 << 17  # n-grams, at least, that there is room for at a time
 
 
 def read(path: PathLike) -> NgramModel:
@@ -35,123 +44,231 @@ def read(path: PathLike) -> NgramModel:
     are missing or out of order, lines with too few or too many fields, numbers that are none, a log probability
     above 0, an n-gram that is listed twice or holds a word that is no unigram, bytes that are not UTF-8.
     """
-    return _Reader(Path(path)).model()
+    with open_bytes(path, "give the path of an n-gram model", what="ARPA file") as stream:
+        reader = _Reader(Path(path), stream)
+        words, sections = reader.model()
+    names = np.array([*words, ""], dtype=object)[:-1]
+    probs: List[Dict[Ngram, float]] = []
+    backoffs: List[Dict[Ngram, float]] = []
+    for section in sections:
+        ngrams = list(zip(*(names[part].tolist() for part in section.rows.T)))
+        prob = dict(zip(ngrams, section.logprob.tolist()))
+        if len(prob) < len(ngrams):
+            reader.listed_twice(ngrams, section)
+        probs.append(prob)
+        backoffs.append({ngram: value for ngram, value in zip(ngrams, section.backoff.tolist()) if value != 0.0})
+    return NgramModel(probs, backoffs[:-1])
+
+
+def read_arrays(path: PathLike) -> NgramArrays:
+    """Read an ARPA file of any order into compact arrays. Raises DataError as `read`."""
+    with open_bytes(path, "give the path of an n-gram model", what="ARPA file") as stream:
+        return read_stream(stream, path)
+
+
+def read_stream(stream: BinaryIO, path: PathLike) -> NgramArrays:
+    """Read an ARPA file that is open already into compact arrays. path: for errors. Raises DataError as `read`."""
+    reader = _Reader(Path(path), stream)
+    words, sections = reader.model()
+    try:
+        return NgramArrays.from_columns(words, [Columns(*section[:3]) for section in sections])
+    except ListedTwice as error:
+        reader.fail(error.what, number=int(sections[error.order - 1].lines[error.row]))
+
+
+class _Section(NamedTuple):
+    """The n-grams of an order as Columns have them (float64), and the line of each."""
+
+    rows: np.ndarray
+    logprob: np.ndarray
+    backoff: np.ndarray
+    lines: np.ndarray
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path = path
-        self.number = 0
-        self.lines = self._lines()
-        self.line = ""
+        self.stream = stream
+        self.number = 0  # of the line that was read last
+        self.line = ""  # without the blanks around it; "": the file is at its end
+        self.block = b""
+        self.position = 0  # of what is not read yet, in the block
+        self.at_end = False
 
-    def _fail(self, what: str, remedy: str = _REMEDY) -> NoReturn:
-        raise DataError(f"line {self.number}: {what}", file=self.path, remedy=remedy)
+    def fail(self, what: str, remedy: str = _REMEDY, number: int = 0) -> NoReturn:
+        raise DataError(f"line {number or self.number}: {what}", file=self.path, remedy=remedy)
 
-    def _lines(self) -> Iterator[str]:
-        """Lines without the blanks around them, empty ones left out."""
-        for number, line in enumerate(read_lines(self.path, "give the path of an n-gram model", what="ARPA file"), 1):
-            self.number = number
-            line = line.strip(" \t")
-            if line:
-                yield line
+    def listed_twice(self, ngrams: Sequence[Ngram], section: _Section) -> NoReturn:
+        seen = set()
+        for ngram, number in zip(ngrams, section.lines.tolist()):
+            if ngram in seen:
+                self.fail(f"the {len(ngram)}-gram {' '.join(ngram)} stands there twice", number=number)
+            seen.add(ngram)
+        raise AssertionError("no n-gram stands there twice")
+
+    def _more(self) -> bool:
+        """Read on behind what is left of the block; return whether there was anything."""
+        more = b"" if self.at_end else self.stream.read(_BLOCK)
+        self.at_end = not more
+        self.block, self.position = self.block[self.position :] + more, 0
+        return bool(more)
 
     def _next(self) -> bool:
-        line: Optional[str] = next(self.lines, None)
-        self.line = line or ""
-        return line is not None
+        """Take the next line that is not empty."""
+        while True:
+            end = self.block.find(b"\n", self.position)
+            while end < 0 and self._more():
+                end = self.block.find(b"\n", self.position)
+            end = len(self.block) if end < 0 else end + 1
+            if end == self.position:
+                self.line = ""
+                return False
+            raw, self.position = self.block[self.position : end], end
+            self.number += 1
+            self.line = decode_line(raw, self.number, self.path).strip(" \t")
+            if self.line:
+                return True
 
-    def model(self) -> NgramModel:
+    def model(self) -> Tuple[List[str], List[_Section]]:
+        """The words in the file's order, and the n-grams of each order; the same n-gram may be there twice."""
         counts = self._header()
-        probs: List[Dict[Ngram, float]] = []
-        backoffs: List[Dict[Ngram, float]] = []
-        words: Set[str] = set()
+        words: List[str] = []
+        number_of: Dict[str, int] = {}
+        sections: List[_Section] = []
         for order, count in enumerate(counts, 1):
-            section = _SECTION.match(self.line)
-            if not section or int(section[1]) != order:
+            match = _SECTION.match(self.line)
+            if not match or int(match[1]) != order:
                 what = f"{self.line!r}" if self.line else "the end of the file"
-                self._fail(f"{what} where \\{order}-grams: should stand")
-            prob, backoff = self._section(order, words)
-            if len(prob) != count:
-                self._fail(f"the {order}-grams end after {len(prob)}; the header promises {count}")
-            probs.append(prob)
-            backoffs.append(backoff)
+                self.fail(f"{what} where \\{order}-grams: should stand")
             if order == 1:
-                words = {word for (word,) in prob}
+                section = self._words(number_of)
+                words = list(number_of)
+                table = word_table(words)
+            else:
+                section = self._section(order, number_of, table)
+            if len(section.rows) != count:
+                self.fail(f"the {order}-grams end after {len(section.rows)}; the header promises {count}")
+            sections.append(section)
         if self.line != "\\end\\":
             what = f"{self.line!r}" if self.line else "the end of the file"
-            self._fail(f"{what} where \\end\\ should stand", "the file is cut off: copy or make it again")
-        return NgramModel(probs, backoffs[:-1])
+            self.fail(f"{what} where \\end\\ should stand", "the file is cut off: copy or make it again")
+        return words, sections
 
     def _header(self) -> List[int]:
         while self._next():
             if self.line == "\\data\\":
                 break
         else:
-            self._fail("no \\data\\ in the file", "give a language model in ARPA format")
+            self.fail("no \\data\\ in the file", "give a language model in ARPA format")
         counts: List[int] = []
         while self._next() and not self.line.startswith("\\"):
             match = _COUNT.match(self.line)
             if not match:
-                self._fail(f"{self.line!r} is not `ngram ORDER=COUNT`")
+                self.fail(f"{self.line!r} is not `ngram ORDER=COUNT`")
             if int(match[1]) != len(counts) + 1:
-                self._fail(f"the count of {match[1]}-grams where that of {len(counts) + 1}-grams should stand")
+                self.fail(f"the count of {match[1]}-grams where that of {len(counts) + 1}-grams should stand")
             counts.append(int(match[2]))
         if not counts:
-            self._fail("no `ngram ORDER=COUNT` after \\data\\")
+            self.fail("no `ngram ORDER=COUNT` after \\data\\")
         if counts[0] == 0:
-            self._fail("a model without a word")
+            self.fail("a model without a word")
         return counts
 
-    def _section(self, order: int, words: Set[str]) -> Tuple[Dict[Ngram, float], Dict[Ngram, float]]:
-        probs: Dict[Ngram, float] = {}
-        backoffs: Dict[Ngram, float] = {}
+    def _words(self, number_of: Dict[str, int]) -> _Section:
+        """The 1-grams; their words go into number_of."""
+        values: List[Tuple[float, float, int]] = []
         while self._next() and not self.line.startswith("\\"):
-            fields = split_words(self.line)
-            if not order + 1 <= len(fields) <= order + 2:
-                self._fail(f"{len(fields)} fields; a {order}-gram has {order + 1}, or {order + 2} with its back-off")
-            prob = self._float(fields[0])
-            if prob > 0.0:
-                self._fail(f"the log probability {fields[0]} is above 0, a probability above 1")
-            ngram = tuple(fields[1 : order + 1])
-            if ngram in probs:
-                self._fail(f"the {order}-gram {' '.join(ngram)} stands there twice")
-            if order > 1:
-                for word in ngram:
-                    if word not in words:
-                        self._fail(f"the word {word} is not among the 1-grams")
-            probs[ngram] = max(prob, LOG10_ZERO)
-            if len(fields) == order + 2:
-                backoff = self._float(fields[-1])
-                if backoff != 0.0:
-                    backoffs[ngram] = max(backoff, LOG10_ZERO)
-        return probs, backoffs
+            (word,), prob, backoff = self._ngram(1, number_of)
+            if word in number_of:
+                self.fail(f"the 1-gram {word} stands there twice")
+            number_of[word] = len(number_of)
+            values.append((prob, backoff, self.number))
+        table = np.array(values).reshape(-1, 3)
+        rows = np.arange(len(values), dtype=np.int32)[:, None]
+        return _Section(rows, table[:, 0].copy(), table[:, 1].copy(), table[:, 2].astype(np.int32))
+
+    def _section(self, order: int, number_of: Dict[str, int], table: WordTable) -> _Section:
+        parts: List[_Section] = []
+        ended = False
+        while not ended:
+            # room for some n-grams, and not for as many as the header promises: it may lie
+            room = _Section(np.empty((_ROWS, order), np.int32), np.empty(_ROWS), np.empty(_ROWS), np.empty(_ROWS, int))
+            filled = 0
+            while filled < _ROWS and not ended:
+                data = np.frombuffer(self.block, np.uint8)
+                self.position, self.number, filled = scan(data, self.position, self.number, *table, *room, filled)
+                if filled == _ROWS or (self.block.find(b"\n", self.position) < 0 and self._more()):
+                    continue
+                ended = not self._next() or self.line.startswith("\\")
+                if not ended:  # what the scan has left to be looked at
+                    ngram, room.logprob[filled], room.backoff[filled] = self._ngram(order, number_of)
+                    room.rows[filled] = [number_of[word] for word in ngram]
+                    room.lines[filled] = self.number
+                    filled += 1
+            parts.append(_Section(*(array[:filled] for array in room)))
+        return _Section(*(np.concatenate(arrays) for arrays in zip(*parts)))
+
+    def _ngram(self, order: int, number_of: Dict[str, int]) -> Tuple[Ngram, float, float]:
+        """The n-gram of the line, its log probability, and its back-off, 0 where there is none. number_of: of words, of
+        which those of n-grams above order 1 must be."""
+        fields = split_words(self.line)
+        if not order + 1 <= len(fields) <= order + 2:
+            self.fail(f"{len(fields)} fields; a {order}-gram has {order + 1}, or {order + 2} with its back-off")
+        prob = self._float(fields[0])
+        if prob > 0.0:
+            self.fail(f"the log probability {fields[0]} is above 0, a probability above 1")
+        for word in fields[1 : order + 1]:
+            if order > 1 and word not in number_of:
+                self.fail(f"the word {word} is not among the 1-grams")
+        backoff = max(self._float(fields[-1]), LOG10_ZERO) if len(fields) == order + 2 else 0.0
+        return tuple(fields[1 : order + 1]), max(prob, LOG10_ZERO), backoff
 
     def _float(self, text: str) -> float:
         try:
             value = float(text)
         except ValueError:
-            self._fail(f"{text!r} is not a number")
+            self.fail(f"{text!r} is not a number")
         if math.isnan(value) or value == math.inf:
-            self._fail(f"{text!r} is not a number that can stand here")
+            self.fail(f"{text!r} is not a number that can stand here")
         return value
 
 
-def write(path: PathLike, model: NgramModel) -> None:
+def write(path: PathLike, model: Union[NgramModel, NgramArrays]) -> None:
     """Write the model, n-grams sorted, logarithms with 7 digits: `read` gives the same model to 1e-6.
 
     Raises DiskError where it cannot be written; the file is whole or absent.
     """
-    write_lines(path, _format(model))
+    sizes = model.sizes if isinstance(model, NgramArrays) else [len(prob) for prob in model.probs]
+    write_lines(path, _format(sizes, _array_lines(model) if isinstance(model, NgramArrays) else _lines(model)))
 
 
-def _format(model: NgramModel) -> Iterator[str]:
+def _format(sizes: Sequence[int], sections: Iterable[Iterable[str]]) -> Iterator[str]:
     yield from ("", "\\data\\")
-    yield from (f"ngram {order}={len(prob)}" for order, prob in enumerate(model.probs, 1))
-    for order, prob in enumerate(model.probs, 1):
+    yield from (f"ngram {order}={size}" for order, size in enumerate(sizes, 1))
+    for order, lines in enumerate(sections, 1):
         yield from ("", f"\\{order}-grams:")
-        backoff = model.backoffs[order - 1] if order < model.order else {}
-        for ngram in sorted(prob):
-            tail = f"\t{backoff[ngram]:.7g}" if ngram in backoff else ""
-            yield f"{prob[ngram]:.7g}\t{' '.join(ngram)}{tail}"
+        yield from lines
     yield from ("", "\\end\\")
+
+
+def _lines(model: NgramModel) -> Iterator[Iterator[str]]:
+    for order, prob in enumerate(model.probs, 1):
+        backoff = model.backoffs[order - 1] if order < model.order else {}
+        yield (_line(prob[ngram], " ".join(ngram), backoff.get(ngram, 0.0)) for ngram in sorted(prob))
+
+
+def _array_lines(model: NgramArrays) -> Iterator[Iterator[str]]:
+    names = np.array([*model.words, ""], dtype=object)[:-1]
+    for order in range(1, model.order + 1):
+        column = model.columns(order)
+        yield (line for begin in range(0, len(column.rows), _ROWS) for line in _block(column, begin, names))
+
+
+def _block(column: Columns, begin: int, names: np.ndarray) -> Iterator[str]:
+    rows, prob, backoff = (array[begin : begin + _ROWS] for array in column)
+    ngrams = map(" ".join, zip(*(names[part].tolist() for part in rows.T)))
+    return map(_line, prob.tolist(), ngrams, backoff.tolist())
+
+
+def _line(prob: float, ngram: str, backoff: float) -> str:
+    return f"{prob:.7g}\t{ngram}\t{backoff:.7g}" if backoff else f"{prob:.7g}\t{ngram}"

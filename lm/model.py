@@ -26,7 +26,8 @@ Ngram = Tuple[str, ...]
 class Perplexity:
     """logprob: natural log of all words and sentence ends that have a probability; `words` counts without the
     sentence ends; `oovs` words are outside the vocabulary: counted as words and, where the model has an unknown
-    word, with its probability, else left out of logprob (as SRILM's `ngram -ppl`); `zeros`: probability 0, left out.
+    word, with its probability, else left out of logprob (as SRILM's `ngram -ppl`); `zeros`: probability 0, left out;
+    `hits`: how many words and sentence ends were found at each order, from 1-grams on; () where it was not counted.
     """
 
     logprob: float
@@ -35,6 +36,7 @@ class Perplexity:
     oovs: int
     zeros: int
     events: int
+    hits: Tuple[int, ...] = ()
 
     @property
     def perplexity(self) -> float:

@@ -23,16 +23,18 @@ before them would be 0 (SRILM and KenLM do likewise).
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
-from typing import Counter as CounterType
-from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Iterable, List, Optional, Sequence, Set, Tuple
 
-from hybrid.errors import ConfigError, DataError
-from hybrid.lm.model import END, LOG10_ZERO, START, Ngram, NgramModel, Perplexity
-from hybrid.lm.text import Sentence, sentence_words
+import numpy as np
 
-__all__ = ["FALLBACK", "NgramModel", "Perplexity", "discounts", "train"]
+from hybrid.errors import ConfigError
+from hybrid.lm.arrays import Columns, NgramArrays
+from hybrid.lm.counts import Table, count
+from hybrid.lm.model import END, LOG10_ZERO, START, NgramModel, Perplexity
+from hybrid.lm.text import Sentence
+
+__all__ = ["FALLBACK", "NgramModel", "Perplexity", "discounts", "train", "train_arrays"]
 
 log = logging.getLogger(__name__)
 
@@ -69,21 +71,39 @@ def train(
     The model's `notices` name the orders whose discounts are FALLBACK for want of counts.
     Raises DataError where there is no sentence, ConfigError for an order below 1.
     """
+    return _train(sentences, order, vocabulary, unknown).to_model()
+
+
+def train_arrays(
+    sentences: Iterable[Sentence],
+    order: int,
+    *,
+    vocabulary: Optional[Iterable[str]] = None,
+    unknown: Optional[str] = None,
+) -> NgramArrays:
+    """Train the same model as `train`, as compact arrays: for texts of any length. Raises what that raises."""
+    model = _train(sentences, order, vocabulary, unknown)
+    model.logprob, model.backoff = model.logprob.astype(np.float32), model.backoff.astype(np.float32)
+    return model
+
+
+def _train(
+    sentences: Iterable[Sentence], order: int, vocabulary: Optional[Iterable[str]], unknown: Optional[str]
+) -> NgramArrays:
+    """The model with its numbers in float64."""
     if order < 1:
         raise ConfigError(f"an n-gram model of order {order}", remedy="give an order of 1 or more; usual: 3")
     known_words: Optional[Set[str]] = None if vocabulary is None else {*vocabulary} - {START, END}
     if known_words is not None and unknown is not None:
         known_words.add(unknown)
-    counts, words = _count(sentences, order, known_words, unknown)
-    if known_words is not None:
-        words = known_words
-    elif unknown is not None:
-        words.add(unknown)
-    adjusted = _adjust(counts)
+    counts = count(sentences, order, known_words, unknown)
+    more = known_words or set() if unknown is None else {*(known_words or ()), unknown}
+    words = [*counts.words, *sorted(more - {*counts.words})]
+    adjusted = counts.adjusted()
     notices: List[str] = []
     order_discounts: List[Tuple[float, float, float]] = []
     for number, table in enumerate(adjusted, 1):
-        discount = discounts(table.values())
+        discount = discounts(table.counts.tolist())
         if discount is None:
             notices.append(
                 f"{number}-grams: too few counts to estimate discounts from; {FALLBACK[0]}, {FALLBACK[1]} and "
@@ -91,83 +111,41 @@ def train(
             )
             log.warning("%s", notices[-1])
         order_discounts.append(discount or FALLBACK)
-    return _interpolate(adjusted, order_discounts, sorted(words), notices)
-
-
-def _count(
-    sentences: Iterable[Sentence], order: int, known_words: Optional[Set[str]], unknown: Optional[str]
-) -> Tuple[List[CounterType[Ngram]], Set[str]]:
-    """Counts of each order, and the words met."""
-    counts: List[CounterType[Ngram]] = [Counter() for _ in range(order)]
-    words: Set[str] = set()
-    has_sentence = False
-    for number, sentence in enumerate(sentences, 1):
-        tokens = sentence_words(sentence, f"sentence {number}")
-        if not tokens:
-            continue
-        has_sentence = True
-        for index, word in enumerate(tokens):
-            if known_words is not None and word not in known_words:
-                if unknown is None:
-                    raise DataError(
-                        f"sentence {number}: the word {word} is not in the vocabulary",
-                        remedy="add it to the vocabulary, or name a word for unknown ones",
-                    )
-                tokens[index] = unknown
-        words.update(tokens)
-        padded = (START, *tokens, END)
-        for length in range(1, order + 1):
-            counts[length - 1].update(padded[i : i + length] for i in range(len(padded) - length + 1))
-    if not has_sentence:
-        raise DataError("no sentence to train a language model on", remedy="give a text with one sentence a line")
-    del counts[0][(START,)]  # never predicted
-    return counts, words
-
-
-def _adjust(counts: List[CounterType[Ngram]]) -> List[Dict[Ngram, int]]:
-    """a(g) of every order, as above."""
-    adjusted: List[Dict[Ngram, int]] = []
-    for index, table in enumerate(counts):
-        if index + 1 == len(counts):
-            adjusted.append(dict(table))
-            break
-        continuation: CounterType[Ngram] = Counter(ngram[1:] for ngram in counts[index + 1])
-        adjusted.append({ngram: count if ngram[0] == START else continuation[ngram] for ngram, count in table.items()})
-    return adjusted
+    model = _interpolate(adjusted, order_discounts, words)
+    model.notices = notices
+    return model
 
 
 def _interpolate(
-    adjusted: List[Dict[Ngram, int]],
-    order_discounts: Sequence[Tuple[float, float, float]],
-    words: List[str],
-    notices: List[str],
-) -> NgramModel:
-    events = [*words, END]
-    lower_probs: Dict[Ngram, float] = {}
-    probs: List[Dict[Ngram, float]] = []
-    backoffs: List[Dict[Ngram, float]] = [{} for _ in adjusted[:-1]]
-    for index, (table, discount) in enumerate(zip(adjusted, order_discounts, strict=True)):
-        total: Dict[Ngram, float] = {}
-        discounted: Dict[Ngram, float] = {}
-        for ngram, count in table.items():
-            history = ngram[:-1]
-            total[history] = total.get(history, 0.0) + count
-            discounted[history] = discounted.get(history, 0.0) + discount[min(count, 3) - 1]
-        current_probs: Dict[Ngram, float] = {}
+    adjusted: Sequence[Table], order_discounts: Sequence[Tuple[float, float, float]], words: List[str]
+) -> NgramArrays:
+    """words: all that have a 1-gram, by their numbers in the tables."""
+    every = np.arange(len(words), dtype=np.int32)[:, None]
+    every_count = np.zeros(len(words), np.int64)
+    every_count[adjusted[0].rows[:, 0]] = adjusted[0].counts
+    tables = [Table(every, every_count), *adjusted[1:]]
+    # a(g) takes the place of log P until P is known
+    columns = [Columns(table.rows, table.counts, np.zeros(len(table.rows))) for table in tables]
+    model = NgramArrays.from_columns(words, columns, np.float64)
+    prob = np.zeros(len(model))
+    start = model.number_of[START]
+    for index, discount in enumerate(order_discounts):
+        begin, end = model.offsets[index], model.offsets[index + 1]
+        counts = model.logprob[begin:end]
+        taken = np.array([0.0, *discount])[np.minimum(counts, 3).astype(np.int64)]
         if index == 0:
-            base = discounted[()] / total[()] / len(events)
-            current_probs = {(word,): base for word in events}
-        for ngram, count in table.items():
-            history = ngram[:-1]
-            value = (count - discount[min(count, 3) - 1]) / total[history]
-            value += base if index == 0 else discounted[history] / total[history] * lower_probs[ngram[1:]]
-            current_probs[ngram] = value
-        if index > 0:
-            backoffs[index - 1] = {
-                history: math.log10(amount / total[history]) for history, amount in discounted.items()
-            }
-        # Rounding must not lift a certain word above probability 1.
-        probs.append({ngram: min(math.log10(value), 0.0) for ngram, value in current_probs.items()})
-        lower_probs = current_probs
-    probs[0][(START,)] = LOG10_ZERO
-    return NgramModel(probs, backoffs, notices)
+            gamma = taken.sum() / counts.sum()
+            prob[:end] = (counts - taken) / counts.sum() + gamma / (len(words) - 1)
+            continue
+        history = model.parents(index + 1)
+        total = np.bincount(history, weights=counts, minlength=begin)
+        given = np.bincount(history, weights=taken, minlength=begin)
+        lower = prob[model.find(model.rows(index + 1)[:, 1:])]
+        prob[begin:end] = (counts - taken) / total[history] + given[history] / total[history] * lower
+        followed = np.flatnonzero(total)
+        model.backoff[followed] = np.log10(given[followed] / total[followed])
+    # Rounding must not lift a certain word above probability 1.
+    prob[start] = 1.0
+    model.logprob[:] = np.minimum(np.log10(prob), 0.0)
+    model.logprob[start] = LOG10_ZERO
+    return model

@@ -7,10 +7,13 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hybrid.errors import DataError, DiskError
-from hybrid.lm import arpa
+from hybrid.lm import arpa, arpa_lines
 
 GOOD = """a comment, which may say
 ngram 1=nr or Beginning of data mark: \\data\\
@@ -81,12 +84,13 @@ def test_byte_order_mark(tmp_path):
         ("-0.6 b 0.0", "-0.6 \udcff 0.0", 12, "not UTF-8"),
     ],
 )
-def test_broken(tmp_path, old, new, line, message):
+@pytest.mark.parametrize("read", [arpa.read, arpa.read_arrays])
+def test_broken(tmp_path, old, new, line, message, read):
     assert old in GOOD
     text = GOOD.replace(old, new, 1)
     path = write(tmp_path, text.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=message) as info:
-        arpa.read(path)
+        read(path)
     assert info.value.file == str(path)
     assert info.value.remedy
     assert f"line {line}:" in str(info.value)
@@ -105,8 +109,9 @@ def test_missing_folder_and_broken_gzip(tmp_path):
         assert str(path) in str(info.value)
     packed = tmp_path / "lm.gz"
     packed.write_bytes(gzip.compress(GOOD.encode(), mtime=0)[:-20])
-    with pytest.raises(DataError, match="broken gzip"):
-        arpa.read(packed)
+    for read in (arpa.read, arpa.read_arrays):
+        with pytest.raises(DataError, match="broken gzip"):
+            read(packed)
     # whether it is gzipped is seen by its bytes, not by its name
     packed.write_text(GOOD)
     assert arpa.read(packed).order == 2
@@ -144,6 +149,79 @@ def test_write_reads_back_and_is_whole_or_absent(tmp_path, monkeypatch):
         arpa.write(out, model)
     assert out.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lm.arpa", "out.arpa"]
+
+
+# bytes that are lines in a 2-gram section: what is simple, and what the compiled scan leaves to be looked at
+ODD_LINES = [
+    "-0.5 a b", "-0.5\ta b\t-0.25", "  -.5   a\t b  ", "-1e-3 a b 2E+1", "-5. b a 1e-05", "-0 a a", "-0.0 b b -0.0",
+    "-0.1234567890123456789 a b", "-1e-30 a b", "-12345678901234567890e-19 a b", "-1_0 a b", "-inf a b", "-99.5 b a",
+    "-0.5 a b 1_0", "-200 a b -300", "-1\u00a0 a b", "-0.5 \u00a0a b", "-0.5 a b\x0b", "-0.5 é a", "", " \t",
+    "-1 é é\r",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ODD_LINES)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_scan_reads_numbers_and_words_as_python_does(tmp_path, line, end):
+    words = ["<s>", "</s>", "a", "b", "é"]
+    text = ["\\data\\", "ngram 1=5", f"ngram 2={1 + bool(line.strip())}", "\\1-grams:"]
+    text += [*(f"-1 {word}" for word in words), "\\2-grams:", line, "-0.125 <s> a -0.5", "\\end\\", ""]
+    path = write(tmp_path, end.join(text))
+    model, compact = arpa.read(path), arpa.read_arrays(path)
+    expected = {("<s>", "a"): (-0.125, -0.5)}
+    fields = line.replace("\u00a0", " ").split()
+    if fields:
+        backoff = float(fields[3]) if len(fields) == 4 else 0.0
+        expected[tuple(fields[1:3])] = (max(float(fields[0]), -99.0), max(backoff, -99.0))
+    assert model.probs[1] == {ngram: prob for ngram, (prob, _) in expected.items()}
+    rows = [tuple(compact.words[word] for word in row) for row in compact.rows(2)]
+    assert dict(zip(rows, compact.logprob[5:].tolist())) == pytest.approx(model.probs[1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.from_regex(r"-?[0-9]{0,17}\.?[0-9]{0,17}([eE][-+]?[0-9]{1,3})?", fullmatch=True))
+def test_a_number_of_the_scan_is_pythons_to_the_last_bit(text):
+    data = np.frombuffer(text.encode() or b"x", np.uint8)
+    value = arpa_lines._number(data, 0, len(data))
+    assert math.isnan(value) or value == float(text)
+
+
+def test_blocks_of_any_size_and_thousands_of_ngrams(tmp_path, monkeypatch):
+    """Of 50 words, all pairs and some triples: whatever stands at a block's end is read once."""
+    words = [f"w{number:02d}" for number in range(48)] + ["<s>", "</s>"]
+    pairs = [(first, second) for first in words for second in words]
+    triples = [(*pair, words[index % 50]) for index, pair in enumerate(pairs)]
+    lines = ["\\data\\", "ngram 1=50", f"ngram 2={len(pairs)}", f"ngram 3={len(triples)}", "", "\\1-grams:"]
+    lines += [f"-{index}.5 {word} -0.1" for index, word in enumerate(words)]
+    for number, ngrams in ((2, pairs), (3, triples)):
+        lines += ["", f"\\{number}-grams:"]
+        lines += [f"-{index / 7:.6f}\t{' '.join(ngram)}" for index, ngram in enumerate(ngrams)]
+    path = write(tmp_path, "\n".join([*lines, "", "\\end\\"]))
+    expected = {ngram: max(-float(f"{index / 7:.6f}"), -99.0) for index, ngram in enumerate(triples)}
+    for block, rows in ((1 << 22, 1 << 17), (100, 1000), (1000, 7), (17, 1)):
+        monkeypatch.setattr(arpa, "_BLOCK", block)
+        monkeypatch.setattr(arpa, "_ROWS", rows)
+        model = arpa.read(path)
+        assert model.probs[2] == expected and len(model.probs[1]) == 2500
+        compact = arpa.read_arrays(path)
+        assert compact.sizes == (50, 2500, 2500) and compact.to_model().probs[2].keys() == expected.keys()
+        arpa.write(tmp_path / "again", compact)
+        again = arpa.read(tmp_path / "again").probs[2]
+        assert again == pytest.approx(expected, abs=1e-5)
+    # the line of an error behind thousands of others
+    text = path.read_text()
+    second = text.index(f"{' '.join(triples[2000])}\n")
+    path.write_text(text[:second] + " ".join(triples[1000]) + text[second + len(" ".join(triples[2000])) :])
+    number = text[:second].count("\n") + 1
+    for read in (arpa.read, arpa.read_arrays):
+        with pytest.raises(DataError, match=f"line {number}: the 3-gram {' '.join(triples[1000])} stands there twice"):
+            read(path)
+
+
+def test_a_header_that_promises_billions_takes_no_room(tmp_path):
+    path = write(tmp_path, GOOD.replace("ngram 2=2", "ngram 2=9000000000000"))
+    with pytest.raises(DataError, match="the 2-grams end after 2; the header promises 9000000000000"):
+        arpa.read_arrays(path)
 
 
 def test_an4(shared_data):

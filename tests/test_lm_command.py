@@ -138,3 +138,82 @@ def test_scoring_reads_the_same_forms(tmp_path, capsys):
         assert "%WER 0.00 [ 0 / 4," in capsys.readouterr().out
     assert cli.main(["score", ref, put(tmp_path, "hyp", "u1 é\n".encode("utf-16"))]) == 1
     assert "UTF-16" in capsys.readouterr().err
+
+
+def trained(folder: Path, name: str, text: str) -> str:
+    assert main(["train", "--text", put(folder, f"{name}.txt", text), "--arpa", str(folder / name)]) == 0
+    return str(folder / name)
+
+
+def test_mix_prune_and_measure(tmp_path, capsys):
+    """Each command's file is the next one's model, in all of the forms that a model has."""
+    cats = trained(tmp_path, "cats.arpa.gz", TEXT * 3)
+    birds = trained(tmp_path, "birds.safetensors", "a bird\na bird sat\n")
+    text = put(tmp_path, "dev.txt", "the cat sat\na bird\nthe bird\n")
+    mixed, small = str(tmp_path / "mixed.arpa"), str(tmp_path / "small.arpa.gz")
+    capsys.readouterr()
+    assert main(["interpolate", "--models", cats, birds, "--text", text, "--arpa", mixed]) == 0
+    out, err = capsys.readouterr()
+    weights = [float(line.split()[0]) for line in err.splitlines() if line.endswith((cats, birds))]
+    assert len(weights) == 2 and sum(weights) == pytest.approx(1.0, abs=1e-3) and "0 that no model has" in err
+    assert out.startswith(f"{mixed}: 8 1-grams, ")
+    assert main(["prune", "--arpa", mixed, "--most", "15", "--out", small]) == 0
+    assert sum(arpa.read_arrays(small).sizes) <= 15
+    assert main(["prune", "--arpa", mixed, "--threshold", "1e-9", "--out", str(tmp_path / "x.safetensors")]) == 0
+    capsys.readouterr()
+    found = []
+    for model in (cats, birds, mixed, small, str(tmp_path / "x.safetensors")):
+        assert main(["perplexity", "--arpa", model, "--text", text]) == 0
+        found.append(capsys.readouterr().out)
+    assert "3 out of vocabulary" in found[0] and "0 out of vocabulary" in found[2] and "as 3-grams)" in found[2]
+    values = [float(line.split()[1]) for line in found]
+    assert values[2] < values[3] and values[2] == pytest.approx(values[4], rel=0.01)
+    again = ["interpolate", "--models", cats, birds, "--weights", *map(str, weights), "--arpa", str(tmp_path / "again")]
+    assert main(again) == 0
+    assert arpa.read(tmp_path / "again").probs[0] == pytest.approx(arpa.read(mixed).probs[0], abs=1e-3)
+
+
+def test_a_model_comes_out_of_a_pipe(tmp_path, capsys):
+    model, text = trained(tmp_path, "lm.arpa", TEXT), put(tmp_path, "dev", TEXT)
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(
+        target=lambda: (tmp_path / "pipe").write_bytes((tmp_path / "lm.arpa").read_bytes()), daemon=True
+    )
+    writer.start()
+    for path in (str(tmp_path / "pipe"), model):
+        assert main(["perplexity", "--arpa", path, "--text", text]) == 0
+    *_, piped, plain = capsys.readouterr().out.splitlines()
+    assert piped == plain
+
+
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        (["interpolate", "--models", "a", "--text", "text", "--arpa", "x"], 2, "one model, and nothing to mix it with"),
+        (["interpolate", "--models", "a", "a", "--weights", "0.5", "0.6", "--arpa", "x"], 2, "0.5, 0.6 sum to 1.1"),
+        (["interpolate", "--models", "a", "a", "--weights", "1", "--arpa", "x"], 2, "1 weights for 2 models"),
+        (["interpolate", "--models", "a", "none", "--text", "text", "--arpa", "x"], 1, "no such language model"),
+        (["interpolate", "--models", "a", "broken", "--text", "text", "--arpa", "x"], 1, "the header promises 7"),
+        (["interpolate", "--models", "a", "a", "--text", "empty", "--arpa", "x"], 1, "no sentence"),
+        (["prune", "--arpa", "a", "--out", "x"], 2, "pruning without a measure"),
+        (["prune", "--arpa", "a", "--most", "2", "--out", "x"], 2, "the model has 6 words"),
+        (["prune", "--arpa", "a", "--threshold", "-1", "--out", "x"], 2, "pruning with the threshold -1"),
+        (["prune", "--arpa", "cut", "--threshold", "1", "--out", "x"], 1, "broken gzip file"),
+        (["perplexity", "--arpa", "a", "--text", "empty"], 1, "no sentence"),
+        (["perplexity", "--arpa", "text", "--text", "text"], 1, "no \\data\\ in the file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(tmp_path, capsys, monkeypatch, words, code, said):
+    monkeypatch.chdir(tmp_path)
+    trained(tmp_path, "a", TEXT)
+    put(tmp_path, "text", TEXT)
+    put(tmp_path, "empty", "\n")
+    lines = (tmp_path / "a").read_text()
+    assert "ngram 1=6" in lines
+    put(tmp_path, "broken", lines.replace("ngram 1=6", "ngram 1=7"))
+    put(tmp_path, "cut", gzip.compress(lines.encode(), mtime=0)[:-9])
+    capsys.readouterr()
+    assert main(words) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if "compiling for this machine" not in line]
+    assert len(lines) == 1 and said in lines[0] and "Remedy: " in lines[0]
+    assert not (tmp_path / "x").exists()

@@ -46,7 +46,7 @@ TYPES = [
     (["decode.systems=mono"], "decode.systems must be a list"),
     (["decode.systems=[1]"], "decode.systems is 1. Remedy: a text"),
     (["decode.gmm.scales=[true]"], "decode.gmm.scales[0] must be a number"),
-    (["corpus.train=data"], "corpus.train must be a list"),
+    (["corpus.train=3"], "corpus.train must be a list"),
     (["model.bidirectional=1"], "model.bidirectional must be true or false, as its default true"),
     (["augment.train_snr=[0,\"loud\"]"], "augment.train_snr[1] must be a number"),
 ]

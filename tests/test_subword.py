@@ -33,7 +33,7 @@ from hybrid.lexicon.silence import SilenceProbs
 from hybrid.lexicon.subword import MARK, Pieces, atoms, graphemic_lexicon, join, needed_pieces, piece_lexicon, spell
 from hybrid.lm.grammar import arpa_to_fst
 from hybrid.lm.ngram import train as train_ngram
-from hybrid.pipeline import language
+from hybrid.pipeline import language, language_model
 from hybrid.pipeline.recipe import find_recipe
 
 TEXTS = [
@@ -432,7 +432,7 @@ DICTIONARY_OF_TEXTS = {
 def test_stages_without_a_dictionary(tmp_path, capsys, units):
     run = make_run(tmp_path, units)
     language.lang(run)
-    language.lm(run)
+    language_model.lm(run)
     lang = Lang.load(run.dir("lang"))
     said = capsys.readouterr().out
     assert "dev: ZOO" in said and "it can only be an error" in said and "dev: RADIO" not in said
@@ -450,7 +450,7 @@ def test_the_stage_of_pieces_with_the_phones_of_a_dictionary(tmp_path, capsys):
     lang = Lang.load(run.dir("lang"))
     assert lang.nonsilence_base == sorted({phone.upper() for word in WORDS for phone in spell(word)})
     assert lang.text(lang.word_ids("TURN THE RADIO ON")) == "TURN THE RADIO ON"
-    language.lm(run)
+    language_model.lm(run)
     assert "unknown to it" in capsys.readouterr().out
     more = make_run(
         tmp_path / "more", "phone_pieces", texts=[*TEXTS, "ZOO"], size=60, words=DICTIONARY_OF_TEXTS

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import ConfigError
-from hybrid.pipeline.corpus_settings import PYTHON, UNITS, CorpusSettings, test_sources, units_of
+from hybrid.pipeline.corpus_settings import PYTHON, UNITS, CorpusSettings, listed, test_sources, units_of
 from hybrid.pipeline.settings import Settings
 from hybrid.pipeline.systems import NETWORKS, System, aligning_step, chosen, gmm_steps, is_aligned, is_trained
 
@@ -40,18 +40,21 @@ def _check_corpus(corpus: CorpusSettings) -> None:
             f"corpus.units is {units!r}, and there is no corpus.lexicon",
             remedy='give one, or spell words in letters: units = "graphemes"',
         )
-    if "pieces" in units and corpus.lm != "train":
+    if "pieces" in units and listed(corpus.lm) != ["train"]:
         raise ConfigError(
             f"corpus.lm is {corpus.lm!r}, a grammar of words, and corpus.units is {units}: {UNITS[units]}",
             remedy='use lm = "train": our own n-gram, trained on the pieces of the training transcripts',
         )
     if not corpus.lm:
-        raise ConfigError("corpus.lm is empty", remedy='use "train", our own n-gram, or the path of an ARPA file')
+        raise ConfigError(
+            "corpus.lm is empty", remedy='use "train", our own n-gram, the path of an ARPA file, or a list of such'
+        )
     if corpus.rooms and not corpus.noise:
         raise ConfigError(
             "corpus.rooms without corpus.noise", remedy="give noises too: speech is re-recorded with noises in the room"
         )
-    sources = [corpus.lexicon, corpus.lm, corpus.noise, corpus.rooms, corpus.dev, *corpus.train, *corpus.unlabelled]
+    sources = [*listed(corpus.lexicon), *listed(corpus.lm), corpus.noise, corpus.rooms, corpus.dev]
+    sources += [*corpus.train, *corpus.unlabelled]
     if PYTHON in (*sources, *(test.path for test in test_sources(corpus.test).values())) and not corpus.python:
         raise ConfigError(
             f'"{PYTHON}" stands in [corpus], and corpus.python names no file',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Union
+from typing import Any, Dict, List, Mapping, Sequence, Union
 
 from hybrid.errors import ConfigError
 from hybrid.typed import above, at_least, build, one_of
@@ -48,8 +48,9 @@ class CorpusSettings:
     unlabelled: List[str]
     dev: str
     test: Dict[str, Any]
-    lexicon: str
-    lm: str
+    lexicon: Union[str, List[str]]
+    stress: bool
+    lm: Union[str, List[str]]
     noise: str
     rooms: str
     check_audio: bool
@@ -64,6 +65,11 @@ class CorpusSettings:
     oov: str = one_of("error", "leave", "unk", "g2p")
 
     def __post_init__(self) -> None:
+        for name in ("lexicon", "lm"):
+            sources = listed(getattr(self, name))
+            twice = next((source for source in sources if not source or sources.count(source) > 1), None)
+            if twice is not None:
+                raise ConfigError(f"corpus.{name} has {twice!r} in it", remedy="give each source once, by its name")
         if self.test and self.test_speakers:
             raise ConfigError("corpus.test_speakers, and test sets of their own", remedy="leave one of them out")
         for name in self.test:
@@ -100,6 +106,11 @@ def speaker_of(text: str) -> Union[int, str]:
     """Return corpus.speaker as hybrid.corpus.Reading takes it: "folder" is 0, digits are so many letters, else a
     pattern."""
     return 0 if text == "folder" else int(text) if text.isdigit() else text
+
+
+def listed(sources: Union[str, Sequence[str]]) -> List[str]:
+    """Return the sources of a setting that names one or several; "" names none."""
+    return [source for source in [sources] if source] if isinstance(sources, str) else list(sources)
 
 
 def units_of(corpus: CorpusSettings) -> str:

@@ -2,8 +2,8 @@
 
     def prepare(run): ...                        # before anything is read: fetch, or make, what there is
     def read(run, name, reading) -> Corpus: ...  # "train", "dev", a test set ..., where its source is "python"
-    def lexicon(run) -> Lexicon: ...             # likewise corpus.lexicon
-    def lm(run) -> NgramModel: ...               # corpus.lm
+    def lexicon(run) -> Lexicon: ...             # likewise corpus.lexicon, or one of its list
+    def lm(run) -> NgramModel: ...               # corpus.lm, or one of its list
     def noises(run, split): ...                  # corpus.noise: a NoiseLibrary for train, dev, test
     def rooms(run, split): ...                   # corpus.rooms: Rooms
     inputs = {"prepare": lambda run: [...]}      # files from outside of EXP that a stage then reads

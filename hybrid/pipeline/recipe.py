@@ -33,7 +33,7 @@ from hybrid.config import Config, load_config, read_toml
 from hybrid.errors import ConfigError, DataError
 from hybrid.marks import Stage
 from hybrid.pipeline.checks import check_settings
-from hybrid.pipeline.corpus_settings import test_sources
+from hybrid.pipeline.corpus_settings import listed, test_sources
 from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.names import FOLDER, recipe_names
 from hybrid.pipeline.recipe_run import RecipeRun
@@ -173,7 +173,7 @@ _SOURCES = (
 _STORED = ("student.teacher", "student.head", "student.targets", "student.k")
 _ALIGNED = ("senones.align_with", "gmm.last")  # what is_aligned reads
 _LEARNS = (*_STORED, "student.online", "student.temperature", "student.hard_weight", "student.confident")
-_WORDS = ("corpus.lexicon", "corpus.units", "corpus.oov")
+_WORDS = ("corpus.lexicon", "corpus.stress", "corpus.units", "corpus.oov")
 
 
 def standard_stages(run: Any) -> List[Stage]:
@@ -185,7 +185,7 @@ def standard_stages(run: Any) -> List[Stage]:
     def sources(run: Any) -> List[Path]:
         texts = [*corpus.train, *corpus.unlabelled, corpus.dev]
         texts += [text for source in test_sources(corpus.test).values() for text in (source.path, source.by)]
-        return run.find_all(*texts, corpus.lexicon if corpus.fold else "")
+        return run.find_all(*texts, *(listed(corpus.lexicon) if corpus.fold else ()))
 
     builder.add(
         "prepare", _lazy("prepare", "prepare"), (),
@@ -197,11 +197,11 @@ def standard_stages(run: Any) -> List[Stage]:
     )  # fmt: skip
     builder.add(
         "lang", _lazy("language", "lang"), ("prepare",), ("lang", *_WORDS),
-        lambda run: run.find_all(corpus.lexicon), seeded=False,
+        lambda run: run.find_all(*listed(corpus.lexicon)), seeded=False,
     )  # fmt: skip
     builder.add(
-        "lm", _lazy("language", "lm"), ("prepare", "lang"), ("lm", "corpus.lm"),
-        lambda run: run.find_all(corpus.lm), seeded=False,
+        "lm", _lazy("language_model", "lm"), ("prepare", "lang"), ("lm", "corpus.lm"),
+        lambda run: run.find_all(*listed(corpus.lm)), seeded=False,
     )  # fmt: skip
     builder.add("features", _lazy("features", "features"), ("prepare", "augment"), ("features", "limits"), seeded=False)
     if gmm_steps(settings):

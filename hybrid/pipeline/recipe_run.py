@@ -14,6 +14,7 @@ from hybrid.pipeline.corpus_settings import PYTHON
 from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.settings import Settings, read_settings
 from hybrid.pipeline.systems import wanted_networks
+from hybrid.pipeline.wheels import names_wheel, wheel_file
 from hybrid.run import Run
 from hybrid.typed import Declared
 
@@ -61,7 +62,10 @@ class RecipeRun(Run):
 
     def find(self, text: str) -> Path:
         """Return the file or folder that a setting names: absolute, or relative to --data DIR, else to the recipe's
-        file, else to where one stands. Raises DataError that says where it was looked for."""
+        file, else to where one stands; or what an installed wheel brings along (wheels.py). Raises DataError that says
+        where it was looked for, MissingDependency where the wheel is not there."""
+        if names_wheel(text):
+            return wheel_file(text)
         candidates: List[Path] = []
         for base in (self.data, self.file.parent, Path.cwd()):
             if base is not None and base / text not in candidates:

@@ -71,6 +71,9 @@ class LangSettings:
 @dataclass(frozen=True, kw_only=True)
 class LmSettings:
     order: int = between(1, 10)
+    vocab: int = at_least(0)
+    prune: float = between(0, 1)
+    max_ngrams: int = at_least(0)
 
 
 @dataclass(frozen=True, kw_only=True)

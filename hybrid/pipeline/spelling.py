@@ -11,20 +11,26 @@ from lhotse import MonoCut
 from hybrid.errors import DataError
 from hybrid.io import Problems
 from hybrid.lexicon.lexicon import Lexicon
+from hybrid.lexicon.merge import check_phones, merge, without_stress
 from hybrid.lexicon.transcript import Normaliser
-from hybrid.pipeline.corpus_settings import PYTHON, CorpusSettings, units_of
+from hybrid.pipeline.corpus_settings import PYTHON, CorpusSettings, listed, units_of
 from hybrid.pipeline.recipe_run import RecipeRun
 
 _NAMED = 10  # words in a message
 
 
 def read_lexicon(run: RecipeRun) -> Lexicon:
-    """Return the lexicon that corpus.lexicon names. Raises DataError."""
-    name = run.settings.corpus.lexicon
-    if name == PYTHON:
-        lexicon: Lexicon = run.hook.call("lexicon", run)
-        return lexicon
-    return Lexicon.from_file(run.find(name))
+    """Return the lexicon that corpus.lexicon names, or that the several that it names are together. Raises
+    DataError."""
+    corpus = run.settings.corpus
+    lexicons: Dict[str, Lexicon] = {}
+    for name in listed(corpus.lexicon):
+        lexicon = run.hook.call("lexicon", run) if name == PYTHON else Lexicon.from_file(run.find(name))
+        lexicons[name] = lexicon if corpus.stress else without_stress(lexicon)
+    first, *others = lexicons.items()
+    for name, other in others:
+        check_phones(first[1], other, name, 'set corpus.stress = false: all lexicons without stress')
+    return merge(list(lexicons.values()))
 
 
 def uses_lexicon(settings: CorpusSettings) -> bool:
