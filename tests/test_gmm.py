@@ -14,7 +14,8 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from hybrid.errors import ModelError
-from hybrid.gmm.diag import FEW, DiagGmms
+from hybrid.gmm import log_sums as log_sums_module
+from hybrid.gmm.diag import DiagGmms
 from hybrid.gmm.estimate import GmmStats, accumulate, by_pdf, mix_up, split_targets, update
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -53,14 +54,35 @@ def test_likelihoods_one_by_one(seed):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
-@given(SEEDS, st.integers(0, 8))
-def test_few_frames_are_scored_as_many(seed, frames):
-    rng = np.random.default_rng(seed)
-    gmms = random_gmms(rng, num_pdfs=7)
-    x = rng.normal(0, 3, (frames, 3)).astype(np.float32)
-    many = gmms.loglikes(np.concatenate([x, np.zeros((FEW, 3), np.float32)]))
-    np.testing.assert_allclose(gmms.loglikes(x), many[:, :frames], rtol=1e-5, atol=1e-5)
+def slow_log_sums(scores: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Pdf by pdf."""
+    out = np.empty((len(starts) - 1, scores.shape[1]), np.float32)
+    for number, (begin, end) in enumerate(zip(starts[:-1], starts[1:])):
+        part = scores[begin:end]
+        best = part.max(0)
+        out[number] = np.log(np.exp(part - best).sum(0)) + best
+    return out
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    SEEDS, st.integers(0, 90), st.lists(st.integers(1, 9), min_size=1, max_size=12), st.sampled_from([1, 64, 1 << 18])
+)  # fmt: skip
+def test_sums_of_blocks_of_pdfs_have_the_bits_of_each_alone(seed, frames, sizes, block):
+    scores = np.random.default_rng(seed).normal(-50, 20, (sum(sizes), frames)).astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    expected = slow_log_sums(scores, starts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_sums_module, "BLOCK", block)
+        assert np.array_equal(log_sums_module.log_sums(scores, starts), expected)
+
+
+def test_a_frame_that_is_not_finite_spoils_itself_alone():
+    scores = np.zeros((4, 3), np.float32)
+    scores[1, 0], scores[2, 1] = np.nan, np.inf
+    sums = log_sums_module.log_sums(scores, np.array([0, 2, 4]))
+    assert np.isnan(sums[0, 0]) and np.isnan(sums[1, 1])
+    assert np.isfinite(sums[:, 2]).all() and np.isfinite([sums[1, 0], sums[0, 1]]).all()
 
 
 def test_likelihoods_of_some_pdfs_are_those_rows():

@@ -18,8 +18,7 @@ from typing import Dict, Mapping, Optional, Tuple
 import numpy as np
 
 from hybrid.errors import ModelError
-
-FEW = 64  # frames (as in a chunk of a stream) up to which steps over all pdfs at once beat those over each
+from hybrid.gmm.log_sums import log_sums
 
 
 def with_squares(features: np.ndarray) -> np.ndarray:
@@ -105,20 +104,7 @@ class DiagGmms:
         pdfs: the rows of these only.
         """
         rows, starts = (None, self.offsets) if pdfs is None else self.rows(pdfs)
-        scores = self.gaussian_loglikes(features, rows)
-        if scores.shape[1] <= FEW and len(scores):
-            return _log_sums(scores, starts)
-        out = np.empty((len(starts) - 1, scores.shape[1]), np.float32)
-        # Time is the last axis, so that sums over the Gaussians of a pdf add whole rows; pdf by pdf, for its rows stay
-        # in the processor's cache from one step to the next.
-        for number, (begin, end) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist())):
-            part = scores[begin:end]
-            best = part.max(0)
-            part -= best
-            np.exp(part, out=part)
-            np.log(part.sum(0), out=out[number])
-            out[number] += best
-        return out
+        return log_sums(self.gaussian_loglikes(features, rows), np.asarray(starts, np.int64))
 
     def tensors(self) -> Dict[str, np.ndarray]:
         return {
@@ -143,13 +129,3 @@ class DiagGmms:
         return cls(
             np.ones(count), means.astype(np.float64), variances.astype(np.float64), np.arange(count + 1, dtype=np.int64)
         )
-
-
-def _log_sums(scores: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Returns log sum exp over the Gaussians of each pdf, float32 [num_pdfs, T]; scores [G, T] are used up."""
-    best = np.maximum.reduceat(scores, starts[:-1])
-    scores -= np.repeat(best, np.diff(starts), axis=0)
-    np.exp(scores, out=scores)
-    sums: np.ndarray = np.log(np.add.reduceat(scores, starts[:-1]))
-    sums += best
-    return sums

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import fields, replace
 from typing import Any, Dict, Mapping, Optional, TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from hybrid.errors import ConfigError, DataError
 
 Config = TypeVar("Config")
+_DRAWN: ContextVar[bool] = ContextVar("_DRAWN", default=True)
 
 
 def whole_number(name: str, value: Any, least: int) -> None:
@@ -38,9 +40,10 @@ def config_from(cls: type[Config], values: Mapping[str, Any], what: str) -> Conf
 class AcousticModel(nn.Module):
     """x [B, T, D], lengths [B] -> {"logits": [B, T, num_pdfs], "xent": the same shape if config.xent_head}.
 
-    Logits beyond an utterance's length are without meaning. `seed` fixes the initial parameters and leaves torch's
-    own random state as it was. Parameters and buffers that "logits" alone needs have names that begin with `output`;
-    those of "xent" the same names with `xent` in its place, so that one head can be copied to the other.
+    Logits beyond an utterance's length are without meaning. `seed` fixes the initial parameters and leaves torch's own
+    random state as it was; None: of a model whose parameters are then loaded. Parameters and buffers that "logits"
+    alone needs have names that begin with `output`; those of "xent" the same names with `xent` in its place, so that
+    one head can be copied to the other.
     """
 
     kind: str
@@ -53,10 +56,14 @@ class AcousticModel(nn.Module):
         self.input_scale: Tensor
         self.register_buffer("input_mean", torch.zeros(config.input_dim))
         self.register_buffer("input_scale", torch.ones(config.input_dim))
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
-            self._build()
+        drawn = _DRAWN.set(seed is not None)
+        try:
+            with torch.random.fork_rng(devices=[], enabled=seed is not None):
+                if seed is not None:
+                    torch.manual_seed(seed)
+                self._build()
+        finally:
+            _DRAWN.reset(drawn)
 
     def _build(self) -> None:
         raise NotImplementedError
@@ -79,6 +86,13 @@ class AcousticModel(nn.Module):
         scale = 1.0 / np.maximum(np.asarray(std, dtype=np.float64), 1e-3)
         self.input_mean.copy_(torch.as_tensor(np.asarray(mean, dtype=np.float32)))
         self.input_scale.copy_(torch.as_tensor(scale.astype(np.float32)))
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Fill a matrix with orthogonal rows or columns, in place (Saxe et al. 2014); with zeros where the parameters are
+    loaded: the decomposition takes longer than reading them."""
+    with torch.no_grad():
+        return nn.init.orthogonal_(matrix) if _DRAWN.get() else matrix.zero_()
 
 
 def output_layer(inputs: int, num_pdfs: int) -> nn.Linear:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.errors import ConfigError
-from hybrid.nnet.base import AcousticModel, config_from, output_layer, whole_number
+from hybrid.nnet.base import AcousticModel, config_from, orthogonal, output_layer, whole_number
 from hybrid.nnet.recurrence import lstm_both, lstm_direction, reversal, take
 
 
@@ -137,9 +137,8 @@ def _initialised(layer: nn.LSTM) -> nn.LSTM:
     hidden = layer.hidden_size
     weights = dict(layer.named_parameters())
     nn.init.xavier_uniform_(weights["weight_ih_l0"])
-    with torch.no_grad():
-        for gate in weights["weight_hh_l0"].split(hidden, dim=0):
-            nn.init.orthogonal_(gate)
+    for gate in weights["weight_hh_l0"].detach().split(hidden, dim=0):
+        orthogonal(gate)
     nn.init.zeros_(weights["bias_ih_l0"])
     nn.init.zeros_(weights["bias_hh_l0"])
     with torch.no_grad():

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.errors import ConfigError
-from hybrid.nnet.base import AcousticModel, config_from, output_layer, whole_number
+from hybrid.nnet.base import AcousticModel, config_from, orthogonal, output_layer, whole_number
 from hybrid.nnet.batch_norm import BatchNorm, Statistics, add_statistics, batch_statistics
 from hybrid.nnet.semi_orthogonal import constrain
 
@@ -264,4 +264,4 @@ def _affine(inputs: int, outputs: int) -> nn.Linear:
 
 
 def _semi_orthogonal(rows: int, columns: int) -> nn.Parameter:
-    return nn.Parameter(nn.init.orthogonal_(torch.empty(rows, columns)))
+    return nn.Parameter(orthogonal(torch.empty(rows, columns)))
