@@ -29,7 +29,7 @@ from hybrid.compiled import compiled, inlined
 from hybrid.hmm.spellings import INSIDE, PAUSE, SILENT, SPOKEN
 
 # Positions in `counts`.
-STATES, ARCS, TOP, CHILDREN, PLACES, MEMOS, ROW = range(7)
+STATES, ARCS, TOP, CHILDREN, PLACES, MEMOS, ROW, MET = range(8)
 SEVERAL = 8  # pronunciations of a range whose result is remembered
 WORDS, REST = 0, 1  # lists of a state of G: what begins a word, what does not
 
@@ -40,8 +40,8 @@ Work = namedtuple(
     "g_cost g_target back_off back_off_cost g_final pause go_on ends numbers "
     # states that are there, found by their arcs
     "label word weight bits target first final found "
-    # places by number, and found by (g, k, kind); ranges of a state of G
-    "place_key place_state place_found memo_key memo_state memo_cost memo_word "
+    # places by number, and found by (g, k, kind); states of G that have one made; ranges of a state of G
+    "place_key place_state place_found met memo_key memo_state memo_cost memo_word "
     # stacks: arcs, children of a range; phones' contexts of the end of a word
     "s_label s_word s_cost s_target c_low c_high c_label c_next c_code c_cost c_word tail frames counts",
 )  # fmt: skip
@@ -409,10 +409,12 @@ def _make_place(work, number):
 
 
 @compiled
-def make_places(work, done, room):
-    """Make places from number `done` on while there is room; return the number of the first that is not made, and how
-    many arcs it may need."""
-    while done < work.counts[PLACES]:
+def make_places(work, done, room, most):
+    """Make up to `most` places from number `done` on while there is room; return the number of the first that is not
+    made, and how many arcs it may need, 0 where all are made."""
+    for _ in range(most):
+        if done == work.counts[PLACES]:
+            return done, 0
         g = work.place_key[done] % work.numbers[G_STATES]
         need = room[g]
         used = max(work.counts[STATES] + need, work.counts[ARCS] + need)
@@ -423,8 +425,11 @@ def make_places(work, done, room):
         ):  # fmt: skip
             return done, need
         _make_place(work, done)
+        if not work.met[g]:
+            work.met[g] = True
+            work.counts[MET] += 1
         done += 1
-    return done, 0
+    return done, 1
 
 
 @compiled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -11,10 +11,11 @@ from hybrid.compiled import compiled
 from hybrid.fst import ARC, FstArrays
 from hybrid.hmm import compose
 from hybrid.hmm.phone_contexts import PhoneContexts
-from hybrid.hmm.spellings import SPOKEN, Spellings
+from hybrid.hmm.spellings import Spellings
 
 _GROWTH = 1.5
-Told = Callable[[int, int], None]  # places made, places known
+_AT_ONCE = 5000  # places between two looks at the clock
+Bar = Callable[..., Iterable[Any]]  # RecipeRun.bar's
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,11 @@ def _goes_round(targets: np.ndarray) -> bool:
 
 
 def composed(contexts: PhoneContexts, lexicon: Spellings, grammar: BackOffGrammar, right: bool,
-             depth: int, tell: Optional[Told] = None) -> FstArrays:  # fmt: skip
+             depth: int, bar: Optional[Bar] = None) -> FstArrays:  # fmt: skip
     """Return the graph over numbers of HMMs (0: epsilon) and words, trimmed.
 
-    right: whether an HMM depends on the phone after it, depth: phones that a context remembers.
+    right: whether an HMM depends on the phone after it; depth: phones that a context remembers; bar: shows progress,
+    an item for every thousand states of the grammar.
     """
     work, room = _work(contexts, lexicon, grammar, right, depth)
     done, need = 0, int(room[grammar.start])
@@ -91,11 +93,19 @@ def composed(contexts: PhoneContexts, lexicon: Spellings, grammar: BackOffGramma
     if right:
         compose._state(work, 0, 0.0, 0.0)  # the end
     compose.place(work, grammar.start, contexts.start, lexicon.start)
-    while need:
-        work = _with_room(work, need, done)
-        done, need = compose.make_places(work, done, room)
-        if tell is not None:
-            tell(done, int(work.counts[compose.PLACES]))
+
+    def thousands() -> Iterator[None]:
+        nonlocal work, done, need
+        shown = 0
+        while need:
+            work = _with_room(work, need, done)
+            done, need = compose.make_places(work, done, room, _AT_ONCE)
+            while shown < work.counts[compose.MET] // 1000:
+                yield None
+                shown += 1
+
+    for _ in thousands() if bar is None else bar(thousands(), total=len(grammar.final) // 1000):
+        pass
     return _trimmed(work)
 
 
@@ -119,7 +129,7 @@ def _work(
         "label": (np.int32, 0), "word": (np.int32, 0), "weight": (np.float32, 0), "target": (np.int32, 0),
         "final": (np.float32, 0), "place_key": (np.int64, 0), "place_state": (np.int32, 0),
         "memo_state": (np.int32, 0), "memo_cost": (np.float64, 0), "memo_word": (np.int32, 0),
-        "counts": (np.int64, 7),
+        "counts": (np.int64, 8), "met": (np.bool_, states),
     }  # fmt: skip
     arrays = {name: np.zeros(size, dtype) for name, (dtype, size) in sizes.items()}
     numbers = [states, lexicon.silence, lexicon.silent, depth, 0, int(right)]
