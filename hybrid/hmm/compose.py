@@ -25,19 +25,20 @@ from collections import namedtuple
 
 import numpy as np
 
-from hybrid.compiled import compiled, inlined
+from hybrid.compiled import borrowed, compiled, inlined
 from hybrid.hmm.spellings import INSIDE, PAUSE, SILENT, SPOKEN
 
 # Positions in `counts`.
-STATES, ARCS, TOP, CHILDREN, PLACES, MEMOS, ROW, MET = range(8)
+STATES, TOP, CHILDREN, PLACES, MEMOS, ROW, MET = range(7)
+UNKNOWN = -(2**31)  # a code that is none
 SEVERAL = 8  # pronunciations of a range whose result is remembered
 WORDS, REST = 0, 1  # lists of a state of G: what begins a word, what does not
 
 Work = namedtuple(
     "Work",
     # the automaton of contexts, the lexicon, G; items: pronunciations by states of G and phones
-    "hmm next pron_phones pron_first pron_word pron_costs pron_after item_pron item_arc item_first "
-    "g_cost g_target back_off back_off_cost g_final pause go_on ends numbers "
+    "hmm next pron_phones pron_first pron_word pron_costs pron_after item_pron item_arc item_code item_first "
+    "g_cost g_target entered_once back_off back_off_cost g_final pause go_on ends numbers "
     # states that are there, found by their arcs
     "label word weight bits target first final found "
     # places by number, and found by (g, k, kind); states of G that have one made; ranges of a state of G
@@ -68,7 +69,7 @@ def hash_of(label, word, bits, target, low, high):
     return code
 
 
-@compiled
+@inlined
 def _pushed(work, label, word, cost, target):
     top = work.counts[TOP]
     work.s_label[top] = label
@@ -79,52 +80,82 @@ def _pushed(work, label, word, cost, target):
 
 
 @compiled
-def _appended(work, base, cost, final):
-    """Append the arcs on the stack from `base`, less `cost`, as the next state; return its number. They are no state yet
-    while counts[STATES] stays."""
-    arc = work.counts[ARCS]
-    for place in range(base, work.counts[TOP]):
-        work.label[arc] = work.s_label[place]
-        work.word[arc] = work.s_word[place]
-        work.weight[arc] = np.float32(work.s_cost[place] - cost) + np.float32(0.0)
-        work.target[arc] = work.s_target[place]
+def _appended(stack, base, top, cost, arcs, first, state):
+    """Write the arcs on the stack from `base` to `top`, less `cost`, as those of the next state."""
+    label, word, weight, target = arcs
+    s_label, s_word, s_cost, s_target = stack
+    arc = first[state]
+    for place in range(base, top):
+        label[arc] = s_label[place]
+        word[arc] = s_word[place]
+        weight[arc] = np.float32(s_cost[place] - cost) + np.float32(0.0)
+        target[arc] = s_target[place]
         arc += 1
-    state = work.counts[STATES]
-    work.first[state + 1] = arc
-    work.final[state] = np.float32(final)
-    work.counts[TOP] = base
-    return state
+    first[state + 1] = arc
 
 
 @compiled
-def _state(work, base, cost, final):
-    """Return the state of the arcs on the stack from `base`, less `cost`: one that is there, or a new one."""
-    state = _appended(work, base, cost, final)
-    low, high = work.first[state], work.first[state + 1]
-    mask = len(work.found) - 1
-    slot = np.int64(hash_of(work.label, work.word, work.bits, work.target, low, high) & np.uint64(mask))
-    while work.found[slot] >= 0:
-        other = np.int64(work.found[slot])
-        begin = work.first[other]
-        if work.first[other + 1] - begin == high - low and work.final[other] == work.final[state]:
+def _same(label, word, bits, target, first, final, found, state):
+    """Return the state that is as the last one, `state`, which is entered in the table where there is none."""
+    low, high = first[state], first[state + 1]
+    mask = len(found) - 1
+    slot = np.int64(hash_of(label, word, bits, target, low, high) & np.uint64(mask))
+    while found[slot] >= 0:
+        other = np.int64(found[slot])
+        begin = first[other]
+        if first[other + 1] - begin == high - low and final[other] == final[state]:
             same = True
             for k in range(high - low):
                 if (
-                    work.label[begin + k] != work.label[low + k] or work.target[begin + k] != work.target[low + k]
-                    or work.word[begin + k] != work.word[low + k] or work.bits[begin + k] != work.bits[low + k]
+                    label[begin + k] != label[low + k] or target[begin + k] != target[low + k]
+                    or word[begin + k] != word[low + k] or bits[begin + k] != bits[low + k]
                 ):  # fmt: skip
                     same = False
                     break
             if same:
                 return other
         slot = (slot + 1) & mask
-    work.found[slot] = state
-    work.counts[STATES] = state + 1
-    work.counts[ARCS] = high
-    return state
+    found[slot] = state
+    return np.int64(state)
+
+
+@inlined
+def _state(work, base, cost, final):
+    """Return the state of the arcs on the stack from `base`, less `cost`: one that is there, or a new one."""
+    state = work.counts[STATES]
+    _appended(
+        (work.s_label, work.s_word, work.s_cost, work.s_target), base, work.counts[TOP], cost,
+        (work.label, work.word, work.weight, work.target), work.first, state,
+    )  # fmt: skip
+    work.counts[TOP] = base
+    work.final[state] = np.float32(final)
+    found = _same(work.label, work.word, work.bits, work.target, work.first, work.final, work.found, state)
+    if found == state:
+        work.counts[STATES] = state + 1
+    return found
 
 
 @compiled
+def _one_arc(label, word, bits, target, first, final, found, counts, over, code, alone):
+    """Return the state of one arc without a word or a cost; alone: there is none like it."""
+    state = counts[STATES]
+    arc = first[state]
+    label[arc] = over
+    word[arc] = 0
+    bits[arc] = 0
+    target[arc] = code
+    first[state + 1] = arc + 1
+    final[state] = np.inf
+    if alone:
+        counts[STATES] = state + 1
+        return state
+    same = _same(label, word, bits, target, first, final, found, state)
+    if same == state:
+        counts[STATES] = state + 1
+    return same
+
+
+@inlined
 def place(work, g, k, kind):
     """Return the code of a place: -1 - its number."""
     key = (np.int64(kind) * len(work.hmm) + k) * work.numbers[G_STATES] + g
@@ -142,28 +173,46 @@ def place(work, g, k, kind):
     return -1 - number
 
 
-@compiled
+@inlined
 def _cost(work, item):
     return work.g_cost[work.item_arc[item]] + work.pron_costs[work.counts[ROW], work.item_pron[item]]
 
 
-@compiled
+@inlined
 def _tail(work, item, depth, k):
-    """Return the code of what follows `depth` phones of a pronunciation that no other shares."""
+    """Return the code of what follows `depth` phones of a pronunciation that no other shares.
+
+    What follows when the context has been left behind is the same at every place of a state of G: it is made once.
+    """
     pron = work.item_pron[item]
     begin, end = work.pron_first[pron] + depth, work.pron_first[pron + 1]
     for at in range(begin, end):
         work.tail[at - begin] = k
         k = work.next[k, work.pron_phones[at]]
-    code = place(work, work.g_target[work.item_arc[item]], k, work.pron_after[pron])
-    for at in range(end - 1, begin - 1, -1):
-        base = work.counts[TOP]
-        _pushed(work, work.hmm[work.tail[at - begin], work.pron_phones[at]], 0, 0.0, code)
-        code = _state(work, base, 0.0, np.inf)
+    settled = min(max(begin, work.pron_first[pron] + work.numbers[DEPTH]), end)
+    code = np.int64(work.item_code[item])
+    if code == UNKNOWN:
+        target = work.g_target[work.item_arc[item]]
+        code = place(work, target, k, work.pron_after[pron])
+        alone = work.entered_once[target]  # then nothing is alike
+        for at in range(end - 1, settled - 1, -1):
+            over = work.hmm[work.tail[at - begin], work.pron_phones[at]]
+            code = _one_arc(
+                work.label, work.word, work.bits, work.target, work.first, work.final, work.found, work.counts, over,
+                code, alone,
+            )  # fmt: skip
+        if settled - work.pron_first[pron] >= work.numbers[DEPTH]:
+            work.item_code[item] = code
+    for at in range(settled - 1, begin - 1, -1):
+        over = work.hmm[work.tail[at - begin], work.pron_phones[at]]
+        code = _one_arc(
+            work.label, work.word, work.bits, work.target, work.first, work.final, work.found, work.counts, over, code,
+            False,
+        )  # fmt: skip
     return code
 
 
-@compiled
+@inlined
 def _past(work, low, high, depth):
     """Return the first item of the range with another phone at `depth`."""
     phone = work.pron_phones[work.pron_first[work.item_pron[low]] + depth]
@@ -181,7 +230,7 @@ def _past(work, low, high, depth):
     return high
 
 
-@compiled
+@inlined
 def _child(work, low, high, label, onward, code, cost):
     at = work.counts[CHILDREN]
     work.c_low[at] = low
@@ -194,7 +243,7 @@ def _child(work, low, high, label, onward, code, cost):
     work.counts[CHILDREN] = at + 1
 
 
-@compiled
+@inlined
 def _range(work, low, high, depth, k):
     """Push the words of the range that end at `depth`, and its children by their next phones."""
     while low < high:
@@ -225,7 +274,7 @@ def _log_sum(costs, low, high):
     return least - np.log(total)
 
 
-@compiled
+@inlined
 def _united(work, first, last, label):
     """Return code, cost and word of the children over one HMM, from `first`, which has its own already."""
     least, word, several = work.c_cost[first], work.c_word[first], 1
@@ -259,7 +308,7 @@ def _united(work, first, last, label):
     return _state(work, base, 0.0, final), cost, word
 
 
-@compiled
+@inlined
 def _memo(work, key):
     """Return the slot of a range and context, or the empty one where it belongs."""
     mask = len(work.memo_key) - 1
@@ -269,7 +318,7 @@ def _memo(work, key):
     return slot
 
 
-@compiled
+@inlined
 def _known(work, child, depth):
     """Fill in code, cost and word of a child where they are there without walking on; return whether they are."""
     low, high, k = work.c_low[child], work.c_high[child], work.c_next[child]
@@ -292,12 +341,12 @@ def _known(work, child, depth):
     return True
 
 
-@compiled
+@inlined
 def _memo_key(work, low, depth, k):
     return ((low * 2 + work.counts[ROW]) * 8 + depth) * len(work.hmm) + k
 
 
-@compiled
+@inlined
 def _opened(work, level, low, high, depth, k):
     """Begin a range of items after `depth` common phones: push what it has, note it as frame `level`."""
     word = np.int64(work.pron_word[work.item_pron[low]])
@@ -403,23 +452,38 @@ def _make_place(work, number):
         frame[:] = 0
         _range(work, low, high, 0, k)
         _walk(work)
-    work.place_state[number] = _appended(work, 0, -more if silent == SPOKEN else 0.0, final + more)
-    work.counts[ARCS] = work.first[work.counts[STATES] + 1]
-    work.counts[STATES] += 1
+    state = work.counts[STATES]
+    _appended(
+        (work.s_label, work.s_word, work.s_cost, work.s_target), 0, work.counts[TOP],
+        -more if silent == SPOKEN else 0.0, (work.label, work.word, work.weight, work.target), work.first, state,
+    )  # fmt: skip
+    work.counts[TOP] = 0
+    work.final[state] = np.float32(final + more)
+    work.place_state[number] = state
+    work.counts[STATES] = state + 1
+
+
+@compiled
+def begin(work, g, k, kind):
+    """Make the state in which all ends, where that is one of its own, and note the place at which all begins."""
+    if work.numbers[RIGHT]:
+        work.numbers[END_STATE] = _state(work, 0, 0.0, 0.0)
+    place(work, g, k, kind)
 
 
 @compiled
 def make_places(work, done, room, most):
     """Make up to `most` places from number `done` on while there is room; return the number of the first that is not
     made, and how many arcs it may need, 0 where all are made."""
+    work = borrowed(work)
     for _ in range(most):
         if done == work.counts[PLACES]:
             return done, 0
         g = work.place_key[done] % work.numbers[G_STATES]
         need = room[g]
-        used = max(work.counts[STATES] + need, work.counts[ARCS] + need)
         if (
-            used >= len(work.label) or 3 * (work.counts[STATES] + need) >= 2 * len(work.found)
+            work.counts[STATES] + need >= len(work.final) or work.first[work.counts[STATES]] + need >= len(work.label)
+            or 3 * (work.counts[STATES] + need) >= 2 * len(work.found)
             or 2 * (work.counts[PLACES] + need) >= len(work.place_found)
             or 2 * (work.counts[MEMOS] + need) >= len(work.memo_key)
         ):  # fmt: skip
@@ -433,12 +497,10 @@ def make_places(work, done, room, most):
 
 
 @compiled
-def refill(found, label, word, bits, target, first, place_states):
-    """Enter all states but those of places into a table of another size."""
+def refill(found, label, word, bits, target, first):
+    """Enter all states into a table of another size."""
     mask = len(found) - 1
     for state in range(len(first) - 1):
-        if place_states[state]:
-            continue
         slot = np.int64(hash_of(label, word, bits, target, first[state], first[state + 1]) & np.uint64(mask))
         while found[slot] >= 0:
             slot = (slot + 1) & mask

@@ -89,16 +89,14 @@ def composed(contexts: PhoneContexts, lexicon: Spellings, grammar: BackOffGramma
     """
     work, room = _work(contexts, lexicon, grammar, right, depth)
     done, need = 0, int(room[grammar.start])
-    work = _with_room(work, need, done)
-    if right:
-        compose._state(work, 0, 0.0, 0.0)  # the end
-    compose.place(work, grammar.start, contexts.start, lexicon.start)
+    work = _with_room(work, need)
+    compose.begin(work, grammar.start, contexts.start, lexicon.start)
 
     def thousands() -> Iterator[None]:
         nonlocal work, done, need
         shown = 0
         while need:
-            work = _with_room(work, need, done)
+            work = _with_room(work, need)
             done, need = compose.make_places(work, done, room, _AT_ONCE)
             while shown < work.counts[compose.MET] // 1000:
                 yield None
@@ -129,14 +127,15 @@ def _work(
         "label": (np.int32, 0), "word": (np.int32, 0), "weight": (np.float32, 0), "target": (np.int32, 0),
         "final": (np.float32, 0), "place_key": (np.int64, 0), "place_state": (np.int32, 0),
         "memo_state": (np.int32, 0), "memo_cost": (np.float64, 0), "memo_word": (np.int32, 0),
-        "counts": (np.int64, 8), "met": (np.bool_, states),
+        "counts": (np.int64, 7), "met": (np.bool_, states),
     }  # fmt: skip
     arrays = {name: np.zeros(size, dtype) for name, (dtype, size) in sizes.items()}
     numbers = [states, lexicon.silence, lexicon.silent, depth, 0, int(right)]
     work = compose.Work(
         hmm=contexts.hmm, next=contexts.next, pron_phones=lexicon.phones, pron_first=lexicon.first,
         pron_word=lexicon.word, pron_costs=lexicon.costs, pron_after=lexicon.after, item_pron=item_pron,
-        item_arc=item_arc, item_first=item_first, g_cost=grammar.cost, g_target=grammar.target,
+        item_arc=item_arc, item_first=item_first, item_code=np.full(len(item_pron), compose.UNKNOWN, np.int32),
+        entered_once=np.bincount(grammar.target[item_arc], minlength=states) == 1, g_cost=grammar.cost, g_target=grammar.target,
         back_off=grammar.back_off, back_off_cost=grammar.back_off_cost, g_final=grammar.final, pause=lexicon.pause,
         go_on=lexicon.go_on, ends=lexicon.ends, numbers=np.array(numbers, np.int64), first=np.zeros(1, np.int64),
         bits=arrays["weight"].view(np.uint32), found=np.full(1, -1, np.int32), place_found=np.full(1, -1, np.int32),
@@ -162,7 +161,7 @@ def _items(lexicon: Spellings, grammar: BackOffGrammar) -> Tuple[np.ndarray, np.
     return pron[order], arc[order], np.stack([first[: states + 1], first[states:]])
 
 
-def _with_room(work: Any, need: int, done: int) -> Any:
+def _with_room(work: Any, need: int) -> Any:
     """Return the same with room for `need` more arcs, states and places, where it has not got it."""
     counts, changed = work.counts, {}
 
@@ -174,18 +173,17 @@ def _with_room(work: Any, need: int, done: int) -> Any:
                 new[: len(old)] = old
                 changed[name] = new
 
-    grown("label word weight target", int(max(counts[compose.ARCS], counts[compose.STATES])))
-    grown("first final", int(max(counts[compose.ARCS], counts[compose.STATES])) + 2)
+    arcs = int(work.first[counts[compose.STATES]])
+    grown("label word weight target", arcs)
+    grown("first final", int(counts[compose.STATES]) + 2)
     grown("place_key place_state", int(counts[compose.PLACES]))
     work = work._replace(**changed)
     if "weight" in changed:
         work = work._replace(bits=work.weight.view(np.uint32))
     states, places = int(counts[compose.STATES]), int(counts[compose.PLACES])
     if 3 * (states + need) >= 2 * len(work.found):
-        is_place = np.zeros(states, bool)
-        is_place[work.place_state[:done]] = True
         found = np.full(_size(2 * (states + need)), -1, np.int32)
-        compose.refill(found, work.label, work.word, work.bits, work.target, work.first[: states + 1], is_place)
+        compose.refill(found, work.label, work.word, work.bits, work.target, work.first[: states + 1])
         work = work._replace(found=found)
     if 2 * (places + need) >= len(work.place_found):
         found = np.full(_size(3 * (places + need)), -1, np.int32)
@@ -210,7 +208,8 @@ def _with_memos(work: Any, size: int) -> Any:
 
 def _trimmed(work: Any) -> FstArrays:
     """Return what the first place leads to; places become states."""
-    states, arcs = int(work.counts[compose.STATES]), int(work.counts[compose.ARCS])
+    states = int(work.counts[compose.STATES])
+    arcs = int(work.first[states])
     places = work.place_state[: int(work.counts[compose.PLACES])]
     target, first = work.target[:arcs], work.first[: states + 1]
     below = target < 0
