@@ -13,7 +13,7 @@ from hybrid.hmm import compose
 from hybrid.hmm.phone_contexts import PhoneContexts
 from hybrid.hmm.spellings import Spellings
 
-_GROWTH = 1.5
+_GROWTH, _SPARE = 1.5, 1024
 _AT_ONCE = 5000  # places between two looks at the clock
 Bar = Callable[..., Iterable[Any]]  # RecipeRun.bar's
 
@@ -169,7 +169,7 @@ def _with_room(work: Any, need: int) -> Any:
         for name in names.split():
             old = getattr(work, name)
             if used + need + 2 > len(old):
-                new = np.zeros(max(int(_GROWTH * len(old)), used + need + 1024), old.dtype)
+                new = np.zeros(max(int(_GROWTH * len(old)), used + need + 2 + _SPARE), old.dtype)
                 new[: len(old)] = old
                 changed[name] = new
 
