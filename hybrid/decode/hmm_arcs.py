@@ -52,7 +52,8 @@ class HmmArcs:
                     self.arcs.append((number, label, 0, state.loop_cost, number))
                 for label, cost, target in map(arc, state.steps):
                     self.arcs.append((number, label, 0, state.leaving + cost, target))
-            exits = [Exit(number, state.leaving) for number, state in zip(states, hmm.states, strict=True) if state.ends]
+            ends = [(number, state) for number, state in zip(states, hmm.states, strict=True) if state.ends]
+            exits = [Exit(number, state.leaving) for number, state in ends]
             self.hmms[full] = [arc(step) for step in hmm.enter], exits
         return self.hmms[full]
 

@@ -1,5 +1,5 @@
-"""C o L o G, determinized and minimized while it is made: a tree of the words that each state of G lists, states that are
-alike made once.
+"""C o L o G, determinized and minimized while it is made: a tree of the words that each state of G lists, and states
+that are alike made once.
 
 det(L o G) is, at each state of G, the tree of the pronunciations of the words listed there. So it is walked and not
 searched for: the pronunciations are sorted once, those of a state of G are a sorted selection of them, and what a node
