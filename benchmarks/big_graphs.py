@@ -18,9 +18,9 @@ what leaving them out costs a word (Stolcke's pruning without the change of B); 
 be chosen. Probabilities are then normalised again.
 
 Written: OUT/lang, OUT/lm/G.fst and OUT/NAME.fst of each graph that the systems named are decoded with (EXP/graph has
-their small ones); of several vocabularies each in OUT/WORDS. Printed, for each graph: CPU seconds and peak memory of the
-process that makes it, with --recipe those of Kaldi's recipe too (hmm/graph.py, into OUT/recipe); states, arcs; and the memory of a
-search: its tables, and the peak of a process that loads them.
+their small ones); of several vocabularies each in OUT/WORDS. Printed, for each graph: CPU seconds and peak memory of
+the process that makes it, with --recipe those of Kaldi's recipe too (hmm/graph.py, into OUT/recipe); states, arcs; and
+the memory of a search: its tables, and the peak of a process that loads them.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def write_grammar(
 
 
 def write_graph(exp: Path, out: Path, name: str, folder: Path, recipe: bool) -> Dict[str, float]:
-    """Write the graph of a system into a folder; return states, arcs, CPU seconds and MB: the peak, and before anything was read."""
+    """Write the graph of a system into a folder; return states, arcs, CPU seconds and MB: the peak, and before anything
+    was read."""
     system, settings = systems(exp)[name], read_json(exp / "config.json")
     scale = float(settings[f"graph.{'network_' if system.network else ''}self_loop_scale"])
     senones = Senones.load(system.model / "senones")

@@ -47,8 +47,7 @@ def inlined(function: Any) -> Any:
     return numba.njit(inline="always", nogil=True, error_model="numpy")(function)
 
 
-@intrinsic
-def borrowed(context: Any, arrays: Any) -> Any:
+def _borrowed(context: Any, arrays: Any) -> Any:
     """Return a named tuple's arrays, in compiled code, without counts of who holds them: each look into a tuple of
     counted arrays costs two locked instructions an array. Whoever calls must hold the arrays."""
 
@@ -61,6 +60,9 @@ def borrowed(context: Any, arrays: Any) -> Any:
         return value
 
     return arrays(arrays), code
+
+
+borrowed: Any = intrinsic(_borrowed)
 
 
 def depends_on(function: Any) -> str:

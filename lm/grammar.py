@@ -10,15 +10,15 @@ The back-off arc stands for "any other word", but lets listed words pass too, so
 one of them costs exactly -ln p(sentence), and the best may be cheaper. Kaldi decodes with the same approximation.
 Its input is #0 and not epsilon, so that L o G can be determinized (lexicon/fst.py).
 
-Models of millions of n-grams: everything is done by arrays, an order at a time, and an n-gram is looked up by its words'
-numbers (_Table), not by its words.
+Models of millions of n-grams: everything is done by arrays, an order at a time, and an n-gram is looked up by the
+numbers of its words (_Table).
 """
 
 from __future__ import annotations
 
 import logging
 from os import PathLike
-from typing import Any, Dict, List, Mapping, NamedTuple, Protocol, Sequence, Tuple, Union
+from typing import Any, List, Mapping, NamedTuple, Protocol, Sequence, Tuple, Union
 
 import kaldifst
 import numpy as np
@@ -61,7 +61,8 @@ def arpa_to_fst(
     names, columns = _columns(model)
     # A word that is its own marker or epsilon can never be spoken.
     labels = np.array([0 if name in (backoff, "<eps>", START, END) else words.get(name, 0) for name in names], np.int32)
-    missing = [name for name, label in zip(names, labels.tolist(), strict=True) if not label and name not in (START, END)]
+    pairs = zip(names, labels.tolist(), strict=True)
+    missing = [name for name, label in pairs if not label and name not in (START, END)]
     maker = _Maker(names, labels, columns)
     fst = from_arrays(maker.grammar(words[backoff]))
     for count, what in (
@@ -131,8 +132,8 @@ class _Table:
 
 
 class _Maker:
-    """Turns n-grams into states and arcs. words_listed: n-grams that end with a word; with_such_words, unreachable: what
-    was left out."""
+    """Turns n-grams into states and arcs. words_listed: n-grams that end with a word; with_such_words, unreachable:
+    what was left out."""
 
     def __init__(self, names: Sequence[str], labels: np.ndarray, columns: Sequence[_Columns]) -> None:
         self.labels, self.columns = labels, columns
@@ -209,9 +210,10 @@ class _Maker:
             source = self.first[length] + np.arange(len(histories))
             parts.append((source, np.full(len(source), backoff), cost - LN10 * self.backoff(histories), target))
         sources, labels, costs, targets = (np.concatenate([part[k] for part in parts]) for k in range(4))
-        order = np.argsort(sources, kind="stable")
-        arcs = np.empty(len(order), ARC)
-        arcs["ilabel"], arcs["weight"], arcs["nextstate"] = labels[order], costs[order], targets[order]
+        by_source = np.argsort(sources, kind="stable")
+        arcs = np.empty(len(sources), ARC)
+        for name, values in (("ilabel", labels), ("weight", costs), ("nextstate", targets)):
+            arcs[name] = values[by_source]
         arcs["olabel"] = np.where(arcs["ilabel"] == backoff, 0, arcs["ilabel"])
         offsets = np.zeros(len(final) + 1, np.int64)
         np.cumsum(np.bincount(sources, minlength=len(final)), out=offsets[1:])

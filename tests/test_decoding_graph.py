@@ -1,8 +1,7 @@
-"""Graphs of n-grams composed with the lexicon in one walk, against Kaldi's recipe: the same sentences at the same costs."""
+"""Graphs of n-grams composed with the lexicon in one walk, against Kaldi's recipe: the same sentences and costs."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import random
 from typing import Any, Dict, List, Tuple

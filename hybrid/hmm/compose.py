@@ -352,7 +352,7 @@ def _opened(work, level, low, high, depth, k):
     word = np.int64(work.pron_word[work.item_pron[low]])
     for item in range(low + 1, high):
         if work.pron_word[work.item_pron[item]] != word:
-            word = 0
+            word = np.int64(0)
             break
     frame = work.frames[level]
     frame[LOW], frame[HIGH], frame[DEEP], frame[CONTEXT], frame[WORD] = low, high, depth, k, word
@@ -383,7 +383,7 @@ def _walk(work):
             if not done:
                 for at in range(child, last):
                     if work.c_label[at] == label and not _known(work, at, frame[DEEP] + 1):
-                        below = at
+                        below = np.int64(at)
                         break
                 if below >= 0:
                     break

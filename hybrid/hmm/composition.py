@@ -22,8 +22,8 @@ Bar = Callable[..., Iterable[Any]]  # RecipeRun.bar's
 class BackOffGrammar:
     """An acceptor of words with at most one back-off a state, and at most one arc a word.
 
-    first: int64 [states + 1]; word, target: int32 [arcs]; cost: float64 [arcs]; back_off: int32 [states], -1 where there
-    is none; back_off_cost, final: float32 [states]."""
+    first: int64 [states + 1]; word, target: int32 [arcs]; cost: float64 [arcs]; back_off: int32 [states], -1 where
+    there is none; back_off_cost, final: float32 [states]."""
 
     start: int
     first: np.ndarray
@@ -135,7 +135,8 @@ def _work(
         hmm=contexts.hmm, next=contexts.next, pron_phones=lexicon.phones, pron_first=lexicon.first,
         pron_word=lexicon.word, pron_costs=lexicon.costs, pron_after=lexicon.after, item_pron=item_pron,
         item_arc=item_arc, item_first=item_first, item_code=np.full(len(item_pron), compose.UNKNOWN, np.int32),
-        entered_once=np.bincount(grammar.target[item_arc], minlength=states) == 1, g_cost=grammar.cost, g_target=grammar.target,
+        entered_once=np.bincount(grammar.target[item_arc], minlength=states) == 1, g_cost=grammar.cost,
+        g_target=grammar.target,
         back_off=grammar.back_off, back_off_cost=grammar.back_off_cost, g_final=grammar.final, pause=lexicon.pause,
         go_on=lexicon.go_on, ends=lexicon.ends, numbers=np.array(numbers, np.int64), first=np.zeros(1, np.int64),
         bits=arrays["weight"].view(np.uint32), found=np.full(1, -1, np.int32), place_found=np.full(1, -1, np.int32),
@@ -145,8 +146,8 @@ def _work(
 
 
 def _items(lexicon: Spellings, grammar: BackOffGrammar) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return pronunciation and arc of each pair of an arc of G and a pronunciation of its word, and [2, states + 1] where
-    each state's begin, by lists; sorted by lists, states and phones."""
+    """Return pronunciation and arc of each pair of an arc of G and a pronunciation of its word, sorted by lists, states
+    and phones; and [2, states + 1] where each state's begin, by lists."""
     states = len(grammar.back_off)
     counts = (lexicon.words[1:] - lexicon.words[:-1])[grammar.word]
     arc = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
@@ -227,7 +228,7 @@ def _trimmed(work: Any) -> FstArrays:
 
 @compiled
 def _reached(start, first, target):
-    """Return the new number of each state, -1 where it is not reached, and the states reached in breadth-first order."""
+    """Return the new number of each state, -1 where it is not reached, and the states reached, breadth first."""
     number = np.full(len(first) - 1, -1, np.int32)
     order = np.empty(len(first) - 1, np.int32)
     number[start] = 0

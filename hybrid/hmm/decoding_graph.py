@@ -5,7 +5,8 @@
     any other (JSGF, hand-made)     Kaldi's recipe (graph.py): composed first, determinized and minimized then, twice
 
 Both give each word sequence, with each sequence of transition ids, the same cost (tests/test_decoding_graph.py). The
-first has what depends on phones around from one automaton of contexts, so monophones, biphones and triphones go one way.
+first has what depends on phones around from one automaton of contexts (phone_contexts.py), so that monophones, biphones
+and triphones go one way.
 """
 
 from __future__ import annotations

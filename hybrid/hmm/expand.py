@@ -1,8 +1,8 @@
 """H: HMM states for a graph over HMMs, self-loops included.
 
-Each pair of an HMM and the state t that it leads to becomes HMM states of its own (arcs of one HMM to t share them); the
-last of them, which has the loop of the HMM's last state, goes on as t does: with t's arcs where these are few or nothing
-else leads to t, else over an epsilon to t. A loop must know its HMM, which is why t itself can have none.
+Each pair of an HMM and the state t that it leads to becomes HMM states of its own (arcs of one HMM to t share them).
+The last of them, which has the loop of the HMM's last state, goes on as t does: with t's arcs where these are few or
+nothing else leads to t, else over an epsilon to t. A loop must know its HMM, which is why t itself can have none.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def expanded(graph: FstArrays, tables: HmmTables) -> FstArrays:
 
 @compiled
 def _instances(states, label, target):
-    """Return for each arc over an HMM the number of its pair of HMM and state led to, -1 for epsilons; and the pairs."""
+    """Return for each arc the number of its pair of HMM and state led to, -1 for epsilons; and the pairs."""
     begin = np.zeros(states + 1, np.int64)
     for arc in range(len(label)):
         begin[target[arc] + 1] += 1

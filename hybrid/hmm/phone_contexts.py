@@ -25,8 +25,8 @@ from hybrid.hmm.senones import Senones
 
 @dataclass(frozen=True)
 class PhoneContexts:
-    """hmm, next: int32 [states, phones], by state and next phone (0: the end): the number of the HMM put out, from 1 (0:
-    none), and the state then; start: before the first phone; hmms: phone and pdfs of HMM 1, 2, ..."""
+    """hmm, next: int32 [states, phones], by state and next phone (0: the end): the number of the HMM put out (0: none),
+    and the state then; start: before the first phone; hmms: phone and pdfs of HMM 1, 2, ..."""
 
     hmm: np.ndarray
     next: np.ndarray
@@ -50,8 +50,9 @@ def phone_contexts(senones: Senones, follows: np.ndarray) -> PhoneContexts:
             [senones.tree.pdfs(windows, np.full(len(windows), number)) for number in classes], axis=1
         )
         if (pdfs < 0).any():
-            window, number = windows[(pdfs < 0).any(axis=1)][0].tolist(), classes[int((pdfs < 0).any(axis=0).argmax())]
-            raise ModelError(f"the tree does not cover phones {tuple(window)}, pdf class {number}")
+            row, column = np.argwhere(pdfs < 0)[0]
+            window = tuple(windows[row].tolist())
+            raise ModelError(f"the tree does not cover phones {window}, pdf class {classes[column]}")
         distinct, which = np.unique(pdfs, axis=0, return_inverse=True)
         context = np.zeros(len(windows), np.int64)
         for place in range(width - 1):

@@ -30,8 +30,8 @@ class Spellings:
     of_word[words[w]:words[w + 1]].
 
     silence: its phone; start: the kind of place at the beginning; pause, go_on: float64, the costs of silence and of
-    none for each kind from PAUSE; silent: the kind behind a silence; ends: float64 [2], costs of the end of a sentence in
-    SPOKEN and SILENT.
+    none for each kind from PAUSE; silent: the kind behind a silence; ends: float64 [2], costs of the end of a sentence
+    in SPOKEN and SILENT.
     """
 
     phones: np.ndarray
