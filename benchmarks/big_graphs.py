@@ -40,7 +40,8 @@ import numpy as np
 from hybrid.decode.decoder import Decoder
 from hybrid.decode.trained import systems
 from hybrid.errors import ConfigError
-from hybrid.fst import read_fst, to_arrays, write_fst
+from hybrid.fst import from_arrays, to_arrays, write_fst
+from hybrid.fst_file import read_arrays
 from hybrid.hmm.decoding_graph import decoding_graph
 from hybrid.hmm.graph import make_hclg, tids_to_pdfs
 from hybrid.hmm.senones import Senones
@@ -140,11 +141,12 @@ def write_graph(exp: Path, out: Path, name: str, folder: Path, recipe: bool) -> 
     with Meter() as before:
         pass
     with Meter() as meter:
-        lang, grammar = Lang.load(out / "lang"), read_fst(out / "lm" / "G.fst")
+        lang, grammar = Lang.load(out / "lang"), read_arrays(out / "lm" / "G.fst")
         if recipe:
-            graph = to_arrays(tids_to_pdfs(make_hclg(lang, grammar, senones, self_loop_scale=scale), senones))
+            hclg = make_hclg(lang, from_arrays(grammar), senones, self_loop_scale=scale)
+            graph = to_arrays(tids_to_pdfs(hclg, senones))
         else:
-            graph = decoding_graph(lang, to_arrays(grammar), senones, self_loop_scale=scale)
+            graph = decoding_graph(lang, grammar, senones, self_loop_scale=scale)
         write_fst(folder / system.graph.name, graph)
     return {"states": graph.num_states, "arcs": len(graph.arcs), "before": cost(before)["peak"], **cost(meter)}
 

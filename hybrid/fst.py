@@ -31,8 +31,8 @@ Graph = Union["kaldifst.StdVectorFst", "kaldifst.StdConstFst"]
 
 ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
 _STATE = np.dtype([("final", "<f4"), ("first", "<u4"), ("arcs", "<u4"), ("ieps", "<u4"), ("oeps", "<u4")])
-_MAGIC = 2125659606
-_HEADER = "<iiQqqq"  # version, flags, properties, start, states, arcs; after the magic number and two names
+MAGIC = 2125659606
+HEADER = "<iiQqqq"  # version, flags, properties, start, states, arcs; after the magic number and two names
 _PROPERTIES = 3  # expanded and mutable; everything else unknown, to be computed when asked for
 _BLOCK = 1 << 18  # states that are written at once
 _ROOM = "free some space or give another --exp, then run the same command again"
@@ -156,11 +156,11 @@ def _check_arrays(arrays: FstArrays) -> None:
 
 def _vector_format(arrays: FstArrays) -> Iterator[bytes]:
     """The bytes of the vector format, in parts."""
-    header = struct.pack("<i", _MAGIC)
+    header = struct.pack("<i", MAGIC)
     for name in (b"vector", b"standard"):
         header += struct.pack("<i", len(name)) + name
     yield header + struct.pack(
-        _HEADER, 2, 0, _PROPERTIES, arrays.start, arrays.num_states, len(arrays.arcs)
+        HEADER, 2, 0, _PROPERTIES, arrays.start, arrays.num_states, len(arrays.arcs)
     )
     for begin in range(0, arrays.num_states, _BLOCK):
         offsets = arrays.offsets[begin : begin + _BLOCK + 1].astype(np.int64)
@@ -185,8 +185,8 @@ def _parse(data: bytes) -> FstArrays:
         (length,) = struct.unpack_from("<i", data, position)
         names.append(data[position + 4 : position + 4 + length])
         position += 4 + length
-    version, flags, _properties, start, states, arcs = struct.unpack_from(_HEADER, data, position)
-    position += struct.calcsize(_HEADER)
+    version, flags, _properties, start, states, arcs = struct.unpack_from(HEADER, data, position)
+    position += struct.calcsize(HEADER)
     # flags 1 and 2: tables of symbols follow the header; 4: the records are aligned to 16 bytes
     supported = names == [b"const", b"standard"] and version == 2 and flags == 0
     if not supported or len(data) != position + states * _STATE.itemsize + arcs * ARC.itemsize:
@@ -247,7 +247,7 @@ def read_fst(path: PathLike) -> kaldifst.StdVectorFst:
             magic = stream.read(4)
     except (FileNotFoundError, IsADirectoryError):
         raise GraphError("no such graph", file=path, remedy="run the stage that writes it") from None
-    fst = kaldifst.StdVectorFst.read(str(path)) if magic == struct.pack("<i", _MAGIC) else None
+    fst = kaldifst.StdVectorFst.read(str(path)) if magic == struct.pack("<i", MAGIC) else None
     if fst is None:
         raise GraphError(
             "not a graph, or one that is cut off", file=path, remedy="delete it and run the stage that writes it again"

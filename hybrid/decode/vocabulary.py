@@ -21,7 +21,8 @@ from hybrid.decode.grammar import GrammarSource, read_grammar
 from hybrid.decode.phrases import Phrase, missing_words, phrase_ids, written
 from hybrid.decode.splice import Spoken, self_loop_scale_of, splice
 from hybrid.errors import ConfigError, DataError, ModelError
-from hybrid.fst import ARC, FstArrays, read_fst, to_arrays
+from hybrid.fst import ARC, FstArrays
+from hybrid.fst_file import read_arrays
 from hybrid.hmm.decoding_graph import decoding_graph
 from hybrid.hmm.senones import Senones
 from hybrid.io import PathLike
@@ -148,7 +149,7 @@ class Vocabulary:
         path = exp / "lm" / "G.fst"
         if not path.exists() or (exp / "gmm" / "lang").exists():
             return None
-        arrays = to_arrays(read_fst(path))
+        arrays = read_arrays(path)
         if arrays.max_ilabel > self._base.word_disambig:
             raise ModelError("G has other words than the lexicon", file=path, remedy="run the stage lm again")
         backs_off = np.zeros(arrays.num_states, bool)

@@ -8,7 +8,8 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 from hybrid.data.arrays import read_cuts
 from hybrid.decode.run import decode_set, words_of_set
 from hybrid.decode.tuning import tune
-from hybrid.fst import read_fst, to_arrays, write_fst
+from hybrid.fst import write_fst
+from hybrid.fst_file import read_arrays
 from hybrid.hmm.decoding_graph import decoding_graph
 from hybrid.io import read_json, write_json
 from hybrid.lexicon.lang import Lang
@@ -27,7 +28,7 @@ from hybrid.score.results import ORDER, write_decode
 def graph(run: RecipeRun, systems: Sequence[System]) -> None:
     """Write EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that are decoded; a graph that a
     killed run of the stage left is kept."""
-    grammar = to_arrays(read_fst(run.dir("lm") / "G.fst"))
+    grammar = read_arrays(run.dir("lm") / "G.fst")
     settings = run.settings.graph
     run.log(f"  for {', '.join(run.settings.decode.systems) or 'all systems'}")
     names = dict.fromkeys(system.graph for system in systems)
