@@ -219,11 +219,22 @@ def _trimmed(work: Any) -> FstArrays:
     counts = np.diff(first)[order]
     offsets = np.zeros(len(order) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
-    moved = np.repeat(first[:-1][order] - offsets[:-1], counts) + np.arange(int(offsets[-1]))
-    result = np.empty(len(moved), ARC)
-    result["ilabel"], result["olabel"] = work.label[moved], work.word[moved]
-    result["weight"], result["nextstate"] = work.weight[moved], number[target[moved]]
+    result = np.empty(int(offsets[-1]), ARC)
+    _gathered(order, first, work.label, work.word, work.weight, target, number, result)
     return FstArrays(0, work.final[order], offsets, result)
+
+
+@compiled
+def _gathered(order, first, label, word, weight, target, number, result):
+    """Write the arcs of the states in this order."""
+    at = 0
+    for state in order:
+        for arc in range(first[state], first[state + 1]):
+            result[at].ilabel = label[arc]
+            result[at].olabel = word[arc]
+            result[at].weight = weight[arc]
+            result[at].nextstate = number[target[arc]]
+            at += 1
 
 
 @compiled
