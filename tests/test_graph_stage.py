@@ -27,7 +27,8 @@ def test_each_graph_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     lang = gmm_tools.make_lang()
     grammar = arpa_to_fst(ngram.train([["AB", "BA"], ["CAB"]], order=2), lang.words)
     write_fst(tmp_path / "lm" / "G.fst", grammar)
-    senones = {name: gmm_tools.make_senones(lang, kind) for name, kind in (("tri1", "bootstrap"), ("network", "network"))}
+    kinds = {"tri1": "bootstrap", "network": "network"}
+    senones = {name: gmm_tools.make_senones(lang, kind) for name, kind in kinds.items()}
     made: List[str] = []
 
     def load(run: Any, name: str) -> Any:

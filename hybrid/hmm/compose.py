@@ -31,7 +31,7 @@ from hybrid.hmm.spellings import INSIDE, PAUSE, SILENT, SPOKEN
 # Positions in `counts`.
 STATES, TOP, CHILDREN, PLACES, MEMOS, ROW, MET = range(7)
 UNKNOWN = -(2**31)  # a code that is none
-SEVERAL = 8  # pronunciations of a range whose result is remembered
+SEVERAL = 8  # pronunciations of a range whose result is remembered, at the first two phones
 WORDS, REST = 0, 1  # lists of a state of G: what begins a word, what does not
 
 Work = namedtuple(
@@ -485,7 +485,7 @@ def make_places(work, done, room, most):
             work.counts[STATES] + need >= len(work.final) or work.first[work.counts[STATES]] + need >= len(work.label)
             or 3 * (work.counts[STATES] + need) >= 2 * len(work.found)
             or 2 * (work.counts[PLACES] + need) >= len(work.place_found)
-            or 2 * (work.counts[MEMOS] + need) >= len(work.memo_key)
+            or 2 * (work.counts[MEMOS] + need // SEVERAL) >= len(work.memo_key)
         ):  # fmt: skip
             return done, need
         _make_place(work, done)

@@ -190,8 +190,9 @@ def _with_room(work: Any, need: int) -> Any:
         found = np.full(_size(3 * (places + need)), -1, np.int32)
         compose.refill_places(found, work.place_key, places)
         work = work._replace(place_found=found)
-    if 2 * (int(counts[compose.MEMOS]) + need) >= len(work.memo_key):
-        work = _with_memos(work, _size(3 * (int(counts[compose.MEMOS]) + need)))
+    memos = int(counts[compose.MEMOS]) + need // compose.SEVERAL
+    if 2 * memos >= len(work.memo_key):
+        work = _with_memos(work, _size(3 * memos))
     return work
 
 
