@@ -70,7 +70,7 @@ def _counted(words, offsets):
         if at + 3 > len(words) or words[at + 1] < 0 or words[at + 2] != 0:
             return False
         offsets[state + 1] = offsets[state] + words[at + 1]
-        at += 3 + 4 * np.int64(words[at + 1])
+        at += 3 + 4 * int(words[at + 1])
     return at == len(words)
 
 
