@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from os import PathLike
-from typing import Tuple, Union
+from typing import List, Tuple, Union
 
 import numpy as np
 
@@ -49,7 +49,8 @@ def _size() -> int:
 def _header(data: bytes) -> Tuple[int, int]:
     """Start state and number of states. Raises ValueError and struct.error for other bytes."""
     (magic,) = struct.unpack_from("<i", data, 0)
-    position, names = 4, []
+    names: List[bytes] = []
+    position = 4
     while magic == MAGIC and len(names) < len(_NAMES):
         (length,) = struct.unpack_from("<i", data, position)
         names.append(data[position + 4 : position + 4 + max(length, 0)])
