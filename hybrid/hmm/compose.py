@@ -26,10 +26,11 @@ from collections import namedtuple
 import numpy as np
 
 from hybrid.compiled import borrowed, compiled, inlined
+from hybrid.hmm.shared_states import STATES, append_arcs, mixed, one_arc_state, same_state
 from hybrid.hmm.spellings import INSIDE, PAUSE, SILENT, SPOKEN
 
 # Positions in `counts`.
-STATES, TOP, CHILDREN, PLACES, MEMOS, ROW, MET = range(7)
+_, TOP, CHILDREN, PLACES, MEMOS, ROW, MET = range(7)  # and STATES, the first
 UNKNOWN = -(2**31)  # a code that is none
 SEVERAL = 8  # pronunciations of a range whose result is remembered, at the first two phones
 WORDS, REST = 0, 1  # lists of a state of G: what begins a word, what does not
@@ -54,22 +55,6 @@ G_STATES, SILENCE, SILENT_KIND, DEPTH, END_STATE, RIGHT = range(6)
 
 
 @inlined
-def _mixed(code, value):
-    code = (code ^ np.uint64(value)) * np.uint64(0x9E3779B97F4A7C15)
-    return code ^ (code >> np.uint64(29))
-
-
-@compiled
-def hash_of(label, word, bits, target, low, high):
-    """Return a hash of the arcs low .. high."""
-    code = np.uint64(1469598103934665603)
-    for arc in range(low, high):
-        code = _mixed(code, (np.uint64(np.uint32(label[arc])) << np.uint64(32)) | np.uint64(np.uint32(word[arc])))
-        code = _mixed(code, (np.uint64(bits[arc]) << np.uint64(32)) | np.uint64(np.uint32(target[arc])))
-    return code
-
-
-@inlined
 def _pushed(work, label, word, cost, target):
     top = work.counts[TOP]
     work.s_label[top] = label
@@ -79,80 +64,20 @@ def _pushed(work, label, word, cost, target):
     work.counts[TOP] = top + 1
 
 
-@compiled
-def _appended(stack, base, top, cost, arcs, first, state):
-    """Write the arcs on the stack from `base` to `top`, less `cost`, as those of the next state."""
-    label, word, weight, target = arcs
-    s_label, s_word, s_cost, s_target = stack
-    arc = first[state]
-    for place in range(base, top):
-        label[arc] = s_label[place]
-        word[arc] = s_word[place]
-        weight[arc] = np.float32(s_cost[place] - cost) + np.float32(0.0)
-        target[arc] = s_target[place]
-        arc += 1
-    first[state + 1] = arc
-
-
-@compiled
-def _same(label, word, bits, target, first, final, found, state):
-    """Return the state that is as the last one, `state`, which is entered in the table where there is none."""
-    low, high = first[state], first[state + 1]
-    mask = len(found) - 1
-    slot = np.int64(hash_of(label, word, bits, target, low, high) & np.uint64(mask))
-    while found[slot] >= 0:
-        other = np.int64(found[slot])
-        begin = first[other]
-        if first[other + 1] - begin == high - low and final[other] == final[state]:
-            same = True
-            for k in range(high - low):
-                if (
-                    label[begin + k] != label[low + k] or target[begin + k] != target[low + k]
-                    or word[begin + k] != word[low + k] or bits[begin + k] != bits[low + k]
-                ):  # fmt: skip
-                    same = False
-                    break
-            if same:
-                return other
-        slot = (slot + 1) & mask
-    found[slot] = state
-    return np.int64(state)
-
-
 @inlined
 def _state(work, base, cost, final):
     """Return the state of the arcs on the stack from `base`, less `cost`: one that is there, or a new one."""
     state = work.counts[STATES]
-    _appended(
+    append_arcs(
         (work.s_label, work.s_word, work.s_cost, work.s_target), base, work.counts[TOP], cost,
         (work.label, work.word, work.weight, work.target), work.first, state,
     )  # fmt: skip
     work.counts[TOP] = base
     work.final[state] = np.float32(final)
-    found = _same(work.label, work.word, work.bits, work.target, work.first, work.final, work.found, state)
+    found = same_state(work.label, work.word, work.bits, work.target, work.first, work.final, work.found, state)
     if found == state:
         work.counts[STATES] = state + 1
     return found
-
-
-@compiled
-def _one_arc(label, word, bits, target, first, final, found, counts, over, code, alone):
-    """Return the state of one arc without a word or a cost; alone: there is none like it."""
-    state = counts[STATES]
-    arc = first[state]
-    label[arc] = over
-    word[arc] = 0
-    bits[arc] = 0
-    target[arc] = code
-    first[state + 1] = arc + 1
-    final[state] = np.inf
-    if alone:
-        counts[STATES] = state + 1
-        return state
-    same = _same(label, word, bits, target, first, final, found, state)
-    if same == state:
-        counts[STATES] = state + 1
-    return same
 
 
 @inlined
@@ -160,7 +85,7 @@ def place(work, g, k, kind):
     """Return the code of a place: -1 - its number."""
     key = (np.int64(kind) * len(work.hmm) + k) * work.numbers[G_STATES] + g
     mask = len(work.place_found) - 1
-    slot = np.int64(_mixed(np.uint64(7), key) & np.uint64(mask))
+    slot = np.int64(mixed(np.uint64(7), key) & np.uint64(mask))
     while work.place_found[slot] >= 0:
         number = np.int64(work.place_found[slot])
         if work.place_key[number] == key:
@@ -197,7 +122,7 @@ def _tail(work, item, depth, k):
         alone = work.entered_once[target]  # then nothing is alike
         for at in range(end - 1, settled - 1, -1):
             over = work.hmm[work.tail[at - begin], work.pron_phones[at]]
-            code = _one_arc(
+            code = one_arc_state(
                 work.label, work.word, work.bits, work.target, work.first, work.final, work.found, work.counts, over,
                 code, alone,
             )  # fmt: skip
@@ -205,7 +130,7 @@ def _tail(work, item, depth, k):
             work.item_code[item] = code
     for at in range(settled - 1, begin - 1, -1):
         over = work.hmm[work.tail[at - begin], work.pron_phones[at]]
-        code = _one_arc(
+        code = one_arc_state(
             work.label, work.word, work.bits, work.target, work.first, work.final, work.found, work.counts, over, code,
             False,
         )  # fmt: skip
@@ -312,7 +237,7 @@ def _united(work, first, last, label):
 def _memo(work, key):
     """Return the slot of a range and context, or the empty one where it belongs."""
     mask = len(work.memo_key) - 1
-    slot = np.int64(_mixed(np.uint64(3), key) & np.uint64(mask))
+    slot = np.int64(mixed(np.uint64(3), key) & np.uint64(mask))
     while work.memo_key[slot] >= 0 and work.memo_key[slot] != key:
         slot = (slot + 1) & mask
     return slot
@@ -453,7 +378,7 @@ def _make_place(work, number):
         _range(work, low, high, 0, k)
         _walk(work)
     state = work.counts[STATES]
-    _appended(
+    append_arcs(
         (work.s_label, work.s_word, work.s_cost, work.s_target), 0, work.counts[TOP],
         -more if silent == SPOKEN else 0.0, (work.label, work.word, work.weight, work.target), work.first, state,
     )  # fmt: skip
@@ -497,22 +422,11 @@ def make_places(work, done, room, most):
 
 
 @compiled
-def refill(found, label, word, bits, target, first):
-    """Enter all states into a table of another size."""
-    mask = len(found) - 1
-    for state in range(len(first) - 1):
-        slot = np.int64(hash_of(label, word, bits, target, first[state], first[state + 1]) & np.uint64(mask))
-        while found[slot] >= 0:
-            slot = (slot + 1) & mask
-        found[slot] = state
-
-
-@compiled
 def refill_places(found, keys, number):
     """Enter places into a table of another size."""
     mask = len(found) - 1
     for at in range(number):
-        slot = np.int64(_mixed(np.uint64(7), keys[at]) & np.uint64(mask))
+        slot = np.int64(mixed(np.uint64(7), keys[at]) & np.uint64(mask))
         while found[slot] >= 0:
             slot = (slot + 1) & mask
         found[slot] = at
@@ -525,7 +439,7 @@ def refill_memos(keys, states, costs, words, old_keys, old_states, old_costs, ol
     for at in range(len(old_keys)):
         if old_keys[at] < 0:
             continue
-        slot = np.int64(_mixed(np.uint64(3), old_keys[at]) & np.uint64(mask))
+        slot = np.int64(mixed(np.uint64(3), old_keys[at]) & np.uint64(mask))
         while keys[slot] >= 0:
             slot = (slot + 1) & mask
         keys[slot] = old_keys[at]

@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid.compiled import compiled
 from hybrid.fst import ARC, FstArrays
-from hybrid.hmm import compose
+from hybrid.hmm import compose, shared_states
 from hybrid.hmm.phone_contexts import PhoneContexts
 from hybrid.hmm.spellings import Spellings
 
@@ -174,17 +174,17 @@ def _with_room(work: Any, need: int) -> Any:
                 new[: len(old)] = old
                 changed[name] = new
 
-    arcs = int(work.first[counts[compose.STATES]])
+    arcs = int(work.first[counts[shared_states.STATES]])
     grown("label word weight target", arcs)
-    grown("first final", int(counts[compose.STATES]) + 2)
+    grown("first final", int(counts[shared_states.STATES]) + 2)
     grown("place_key place_state", int(counts[compose.PLACES]))
     work = work._replace(**changed)
     if "weight" in changed:
         work = work._replace(bits=work.weight.view(np.uint32))
-    states, places = int(counts[compose.STATES]), int(counts[compose.PLACES])
+    states, places = int(counts[shared_states.STATES]), int(counts[compose.PLACES])
     if 3 * (states + need) >= 2 * len(work.found):
         found = np.full(_size(2 * (states + need)), -1, np.int32)
-        compose.refill(found, work.label, work.word, work.bits, work.target, work.first[: states + 1])
+        shared_states.refill(found, work.label, work.word, work.bits, work.target, work.first[: states + 1])
         work = work._replace(found=found)
     if 2 * (places + need) >= len(work.place_found):
         found = np.full(_size(3 * (places + need)), -1, np.int32)
@@ -210,7 +210,7 @@ def _with_memos(work: Any, size: int) -> Any:
 
 def _trimmed(work: Any) -> FstArrays:
     """Return what the first place leads to; places become states."""
-    states = int(work.counts[compose.STATES])
+    states = int(work.counts[shared_states.STATES])
     arcs = int(work.first[states])
     places = work.place_state[: int(work.counts[compose.PLACES])]
     target, first = work.target[:arcs], work.first[: states + 1]

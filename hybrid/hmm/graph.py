@@ -9,7 +9,7 @@ of words and needs the disambiguation symbols (lexicon/fst.py); minimizing share
 because they would make every step before them larger.
 
 That is for grammars of any shape, and what decoding_graph.py makes of n-grams is measured against it: there the same
-graph comes without composing first and determinizing then, in a quarter to a tenth of the time and a third to two thirds of the memory.
+graph comes without composing first and determinizing then, in a quarter to a tenth of the time and less of the memory.
 
 Costs of transitions. H carries -transition_scale * log of the transition that leaves a state, given that it is left;
 adding self-loops puts -self_loop_scale * log P(loop) on the loops and -self_loop_scale * log(1 - P(loop)) on the
