@@ -25,15 +25,16 @@ import kaldifst
 import numpy as np
 
 from hybrid.errors import ConfigError, DiskError, GraphError
-from hybrid.io import PathLike, disk_errors
+from hybrid.io import PathLike, atomic_write, disk_errors
 
 Graph = Union["kaldifst.StdVectorFst", "kaldifst.StdConstFst"]
 
 ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
 _STATE = np.dtype([("final", "<f4"), ("first", "<u4"), ("arcs", "<u4"), ("ieps", "<u4"), ("oeps", "<u4")])
-_MAGIC = 2125659606
-_HEADER = "<iiQqqq"  # version, flags, properties, start, states, arcs; after the magic number and two names
+MAGIC = 2125659606
+HEADER = "<iiQqqq"  # version, flags, properties, start, states, arcs; after the magic number and two names
 _PROPERTIES = 3  # expanded and mutable; everything else unknown, to be computed when asked for
+_BLOCK = 1 << 18  # states that are written at once
 _ROOM = "free some space or give another --exp, then run the same command again"
 
 
@@ -141,27 +142,41 @@ def _scratch() -> Iterator[Path]:
 def from_arrays(arrays: FstArrays) -> kaldifst.StdVectorFst:
     """Builds the graph of which these are the arrays, the inverse of `to_arrays`. Raises GraphError for arcs to states
     that do not exist."""
+    _check_arrays(arrays)
+    return from_bytes(b"".join(_vector_format(arrays)))
+
+
+def _check_arrays(arrays: FstArrays) -> None:
     states, arcs = arrays.num_states, arrays.arcs
     if len(arcs) and not (0 <= arcs["nextstate"].min() and arcs["nextstate"].max() < states):
         raise GraphError(f"an arc leads out of the {states} states of the graph")
     if not -1 <= arrays.start < states:
         raise GraphError(f"the start state {arrays.start} is none of the {states} states")
-    header = struct.pack("<i", _MAGIC)
+
+
+def _vector_format(arrays: FstArrays) -> Iterator[bytes]:
+    """The bytes of the vector format, in parts."""
+    header = struct.pack("<i", MAGIC)
     for name in (b"vector", b"standard"):
         header += struct.pack("<i", len(name)) + name
-    header += struct.pack(_HEADER, 2, 0, _PROPERTIES, arrays.start, states, len(arcs))
-    # Each state: final weight (one word), number of arcs (two), then its arcs (four each).
-    offsets = arrays.offsets.astype(np.int64)
-    body = np.empty(3 * states + 4 * len(arcs), dtype="<i4")
-    heads = 3 * np.arange(states, dtype=np.int64) + 4 * offsets[:-1]
-    body[heads] = np.ascontiguousarray(arrays.final, dtype="<f4").view("<i4")
-    body[heads + 1] = np.diff(offsets)
-    body[heads + 2] = 0
-    first_words = 4 * np.arange(len(arcs), dtype=np.int64) + 3 * (arrays.sources.astype(np.int64) + 1)
-    words = np.ascontiguousarray(arcs).view("<i4").reshape(-1, 4)
-    for column in range(4):
-        body[first_words + column] = words[:, column]
-    return from_bytes(header + body.tobytes())
+    yield header + struct.pack(
+        HEADER, 2, 0, _PROPERTIES, arrays.start, arrays.num_states, len(arrays.arcs)
+    )
+    for begin in range(0, arrays.num_states, _BLOCK):
+        offsets = arrays.offsets[begin : begin + _BLOCK + 1].astype(np.int64)
+        states, arcs = len(offsets) - 1, arrays.arcs[offsets[0] : offsets[-1]]
+        counts, offsets = np.diff(offsets), offsets - offsets[0]
+        # Each state: final weight (one word), number of arcs (two), then its arcs (four each).
+        body = np.empty(3 * states + 4 * len(arcs), dtype="<i4")
+        heads = 3 * np.arange(states, dtype=np.int64) + 4 * offsets[:-1]
+        body[heads] = np.ascontiguousarray(arrays.final[begin : begin + states], dtype="<f4").view("<i4")
+        body[heads + 1] = counts
+        body[heads + 2] = 0
+        first_words = 4 * np.arange(len(arcs), dtype=np.int64) + np.repeat(3 * np.arange(1, states + 1), counts)
+        words = np.ascontiguousarray(arcs).view("<i4").reshape(-1, 4)
+        for column in range(4):
+            body[first_words + column] = words[:, column]
+        yield body.tobytes()
 
 
 def _parse(data: bytes) -> FstArrays:
@@ -170,8 +185,8 @@ def _parse(data: bytes) -> FstArrays:
         (length,) = struct.unpack_from("<i", data, position)
         names.append(data[position + 4 : position + 4 + length])
         position += 4 + length
-    version, flags, _properties, start, states, arcs = struct.unpack_from(_HEADER, data, position)
-    position += struct.calcsize(_HEADER)
+    version, flags, _properties, start, states, arcs = struct.unpack_from(HEADER, data, position)
+    position += struct.calcsize(HEADER)
     # flags 1 and 2: tables of symbols follow the header; 4: the records are aligned to 16 bytes
     supported = names == [b"const", b"standard"] and version == 2 and flags == 0
     if not supported or len(data) != position + states * _STATE.itemsize + arcs * ARC.itemsize:
@@ -195,12 +210,19 @@ def add_word_penalty(fst: Graph, penalty: float) -> kaldifst.StdVectorFst:
     return from_arrays(to_arrays(fst).with_word_penalty(penalty))
 
 
-def write_fst(path: PathLike, fst: kaldifst.StdVectorFst) -> None:
-    """Writes a graph in OpenFst's format; the file is whole or absent. Raises DiskError, GraphError for an empty
-    graph."""
+def write_fst(path: PathLike, fst: Union[kaldifst.StdVectorFst, FstArrays]) -> None:
+    """Writes a graph in OpenFst's format; the file is whole or absent. Arrays are written part by part, without a copy
+    of the whole. Raises DiskError, GraphError for an empty graph."""
     path = Path(path)
     if fst is None or fst.num_states == 0:
         raise GraphError("an empty graph is not written", file=path)
+    if isinstance(fst, FstArrays):
+        _check_arrays(fst)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as stream:
+            for part in _vector_format(fst):
+                stream.write(part)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,7 +247,7 @@ def read_fst(path: PathLike) -> kaldifst.StdVectorFst:
             magic = stream.read(4)
     except (FileNotFoundError, IsADirectoryError):
         raise GraphError("no such graph", file=path, remedy="run the stage that writes it") from None
-    fst = kaldifst.StdVectorFst.read(str(path)) if magic == struct.pack("<i", _MAGIC) else None
+    fst = kaldifst.StdVectorFst.read(str(path)) if magic == struct.pack("<i", MAGIC) else None
     if fst is None:
         raise GraphError(
             "not a graph, or one that is cut off", file=path, remedy="delete it and run the stage that writes it again"

@@ -17,7 +17,7 @@ from hybrid.io import PathLike, read_json, write_json
 from hybrid.lexicon.checks import POSITIONS, check_phones, check_pieces, check_silences, silences_in_words
 from hybrid.lexicon.fst import Entry, add_disambig, make_lexicon_fst
 from hybrid.lexicon.lexicon import FILLERS, UNKNOWN_WORD, Lexicon
-from hybrid.lexicon.silence import SilenceProbs, make_silence_fst
+from hybrid.lexicon.silence import SilenceProbs, WordSilence, make_silence_fst
 from hybrid.lexicon.subword import MARK, Pieces, join
 from hybrid.lexicon.tables import AGAIN, read_table, write_table
 
@@ -200,6 +200,16 @@ class Lang:
         if self.pieces is None or word == self.oov:
             return [(True, True)]
         return [(word.startswith(MARK), False), (word.startswith(MARK), True)]
+
+    @property
+    def entries(self) -> List[Entry]:
+        """The lexicon's lines as L has them: phones with position marks, of pieces one for each place in a word."""
+        return self._entries
+
+    @property
+    def entry_silences(self) -> Optional[List[WordSilence]]:
+        """The silence probabilities of each entry; None where silence has one probability."""
+        return None if self.silence_probs is None else self._silences
 
     @property
     def L(self) -> kaldifst.StdVectorFst:

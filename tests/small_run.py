@@ -13,7 +13,7 @@ from hybrid.data.features import LogMel, Mfcc, config_to_json
 from hybrid.fst import write_fst
 from hybrid.gmm.feature_transform import FeatureTransform
 from hybrid.gmm.model import GmmModel
-from hybrid.hmm.graph import make_hclg, tids_to_pdfs
+from hybrid.hmm.decoding_graph import decoding_graph
 from hybrid.io import write_json
 from hybrid.lexicon.lang import Lang
 from hybrid.lm import ngram
@@ -59,8 +59,7 @@ def make_run(exp: Path) -> Path:
     grammar = arpa_to_fst(ngram.train([["AB", "BA"], ["ACE"], ["CAB", "AB"], ["BA"]], order=2), lang.words)
 
     def write_graph(name, senones):
-        made = make_hclg(lang, grammar, senones, transition_scale=1.0, self_loop_scale=0.1)
-        write_fst(exp / "graph" / f"{name}.fst", tids_to_pdfs(made, senones))
+        write_fst(exp / "graph" / f"{name}.fst", decoding_graph(lang, grammar, senones, self_loop_scale=0.1))
 
     mfcc = Mfcc(sampling_rate=RATE)
     for name, adapted in (("mono", False), ("tri3", True)):

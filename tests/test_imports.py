@@ -35,7 +35,7 @@ LAYERS = (
     "stages subcommand",
     "marks",
     "run",
-    "config typed fst fingerprint measure parallel script cpu device compiled",
+    "config typed fst fst_file fingerprint measure parallel script cpu device compiled",
     "io",
     "destination front_door",
     "errors",

@@ -15,7 +15,7 @@ from hybrid.decode.splice import self_loop_scale_of
 from hybrid.decode.vocabulary import Vocabulary
 from hybrid.errors import ConfigError, DataError, GraphError
 from hybrid.fst import write_fst
-from hybrid.hmm.graph import make_hclg, tids_to_pdfs
+from hybrid.hmm.decoding_graph import decoding_graph
 from hybrid.hmm.senones import Senones
 from hybrid.lexicon.extend import Speller, extended, pronounced
 from hybrid.lexicon.g2p import G2P
@@ -52,7 +52,7 @@ def vocabulary(
     senones = senones_of(lang, kind, width, central, seed)
     grammar = arpa_to_fst(ngram.train(TEXT, order=order), lang.words)
     write_fst(folder / "lm" / "G.fst", grammar)
-    graph = tids_to_pdfs(make_hclg(lang, grammar, senones, self_loop_scale=scale), senones)
+    graph = decoding_graph(lang, grammar, senones, self_loop_scale=scale)
     write_fst(folder / "graph" / "network.fst", graph)
     decoder = Decoder(graph, num_pdfs=senones.num_pdfs, beam=1000.0, max_active=10**6, word_penalty=word_penalty)
     return Vocabulary(lang, decoder, senones, word_penalty, folder / "graph" / "network.fst")

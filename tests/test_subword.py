@@ -21,7 +21,8 @@ from hybrid.decode.run import decode_set
 from hybrid.decode.tuning import tune
 from hybrid.errors import ConfigError, DataError, HybridError, ModelError
 from hybrid.fst import const, write_fst
-from hybrid.hmm.graph import TrainingGraphs, make_hclg, tids_to_pdfs
+from hybrid.hmm.decoding_graph import decoding_graph
+from hybrid.hmm.graph import TrainingGraphs
 from hybrid.hmm.senones import Senones
 from hybrid.hmm.topology import bootstrap_topology
 from hybrid.io import write_json, write_jsonl
@@ -290,7 +291,7 @@ def test_a_toy_graph_decodes_words_of_no_training_text(tmp_path):
     sentences = [[lang.word_names[i] for i in lang.word_ids(text)] for text in TEXTS]
     grammar = arpa_to_fst(train_ngram(sentences, 2, vocabulary=lang.lexicon.words), lang.words)
     path = tmp_path / "graph.fst"
-    write_fst(path, tids_to_pdfs(make_hclg(lang, grammar, senones), senones))
+    write_fst(path, decoding_graph(lang, grammar, senones))
     rng = np.random.default_rng(0)
     wanted, loglikes = {}, {}
     for number, text in enumerate(["TURN THE RADIO ON", "THE TURNIT", "DON'T A 'TIS", "RADIOTURN OFF"]):

@@ -23,6 +23,7 @@ from hybrid.decode.search import LatticeSearch, RawLattice, SearchOptions
 from hybrid.decode.search_graph import SearchGraph
 from hybrid.errors import ConfigError, DataError, GraphError
 from hybrid.fst import FstArrays, Graph, const, to_arrays
+from hybrid.fst_file import read_arrays
 
 
 class Decoder:
@@ -49,7 +50,7 @@ class Decoder:
         self.name: Optional[str] = None
         if isinstance(graph, (str, PathLike)):
             self.name = str(graph)
-            graph = map_search_graph(graph) if self.name.endswith(SUFFIX) else read_graph(graph)
+            graph = map_search_graph(graph) if self.name.endswith(SUFFIX) else read_arrays(graph)
         labels = graph if isinstance(graph, (FstArrays, SearchGraph)) else to_arrays(graph)
         if labels.start < 0 or not len(labels.arcs):
             raise self._error("the graph is empty", "make it again: grammar and lexicon share no words")

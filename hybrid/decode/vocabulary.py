@@ -21,8 +21,9 @@ from hybrid.decode.grammar import GrammarSource, read_grammar
 from hybrid.decode.phrases import Phrase, missing_words, phrase_ids, written
 from hybrid.decode.splice import Spoken, self_loop_scale_of, splice
 from hybrid.errors import ConfigError, DataError, ModelError
-from hybrid.fst import ARC, FstArrays, from_arrays, read_fst, to_arrays
-from hybrid.hmm.graph import make_hclg, tids_to_pdfs
+from hybrid.fst import ARC, FstArrays
+from hybrid.fst_file import read_arrays
+from hybrid.hmm.decoding_graph import decoding_graph
 from hybrid.hmm.senones import Senones
 from hybrid.io import PathLike
 from hybrid.lexicon.extend import NewWord, Speller, extended, pronounced
@@ -107,8 +108,7 @@ class Vocabulary:
             return lang.word_ids(word.text) if lang.pieces is not None else [lang.words[str(self._written(word, lang))]]
 
         scale = self_loop_scale_of(self.decoder.graph, self.senones)
-        hclg = make_hclg(lang, grammar_fst(grammar, ids), self.senones, self_loop_scale=scale)
-        arrays = to_arrays(tids_to_pdfs(hclg, self.senones))
+        arrays = decoding_graph(lang, grammar_fst(grammar, ids), self.senones, self_loop_scale=scale)
         decoder = self._decoder(arrays.with_word_penalty(self.word_penalty))
         decoder.name = grammar.file
         return replace(self, lang=lang, decoder=decoder, added=(), is_grammar=True, speller=speller)
@@ -149,7 +149,7 @@ class Vocabulary:
         path = exp / "lm" / "G.fst"
         if not path.exists() or (exp / "gmm" / "lang").exists():
             return None
-        arrays = to_arrays(read_fst(path))
+        arrays = read_arrays(path)
         if arrays.max_ilabel > self._base.word_disambig:
             raise ModelError("G has other words than the lexicon", file=path, remedy="run the stage lm again")
         backs_off = np.zeros(arrays.num_states, bool)
@@ -179,10 +179,9 @@ class Vocabulary:
                if lang.words[word] not in there]  # fmt: skip
         arcs = np.insert(arcs, int(offsets[state + 1]), np.array(new, ARC))
         offsets[state + 1 :] += len(new)
-        made = from_arrays(FstArrays(grammar.start, grammar.final, offsets, arcs))
+        made = FstArrays(grammar.start, grammar.final, offsets, arcs)
         scale = self_loop_scale_of(self.decoder.graph, self.senones)
-        hclg = make_hclg(lang, made, self.senones, self_loop_scale=scale)
-        return to_arrays(tids_to_pdfs(hclg, self.senones)).with_word_penalty(self.word_penalty)
+        return decoding_graph(lang, made, self.senones, self_loop_scale=scale).with_word_penalty(self.word_penalty)
 
     def _spliced(self, lang: Lang, entries: Dict[str, List[Pronunciation]], cost: float) -> FstArrays:
         graph = self.decoder.graph

@@ -8,8 +8,9 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 from hybrid.data.arrays import read_cuts
 from hybrid.decode.run import decode_set, words_of_set
 from hybrid.decode.tuning import tune
-from hybrid.fst import read_fst, to_arrays, write_fst
-from hybrid.hmm.graph import make_hclg, tids_to_pdfs
+from hybrid.fst import write_fst
+from hybrid.fst_file import read_arrays
+from hybrid.hmm.decoding_graph import decoding_graph
 from hybrid.io import read_json, write_json
 from hybrid.lexicon.lang import Lang
 from hybrid.measure import commit
@@ -25,23 +26,24 @@ from hybrid.score.results import ORDER, write_decode
 
 
 def graph(run: RecipeRun, systems: Sequence[System]) -> None:
-    """Write EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that are decoded."""
-    grammar = read_fst(run.dir("lm") / "G.fst")
+    """Write EXP/graph/{mono,tri1,tri2,tri3,network}.fst over pdf + 1, of the systems that are decoded; a graph that a
+    killed run of the stage left is kept."""
+    grammar = read_arrays(run.dir("lm") / "G.fst")
     settings = run.settings.graph
     run.log(f"  for {', '.join(run.settings.decode.systems) or 'all systems'}")
-    jobs: List[Tuple[str, Any, float]] = [
-        (name, gmm_stage.load(run, name).senones, settings.self_loop_scale)
-        for name in dict.fromkeys(system.graph for system in systems if not system.network)
-    ]
-    if any(system.network for system in systems):
-        jobs.append(("network", network_senones(run), settings.network_self_loop_scale))
-    for name, senones, self_loop_scale in run.progress(jobs, desc="HCLG"):
-        lang = gmm_stage.lang_of(run, name)
-        hclg = make_hclg(lang, grammar, senones, transition_scale=1.0, self_loop_scale=self_loop_scale)
-        over_pdfs = tids_to_pdfs(hclg, senones)
-        write_fst(run.dir("graph") / f"{name}.fst", over_pdfs)
-        arrays = to_arrays(over_pdfs)
-        run.log(f"  {name}: {arrays.num_states} states, {len(arrays.arcs)} arcs")
+    names = dict.fromkeys(system.graph for system in systems)
+    for name in run.progress(names, total=len(names), desc="HCLG"):
+        path = run.dir("graph") / f"{name}.fst"
+        if path.exists():
+            continue
+        of_network = any(system.network for system in systems if system.graph == name)
+        senones = network_senones(run) if of_network else gmm_stage.load(run, name).senones
+        graph = decoding_graph(
+            gmm_stage.lang_of(run, name), grammar, senones, bar=run.bar(name),
+            self_loop_scale=settings.network_self_loop_scale if of_network else settings.self_loop_scale,
+        )  # fmt: skip
+        write_fst(path, graph)
+        run.log(f"  {name}: {graph.num_states} states, {len(graph.arcs)} arcs")
 
 
 def decode(run: RecipeRun, systems: Sequence[System]) -> None:
