@@ -35,8 +35,11 @@ class NgramColumns(Protocol):
     """An n-gram model that gives the n-grams of an order as arrays: rows int32 [N, order], places of their words in
     `words`, logprob and backoff [N], log10."""
 
-    words: Sequence[str]
-    order: int
+    @property
+    def words(self) -> Sequence[str]: ...
+
+    @property
+    def order(self) -> int: ...
 
     def columns(self, order: int) -> Any:
         """Return those of an order: rows, logprob, backoff."""

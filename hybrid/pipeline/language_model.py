@@ -73,10 +73,10 @@ def lm(run: RecipeRun) -> None:
     if reduced is not model:
         _log_perplexity(run, language, "that of the graph", reduced, text)
     arpa.write(run.dir("lm") / "lm.arpa", reduced)
-    for_graph = reduced if isinstance(reduced, NgramModel) else reduced.to_model()
-    write_fst(run.dir("lm") / "G.fst", arpa_to_fst(for_graph, language.words))
+    write_fst(run.dir("lm") / "G.fst", arpa_to_fst(reduced, language.words))
     if language.pieces is None and sources != [TRAIN]:
-        vocabulary, heard = for_graph.vocabulary, words_of(transcripts)
+        vocabulary = reduced.vocabulary if isinstance(reduced, NgramModel) else reduced.words
+        heard = words_of(transcripts)
         for notice in unheard_notices(language.lexicon, heard, language.silence_phones, vocabulary):
             run.log(f"  {notice}")
 
