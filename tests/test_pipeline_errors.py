@@ -350,11 +350,12 @@ def test_an_utterance_too_short_for_its_words_is_named(data: Path, tmp_path: Pat
 # ------------------------------------------------------------------ settings
 
 
-@pytest.mark.parametrize("names", ["[]", '["test"]', '["test","dev"]', '["dev","train"]', "dev", "[1]"])
+@pytest.mark.parametrize("names", ["[]", '["test"]', '["test","dev"]', '["dev","train"]', "1", "[1]"])
 def test_sets_that_scales_cannot_be_chosen_on(tmp_path: Path, names: str) -> None:
     run = recipe_run(tmp_path, 'decode.tune_on=["dev","test"]', recipe="an4")
     assert run.settings.decode.tune_on == ["dev", "test"]
-    said = {"dev": "decode.tune_on must be a list", "[1]": r"tune_on\[0\] must be a text"}
+    assert recipe_run(tmp_path, "decode.tune_on=dev", recipe="an4").settings.decode.tune_on == ["dev"]
+    said = {"1": "decode.tune_on must be a list", "[1]": r"tune_on\[0\] must be a text"}
     with pytest.raises(ConfigError, match=said.get(names, r'decode.tune_on is .*Remedy: use \["dev"\]')):
         recipe_run(tmp_path, f"decode.tune_on={names}", recipe="an4")
 

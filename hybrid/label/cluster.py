@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Sequence
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence
 
 from hybrid.errors import ConfigError, HybridError
 from hybrid.label.manifest import Done, name_of
@@ -15,9 +15,10 @@ def over_dask(scheduler: str, work: Callable[[Path], Done], manifests: Sequence[
     """Yield what became of each manifest, in their order; all are handed in at once, so that no worker of however
     large a cluster waits for us.
 
-    scheduler: its address, or the file that it has written. A worker that dies is replaced by another; a manifest over
-    which several have died is one that failed. Raises ConfigError where no scheduler answers or its workers lack this
-    program, HybridError where it is lost.
+    scheduler: its address, or the file that it has written. A worker that dies is replaced by another. Dask blames all
+    manifests that a dead worker had or was to have next, so one over which several have died is tried once more when no
+    other is left; where workers die again it has failed. Raises ConfigError where no scheduler answers or its workers
+    lack this program, HybridError where it is lost.
     """
     try:
         from dask.distributed import Client
@@ -37,18 +38,24 @@ def over_dask(scheduler: str, work: Callable[[Path], Done], manifests: Sequence[
         futures = client.map(work, list(manifests), pure=False)
         try:
             for path, future in zip(manifests, futures):
-                yield _done(path, future)
+                done = _done(future)
+                if done is None:
+                    client.gather(futures, errors="skip")  # until none is left
+                    future = client.submit(work, path, pure=False)
+                    done = _done(future) or Done(name_of(path), 0, 0, 0, "workers died over it, time and again")
+                yield done
         finally:
             client.cancel(futures)
 
 
-def _done(path: Path, future: Any) -> Done:
+def _done(future: Any) -> Optional[Done]:
+    """What became of a manifest; None where workers died."""
     from dask.distributed import CancelledError, KilledWorker
 
     try:
         return future.result()  # type: ignore[no-any-return]
-    except KilledWorker as error:
-        return Done(name_of(path), 0, 0, 0, f"workers died over it, the last on {error.last_worker.address}")
+    except KilledWorker:
+        return None
     except (ImportError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "deserialization" not in str(error):
             raise
