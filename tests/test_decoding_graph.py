@@ -81,10 +81,10 @@ def lexicons(draw: Any) -> Dict[str, List[Pronunciation]]:
 @settings(max_examples=60, deadline=None)
 @given(
     data=st.data(), entries=lexicons(), window=st.sampled_from(WINDOWS), order=st.integers(1, 3),
-    kind=st.sampled_from(["bootstrap", "network"]), silence=st.sampled_from([0.0, 0.2, 0.5]),
+    kind=st.sampled_from(["bootstrap", "network"]), silence=st.sampled_from([0.0, 0.2, 0.5]), merged=st.booleans(),
 )  # fmt: skip
 def test_costs_are_those_of_the_recipe(
-    data: Any, entries: Dict[str, Any], window: Tuple[int, int], kind: str, order: int, silence: float
+    data: Any, entries: Dict[str, Any], window: Tuple[int, int], kind: str, order: int, silence: float, merged: bool
 ) -> None:
     used = {phone for items in entries.values() for item in items for phone in item.phones}
     entries = {**entries, "H": [Pronunciation((phone,), 1.0) for phone in PHONES if phone not in used]
@@ -94,7 +94,27 @@ def test_costs_are_those_of_the_recipe(
     rng = random.Random(seed)
     text = [[rng.choice(sorted(entries)) for _ in range(rng.randint(1, 5))] for _ in range(6)]
     grammar = arpa_to_fst(ngram.train(text, order=order), lang.words)
-    assert_same(*both(lang, grammar, senones_of(lang, kind, *window, seed)), seed, 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding_graph, "MERGED", 1_000_000 if merged else 0)
+        assert_same(*both(lang, grammar, senones_of(lang, kind, *window, seed)), seed, 6)
+
+
+def test_states_of_the_grammar_that_are_alike_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three histories from which nothing but the same word leads on."""
+    lang = Lang.create(Lexicon.from_dict({"A": ["a"], "AB": ["a b"], "CAB": ["c a b"]}))
+    arcs = [(0, state, name) for state, name in enumerate(("A", "AB", "CAB"), 1)]
+    lines = [f"{source} {target} {lang.words[name]} {lang.words[name]} 0.5" for source, target, name in arcs]
+    lines += [f"{state} 4 {lang.words['A']} {lang.words['A']} 0.25" for state in (1, 2, 3)]
+    grammar = kaldifst.compile("\n".join([*lines, "4 0.1"]))
+    kaldifst.arcsort(grammar, sort_type="ilabel")
+    senones = senones_of(lang, "network", 2, 1, 1)
+    sizes = []
+    for most in (0, 1_000_000):
+        monkeypatch.setattr(decoding_graph, "MERGED", most)
+        made, recipe = both(lang, grammar, senones)
+        assert assert_same(made, recipe, 2) > 20
+        sizes.append(to_arrays(made).num_states)
+    assert sizes[1] < sizes[0]
 
 
 @pytest.mark.parametrize("window", WINDOWS)
