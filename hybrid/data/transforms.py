@@ -97,7 +97,7 @@ class NetworkInput:
             )
         self.variance = bool(plus)
         self.stack = stack
-        self.online = online
+        self.online = online if self.level == "online" else None
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> NetworkInput:
@@ -116,8 +116,7 @@ class NetworkInput:
 
         mean, deviation: float32 [D], of the speaker; None: of the utterance itself.
         """
-        if self.level == "online":
-            assert self.online is not None
+        if self.online is not None:
             x = OnlineCmvn(self.online).apply(x)
         elif self.level != "none":
             if mean is None:
