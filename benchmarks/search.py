@@ -30,9 +30,10 @@ import numpy as np
 from hybrid.data.arrays import read_arrays
 from hybrid.data.feature_config import kind_of
 from hybrid.decode.acoustics import load_acoustics
-from hybrid.decode.decoder import Decoder, read_graph
+from hybrid.decode.decoder import Decoder
 from hybrid.decode.kaldi import FasterDecoder
 from hybrid.decode.trained import System, find_search, systems
+from hybrid.fst import const, read_fst
 from hybrid.hmm.senones import Senones
 from hybrid.pipeline.sets import speakers_of
 
@@ -87,7 +88,7 @@ def jobs(
 def row(
     title: str, scaled: List[np.ndarray], system: System, limits: Dict[str, Any], repeat: int, simple: int
 ) -> None:
-    graph = read_graph(system.graph)
+    graph = const(read_fst(system.graph))
     transitions = Senones.load(system.model / "senones").transition_model
     ours, kaldis = Decoder(graph, **limits), FasterDecoder(graph, **limits)
     config = khg.LatticeFasterDecoderConfig(

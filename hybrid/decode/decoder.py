@@ -8,10 +8,8 @@ import threading
 from copy import copy
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import Iterable, Optional, Sequence, Tuple, Union
 
-import kaldifst
 import numpy as np
 
 from hybrid.decode.boost import Booster
@@ -22,7 +20,7 @@ from hybrid.decode.running_search import RunningSearch
 from hybrid.decode.search import LatticeSearch, RawLattice, SearchOptions
 from hybrid.decode.search_graph import SearchGraph
 from hybrid.errors import ConfigError, DataError, GraphError
-from hybrid.fst import FstArrays, Graph, const, to_arrays
+from hybrid.fst import FstArrays, Graph, to_arrays
 from hybrid.fst_file import read_arrays
 
 
@@ -157,17 +155,3 @@ class Decoder:
 
     def _error(self, what: str, remedy: str) -> GraphError:
         return GraphError(what, file=self.name, remedy=remedy)
-
-
-def read_graph(path: Union[str, PathLike[str]]) -> kaldifst.StdConstFst:
-    """A graph from a file, in OpenFst's vector format. Raises GraphError where it is absent or not a graph."""
-    try:
-        with open(path, "rb") as stream:
-            head = stream.read(16)
-    except OSError as error:
-        raise GraphError(f"no graph: {error.strerror}", file=path, remedy="run the graph stage") from None
-    mark = b"\xd6\xfd\xb2~\x06\0\0\0vector"  # OpenFst's magic number and the only kind that kaldifst reads
-    graph = kaldifst.StdVectorFst.read(str(Path(path))) if head.startswith(mark) else None
-    if graph is None:
-        raise GraphError("not a graph, or a truncated one", file=path, remedy="delete it and run the graph stage again")
-    return const(graph)
