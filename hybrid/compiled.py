@@ -22,7 +22,9 @@ from typing import Any, Dict, Iterator, Set, Tuple
 
 import numba
 import numpy as np
-from numba.core import event
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, event
 from numba.extending import intrinsic
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,25 @@ def _borrowed(context: Any, arrays: Any) -> Any:
 
 
 borrowed: Any = intrinsic(_borrowed)
+
+
+def _prefetch(context: Any, array: Any, index: Any) -> Any:
+    """Ask, in compiled code, for the memory of array[index], which is read soon. Nothing is read here: an index outside
+    of the array does no harm."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, value=values[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        place = builder.bitcast(builder.gep(data, [values[1]]), byte)
+        builder.call(call, [place, number(0), number(3), number(1)])  # to read, to be kept, data
+        return context.get_dummy_value()
+
+    return types.void(array, index), code
+
+
+prefetch: Any = intrinsic(_prefetch)
 
 
 def depends_on(function: Any) -> str:

@@ -23,6 +23,10 @@ PDFS = 4
 
 
 def make_graph(seed: int, states: int = 12) -> SearchGraph:
+    return SearchGraph.from_arrays(to_arrays(random_fst(seed, states)))
+
+
+def random_fst(seed: int, states: int) -> kaldifst.StdVectorFst:
     """Random arcs over PDFS pdfs, epsilons only to higher states."""
     rng = np.random.default_rng(seed)
     fst = kaldifst.StdVectorFst()
@@ -36,7 +40,7 @@ def make_graph(seed: int, states: int = 12) -> SearchGraph:
                 label = 1
             fst.add_arc(source, kaldifst.StdArc(label, int(rng.integers(3)), float(rng.random()), target))
     fst.set_final(states - 1, 0.5)
-    return SearchGraph.from_arrays(to_arrays(fst))
+    return fst
 
 
 def same(one: SearchGraph, other: SearchGraph) -> bool:
@@ -85,6 +89,22 @@ def test_a_word_penalty_as_before_the_arcs_were_sorted() -> None:
         assert same(SearchGraph.from_arrays(arrays).with_word_penalty(penalty), wanted)
 
 
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), states=st.integers(2, 30), penalty=st.sampled_from([0.0, -0.4, 0.7]))
+def test_the_cheapest_arcs_stand_first(seed: int, states: int, penalty: float) -> None:
+    fst = to_arrays(random_fst(seed, states))
+    graph = SearchGraph.from_arrays(fst).with_word_penalty(penalty)
+    rows = graph.arcs.reshape(-1, 4)
+    for state in range(graph.num_states):
+        low, middle, high = int(graph.first[state]), int(graph.epsilons[state]), int(graph.first[state + 1])
+        for part in (slice(low, middle), slice(middle, high)):
+            assert (np.diff(graph.costs[COST::4][part]) >= 0).all()
+        given_arcs = fst.with_word_penalty(penalty).arcs[fst.offsets[state] : fst.offsets[state + 1]]
+        wanted = sorted((arc["ilabel"], arc["olabel"], arc["weight"], arc["nextstate"]) for arc in given_arcs)
+        found = sorted((*row[[ILABEL, OLABEL]], row.view(np.float32)[COST], row[NEXT]) for row in rows[low:high])
+        assert found == wanted
+
+
 def _set(name: str, place: int, value: Any) -> Callable[[SearchGraph], SearchGraph]:
     def change(graph: SearchGraph) -> SearchGraph:
         array = getattr(graph, name).copy()
@@ -101,6 +121,11 @@ def _arc(column: int, value: int, epsilon: bool = False) -> Callable[[SearchGrap
         return _set("arcs", 4 * arc + column, value)(graph)
 
     return change
+
+
+def _dearest_first(graph: SearchGraph) -> SearchGraph:
+    state = int(np.flatnonzero(np.diff(graph.first.astype(np.int64)) - (graph.epsilons - graph.first[:-1]) > 1)[0])
+    return _set("arcs", 4 * int(graph.epsilons[state]) + COST, int(np.float32(9.0).view(np.uint32)))(graph)
 
 
 def _swapped(graph: SearchGraph) -> SearchGraph:
@@ -129,6 +154,7 @@ BAD = [
     (_set("entering", 0, 2**32 - 1), "tables of entering arcs"),
     (_set("sources", 0, 2**32 - 1), "tables of entering arcs"),
     (_swapped, "tables of entering arcs"),
+    (_dearest_first, "in the order of their costs"),
     (lambda graph: replace(graph, start=12), "from state 12"),
     (lambda graph: replace(graph, start=-1), "from state -1"),
     (lambda graph: replace(graph, final=graph.final[:-1]), "arrays of the sizes"),

@@ -33,6 +33,7 @@ _LONGEST_HEADER = 1 << 16  # bytes; of eight arrays it takes one thousand
 _FAULTS = (
     "", "states that do not follow each other", "an arc that leads to no state", "a cost that is no number",
     "epsilon arcs that do not stand first, or go round", "tables of entering arcs that are of another graph",
+    "arcs of a state that do not stand in the order of their costs",
 )  # fmt: skip
 
 
@@ -123,6 +124,9 @@ def _fault(final, first, epsilons, arcs, costs, enter, entering, sources, depth)
                 return 4
             if arc < epsilons[state] and depth[target] <= depth[state]:
                 return 4
+            begins = arc == first[state] or arc == epsilons[state]
+            if not begins and costs[4 * arc + COST] < costs[4 * arc - 4 + COST]:
+                return 6
     for state in range(states):
         for place in range(enter[state], enter[state + 1]):
             arc, source = entering[place], sources[place]

@@ -1,7 +1,7 @@
 """A decoding graph as the search reads it: arrays, each state's epsilon arcs before its others.
 
-    first[s] .. epsilons[s]       the arcs of state s without an input label
-    epsilons[s] .. first[s + 1]   its arcs over a pdf
+    first[s] .. epsilons[s]       the arcs of state s without an input label, the cheapest first
+    epsilons[s] .. first[s + 1]   its arcs over a pdf, likewise
     arcs[4 a .. 4 a + 3]          input label, output label, cost and next state of arc a
     entering[enter[s] .. enter[s + 1]]   the arcs that lead to state s, and `sources` the states that they leave
     leads[s]                      whether arcs of state s lead to a state that more than WIDE arcs enter: PDF, EPSILON
@@ -12,7 +12,7 @@ of integers, which `costs` shows as what it is. All are unsigned, which saves th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from typing import Optional, Tuple, Union
 
@@ -48,7 +48,9 @@ class SearchGraph:
     def of(
         start: int, final: np.ndarray, first: np.ndarray, epsilons: np.ndarray, arcs: np.ndarray, depth: np.ndarray
     ) -> SearchGraph:
-        """Return the graph of these arrays, with the tables of entering arcs."""
+        """Return the graph of these arrays, with the tables of entering arcs. arcs: are put into the order of their
+        costs, in place."""
+        sort_arcs(first, epsilons, arcs, arcs.view(np.float32))
         enter, entering, sources = entering_arcs(first, arcs)
         leads = leads_to_wide(first, epsilons, arcs, enter)
         return SearchGraph(start, final, first, epsilons, arcs, enter, entering, sources, depth, leads)
@@ -79,7 +81,7 @@ class SearchGraph:
             raise ConfigError(f"word insertion penalty {penalty}", remedy="give a finite number")
         arcs = self.arcs.copy()
         arcs.view(np.float32)[COST::4] += np.float32(penalty) * (arcs[OLABEL::4] > 0)
-        return replace(self, arcs=arcs)
+        return SearchGraph.of(self.start, self.final, self.first, self.epsilons, arcs, self.depth)
 
     @property
     def costs(self) -> np.ndarray:
@@ -137,6 +139,29 @@ def depths(first: np.ndarray, epsilons: np.ndarray, arcs: np.ndarray) -> Optiona
     """Return for each state how long the longest chain of epsilon arcs to it is; None where one is endless."""
     depth = np.zeros(len(epsilons), np.int32)
     return depth if _fill_depths(first, epsilons, arcs, depth) else None
+
+
+@compiled
+def sort_arcs(first, epsilons, arcs, costs):
+    """Put each state's epsilon arcs, and those over a pdf, into the order of their costs; equals stay as they stand."""
+    for state in range(len(epsilons)):
+        _sort(arcs, costs, first[state], epsilons[state])
+        _sort(arcs, costs, epsilons[state], first[state + 1])
+
+
+@compiled
+def _sort(arcs, costs, low, high):
+    """Put the arcs low .. high into the order of their costs."""
+    for arc in range(low + 1, high):
+        if costs[4 * arc + COST] < costs[4 * (arc - 1) + COST]:
+            break
+    else:
+        return
+    order = np.argsort(costs[4 * low + COST : 4 * high : 4], kind="mergesort")
+    moved = arcs[4 * low : 4 * high].copy()
+    for place in range(len(order)):
+        for column in range(4):
+            arcs[4 * (low + place) + column] = moved[4 * order[place] + column]
 
 
 @compiled

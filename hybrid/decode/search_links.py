@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.compiled import compiled, inlined
+from hybrid.compiled import compiled, inlined, prefetch
 from hybrid.decode.search_graph import EPSILON, ILABEL, NEXT, PDF, WIDE
 from hybrid.decode.search_settled import compact, extra_of, old_extras
-from hybrid.decode.search_tokens import BLOCKS, FRAMES, LINKS, SETTLED, STAMP
+from hybrid.decode.search_tokens import AHEAD, BLOCKS, FRAMES, LINKS, SETTLED, STAMP
 
 FULL_LINKS = -1
 FORWARD = 2  # more arcs into the survivors than so many a token are not looked through: those that leave all tokens are
@@ -101,7 +101,9 @@ def _last_extras(final, only, begin, end, graph_final, token_state, token_cost, 
 @compiled
 def stamp_tokens(slots, stamp, begin, end, cutoff, token_state, token_cost):
     """Make the tokens that were followed findable by their states."""
-    for token in range(begin, end):
+    for token in range(np.uint64(begin), np.uint64(end)):
+        if token + AHEAD < np.uint64(end):
+            prefetch(slots, 2 * token_state[token + AHEAD])
         if token_cost[token] <= cutoff:
             state = token_state[token]
             slots[2 * state] = stamp
