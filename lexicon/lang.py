@@ -7,6 +7,8 @@ worker processes.
 from __future__ import annotations
 
 import logging
+from copy import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
@@ -22,6 +24,7 @@ from hybrid.lexicon.subword import MARK, Pieces, join
 from hybrid.lexicon.tables import AGAIN, read_table, write_table
 
 _FORMAT = 1
+_SYMBOLS = "<eps>", "#0", "<s>", "</s>"  # beside the words
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +91,8 @@ class Lang:
         disambig = [f"#{number}" for number in range(largest + 2)]
         names = ["<eps>", *self.silence_phones, *self.nonsilence_phones, *disambig]
         self.phones: Dict[str, int] = {name: number for number, name in enumerate(names)}
-        names = ["<eps>", *sorted(lexicon.words), "#0", "<s>", "</s>"]
+        first, *last = _SYMBOLS
+        names = [first, *sorted(lexicon.words), *last]
         self.words: Dict[str, int] = {name: number for number, name in enumerate(names)}
         self.disambig_phones = [self.phones[f"#{number}"] for number in range(largest + 2)]
         self.word_disambig = self.words["#0"]
@@ -178,6 +182,25 @@ class Lang:
             pieces=self.pieces,
         )
 
+    def of_words(self, words: Iterable[str]) -> Lang:
+        """Return a Lang of some of its words, and of `oov`, in which every id is what it is here: what a worker needs
+        of a large lexicon for transcripts of these words. It has no L_disambig. Words that it lacks are passed over;
+        where it has none of them, or is of pieces, the Lang itself is returned.
+        """
+        wanted = {word for word in words if word in self.lexicon}
+        if self.pieces is not None or not wanted:
+            return self
+        wanted |= set() if self.oov is None else {self.oov}
+        part = copy(self)
+        part.lexicon = self.lexicon.of_words(wanted)
+        kept = [number for number, entry in enumerate(self._entries) if entry.word in wanted]
+        part._entries = [self._entries[number] for number in kept]
+        part._silences = [self._silences[number] for number in kept] if self._silences else []
+        part._disambig_entries, part._fsts = [], {}
+        part.words = {name: number for name, number in self.words.items() if name in wanted or name in _SYMBOLS}
+        part.__dict__.pop("word_names", None)
+        return part
+
     def position(self, phones: Sequence[str], begins: bool = True, ends: bool = True) -> tuple:
         """Put position marks on the phones of one word: ("AE", "N", "D") -> ("AE_B", "N_I", "D_E").
 
@@ -261,11 +284,11 @@ class Lang:
     def silence_ids(self) -> List[int]:
         return [self.phones[name] for name in self.silence_phones]
 
-    @property
+    @cached_property
     def phone_names(self) -> Dict[int, str]:
         return {number: name for name, number in self.phones.items()}
 
-    @property
+    @cached_property
     def word_names(self) -> Dict[int, str]:
         return {number: name for name, number in self.words.items()}
 
@@ -382,4 +405,6 @@ class Lang:
         return self
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {**self.__dict__, "_fsts": {}}  # FSTs cannot be pickled; a worker builds its own
+        # FSTs cannot be pickled; a worker builds its own, and its own tables of names
+        rest = {name: value for name, value in self.__dict__.items() if name not in ("word_names", "phone_names")}
+        return {**rest, "_fsts": {}}

@@ -6,7 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Container, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from hybrid.errors import DataError
 from hybrid.io import PathLike, write_text
@@ -161,6 +161,10 @@ class Lexicon:
     def with_word(self, word: str, phones: Sequence[str]) -> Lexicon:
         """Return a copy with one more word (as for the unknown word); the word's entries are replaced if it had any."""
         return Lexicon({**self._entries, word: [Pronunciation(tuple(phones))]})
+
+    def of_words(self, words: Container[str]) -> Lexicon:
+        """Return a lexicon of those of its words that are among `words`, in the order that they have here."""
+        return Lexicon({word: entries for word, entries in self._entries.items() if word in words})
 
     def pronunciations(self, word: str) -> List[Pronunciation]:
         """Return the pronunciations of a word. Raises KeyError for a word that has none."""

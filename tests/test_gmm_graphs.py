@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import gmm_tools
 import kaldifst
 import numpy as np
@@ -136,3 +138,21 @@ def test_a_broken_file_is_refused_with_its_name_and_a_remedy(tmp_path, break_it)
     with pytest.raises(HybridError, match="g.safetensors") as caught:
         Graphs.load(path)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["bootstrap", "network"])
+def test_some_words_of_a_lexicon_make_the_same_graphs(kind):
+    texts = ["BA CAB", "CAB", "NONE OF THEM"]
+    part = LANG.of_words({word for text in texts for word in text.split()})
+    assert set(part.lexicon.words) == {"BA", "CAB"} and len(LANG.lexicon) > 2
+    assert [part.word_names[number] for number in part.word_ids("CAB BA")] == ["CAB", "BA"]
+    assert part.word_ids("CAB BA") == LANG.word_ids("CAB BA")
+    whole = _compiler(kind)
+    found, wanted = (
+        Graphs.compile(TrainingGraphs(lang, whole.senones, transition_scale=0.0, self_loop_scale=0.0), texts, texts)
+        for lang in (pickle.loads(pickle.dumps(part)), LANG)
+    )
+    assert found[1] == wanted[1] and set(found[1]) == {"NONE OF THEM"}
+    for name, value in vars(wanted[0]).items():
+        np.testing.assert_array_equal(getattr(found[0], name), value, err_msg=name)
+    assert LANG.of_words(["NONE"]) is LANG

@@ -328,3 +328,16 @@ def test_broken_silence_probabilities(tmp_path, content):
         (tmp_path / "silprobs.json").write_text(content)
     with pytest.raises((DataError, ModelError), match="silprobs.json"):
         Lang.load(tmp_path)
+
+
+def test_some_words_with_their_probabilities():
+    lang = Lang.create(Lexicon.from_dict(PROBS), oov="oh", spoken_noise="SPN").with_probs(
+        Lexicon.from_dict({**PROBS, "oh": ["SPN"]}), learnt()[1]
+    )
+    part = lang.of_words(["B", "unheard of"])
+    assert set(part.words) == {"<eps>", "#0", "<s>", "</s>", "B", "oh"}
+    assert all(lang.words[name] == number for name, number in part.words.items())
+    rows = zip(lang.entries, lang.entry_silences, strict=True)
+    assert list(zip(part.entries, part.entry_silences, strict=True)) == [
+        (entry, silences) for entry, silences in rows if entry.word in ("B", "oh")
+    ]

@@ -20,7 +20,8 @@ def rows(data: Data, senones: Senones, lang: Lang, executor: Optional[Executor])
 
     "id", "loglike" a frame, "words" and "phones" as [name, start, frames].
     """
-    for part in map_chunks(executor, partial(_rows, data=data, senones=senones, lang=lang), data.store):
+    work = partial(_rows, data=data, senones=senones, lang=lang.of_words(data.store.words()))
+    for part in map_chunks(executor, work, data.store):
         yield from part
 
 
@@ -58,7 +59,7 @@ def learn_probs(data: Data, senones: Senones, lang: Lang, executor: Optional[Exe
 
     Raises DataError where nothing is aligned.
     """
-    work = partial(_prons, data=data, senones=senones, lang=lang)
+    work = partial(_prons, data=data, senones=senones, lang=lang.of_words(data.store.words()))
     counts = total(map_chunks(executor, work, data.store))
     if counts is None or not counts.utterances:
         raise DataError("no aligned utterance to learn from", remedy="look at problems.jsonl of the stage")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -172,6 +172,11 @@ class Store:
         return Chunk(
             index, about["ids"], about["speakers"], about["texts"], lengths, base.reshape(-1, self.base_dim)
         )
+
+    def words(self) -> Set[str]:
+        """Return the words of all transcripts."""
+        chunks = map(self.about, range(self.num_chunks))
+        return {word for about in chunks for text in about["texts"] for word in text.split()}
 
     def about(self, index: int) -> Mapping:
         """Reads the row of a chunk: "row", "ids", "speakers", "texts", "frames"."""

@@ -41,7 +41,8 @@ def compile_all(
 
     Returns the data with them, and {id: reason} of utterances that have none.
     """
-    work = partial(compile_graphs, store=data.store, lang=lang, senones=senones, folder=folder)
+    part = lang.of_words(data.store.words())
+    work = partial(compile_graphs, store=data.store, lang=part, senones=senones, folder=folder)
     reasons: Dict[str, str] = {}
     for chunk_reasons in map_chunks(context.executor, work, data.store):
         reasons.update(chunk_reasons)
