@@ -20,7 +20,7 @@ from hybrid.config import AUTO, Config, read_toml
 from hybrid.errors import ConfigError
 from hybrid.io import write_json
 from hybrid.pipeline.names import recipe_names
-from hybrid.pipeline.recipe import defaults, find_recipe
+from hybrid.pipeline.recipe import defaults, find_recipe, layered
 from hybrid.pipeline.settings import Settings
 from hybrid.train.config import TrainerConfig
 from hybrid.typed import Declared, above, at_least, between, build, one_of
@@ -429,19 +429,9 @@ def test_no_recipe_says_what_holds_without_it(name: str) -> None:
             continue
         if ("corpus", "train") == (*path, last):
             continue
-        if full == Config(defaults()).with_file(recipe.file, _as_recipe(less), opens=True).flat():
+        if full == Config(defaults()).with_file(recipe.file, layered(less, recipe.file), opens=True).flat():
             idle.append(".".join([*path, last]))
     assert idle == []
-
-
-def _as_recipe(values: Dict[str, Any]) -> Dict[str, Any]:
-    corpus = dict(values.get("corpus", {}))
-    for key in ("train", "unlabelled"):
-        if isinstance(corpus.get(key), str):
-            corpus[key] = [corpus[key]]
-    if isinstance(corpus.get("test"), str):
-        corpus["test"] = {"test": corpus["test"]}
-    return {**values, "corpus": corpus}
 
 
 def test_no_setting_stands_in_two_tables_of_the_defaults_with_one_value() -> None:

@@ -27,9 +27,9 @@ import importlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from hybrid.config import Config, load_config, read_toml
+from hybrid.config import LIKE, Config, load_config, merged, read_toml
 from hybrid.errors import ConfigError, DataError
 from hybrid.marks import Stage
 from hybrid.pipeline.checks import check_settings
@@ -58,7 +58,7 @@ class Recipe:
         """Return the settings, with `--config` files and `--set` values. Raises ConfigError as load_config."""
         if self.own_stages is not None:
             return load_config(self.file, overrides, files)
-        config = Config(defaults()).with_file(self.file, _normal(read_toml(self.file)), opens=True)
+        config = Config(defaults()).with_file(self.file, layered(read_toml(self.file), self.file), opens=True)
         for file in files:
             config = config.with_file(file, _normal(read_toml(file)))
         return config.with_overrides(list(overrides))
@@ -107,6 +107,31 @@ def find_recipe(text: str) -> Recipe:
         + f"; there are: {', '.join(names)}",
         remedy="give one of these, or a TOML file (hybrid init writes one for your corpus)",
     )
+
+
+def layered(values: Mapping[str, Any], path: Path, chain: Tuple[str, ...] = ()) -> Dict[str, Any]:
+    """Return what the file of a recipe says, over what the recipe of ours says that it is `like`, where it names one.
+    Test sets are those of one file: where it has any, the other's are not.
+
+    Raises ConfigError for a name that is none of our recipes, or of one with Python of its own, whose files are looked
+    for beside it."""
+    own = _normal(dict(values))
+    name = own.pop(LIKE, None)
+    if name is None:
+        return own
+    names = [name for name in recipe_names() if name not in (path.stem, *chain)]
+    if name not in names:
+        raise ConfigError(f"{LIKE} = {name!r}: there is no such recipe", file=path, remedy=f"one of {', '.join(names)}")
+    file = FOLDER / name / f"{name}.toml"
+    base = layered(read_toml(file), file, (*chain, path.stem))
+    if base.get("corpus", {}).get("python"):
+        raise ConfigError(
+            f"{LIKE} = {name!r}: that recipe has Python of its own", file=path, remedy="copy the folder of the recipe"
+        )
+    corpus = own.get("corpus")
+    if isinstance(corpus, dict) and corpus.get("test"):
+        base["corpus"].pop("test", None)
+    return merged(base, own)
 
 
 def _normal(values: Dict[str, Any]) -> Dict[str, Any]:
