@@ -136,6 +136,7 @@ def _run(options: argparse.Namespace) -> int:
     from hybrid.parallel import prepare_environment
 
     prepare_environment()
+    from hybrid.plan.recipe_command import disk_warning
     from hybrid.stages import run_stages, states
 
     recipe = _find_recipe(options.recipe)
@@ -151,6 +152,9 @@ def _run(options: argparse.Namespace) -> int:
     if not options.list:
         with _crew() as is_main:
             if is_main:
+                warning = disk_warning(run, stages)
+                if warning:
+                    print(f"hybrid: {warning}", file=sys.stderr, flush=True)
                 run_stages(stages, run, options.stage, options.stop_stage)
         return 0
     rows = states(stages, run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, List, Union, cast
+from typing import Any, List, Optional, Union, cast
 
 from hybrid.config import AUTO, Config, Undeclared
 from hybrid.data.sources import LHOTSE
@@ -50,7 +50,11 @@ class RecipeRun(Run):
         counted them; return whether the settings have changed. Noisy copies are for networks alone: where none is
         trained, "auto" makes none."""
         path = self.exp / "prepare" / ABOUT
-        hours = read_json(path)["hours"] if path.exists() else None
+        return self.size(read_json(path)["hours"] if path.exists() else None)
+
+    def size(self, hours: Optional[float]) -> bool:
+        """Set the sizes that are "auto" by so many hours of speech; None: they are not known yet. Return whether the
+        settings have changed."""
         config = self._unsized
         if config.get(_COPIES) == AUTO and not wanted_networks(read_settings(config)):
             config = config.with_overrides([f"{_COPIES}=0"])
