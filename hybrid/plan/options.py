@@ -15,8 +15,8 @@ With RECIPE: CPU time, disk and memory of each of its stages on this machine, be
 looked at as `hybrid init` does; with --hours it need not be there. Nothing is run.
 
 Without: what a teacher and a student on up to a million hours of speech cost: disk, GPU-hours, days, network traffic of
-three ways to train on many GPUs (DDP, GTC, BMUF). Every number that the plan rests on is printed with where it comes from,
-and is an option. Nothing is trained.
+three ways to train on many GPUs (DDP, GTC, BMUF). Every number that the plan rests on is printed with where it comes
+from, and is an option. Nothing is trained.
 """
 _MORE = """\
 examples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
@@ -52,12 +53,13 @@ def disk_warning(run: Any, stages: Sequence[Stage]) -> str:
     """Return a warning where a run wants more disk than is free, "" where it does not, or where nobody can tell: hours
     are known when the stage prepare is done, and not of a recipe with stages of its own."""
     from hybrid.pipeline.recipe_run import ABOUT, RecipeRun
-    from hybrid.plan.speech_amounts import amounts_of_run
+    from hybrid.plan.speech_amounts import Said, amounts_of_run, words_and_ngrams
 
     if not isinstance(run, RecipeRun) or not (run.exp / "prepare" / ABOUT).is_file():
         return ""
     try:
-        speech = amounts_of_run(run.exp)
+        words, ngrams = words_and_ngrams(run.settings, Said(), run, [])
+        speech = replace(amounts_of_run(run.exp), words=words, ngrams=ngrams)
         names = [stage.name for stage in stages]
         plan = plan_recipe(run.recipe, run.settings, speech, names, Machine.here(run.exp))
         taken = sum(_size(run.exp / name) for name in names)

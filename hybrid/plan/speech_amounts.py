@@ -5,15 +5,14 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from hybrid.corpus import Reading, read_corpus
-from hybrid.errors import ConfigError, DataError
+from hybrid.corpus import Corpus, Reading, read_corpus
+from hybrid.errors import ConfigError, DataError, MissingDependency
 from hybrid.io import iter_jsonl, read_json
 from hybrid.pipeline.corpus_settings import PYTHON, listed, speaker_of, test_sources
 from hybrid.pipeline.recipe_run import ABOUT
 from hybrid.pipeline.sets import CLEAN
-from hybrid.pipeline.wheels import names_wheel
 from hybrid.plan.stage_costs import FULL_DISK
 
 HELD_OUT = 0.1  # of the training speech, where no development or test set is given
@@ -94,9 +93,9 @@ def amounts_said(settings: Any, said: Said, run: Any) -> Amounts:
     if corpus.test_speakers:
         tests["test"] = amount(test_hours)
     notes.append(f"{test_hours:g} hours in each development and test set: {why}")
-    return Amounts(amount(hours * corpus.labelled), amount(test_hours), tests,
-                   amount(hours * (1 - corpus.labelled)), *_words(settings, said, run, notes),
-                   rate=corpus.rate or 16000, notes=notes)  # fmt: skip
+    words, ngrams = words_and_ngrams(settings, said, run, notes)
+    train, unlabelled = amount(hours * corpus.labelled), amount(hours * (1 - corpus.labelled))
+    return Amounts(train, amount(test_hours), tests, unlabelled, words, ngrams, corpus.rate or 16000, notes)
 
 
 def amounts_of_corpus(settings: Any, said: Said, run: Any) -> Amounts:
@@ -111,28 +110,31 @@ def amounts_of_corpus(settings: Any, said: Said, run: Any) -> Amounts:
     reading = Reading(data=run.data, speaker=speaker_of(corpus.speaker),
                       channel=None if corpus.channel < 0 else corpus.channel)  # fmt: skip
 
-    def look(name: str, sources: Sequence[str], condition: str = CLEAN) -> Amount:
-        total = Amount(0.0, 0, condition)
-        for source in sources:
-            try:
-                if source == PYTHON:
-                    cuts = run.hook.call("read", run, name, reading).cuts
-                else:
-                    cuts = read_corpus(run.source(source), reading).cuts
-            except (DataError, ConfigError) as error:
-                raise type(error)(
-                    error.what, file=error.file, utterance=error.utterance,
-                    remedy=f"{error.remedy or 'mend it'}; or plan without the corpus: --hours N",
-                ) from error  # fmt: skip
-            opus = [cut.duration for cut in cuts if str(cut.recording.sources[0].source).endswith(_OPUS)]
-            total = Amount(total.hours + sum(cut.duration for cut in cuts) / 3600, total.utterances + len(cuts),
-                           condition, total.opus + sum(opus) / 3600)  # fmt: skip
-        return total
+    speakers: Set[str] = set()
 
-    train = look("train", corpus.train)
-    notes = [f"{train.hours:.2f} hours, {train.utterances:.0f} utterances of training speech: counted"]
-    whole = train
-    dev = look("dev", [corpus.dev]) if corpus.dev else whole.share(HELD_OUT)
+    def look(name: str, sources: Sequence[str], condition: str = CLEAN) -> Amount:
+        hours, utterances, opus = 0.0, 0, 0.0
+        for cut in (cut for source in sources for cut in _cuts(run, name, source, reading)):
+            hours += cut.duration / 3600
+            utterances += 1
+            opus += cut.duration / 3600 * str(cut.recording.sources[0].source).endswith(_OPUS)
+            if name == "train":
+                speakers.add(cut.supervisions[0].speaker)
+        return Amount(hours, utterances, condition, opus)
+
+    whole = look("train", corpus.train)
+    notes = [f"{whole.hours:.2f} hours, {whole.utterances:.0f} utterances of {len(speakers)} speakers to train on: "
+             "counted"]  # fmt: skip
+    kept = 1.0
+
+    def held_out(number: int) -> Amount:
+        nonlocal kept
+        share = (number or max(1, round(HELD_OUT * len(speakers)))) / max(len(speakers), 1)
+        kept -= share
+        notes.append(f"{share:.1%} of it is held out: as many of the speakers")
+        return whole.share(share)
+
+    dev = look("dev", [corpus.dev]) if corpus.dev else held_out(corpus.dev_speakers)
     tests = {}
     for name, source in test_sources(corpus.test).items():
         tests[name] = look(name, [source.path], source.condition)
@@ -140,17 +142,32 @@ def amounts_of_corpus(settings: Any, said: Said, run: Any) -> Amounts:
             same = [other for other in test_sources(corpus.test).values() if other.path == source.path]
             tests[name] = tests[name].share(1 / len(same))
             notes.append(f"{name}: a share of 1/{len(same)} of its source, assumed")
-    kept = 1.0 - (0.0 if corpus.dev else HELD_OUT)
     if corpus.test_speakers:
-        tests["test"], kept = whole.share(HELD_OUT), kept - HELD_OUT
-    if kept < 1:
-        notes.append(f"a tenth of the training speech is held out for each set that is not given; {kept:.0%} is left")
+        tests["test"] = held_out(corpus.test_speakers)
+    if kept <= 0:
+        raise DataError(f"{len(speakers)} speakers to train on, and all of them are held out", file=run.file,
+                        remedy="lower corpus.dev_speakers and corpus.test_speakers")  # fmt: skip
     unlabelled = look("unlabelled", corpus.unlabelled) if corpus.unlabelled else Amount(0.0, 0)
     if corpus.labelled < 1:
         rest = whole.share(kept * (1 - corpus.labelled))
         unlabelled = Amount(unlabelled.hours + rest.hours, unlabelled.utterances + rest.utterances)
-    return Amounts(whole.share(kept * corpus.labelled), dev, tests, unlabelled, *_words(settings, said, run, notes),
-                   rate=corpus.rate or 16000, notes=notes)  # fmt: skip
+    words, ngrams = words_and_ngrams(settings, said, run, notes)
+    train = whole.share(kept * corpus.labelled)
+    return Amounts(train, dev, tests, unlabelled, words, ngrams, corpus.rate or 16000, notes)
+
+
+def _cuts(run: Any, name: str, source: str, reading: Reading) -> List[Any]:
+    """Return the cuts of a source. Raises as reading it does, with the way to plan without it."""
+    try:
+        if source == PYTHON:
+            corpus: Corpus = run.hook.call("read", run, name, reading)
+            return corpus.cuts
+        return read_corpus(run.source(source), reading).cuts
+    except (DataError, ConfigError) as error:
+        raise type(error)(
+            error.what, file=error.file, utterance=error.utterance,
+            remedy=f"{error.remedy or 'mend it'}; or plan without the corpus: --hours N",
+        ) from error  # fmt: skip
 
 
 def amounts_of_run(exp: Path) -> Amounts:
@@ -204,8 +221,9 @@ def count_ngrams(path: Path) -> float:
     return float(total)
 
 
-def _words(settings: Any, said: Said, run: Any, notes: List[str]) -> List[float]:
-    """Return words and n-grams: as said, counted where the files are there, else assumed."""
+def words_and_ngrams(settings: Any, said: Said, run: Any, notes: List[str]) -> Tuple[float, float]:
+    """Return words and n-grams: as said, counted where the files are there, else assumed; which of these goes to
+    `notes`."""
     corpus = settings.corpus
     words, word_notes = _counted(run, listed(corpus.lexicon), _lines, WORDS)
     ngrams, ngram_notes = _counted(run, [name for name in listed(corpus.lm) if name != "train"], count_ngrams, NGRAMS)
@@ -215,7 +233,7 @@ def _words(settings: Any, said: Said, run: Any, notes: List[str]) -> List[float]
         ngrams, ngram_notes = said.ngrams, "as said"
     notes.append(f"{words:,.0f} words in the lexicon: {word_notes} (--words)")
     notes.append(f"{ngrams:,.0f} n-grams read: {ngram_notes} (--ngrams)")
-    return [words, ngrams]
+    return words, ngrams
 
 
 def _lines(path: Path) -> float:
@@ -223,7 +241,9 @@ def _lines(path: Path) -> float:
         return float(sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b"")))
 
 
-def _counted(run: Any, names: Sequence[str], count: Any, assumed: float) -> Any:
+def _counted(
+    run: Any, names: Sequence[str], count: Callable[[Path], float], assumed: float
+) -> Tuple[float, str]:
     """Return the sum over files, and where it is from. Those of the recipe's own Python are small: our own recipes'."""
     total, guessed = 0.0, False
     for name in names:
@@ -232,11 +252,7 @@ def _counted(run: Any, names: Sequence[str], count: Any, assumed: float) -> Any:
             continue
         try:
             total += count(run.find(name)) or assumed
-        except DataError:
-            total, guessed = total + assumed, True
-        except Exception as error:  # a wheel that is not installed: as large as English is
-            if not names_wheel(name):
-                raise error
+        except (DataError, MissingDependency):  # a file that is not there, a wheel that is not installed
             total, guessed = total + assumed, True
     return total, "assumed, the file is not there" if guessed else "counted" if names else "none but the transcripts'"
 

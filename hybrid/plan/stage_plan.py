@@ -230,7 +230,7 @@ def _decode(work: Workload) -> StageCost:
 
 
 def _score(work: Workload) -> StageCost:
-    return StageCost("score", costs.SCORE.value, 1e4, processes=1, why=_told(costs.SCORE))
+    return StageCost("score", costs.SCORE.value, 8e3, processes=1, why=_told(costs.SCORE))
 
 
 def _report(work: Workload) -> StageCost:
