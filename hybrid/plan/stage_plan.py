@@ -166,22 +166,23 @@ def _network(work: Workload, row: System) -> StageCost:
     weights, products = work.multiply_adds(row)
     epochs = section.trainer["epochs"]
     heard = epochs * work.heard(row)
-    an_hour = costs.NETWORK.value + costs.NETWORK_WEIGHT.value * products
-    told = [costs.NETWORK, costs.NETWORK_WEIGHT]
+    model = work.model(row)
+    weight = costs.TDNNF_WEIGHT if model.kind == "tdnnf" else costs.NETWORK_WEIGHT
+    an_hour = costs.NETWORK.value + weight.value * products
+    told = _told(costs.NETWORK, weight)
     if row.criterion == "lfmmi":
-        arcs = costs.DENOMINATOR_ARCS.value * work.senones()
+        arcs = work.denominator_arcs(row)
         an_hour += costs.SEQUENCE.value + costs.DENOMINATOR.value * arcs
-        told += [costs.SEQUENCE, costs.DENOMINATOR, costs.DENOMINATOR_ARCS]
+        told += [*_told(costs.SEQUENCE, costs.DENOMINATOR), f"{arcs:,.0f} arcs: {_tell(costs.DENOMINATOR_ARCS)}"]
     every = section.trainer["keep_every"]
     kept = max(epochs // every if every else 0, section.trainer["average"] if not every else 0, 1)
     size = 4e6 * weights
-    model = work.model(row)
     two = model.kind != "tdnnf" and model.bidirectional and section.trainer["parallel_directions"]
     return StageCost(
         row.name, an_hour * heard, size * (4 + kept), memory=costs.TRAINING.value + 5 * size,
         processes=section.trainer["workers"] * (1.6 if two else 1.0),
         why=[f"{weights:.1f} M weights, {products:.1f} M multiply-adds a frame of 30 ms, {heard:,.0f} hours heard in "
-             f"{epochs} epochs, on CPUs", *_told(*told)],
+             f"{epochs} epochs, on CPUs", *told],
     )  # fmt: skip
 
 

@@ -10,12 +10,17 @@ from hybrid.pipeline.sets import CLEAN, FRAME_SUBSAMPLING_FACTOR
 from hybrid.pipeline.systems import System
 from hybrid.plan.speech_amounts import Amount, Amounts
 from hybrid.plan.stage_costs import (
+    DENOMINATOR_ARCS,
     GMM_ARCS,
     GMM_WORD_ARCS,
     LARGE_ARCS,
     NETWORK_ARCS,
     NETWORK_WORD_ARCS,
     OWN_NGRAMS,
+    PHONES,
+    POSITIONS,
+    SPARSE_ARCS,
+    STRESSED,
     WORDS_AN_HOUR,
 )
 
@@ -107,6 +112,14 @@ class Workload:
         counted = _tdnnf(model.tdnnf, inputs, self.senones(), heads) if model.kind == "tdnnf" else None
         weights, products = counted or _lstm(model, inputs, self.senones(), heads)
         return weights / 1e6, products / 1e6
+
+    def denominator_arcs(self, system: System) -> float:
+        """Return the arcs of LF-MMI's denominator: phones that follow the states of the phone LM."""
+        phone_lm = getattr(self.settings, system.name).phone_lm
+        phones = STRESSED if self.settings.corpus.stress else PHONES
+        phones *= POSITIONS if self.settings.lang.position_dependent else 1
+        sparse = 1.0 if phone_lm.smoothing == "interpolated" else SPARSE_ARCS.value
+        return sparse * DENOMINATOR_ARCS.value * (phone_lm.max_extra_states + phones) * phones
 
     # ------------------------------------------------------------------ graphs
 
