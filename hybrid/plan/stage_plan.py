@@ -153,7 +153,8 @@ def _senones(work: Workload) -> StageCost:
     sets = [work.clean, work.speech.dev]
     hours = _hours(sets)
     kept = costs.ALIGN_DISK.value * hours + costs.ALIGN_UTTERANCE.value * _utterances(sets)
-    largest = max(amount.hours for amount in sets)
+    # One set after the other; the slowest is the longest.
+    largest = work.speech.train.hours / min([1.0, *work.settings.augment.speeds])
     return StageCost(
         "senones", 1.0 + costs.ALIGN.value * hours, kept,
         scratch=largest * (4.0 * costs.HOUR_FRAMES * work.settings.features.mfcc.num_ceps + costs.GMM_DISK.value),
