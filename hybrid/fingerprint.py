@@ -1,7 +1,8 @@
 """What a stage depends on, as one hash: the content of its inputs and the values of its settings.
 
 No modification times: copying a corpus, unpacking it again or checking out a repository changes the times and not a
-single sample, and would make every stage run again.
+single sample, and would make every stage run again. Times spare reading alone: of files whose names, sizes and times
+are those of an earlier look (`of_times`), the hash is what it was then.
 
 A file up to `WHOLE` bytes (transcripts, lexicons, the audio of one utterance) is read whole. Of a larger one (an
 archive, a shard, an hour of noise) the size and `SAMPLES` evenly spaced blocks are read, the first and the last among
@@ -14,14 +15,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple, TypeVar
 
 from hybrid.errors import DataError
 
 WHOLE = 1 << 20  # bytes
 BLOCK = 1 << 12  # bytes
 SAMPLES = 16
+SETTLED = 2 * 10**9  # nanoseconds; some file systems keep times in steps of two seconds
+
+T = TypeVar("T")
 
 
 def of_value(value: Any) -> str:
@@ -50,18 +55,37 @@ def of_inputs(paths: Iterable[Path], root: Optional[Path] = None) -> str:
 
     Raises DataError that names what is missing or cannot be read.
     """
+    return of_value(sorted([name, _looked_at(file, of_file)] for name, file in _files(paths, root)))
+
+
+def of_times(paths: Iterable[Path], root: Optional[Path] = None) -> Optional[str]:
+    """Returns the hash of the names, sizes and times of change of what `of_inputs` reads; None where some file has
+    changed in the last seconds, for it may change again at the same time. Raises DataError as of_inputs."""
+    begun = time.time_ns()
     rows = []
-    for path in paths:
-        path = Path(path)
+    for name, file in _files(paths, root):
+        about = _looked_at(file, os.stat)
+        if about.st_mtime_ns > begun - SETTLED:
+            return None
+        rows.append([name, about.st_size, about.st_mtime_ns, about.st_ctime_ns])
+    return of_value(sorted(rows))
+
+
+def _files(paths: Iterable[Path], root: Optional[Path]) -> Iterator[Tuple[str, Path]]:
+    """Yields the name and the path of each file."""
+    for path in map(Path, paths):
         if not path.exists():
             raise DataError("no such file or folder", file=path, remedy="give the folder of the corpus with --data")
         label = _label(path, root)
         for name, file in [("", path)] if path.is_file() else _below(path):
-            try:
-                rows.append([f"{label}/{name}", of_file(file)])
-            except OSError as error:
-                raise DataError(f"cannot be read: {error.strerror}", file=file) from error
-    return of_value(sorted(rows))
+            yield f"{label}/{name}", file
+
+
+def _looked_at(file: Path, look: Callable[[Path], T]) -> T:
+    try:
+        return look(file)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", file=file) from error
 
 
 def _label(path: Path, root: Optional[Path]) -> str:

@@ -16,6 +16,8 @@ from hybrid.run import Run
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED = {"marks", "logs"}
+_INPUTS = ".inputs.json"  # in EXP: what files held when they were looked at, by their names, sizes and times
+_KEPT = 64  # entries of it
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class StageMarks:
         self.numbers = {stage.name: number for number, stage in enumerate(stages)}
         self.run = run
         self._wanted: Dict[str, Dict[str, Any]] = {}
+        self._contents = _read_contents(run.exp / _INPUTS)
 
     def before(self, stage: Stage) -> List[str]:
         """Returns the names of all stages that `stage` rests on, in their order."""
@@ -119,8 +122,13 @@ class StageMarks:
 
     def write(self, stage: Stage, mark: Dict[str, Any]) -> None:
         write_json(self.path(stage), mark)
+        self.keep_contents()
         for path in self._others(stage):
             path.unlink()
+
+    def keep_contents(self) -> None:
+        """Writes what was found of inputs, for the next run."""
+        write_json(self.run.exp / _INPUTS, dict(list(self._contents.items())[-_KEPT:]))
 
     def renumber(self, stage: Stage) -> None:
         """Puts a mark that stands under another number where it belongs now."""
@@ -153,10 +161,20 @@ class StageMarks:
                 "settings": self.settings(stage),
                 "seed": run.seed if stage.seeded else None,
                 "needs": {name: self.wanted(self.stages[name])["fingerprint"] for name in stage.needs},
-                "inputs": None if stage.inputs is None else fingerprint.of_inputs(stage.inputs(run), run.data),
+                "inputs": None if stage.inputs is None else self._content(stage.inputs(run)),
             }
             self._wanted[stage.name] = {**parts, "fingerprint": fingerprint.of_value(parts)}
         return self._wanted[stage.name]
+
+    def _content(self, inputs: Sequence[Path]) -> str:
+        """Returns the hash of the content of files; they are read only if they have changed since this run last was at
+        work."""
+        times = fingerprint.of_times(inputs, self.run.data)
+        if times is None:
+            return fingerprint.of_inputs(inputs, self.run.data)
+        content = self._contents.pop(times, None) or fingerprint.of_inputs(inputs, self.run.data)
+        self._contents[times] = content  # the last
+        return content
 
     def settings(self, stage: Stage) -> Dict[str, Any]:
         """Returns the settings that the stage depends on, with their values now."""
@@ -190,6 +208,17 @@ class StageMarks:
             if not (self.run.exp / name).is_file():
                 return "to do", f"{name} is gone"
         return ("done", "up to date") if folder.is_dir() else ("to do", "its folder is gone")
+
+
+def _read_contents(path: Path) -> Dict[str, str]:
+    """Returns what an earlier run has kept; nothing where that is no such file."""
+    try:
+        kept = read_json(path)
+    except DataError:
+        return {}
+    if not isinstance(kept, dict) or not all(isinstance(content, str) for content in kept.values()):
+        return {}
+    return kept
 
 
 def _difference(mark: Dict[str, Any], dependencies: Dict[str, Any]) -> str:

@@ -81,6 +81,7 @@ def run_stages(
                         remedy=f"run with --stage {name}, or without --stage",
                     )
             _run_stage(marks, number, run)
+        marks.keep_contents()
 
 
 def _run_stage(marks: StageMarks, number: int, run: Run) -> None:

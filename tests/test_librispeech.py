@@ -138,6 +138,17 @@ def test_mini_librispeech_holds_its_development_set_out(run_of_100: Done, tmp_pa
     assert decoded == {(name, condition) for name in ("dev", "dev-clean-2") for condition in CONDITIONS}
 
 
+def test_a_run_depends_on_its_parts_alone(tmp_path: Path) -> None:
+    corpus = tmp_path / "LibriSpeech"
+    for part in ("train-clean-100", "dev-clean", "train-other-500"):
+        (corpus / part).mkdir(parents=True)
+    recipe = find_recipe("librispeech_100")
+    run = recipe.run(tmp_path / "exp", recipe.config([]), data=tmp_path)
+    sources = ("lhotse:librispeech/train-clean-100", "lhotse:librispeech/dev-clean", "lhotse:librispeech/dev-other")
+    assert run.find_all(*sources) == [corpus / "train-clean-100", corpus / "dev-clean", tmp_path]
+    assert run.find_all("lhotse:yesno/test") == [tmp_path]
+
+
 @pytest.mark.slow
 def test_a_part_that_is_missing_is_named(run_of_100: Done, tmp_path: Path) -> None:
     done = hybrid(

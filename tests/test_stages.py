@@ -16,6 +16,7 @@ import pytest
 import toy_stages as toy
 
 import hybrid.io
+from hybrid import fingerprint
 from hybrid.config import Config
 from hybrid.errors import ConfigError, DataError, DiskError, HybridError
 from hybrid.io import read_json
@@ -153,6 +154,34 @@ def test_inputs_count_by_content_and_not_by_place_or_time(tmp_path: Path, calls)
     (first / "etc" / "more").write_text("")
     run_stages([stage], a_run(tmp_path / "exp", data=first))
     assert calls == ["one"] * 4
+
+
+def test_inputs_that_have_not_changed_are_not_read_again(tmp_path: Path, calls, monkeypatch) -> None:
+    corpus, exp = tmp_path / "corpus", tmp_path / "exp"
+    corpus.mkdir()
+    (corpus / "a.txt").write_text("one")
+    read: List[str] = []
+    of_file = fingerprint.of_file
+    monkeypatch.setattr(fingerprint, "of_file", lambda path: read.append(path.name) or of_file(path))
+    stages = [spy(calls, "one", inputs=lambda run: [corpus])]
+
+    def reads(seconds_ago: int) -> int:
+        """Run the stage as if all of the corpus were so old; return how often its file was read."""
+        moment = time.time() + seconds_ago
+        monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * moment))
+        read.clear()
+        run_stages(stages, a_run(exp))
+        return read.count("a.txt")
+
+    assert reads(0) > 0 and reads(0) > 0  # it may be changed in this very moment
+    assert calls == ["one"]
+    reads(60)
+    assert reads(120) == 0 and calls == ["one"]
+    (corpus / "a.txt").write_text("two")  # of the same size
+    assert reads(180) > 0 and calls == ["one", "one"]
+    reads(240)
+    (exp / ".inputs.json").write_text("[1]")
+    assert reads(300) > 0 and calls == ["one", "one"]
 
 
 def test_the_mark_tells_what_a_stage_cost_and_ran_on(tmp_path: Path) -> None:

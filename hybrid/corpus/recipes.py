@@ -23,7 +23,7 @@ from hybrid.corpus.items import Items
 from hybrid.corpus.listing import Listing
 from hybrid.corpus.reading import Reading
 from hybrid.corpus.room import room
-from hybrid.data.sources import LHOTSE
+from hybrid.data.sources import LHOTSE, places
 from hybrid.errors import ConfigError, DataError, MissingDependency
 
 _PARTS = ("dataset_parts", "parts", "splits")  # what recipes call the parts that they are asked for
@@ -76,20 +76,12 @@ def list_recipe(source: str, reading: Reading, log: Optional[Callable[[str], Non
 def _find(recipe: Callable[..., Any], name: str, part: str, reading: Reading) -> Tuple[str, Leaf]:
     """What the recipe makes of the folder, or of the one that its archive makes there (DIR/LibriSpeech)."""
     errors: List[DataError] = []
-    for folder in _places(Path(str(reading.data)), name):
+    for folder in places(Path(str(reading.data)), name):
         try:
             return _prepare(recipe, name, part, replace(reading, data=folder))
         except DataError as error:
             errors.append(error)
     raise errors[0]
-
-
-def _places(data: Path, name: str) -> List[Path]:
-    """The folder, then those in it that are called as the recipe, and one that is alone."""
-    subfolders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
-    letters = "".join(filter(str.isalnum, name))
-    namesakes = [path for path in subfolders if letters in "".join(filter(str.isalnum, path.name.lower()))]
-    return [data, *(namesakes or (subfolders if len(subfolders) == 1 else []))]
 
 
 def _prepare(recipe: Callable[..., Any], name: str, part: str, reading: Reading) -> Tuple[str, Leaf]:

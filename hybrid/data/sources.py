@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional
 
 from hybrid.io import PathLike
 
 LHOTSE = "lhotse:"  # begins the name of a source that Lhotse's own recipe reads: lhotse:NAME/part
+PARTED = {"librispeech"}  # corpora of which a part is a folder with all that is of it
 RUN = "run.json"  # stands in the folder of a run
 
 
@@ -46,3 +47,21 @@ def with_sources(value: Any, name: Callable[[str], str]) -> Any:
     if value.get("type") == "file" and isinstance(value.get("source"), str):
         return {**value, "source": name(value["source"])}
     return {key: with_sources(item, name) if key != "custom" else item for key, item in value.items()}
+
+
+def folder_of(source: str, data: Path) -> Path:
+    """Return the folder of `data` that lhotse:NAME/PART reads: of a corpus in PARTED that of the part
+    (LibriSpeech/train-clean-100), else `data` itself. Nothing in it is read."""
+    name, _, part = source[len(LHOTSE) :].partition("/")
+    if name not in PARTED or not part or not data.is_dir():
+        return data
+    return next((place / part for place in places(data, name) if (place / part).is_dir()), data)
+
+
+def places(data: Path, name: str) -> List[Path]:
+    """Return the folders where a Lhotse recipe may find its corpus: the folder, then those in it that are called as the
+    recipe, and one that is alone."""
+    subfolders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+    letters = "".join(filter(str.isalnum, name))
+    namesakes = [path for path in subfolders if letters in "".join(filter(str.isalnum, path.name.lower()))]
+    return [data, *(namesakes or (subfolders if len(subfolders) == 1 else []))]

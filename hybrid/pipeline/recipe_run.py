@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, List, Optional, Union, cast
 
 from hybrid.config import AUTO, Config, Undeclared
-from hybrid.data.sources import LHOTSE
+from hybrid.data.sources import LHOTSE, folder_of
 from hybrid.errors import DataError
 from hybrid.io import read_json
 from hybrid.pipeline.corpus_settings import PYTHON
@@ -87,12 +87,12 @@ class RecipeRun(Run):
         return text if text.startswith(LHOTSE) else self.find(text)
 
     def find_all(self, *texts: str) -> List[Path]:
-        """Return the files and folders among these values of settings, for the inputs of a stage: those that a Lhotse
-        recipe reads are --data DIR."""
+        """Return the files and folders among these values of settings, for the inputs of a stage: what a Lhotse recipe
+        reads is the folder of the part in --data DIR, or all of that."""
         paths: List[Path] = []
         for text in texts:
             if text.startswith(LHOTSE):
-                paths += [] if self.data is None else [self.data]
+                paths += [] if self.data is None else [folder_of(text, self.data)]
             elif text and text not in (PYTHON, "train"):
                 paths.append(self.find(text))
         return list(dict.fromkeys(paths))
