@@ -7,13 +7,32 @@ errors, as they are of a real GPU; `counts` says how many operations were done t
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence, Tuple
 
+import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
 GPU = torch.device("cuda:1")
 _ACROSS = {"to", "cpu", "copy_"}
+
+
+K2_STACK = ("sm_37", "sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86")  # of torch 1.13.1+cu117
+TURING, ADA, HOPPER = (7, 5), (8, 9), (9, 0)
+
+
+def pretend_gpus(
+    monkeypatch: pytest.MonkeyPatch, *capabilities: Tuple[int, int], architectures: Sequence[str] = K2_STACK
+) -> None:
+    """Let torch say that it sees GPUs of these compute capabilities, and is built for `architectures`."""
+    monkeypatch.setattr(torch, "__version__", "1.13.1+cu117")
+    monkeypatch.setattr(torch.version, "cuda", "11.7")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(capabilities))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: list(architectures))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number=0: capabilities[number])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number=0: f"GPU {number}")
+    monkeypatch.setattr("hybrid.device._SAID", set())
 
 
 class Moved(torch.Tensor):
