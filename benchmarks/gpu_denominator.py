@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hybrid.device import usable_gpus
 from hybrid.errors import HybridError
 from hybrid.train import triton_engine
 from hybrid.train.forward_backward import SharedGraph, total_scores

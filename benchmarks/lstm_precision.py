@@ -18,6 +18,8 @@ from typing import List, Optional, Sequence
 import numpy as np
 import torch
 
+from hybrid.device import choose
+from hybrid.errors import ConfigError
 from hybrid.nnet.precision import PRECISIONS, products_in
 from hybrid.pipeline.sets import OUTPUT_FRAME_SHIFT
 from hybrid.plan.measure import batch_frames, steps_of
