@@ -176,7 +176,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if options.floor_only:
         return 0
     if not usable_gpus():
-        print("benchmarks.gpu_denominator: no GPU that torch has kernels for (hybrid doctor); --floor-only needs none", file=sys.stderr)
+        print("no GPU that torch has kernels for (hybrid doctor); --floor-only needs none", file=sys.stderr)
         return 1
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     generator = torch.Generator(device="cuda").manual_seed(0)
