@@ -1,7 +1,8 @@
 """A GPU that is not there: tensors that are said to lie on it, and everything that a GPU refuses refused.
 
 Numbers are computed on the CPU. An operation of tensors here and there at once, and `numpy()` of one that is there, are
-errors, as they are of a real GPU; `counts` says how many operations were done there.
+errors, as they are of a real GPU; `counts` says how many operations were done there. Of sparse matrices, which take no
+other class, it is not known where they are: they go with both.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class PretendedGpu(TorchFunctionMode):
         if there and name in ("numpy", "__array__"):
             raise TypeError("can't convert cuda:1 device type tensor to numpy")
         if there and name not in _ACROSS:
-            here = [one.shape for one in tensors if not isinstance(one, Moved) and torch.Tensor.dim(one)]
+            known = [one for one in tensors if not isinstance(one, Moved) and not _is_sparse(one)]
+            here = [one.shape for one in known if torch.Tensor.dim(one)]
             if here:
                 raise RuntimeError(f"{name}: tensors on cuda:1, and on the CPU {here}")
             self.counts[name] += 1
@@ -87,8 +89,13 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
         yield from _tensors(list(values.values()))
 
 
+def _is_sparse(tensor: torch.Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        return tensor.layout is not torch.strided
+
+
 def _placed(result: Any, there: bool) -> Any:
-    if isinstance(result, torch.Tensor):
+    if isinstance(result, torch.Tensor) and not _is_sparse(result):
         return result if isinstance(result, Moved) == there else result.as_subclass(Moved if there else torch.Tensor)
     if type(result) in (list, tuple):
         return type(result)([_placed(one, there) for one in result])
