@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hybrid.device import usable_gpus
 from hybrid.errors import HybridError
 from hybrid.train import triton_engine
 from hybrid.train.forward_backward import SharedGraph, total_scores
@@ -174,8 +175,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     )
     if options.floor_only:
         return 0
-    if not torch.cuda.is_available():
-        print("benchmarks.gpu_denominator: torch finds no CUDA GPU; --floor-only needs none", file=sys.stderr)
+    if not usable_gpus():
+        print("no GPU that torch has kernels for (hybrid doctor); --floor-only needs none", file=sys.stderr)
         return 1
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     generator = torch.Generator(device="cuda").manual_seed(0)

@@ -18,6 +18,8 @@ from typing import List, Optional, Sequence
 import numpy as np
 import torch
 
+from hybrid.device import choose
+from hybrid.errors import ConfigError
 from hybrid.nnet.precision import PRECISIONS, products_in
 from hybrid.pipeline.sets import OUTPUT_FRAME_SHIFT
 from hybrid.plan.measure import batch_frames, steps_of
@@ -37,10 +39,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no GPU to measure on; --device cpu is there to try the command")
-    device = torch.device(options.device)
-    name = torch.cuda.get_device_name(0) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    try:
+        device = torch.device(choose(options.device))
+    except ConfigError as error:
+        parser.error(f"{error.what}; --device cpu is there to try the command")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     heard = batch_frames(options.batch)
     print(f"{name}, torch {torch.__version__}; {heard} frames a step")
     jobs = [("teacher, labelling", options.teacher, False), ("teacher, training", options.teacher, True)]

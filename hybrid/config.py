@@ -32,9 +32,9 @@ else:
     import tomli as tomllib
 
 # What every run has, whatever it runs. run.jobs: worker processes, 0 for one a core; run.threads: of torch in the main
-# process, 0 for one a core (with other work on the machine, more than one is slower).
+# process, 0 for one a core (with other work on the machine, more than one is slower); run.device: hybrid/device.py.
 BASE: Dict[str, Any] = {
-    "run": {"jobs": 0, "threads": 1},
+    "run": {"jobs": 0, "threads": 1, "device": "auto"},
     "limits": {"problems": 0.02},
 }
 AUTO = "auto"

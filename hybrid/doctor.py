@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple, cast
 
 import psutil
 
+from hybrid.device import MODERN, Capability, Fault, judge_gpu
 from hybrid.measure import commit
 from hybrid.parallel import cores
 
@@ -60,10 +62,27 @@ for name in sys.argv[1:]:
         error = f"{type(caught).__name__}: {caught}".splitlines()[0]
     print(json.dumps(["done", name, error]), flush=True)
 if "torch" in sys.argv:
-    import torch
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    print(json.dumps(["cuda", torch.version.cuda, gpus]), flush=True)
+    import torch, warnings
+    warnings.simplefilter("ignore")
+    gpus = [
+        [torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)]
+        for index in range(torch.cuda.device_count())
+    ]
+    # torch.cuda.get_arch_list() is empty where torch 1.13 sees no GPU.
+    architectures = getattr(torch._C, "_cuda_getArchFlags", str)() or ""
+    print(json.dumps(["torch", torch.__version__, torch.version.cuda, gpus, architectures.split()]), flush=True)
 """
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """What torch says of itself. cuda: the version that it is built for, None: the CPU; gpus: that it sees, [name,
+    (major, minor)], of those that nvidia-smi names perhaps without a compute capability."""
+
+    version: str
+    cuda: Optional[str]
+    gpus: Sequence[Tuple[str, Optional[Capability]]] = ()
+    architectures: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -103,11 +122,11 @@ def examine(folder: Path) -> List[Check]:
     """Makes all checks; `folder` is where the runs are to be written."""
     versions = {name: _version(name) for name, *_ in PACKAGES}
     installed = [module for name, module, *_ in PACKAGES if versions[name] is not None]
-    errors, cuda = probe(installed)
+    errors, build = probe(installed)
     checks = [_python(), *_project()]
     for name, module, pin, use, needed in PACKAGES:
         checks.append(judge(name, versions[name], errors.get(module, ""), pin, use, needed, versions.get("torch")))
-    checks.append(_cuda(cuda))
+    checks.append(check_gpus(build, [] if build is None or build.gpus else ask_nvidia_smi()))
     return checks + _machine(folder)
 
 
@@ -125,13 +144,13 @@ def judge(
     return Check(name, "ok", f"{version} ({use})")
 
 
-def probe(modules: Sequence[str]) -> Tuple[Dict[str, str], Optional[List[Any]]]:
+def probe(modules: Sequence[str]) -> Tuple[Dict[str, str], Optional[TorchBuild]]:
     """Imports modules in another process, where one that crashes does no harm.
 
-    Returns {module: error, or "" where it imports} and [CUDA version of torch, names of the GPUs].
+    Returns {module: error, or "" where it imports} and what torch says, None where it does not answer.
     """
     errors: Dict[str, str] = {}
-    cuda: Optional[List[Any]] = None
+    build: Optional[TorchBuild] = None
     pending = list(modules)
     while pending:
         try:
@@ -152,14 +171,15 @@ def probe(modules: Sequence[str]) -> Tuple[Dict[str, str], Optional[List[Any]]]:
                 current = row[1]
             elif row[0] == "done":
                 errors[row[1]], current = row[2], ""
-            elif row[0] == "cuda":
-                cuda = row[1:]
+            elif row[0] == "torch":
+                version, cuda, gpus, architectures = row[1:]
+                build = TorchBuild(version, cuda, [(name, tuple(numbers)) for name, numbers in gpus], architectures)
         if current:
             errors[current] = f"its import ends the process ({code})"
         elif pending[0] not in errors:
             errors[pending[0]] = f"its import could not be tried ({code})"
         pending = [module for module in pending if module not in errors]
-    return errors, cuda
+    return errors, build
 
 
 def _install(name: str, pin: str, torch: Optional[str], reinstall: bool = False) -> str:
@@ -212,14 +232,50 @@ def _project() -> List[Check]:
     return [Check("hybrid-asr", "ok", f"{version} {(commit() or '')[:12]}".rstrip())]
 
 
-def _cuda(cuda: Optional[List[Any]]) -> Check:
-    if cuda is None:
+def check_gpus(build: Optional[TorchBuild], named: Sequence[Tuple[str, Optional[Capability]]]) -> Check:
+    """Return the line of the GPUs: whether torch has kernels for them. named: those that nvidia-smi names where torch
+    sees none."""
+    if build is None:
         return Check("CUDA", "optional", "unknown: torch does not answer")
-    version, gpus = cuda
-    if gpus:
-        return Check("CUDA", "ok", f"{version}, {', '.join(gpus)}")
-    built = f"torch is built for CUDA {version}" if version else "torch is built for the CPU"
-    return Check("CUDA", "optional", f"no GPU ({built}); everything runs on the CPU")
+    built = f"torch {build.version} is built for {f'CUDA {build.cuda}' if build.cuda else 'the CPU'}"
+    gpus = build.gpus or named
+    names = ", ".join(name for name, _ in gpus)
+    if not gpus:
+        return Check("CUDA", "optional", f"no GPU ({built}); everything runs on the CPU")
+    if build.cuda is None and not build.gpus:
+        return Check("CUDA", "optional", f"{names}, but {built}, where everything runs", f"{MODERN} TORCH=cuda")
+    faults = [
+        judge_gpu(name, capability, build.version, build.architectures) if build.cuda and capability else None
+        for name, capability in gpus
+    ]
+    if None not in faults:
+        fault = cast(Fault, faults[0])
+        return Check("CUDA", "optional", f"{fault.what}; everything runs on the CPU", fault.remedy)
+    if not build.gpus:
+        mend = "look at nvidia-smi (is the driver older than that CUDA?) and CUDA_VISIBLE_DEVICES"
+        return Check("CUDA", "optional", f"{names}, but torch sees none ({built}); everything runs on the CPU", mend)
+    left_out = "; ".join(fault.what for fault in faults if fault is not None)
+    return Check("CUDA", "ok", f"{build.cuda or 'ROCm'}, {names}" + (f"; left alone: {left_out}" if left_out else ""))
+
+
+def ask_nvidia_smi() -> List[Tuple[str, Optional[Capability]]]:
+    """Return the GPUs that nvidia-smi names, with their compute capability where the driver is new enough to say it."""
+    for fields in ("name,compute_cap", "name"):
+        try:
+            result = subprocess.run(
+                ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"],
+                capture_output=True, text=True, timeout=30, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        if result.returncode == 0:
+            return [_parse_gpu(line) for line in result.stdout.splitlines() if line.strip()]
+    return []
+
+
+def _parse_gpu(line: str) -> Tuple[str, Optional[Capability]]:
+    match = re.fullmatch(r"(.*), *([0-9]+)\.([0-9]+)", line.strip())
+    return (match[1], (int(match[2]), int(match[3]))) if match else (line.strip(), None)
 
 
 def _machine(folder: Path) -> List[Check]:

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence, Union
 
 from hybrid import fingerprint
+from hybrid.device import choose
 from hybrid.errors import ConfigError, DiskError, HybridError
 from hybrid.io import disk_errors, read_json, write_json
 from hybrid.marks import Stage, StageMarks, check, find, states
@@ -67,6 +68,9 @@ def run_stages(
         raise ConfigError(f"--stop-stage {last} comes before --stage {first}")
     with claimed(run):
         set_threads(int(run.config.get("run.threads", 1)))
+        device = str(run.config.get("run.device", "auto"))
+        if device != "auto":
+            choose(device)  # better now than in the first stage that computes there
         write_json(run.exp / "config.json", run.config.flat())
         marks = StageMarks(stages, run)
         for number in range(begin, end + 1):

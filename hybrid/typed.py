@@ -20,6 +20,7 @@ import math
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Type, TypeVar, Union, cast, get_type_hints
 
+from hybrid.device import check_name
 from hybrid.errors import ConfigError
 
 T = TypeVar("T")
@@ -78,6 +79,17 @@ def between(low: float, high: float) -> Any:
 def one_of(*names: Any) -> Any:
     """Declares a setting that is one of these, or a list of some."""
     return field(metadata={"check": _Choice(names)})
+
+
+@dataclass(frozen=True)
+class _Device:
+    def check(self, name: str, value: Any) -> None:
+        check_name(value, name)
+
+
+def device_name() -> Any:
+    """Declares a setting that names a device of torch: auto, cpu, cuda, cuda:1 (device.py)."""
+    return field(metadata={"check": _Device()})
 
 
 def build(kind: Type[T], values: Mapping[str, Any], where: str = "") -> T:

@@ -36,7 +36,7 @@ The installer of k2.lock. Made by `make lock` from bootstrap.in.
 """,
     "modern": """\
 The modern stack for Python 3.11: no k2, and torch 2.13.0 in one of two builds, modern-cpu.lock or modern-cuda.lock.
-Made by `make lock` from modern.in; `make modern` installs it, which comes to
+Made by `make lock` from modern.in; `make setup STACK=modern` installs it, which comes to
     pip install --no-deps --require-hashes -r requirements/modern.lock -r requirements/modern-cuda.lock
 """,
     "modern-cpu": """\
@@ -45,7 +45,7 @@ torch's CPU build for Linux on x86_64, which PyPI does not hold: it is found whe
 Why: PyPI has torch for x86_64 only as a CUDA build, which cannot be imported without 18 packages of CUDA
 libraries. Measured on 2 cores, the whole environment: 60 s and 1.2 GB with this file, 80 s and 4.9 GB with
 modern-cuda.lock. Triton (0.7 GB, in which the tests of the GPU engine run) has come to this build since.
-`make modern` tries this file and falls back on that.
+Without a GPU `make setup STACK=modern` tries this file and falls back on that.
 It is a file of its own because pip prefers a build whose hash the index tells, whatever its version: beside the
 hashes of PyPI's builds this one would never be taken.
 """,

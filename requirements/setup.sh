@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # setup.sh STACK FOLDER: makes the virtual environment FOLDER from requirements/STACK.lock (k2 or modern).
-# Use `make setup` and `make modern`. PYTHON=... names the interpreter, which must be a Python 3.11.
+# Use `make setup` and `make setup STACK=modern`. PYTHON=... names the interpreter, which must be a Python 3.11;
+# TORCH=cpu or cuda the build of torch 2, which is else CUDA's where there is a GPU or pip finds no other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stack=$1 env=$2
@@ -19,8 +20,9 @@ find_python() {
        "or uv python install 3.11), or name one: make setup PYTHON=/path/to/python3.11"
 }
 
+case ${TORCH:-} in ''|cpu|cuda) ;; *) fail "TORCH=$TORCH: use cpu or cuda" ;; esac
 if [ "$stack" = k2 ] && [ "$(uname -sm)" != "Linux x86_64" ]; then
-  fail "PyPI's k2 is built for Linux on x86_64, this is $(uname -sm). What needs no k2 runs here: make modern"
+  fail "PyPI's k2 is built for Linux on x86_64, this is $(uname -sm). What needs no k2 runs here: make setup STACK=modern"
 fi
 python=$(find_python)
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
@@ -48,11 +50,19 @@ echo "setup: filling $env from requirements/$stack.lock; a minute or some, by th
 if [ "$stack" = k2 ]; then
   locked -r requirements/k2.lock
 else
+  torch=${TORCH:-cpu}
+  if [ -z "${TORCH:-}" ] && nvidia-smi -L 2>/dev/null | grep '^GPU ' >/dev/null; then
+    echo "setup: there is a GPU; taking PyPI's CUDA build of torch (4.5 GB; TORCH=cpu: the other)"
+    torch=cuda
+  fi
   # pip and not uv: it knows where the user has pip look for a CPU build of torch (see modern-cpu.lock).
-  torch=cpu
-  pip install --quiet --no-deps --require-hashes -r requirements/modern-cpu.lock >"$env/.log" 2>&1 || torch=cuda
-  [ "$torch" = cpu ] || echo "setup: pip finds no CPU build of torch; taking PyPI's CUDA build (4.5 GB)"
-  [ "$torch" = cpu ] || locked --no-deps -r requirements/modern-cuda.lock
+  if [ "$torch" = cpu ] &&
+    ! pip install --quiet --no-deps --require-hashes -r requirements/modern-cpu.lock >"$env/.log" 2>&1; then
+    [ -z "${TORCH:-}" ] || fail "pip finds no CPU build of torch (see requirements/modern-cpu.lock and $env/.log)"
+    echo "setup: pip finds no CPU build of torch; taking PyPI's CUDA build (4.5 GB)"
+    torch=cuda
+  fi
+  [ "$torch" = cpu ] || locked --no-deps --reinstall-package torch -r requirements/modern-cuda.lock
   locked --no-deps -r requirements/modern.lock
 fi
 pip install --quiet --no-deps --no-build-isolation --editable .

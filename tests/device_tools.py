@@ -1,19 +1,39 @@
 """A GPU that is not there: tensors that are said to lie on it, and everything that a GPU refuses refused.
 
 Numbers are computed on the CPU. An operation of tensors here and there at once, and `numpy()` of one that is there, are
-errors, as they are of a real GPU; `counts` says how many operations were done there.
+errors, as they are of a real GPU; `counts` says how many operations were done there. Of sparse matrices, which take no
+other class, it is not known where they are: they go with both.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence, Tuple
 
+import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
 GPU = torch.device("cuda:1")
 _ACROSS = {"to", "cpu", "copy_"}
+
+
+K2_STACK = ("sm_37", "sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86")  # of torch 1.13.1+cu117
+TURING, ADA, HOPPER = (7, 5), (8, 9), (9, 0)
+
+
+def pretend_gpus(
+    monkeypatch: pytest.MonkeyPatch, *capabilities: Tuple[int, int], architectures: Sequence[str] = K2_STACK
+) -> None:
+    """Let torch say that it sees GPUs of these compute capabilities, and is built for `architectures`."""
+    monkeypatch.setattr(torch, "__version__", "1.13.1+cu117")
+    monkeypatch.setattr(torch.version, "cuda", "11.7")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(capabilities))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: list(architectures))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number=0: capabilities[number])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number=0: f"GPU {number}")
+    monkeypatch.setattr("hybrid.device._SAID", set())
 
 
 class Moved(torch.Tensor):
@@ -38,7 +58,8 @@ class PretendedGpu(TorchFunctionMode):
         if there and name in ("numpy", "__array__"):
             raise TypeError("can't convert cuda:1 device type tensor to numpy")
         if there and name not in _ACROSS:
-            here = [one.shape for one in tensors if not isinstance(one, Moved) and torch.Tensor.dim(one)]
+            known = [one for one in tensors if not isinstance(one, Moved) and not _is_sparse(one)]
+            here = [one.shape for one in known if torch.Tensor.dim(one)]
             if here:
                 raise RuntimeError(f"{name}: tensors on cuda:1, and on the CPU {here}")
             self.counts[name] += 1
@@ -68,8 +89,13 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
         yield from _tensors(list(values.values()))
 
 
+def _is_sparse(tensor: torch.Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        return tensor.layout is not torch.strided
+
+
 def _placed(result: Any, there: bool) -> Any:
-    if isinstance(result, torch.Tensor):
+    if isinstance(result, torch.Tensor) and not _is_sparse(result):
         return result if isinstance(result, Moved) == there else result.as_subclass(Moved if there else torch.Tensor)
     if type(result) in (list, tuple):
         return type(result)([_placed(one, there) for one in result])

@@ -10,7 +10,7 @@ from typing import Iterator, List
 import numpy as np
 import pytest
 import torch
-from device_tools import GPU, PretendedGpu
+from device_tools import GPU, TURING, PretendedGpu, pretend_gpus
 from lhotse import CutSet
 from small_run import RATE
 from test_online_acoustics import NETWORKS, gaussians, network, noise
@@ -31,8 +31,7 @@ from hybrid.parallel import SerialExecutor
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    pretend_gpus(monkeypatch, TURING, TURING)
     with PretendedGpu() as pretended:
         yield pretended
 
@@ -149,8 +148,7 @@ def test_onnxruntime_knows_no_device(small_run: Path, tmp_path: Path, monkeypatc
         with pytest.raises(ConfigError, match=f"onnxruntime does not use the device {device}"):
             load(out, onnx=True, device=device)
     assert type(load(out, onnx=True, device="auto")._acoustics).__name__ == "OnnxAcoustics"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    pretend_gpus(monkeypatch, TURING, TURING)
     with PretendedGpu():
         acoustics = load(out, device="cuda:1")._acoustics
         assert isinstance(acoustics, NetworkAcoustics) and acoustics.model.input_mean.device == GPU

@@ -5,9 +5,12 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from device_tools import K2_STACK
 
 from hybrid import doctor
 from hybrid.cli import main
@@ -55,8 +58,8 @@ def test_imports_are_tried_where_a_crash_does_no_harm(tmp_path: Path, monkeypatc
     (tmp_path / "worse_one.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     (tmp_path / "last_one.py").write_text("")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path) + os.pathsep + os.environ.get("PYTHONPATH", ""))
-    errors, cuda = doctor.probe(["good_one", "bad_one", "worse_one", "last_one"])
-    assert cuda is None
+    errors, build = doctor.probe(["good_one", "bad_one", "worse_one", "last_one"])
+    assert build is None
     assert errors == {
         "good_one": "",
         "bad_one": "ImportError: no library",
@@ -71,7 +74,8 @@ def fake(monkeypatch, missing: str, torch: str = "1.13.1") -> None:
     versions = {**pins, "torch": torch, "hybrid-asr": "0.1.0"}
     versions.pop(missing, None)
     monkeypatch.setattr(doctor, "_version", versions.get)
-    monkeypatch.setattr(doctor, "probe", lambda modules: (dict.fromkeys(modules, ""), ["11.7", []]))
+    monkeypatch.setattr(doctor, "probe", lambda modules: (dict.fromkeys(modules, ""), doctor.TorchBuild(torch, "11.7")))
+    monkeypatch.setattr(doctor, "ask_nvidia_smi", lambda: [])
 
 
 @pytest.mark.parametrize(
@@ -89,6 +93,77 @@ def test_exit_code_and_json(monkeypatch, capsys, missing: str, code: int) -> Non
     text = capsys.readouterr().out
     assert ("\n! " in text) == (code == 1)
     assert ("The main job can run here." in text) == (code == 0)
+
+
+H200, L4, V100 = ("NVIDIA H200", (9, 0)), ("NVIDIA L4", (8, 9)), ("Tesla V100", (7, 0))
+NAMELESS = ("NVIDIA H200", None)  # by a driver that does not say the compute capability
+K2_BUILD = doctor.TorchBuild("1.13.1+cu117", "11.7", (), K2_STACK)
+CPU_BUILD = doctor.TorchBuild("2.13.0+cpu", None)
+CUDA_BUILD = doctor.TorchBuild("2.13.0+cu130", "13.0", (), ("sm_75", "sm_80", "sm_86", "sm_90", "compute_120"))
+
+
+@pytest.mark.parametrize(
+    ("build", "sees", "named", "state", "said", "mend"),
+    [
+        (None, [], [], "optional", "torch does not answer", ""),
+        (K2_BUILD, [], [], "optional", "no GPU (torch 1.13.1+cu117 is built for CUDA 11.7)", ""),
+        (CPU_BUILD, [], [], "optional", "no GPU (torch 2.13.0+cpu is built for the CPU)", ""),
+        (K2_BUILD, [L4], [], "ok", "11.7, NVIDIA L4", ""),
+        (CUDA_BUILD, [L4, H200], [], "ok", "NVIDIA L4, NVIDIA H200", ""),
+        (K2_BUILD, [H200], [], "optional", "torch 1.13.1+cu117 has no kernels for NVIDIA H200 (compute capability 9.0",
+         "make setup STACK=modern"),
+        (CUDA_BUILD, [V100], [], "optional", "has no kernels for Tesla V100", "make setup STACK=k2"),
+        (K2_BUILD, [], [H200], "optional", "has no kernels for NVIDIA H200", "make setup STACK=modern"),
+        (K2_BUILD, [L4, H200], [], "ok", "left alone: torch 1.13.1+cu117 has no kernels for NVIDIA H200", ""),
+        (CPU_BUILD, [], [H200, L4], "optional", "NVIDIA H200, NVIDIA L4, but torch 2.13.0+cpu is built for the CPU",
+         "make setup STACK=modern TORCH=cuda"),
+        (CPU_BUILD, [], [NAMELESS], "optional", "is built for the CPU", "make setup STACK=modern TORCH=cuda"),
+        (CUDA_BUILD, [], [L4], "optional", "NVIDIA L4, but torch sees none", "look at nvidia-smi"),
+        (K2_BUILD, [], [NAMELESS], "optional", "NVIDIA H200, but torch sees none", "look at nvidia-smi"),
+        (replace(CPU_BUILD, version="2.13.0+rocm6.4"), [("AMD Instinct", (9, 4))], [], "ok", "ROCm, AMD Instinct", ""),
+    ],
+)  # fmt: skip
+def test_gpus_that_torch_cannot_use_are_told_with_the_way_out(build, sees, named, state, said, mend) -> None:
+    check = doctor.check_gpus(build and replace(build, gpus=sees), named)
+    assert (check.name, check.state) == ("CUDA", state) and said in check.found
+    assert check.mend.startswith(mend) and bool(check.mend) == bool(mend)
+    assert "\n" not in check.found + check.mend
+    if state == "optional" and build is not None:
+        assert "everything runs" in check.found and "the CPU" in check.found
+
+
+@pytest.mark.parametrize(
+    ("script", "named"),
+    [
+        ("echo 'NVIDIA H200, 9.0'; echo 'NVIDIA A100, PCIe, 8.0'", [H200, ("NVIDIA A100, PCIe", (8, 0))]),
+        ('[ "$1" = --query-gpu=name ] || exit 2; echo "NVIDIA H200"', [NAMELESS]),
+        ("echo 'NVIDIA H200, [N/A]'", [("NVIDIA H200, [N/A]", None)]),
+        ("echo 'no devices were found'; exit 6", []), (None, []),
+    ],
+)  # fmt: skip
+def test_what_nvidia_smi_says(tmp_path: Path, monkeypatch, script, named) -> None:
+    if script is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.ask_nvidia_smi() == named
+
+
+def test_nvidia_smi_is_asked_where_torch_sees_no_gpu(monkeypatch, capsys) -> None:
+    fake(monkeypatch, "")
+    monkeypatch.setattr(doctor, "probe", lambda modules: (dict.fromkeys(modules, ""), K2_BUILD))
+    monkeypatch.setattr(doctor, "ask_nvidia_smi", lambda: [H200])
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "\n- CUDA " in said and "no kernels for NVIDIA H200" in said and "-> make setup STACK=modern\n" in said
+
+
+def test_torch_tells_how_it_is_built() -> None:
+    errors, build = doctor.probe(["torch"])
+    assert errors == {"torch": ""} and build is not None
+    assert build.version == torch.__version__ and build.cuda == torch.version.cuda
+    assert bool(build.architectures) == (torch.version.cuda is not None or torch.version.hip is not None)
+    assert len(build.gpus) == torch.cuda.device_count()
 
 
 def test_this_environment(capsys) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from device_tools import ADA, HOPPER, TURING, pretend_gpus
 
 from hybrid.data.batches import IGNORE, Batches, Utterance
 from hybrid.data.specaugment import SpecAugment
@@ -498,7 +499,8 @@ def test_bad_dropout_schedules(text, message):
         ({"optimizer": "lbfgs"}, "optimizer is 'lbfgs'"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"workers": 2}, "2 workers share 1 batches"),
-        ({"workers": 2, "accumulate": 2, "device": "cuda"}, "workers are processes on the CPU"),
+        ({"workers": 2, "accumulate": 2, "device": "cuda"}, "2 workers are processes on the CPU"),
+        ({"workers": 2, "accumulate": 2, "device": "cuda:0"}, "2 workers are processes on the CPU"),
         ({"clip": -1}, "clip is -1"),
         ({"schedule": "step"}, "schedule is 'step'"),
         ({"factor": 1.0}, "factor is 1.0"),
@@ -518,10 +520,26 @@ def test_settings_from_a_flat_table():
 
 
 def test_cuda_where_there_is_none(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    pretend_gpus(monkeypatch)
     with pytest.raises(ConfigError, match="torch sees none"):
         TrainerConfig(device="cuda").find_device()
-    assert TrainerConfig().find_device().type == "cpu"
+    assert TrainerConfig().find_device() == torch.device("cpu")
+
+
+def test_the_device_of_a_training(monkeypatch):
+    """One process takes the first that torch has kernels for, those of torchrun share them out; workers take none."""
+    pretend_gpus(monkeypatch, HOPPER, TURING, ADA)
+    assert TrainerConfig().find_device() == torch.device("cuda:1")
+    assert TrainerConfig(device="cuda:2").find_device() == torch.device("cuda:2")
+    assert TrainerConfig(workers=2, accumulate=2).find_device() == torch.device("cpu")
+    with pytest.raises(ConfigError, match="device is cuda:0, but torch .* has no kernels for GPU 0"):
+        TrainerConfig(device="cuda:0").find_device()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    for rank, device in enumerate(("cuda:1", "cuda:2", "cuda:1")):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert TrainerConfig().find_device() == TrainerConfig(device="cuda").find_device() == torch.device(device)
+    with pytest.raises(ConfigError, match="device is cuda:2 for several processes"):
+        TrainerConfig(device="cuda:2").find_device()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from lhotse import CutSet, MonoCut
 from hybrid.align.loop import LoopCounts
 from hybrid.data.arrays import iterate_arrays, read_complete
 from hybrid.data.features import FeatureExtractor, Mfcc, config_from_json, config_to_json, extract
-from hybrid.device import choose
+from hybrid.device import for_workers
 from hybrid.errors import ModelError
 from hybrid.gmm.align import Aligned, AlignOptions
 from hybrid.gmm.apply import align_store
@@ -187,7 +187,7 @@ def train(
     names = STEPS if store.frames >= ENOUGH else STEPS[:2]
     steps = train_steps(
         store, lang, BootstrapOptions(sizes(store.frames), options), Path(folder), features=about, systems=names,
-        seed=seed, executor=executor, log=log, progress=progress, device=choose("auto"),
+        seed=seed, executor=executor, log=log, progress=progress, device=for_workers("auto"),
     )  # fmt: skip
     return steps.models[names[-1]]
 
@@ -222,7 +222,7 @@ def align(
     Returns the aligner with the paths, and {id: reason} of the utterances that have none.
     """
     context = Context(
-        folder, lang.silence_ids, executor=executor, log=log, progress=progress, device=choose("auto")
+        folder, lang.silence_ids, executor=executor, log=log, progress=progress, device=for_workers("auto")
     )
     data, reasons = align_store(model, store, lang, options, context, keep=True)
     for index in range(store.num_chunks):

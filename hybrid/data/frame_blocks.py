@@ -13,20 +13,24 @@ has come, and those that reach beyond the end come with it. Memory: one block.
 
 from __future__ import annotations
 
-from typing import Callable, List
+from typing import Callable, Iterable, List, Tuple
 
 import numpy as np
 
 BLOCK = 64  # measured: whole signals take no longer than in one call, a frame alone a third of a millisecond
 
 
+Compute = Callable[[List[np.ndarray]], Iterable[np.ndarray]]
+
+
 class FrameBlocks:
     """accept(samples) -> the frames that they complete, finish() -> the rest; both float32 [frames, dim].
 
-    compute: [(BLOCK - 1) * shift + length] samples -> [BLOCK, dim]. A signal shorter than one window has no frame.
+    compute: segments of (BLOCK - 1) * shift + length samples -> of each [BLOCK, dim]; on the CPU with the same bits
+    whichever others are with it. A signal shorter than one window has no frame.
     """
 
-    def __init__(self, compute: Callable[[np.ndarray], np.ndarray], dim: int, length: int, shift: int) -> None:
+    def __init__(self, compute: Compute, dim: int, length: int, shift: int) -> None:
         self._compute, self._dim = compute, dim
         self._length, self._shift = length, shift
         self._left = (length - shift) // 2
@@ -81,7 +85,8 @@ class FrameBlocks:
     def _frames(self, end: int) -> np.ndarray:
         """Frames `_done` .. end."""
         size = (BLOCK - 1) * self._shift + self._length
-        rows: List[np.ndarray] = []
+        segments: List[np.ndarray] = []
+        spans: List[Tuple[int, int]] = []  # of a block's rows
         while self._done < end:
             first = self._done - self._done % BLOCK
             last = min(end, first + BLOCK)
@@ -89,8 +94,10 @@ class FrameBlocks:
             segment = self._samples[begin : begin + (last - 1 - first) * self._shift + self._length]
             if len(segment) < size:
                 segment = np.concatenate([segment, np.zeros(size - len(segment), np.float32)])
-            rows.append(self._compute(segment)[self._done - first : last - first])
+            segments.append(segment)
+            spans.append((self._done - first, last - first))
             self._done = last
+        rows = [block[begin:end] for block, (begin, end) in zip(self._compute(segments), spans)]
         # One window before the block stays, for the mirror image at the end.
         keep = max(0, (self._done - self._done % BLOCK) * self._shift - self._length - self._start)
         self._samples, self._start = self._samples[keep:].copy(), self._start + keep

@@ -101,7 +101,7 @@ class SearchGraph:
         order = np.lexsort((emitting, fst.sources))  # stable: arcs keep their order
         if len(order) > 2**30:
             raise GraphError(f"{len(order)} arcs; the search takes 2^30", file=file, remedy="prune the language model")
-        arcs = np.empty((len(order), 4), np.uint32)
+        arcs: np.ndarray = np.empty((len(order), 4), np.uint32)
         for column, name in ((ILABEL, "ilabel"), (OLABEL, "olabel"), (NEXT, "nextstate")):
             arcs[:, column] = fst.arcs[name][order]
         arcs.view(np.float32)[:, COST] = fst.arcs["weight"][order]

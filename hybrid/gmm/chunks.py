@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 
 import numpy as np
 
+from hybrid.device import choose
 from hybrid.gmm.align import Aligned, AlignOptions, align_chunk, equal_alignments
 from hybrid.gmm.device import DeviceGmms
 from hybrid.gmm.diag import DiagGmms
@@ -30,7 +31,7 @@ from hybrid.hmm.graph import TrainingGraphs
 from hybrid.hmm.senones import Senones
 from hybrid.io import load_tensors, read_json, save_tensors, write_json
 from hybrid.lexicon.lang import Lang
-from hybrid.parallel import ordered_map
+from hybrid.parallel import ordered_map, worker_number
 
 Result = TypeVar("Result")
 
@@ -170,7 +171,7 @@ class PassJob:
     align_to: Optional[Path] = None
     adapt_to: Optional[Path] = None
     keep: bool = False  # alignments that are there already, of an earlier run that was killed
-    device: str = "cpu"
+    device: str = "cpu"  # or what the process that works through a chunk chooses its device by (hybrid/device.py)
 
 
 @dataclass
@@ -192,6 +193,7 @@ class PassResult:
 
 
 def run_chunk(index: int, *, job: PassJob) -> PassResult:
+    device = choose(job.device, worker_number())
     chunk, features = job.data.load(index)
     if job.align_to is None:
         alignments = job.data.aligned(index)
@@ -201,7 +203,7 @@ def run_chunk(index: int, *, job: PassJob) -> PassResult:
         graphs = Graphs.load(chunk_file(_need(job.data.graphs), index))
         assert job.costs is not None
         search = job.search or job.gmms
-        loglikes = None if job.device == "cpu" else DeviceGmms(search, job.device).loglikes(features)
+        loglikes = None if device == "cpu" else DeviceGmms(search, device).loglikes(features)
         alignments = align_chunk(
             features, chunk.lengths, graphs, search, job.tid2pdf, job.costs, job.options, loglikes
         )
@@ -219,10 +221,10 @@ def run_chunk(index: int, *, job: PassJob) -> PassResult:
         save_transforms(job.adapt_to, index, total)
         frames = Frames.of(chunk, adapted(chunk, features, transforms), alignments)
     result.counts = np.bincount(frames.tids, minlength=job.num_tids + 1).astype(np.float64)
-    if job.device == "cpu":
+    if device == "cpu":
         accumulate(job.gmms, frames.features, job.tid2pdf[frames.tids], result.stats)
     else:
-        DeviceGmms(job.gmms, job.device).accumulate(frames.features, job.tid2pdf[frames.tids], result.stats)
+        DeviceGmms(job.gmms, device).accumulate(frames.features, job.tid2pdf[frames.tids], result.stats)
     return result
 
 

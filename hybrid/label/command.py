@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
-from hybrid.device import choose
+from hybrid.device import for_workers
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import read_json, write_json
 from hybrid.label.cluster import over_dask
@@ -29,11 +29,10 @@ def label(options: argparse.Namespace) -> int:
     manifests = _named(options)
     if options.k < 0:
         raise ConfigError(f"--k is {options.k}", remedy="how many outputs are kept, such as 20; 0: all")
-    if options.dask is None:
-        choose(options.device)
+    device = options.device if options.dask is not None else for_workers(options.device)
     about = about_of(options.model, options.k, options.head, options.kind)
     work = Label(
-        options.model.resolve(), about, options.out.resolve(), options.shard_size, options.device, options.precision
+        options.model.resolve(), about, options.out.resolve(), options.shard_size, device, options.precision
     )  # fmt: skip
     outcome = _work_through(options, work, manifests, "without targets")
     outcome.say(about.frame_shift, f"the {about.k} highest of {about.num_pdfs} {about.kind}")

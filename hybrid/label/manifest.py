@@ -36,8 +36,8 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True)
 class Label:
-    """Picklable: what a process is sent. out: where the folder of each manifest goes. device: cpu, cuda, or auto, cuda
-    where the process sees a GPU."""
+    """Picklable: what a process is sent. out: where the folder of each manifest goes. device: what each process
+    chooses its own by (hybrid/device.py)."""
 
     model: Path
     about: TargetsAbout
@@ -90,7 +90,7 @@ class _Outputs:
         with _LOCK:
             teacher = _teacher(self.label)
         if self.features is None:
-            self.features = features_of(self.cuts, teacher.features)
+            self.features = features_of(self.cuts, teacher.features, str(teacher.device))
         outputs: Dict[str, Union[np.ndarray, DataError]] = {}
         data: List[Utterance] = []
         for cut in cuts:
@@ -105,9 +105,11 @@ class _Outputs:
         return outputs
 
 
-def features_of(cuts: List[Cut], about: Mapping[str, Any]) -> Dict[str, Union[np.ndarray, DataError]]:
+def features_of(
+    cuts: List[Cut], about: Mapping[str, Any], device: str = "cpu"
+) -> Dict[str, Union[np.ndarray, DataError]]:
     """Compute the network features of each cut, or say why there are none. about: a model's features.json."""
-    extractor = FeatureExtractor(config_from_json(about["logmel"]))
+    extractor = FeatureExtractor(config_from_json(about["logmel"]), device=device)
     rate = extractor.config.sampling_rate
     features: Dict[str, Union[np.ndarray, DataError]] = {}
     raw_features: Dict[str, np.ndarray] = {}

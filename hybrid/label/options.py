@@ -46,8 +46,9 @@ def add_label(commands: Any) -> None:
         help="outputs, or posteriors given the whole utterance by the model's denominator (logits)",
     )  # fmt: skip
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto",
-        help="where the teacher runs: auto is cuda where there is a GPU; processes share out the GPUs that they see",
+        "--device", default="auto", metavar="NAME",
+        help="where the teacher runs: cpu, cuda, cuda:1, or auto, a GPU where torch can use one; processes share "
+        "out the GPUs that they see (auto)",
     )  # fmt: skip
     parser.add_argument(
         "--precision", choices=("float32", "tf32", "bf16"), default="float32", help="of its products on a GPU (float32)"

@@ -165,7 +165,7 @@ def _standard(graph: _Graph, x: str, lengths: str, layers: Sequence[str], hidden
     parts = [[graph.arrays[f"{layer}.{part}_l0"] for layer in layers]
              for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]  # fmt: skip
     w_ih, w_hh, b_ih, b_hh = (np.stack([_onnx_gates(array) for array in part]) for part in parts)
-    inputs = [
+    inputs: Inputs = [
         graph.node("Transpose", [x], perm=[1, 0, 2]), w_ih, w_hh, np.concatenate([b_ih, b_hh], axis=1),
         graph.node("Cast", [lengths], to=6),
     ]  # fmt: skip

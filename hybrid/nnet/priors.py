@@ -18,7 +18,6 @@ from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import load_tensors, read_json, save_tensors
 
 if TYPE_CHECKING:  # priors are read where torch is not loaded
-    import torch
     from torch import nn
 
     from hybrid.data.batches import Batches
@@ -55,13 +54,12 @@ def count_priors(
     return floored((counts + smoothing) / (counts + smoothing).sum(), floor)
 
 
-def average_posterior(
-    model: nn.Module, batches: Batches, *, floor: float = 1e-7, device: Union[str, torch.device] = "cpu"
-) -> np.ndarray:
-    """Return the model's mean posterior over the frames of one epoch of `batches`, float64 [num_pdfs]."""
+def average_posterior(model: nn.Module, batches: Batches, *, floor: float = 1e-7) -> np.ndarray:
+    """Return the model's mean posterior over the frames of one epoch of `batches`, float64 [num_pdfs], computed where
+    the model is."""
     import torch
 
-    device = torch.device(device)
+    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     total = None

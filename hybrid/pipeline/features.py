@@ -12,6 +12,7 @@ from hybrid.data.cmvn import CmvnStats, cmvn_stats
 from hybrid.data.features import FeatureExtractor, LogMel, Mfcc, config_to_json, extract
 from hybrid.data.online_cmvn import GLOBAL_FRAMES, WINDOW
 from hybrid.data.shards import read_shard
+from hybrid.device import for_workers
 from hybrid.io import Problems, read_json, write_json
 from hybrid.pipeline.recipe_run import RecipeRun, about
 from hybrid.pipeline.sets import augmented, feature_folder, set_list
@@ -23,8 +24,9 @@ def features(run: RecipeRun) -> None:
     """Write EXP/features/SET/{mfcc,logmel} and features.json."""
     sets = set_list(run)
     settings, rate = run.settings.features, about(run)["rate"]
-    mfcc = FeatureExtractor(Mfcc(sampling_rate=rate, **asdict(settings.mfcc)), backend=settings.backend)
-    logmel = FeatureExtractor(LogMel(sampling_rate=rate, **asdict(settings.logmel)), backend=settings.backend)
+    where = {"backend": settings.backend, "device": for_workers(run.device())}
+    mfcc = FeatureExtractor(Mfcc(sampling_rate=rate, **asdict(settings.mfcc)), **where)
+    logmel = FeatureExtractor(LogMel(sampling_rate=rate, **asdict(settings.logmel)), **where)
     extractions = [(name, mfcc) for name in [*sets.clean, *(eval_set.name for eval_set in sets.decode)]]
     extractions += [(name, logmel) for name in sets.every]
     rows: List[Dict[str, Any]] = []

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Dict, Iterator, Sequence
 
 from hybrid.data.arrays import iterate_arrays
-from hybrid.device import choose
+from hybrid.device import for_workers
 from hybrid.gmm.align import AlignOptions
 from hybrid.gmm.bootstrap import BootstrapOptions, StepOptions, train_steps
 from hybrid.gmm.chunks import Data
@@ -85,7 +85,7 @@ def gmm(run: RecipeRun) -> None:
 
         steps = train_steps(
             store, lang, options, run.dir("gmm"), features=features, seed=run.seed, executor=executor, log=run.log,
-            progress=run.progress, device=choose(settings.device), systems=systems,
+            progress=run.progress, device=for_workers(run.device(settings.device)), systems=systems,
             relearn=None if settings.learn_probs == "none" else relearn, check=check,
         )  # fmt: skip
         last_model = steps.models[systems[-1]]

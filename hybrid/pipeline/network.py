@@ -143,6 +143,7 @@ def fit(
     sample on stream(frames of a batch)."""
     settings = getattr(run.settings, system.name)
     config = TrainerConfig.from_dict(settings.trainer)
+    config = replace(config, device=run.device(config.device))
     device = config.find_device()
     # A sample of what is streamed has no copies that take turns.
     frames = fitting(

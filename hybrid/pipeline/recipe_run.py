@@ -40,6 +40,11 @@ class RecipeRun(Run):
             self._settings = read_settings(self.config)
         return cast(Settings, self._settings)
 
+    def device(self, section: str = "auto") -> str:
+        """Return what hybrid.device.choose is to be asked for: the `device` of a section, or where that is "auto" the
+        run's."""
+        return self.settings.run.device if section == "auto" else section
+
     def view(self, stage: Any) -> RecipeRun:
         view = cast(RecipeRun, super().view(stage))
         view._settings = Declared(self.settings, ("run", *stage.settings), partial(_refused, stage.name))

@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 
 from hybrid.data.arrays import iterate_arrays, write_arrays
 from hybrid.data.text_column import TextColumn
+from hybrid.device import for_workers
 from hybrid.errors import DataError
 from hybrid.gmm.apply import align_store
 from hybrid.gmm.chunks import Data, map_chunks
@@ -56,11 +57,12 @@ def senones(run: RecipeRun) -> None:
     total = 0
     width, central = settings.context, settings.context - 1 if settings.context < 3 else 1
     gmm_options = bootstrap_options(run)
+    device = for_workers(run.device(run.settings.gmm.device))
     with run.executor() as executor:
         for name in run.progress(names, desc="align"):
             store = open_store(run, "senones", [name])
             context = Context(
-                run.dir("senones") / "align" / name, lang.silence_ids, run.seed, executor, run.log, run.progress
+                run.dir("senones") / "align" / name, lang.silence_ids, run.seed, executor, run.log, run.progress, device
             )
             data, reasons = align_store(model, store, lang, gmm_options.align, context, gmm_options.boost_silence)
             report_unusable(problems, reasons, data)

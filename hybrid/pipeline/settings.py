@@ -21,13 +21,14 @@ from hybrid.pipeline.network_settings import (
     StudentSettings,
     TeacherModelSettings,
 )
-from hybrid.typed import above, at_least, between, build, one_of
+from hybrid.typed import above, at_least, between, build, device_name, one_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
     jobs: int = at_least(0)
     threads: int = at_least(0)
+    device: str = device_name()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ class GmmSettings:
     boost_silence: float = above(0)
     splice: int = at_least(0)
     lda_dim: int = at_least(1)
-    device: str = one_of("auto", "cpu", "cuda")
+    device: str = device_name()
     learn_probs: str = one_of("none", "prons", "both")
 
 

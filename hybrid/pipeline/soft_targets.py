@@ -14,8 +14,10 @@ from hybrid.data.network_features import NetworkFeatures, open_network_features
 from hybrid.data.target_store import StoredTargets, open_targets
 from hybrid.data.targets import NAME, TargetsAbout, hash_senones, write_targets
 from hybrid.data.utterances import Utterance
+from hybrid.device import choose, for_workers
 from hybrid.errors import ModelError
 from hybrid.io import Problems
+from hybrid.parallel import worker_number
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import feature_folder, set_list
 from hybrid.pipeline.systems import NETWORKS
@@ -37,6 +39,7 @@ def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:
     """Write EXP/STAGE/SET of each clean set."""
     kind = kind_of(run, stage)
     folder, about = teacher_of(run, kind)
+    device = for_workers(run.device())
     problems = run.problems(stage)
     total = num_written = 0
     with run.executor() as executor:
@@ -44,7 +47,7 @@ def store(run: RecipeRun, stage: str, names: Sequence[str]) -> None:
             set_problems = Problems(run.dir(stage) / f"{name}.problems.jsonl", stage)
             cuts = StoredCuts(feature_folder(run, name, "logmel"))
             num_written += write_targets(
-                run.dir(stage) / name, cuts, Labeller(run, folder, name, about), about, compress=None,
+                run.dir(stage) / name, cuts, Labeller(run, folder, name, about, device), about, compress=None,
                 executor=executor, problems=set_problems, progress=run.bar(f"{kind} of {name}"),
             )  # fmt: skip
             problems.rows += set_problems.rows
@@ -83,12 +86,13 @@ def teacher_of(run: RecipeRun, kind: str = "logits") -> Tuple[Path, TargetsAbout
 
 @dataclass(frozen=True)
 class Labeller:
-    """The outputs of a model on cuts of a set, or log occupancies."""
+    """The outputs of a model on cuts of a set, or log occupancies. device: what each process chooses by."""
 
     run: RecipeRun
     folder: Path
     name: str
     about: TargetsAbout
+    device: str
 
     def __call__(self, cuts: Sequence[Cut]) -> Dict[str, np.ndarray]:
         teacher, features, places = self._loaded()
@@ -99,7 +103,7 @@ class Labeller:
         travels to its process with every batch of cuts."""
         key = (self.run.exp, self.name, self.about)
         if key not in _LOADED:
-            teacher = Teacher(self.folder, self.about)
+            teacher = Teacher(self.folder, self.about, choose(self.device, worker_number()))
             features = open_network_features(feature_folder(self.run, self.name, "logmel"), teacher.features)
             _LOADED.clear()
             _LOADED[key] = teacher, features, {name: place for place, name in enumerate(features.index.ids)}

@@ -44,12 +44,13 @@ def phone_confusion(model: AcousticModel, data: Data, senones: Any) -> Dict[str,
     position = {phone: index for index, phone in enumerate(order)}
     matrix = np.zeros((len(order), len(order)), dtype=int)
     columns = np.array([position[phone] for phone in phone_of_pdf])
+    device = next(model.parameters()).device
     model.eval()
     with torch.no_grad():
         for batch in Batches(data, 4000, shuffle=False).epoch(0):
-            best = model(batch.features, batch.lengths)["logits"].argmax(-1)
             if batch.pdfs is None:
                 continue
+            best = model(batch.to(device).features, batch.lengths)["logits"].argmax(-1).cpu()
             labelled = batch.pdfs >= 0
             np.add.at(matrix, (columns[batch.pdfs[labelled].numpy()], columns[best[labelled].numpy()]), 1)
     return {"phones": [names[phone] for phone in order], "matrix": matrix.tolist()}

@@ -28,6 +28,7 @@ from hybrid.cpu import prefer_fast_kernels
 from hybrid.data.batches import Batch, Utterance, collate
 from hybrid.data.target_store import open_targets
 from hybrid.data.targets import TargetsAbout, write_targets
+from hybrid.device import choose
 from hybrid.errors import ConfigError
 from hybrid.nnet.lstm import LstmModel
 from hybrid.nnet.precision import outputs_in, products_in
@@ -54,10 +55,13 @@ def measure(
     precision: str = "tf32",
 ) -> Rates:
     """Measures the rates of this machine. batch: frames a step, of a GPU. Raises ConfigError where there is no GPU."""
-    if on_gpu and not torch.cuda.is_available():
-        raise ConfigError("no GPU to measure on", remedy="--gpus 0 --cores N measures a core and plans for cores")
+    try:
+        device = torch.device(choose("cuda" if on_gpu else "cpu"))
+    except ConfigError as error:
+        raise ConfigError(
+            f"no GPU to measure on: {error.what}", remedy="--gpus 0 --cores N measures a core and plans for cores"
+        ) from error
     prefer_fast_kernels()
-    device = torch.device("cuda" if on_gpu else "cpu")
     clock = time.perf_counter if on_gpu else time.process_time
     frames = batch if on_gpu else min(batch, CORE_BATCH)
     threads = torch.get_num_threads()
@@ -68,7 +72,7 @@ def measure(
         coding = measure_gtc(student.parameters, device, clock=clock)
     finally:
         torch.set_num_threads(threads)
-    name = torch.cuda.get_device_name(0) if on_gpu else f"{platform.machine()}, one core of {platform.node()}"
+    name = torch.cuda.get_device_name(device) if on_gpu else f"{platform.machine()}, one core of {platform.node()}"
     num_frames = batch_frames(frames)
     about = {
         "format": 1,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Optional
 
 import torch
 from torch import nn
 
+from hybrid.device import check_name, choose
 from hybrid.errors import ConfigError
 from hybrid.nnet.precision import PRECISIONS
 from hybrid.train.bmuf import BmufConfig
 from hybrid.train.dropout import DropoutSchedule
 from hybrid.train.gtc import Gtc
 from hybrid.train.schedule import ScheduleConfig
+from hybrid.train.torchrun import local_rank
 
 STRATEGIES = ("sum", "ddp", "gtc", "gtc_updates", "bmuf")
 # What makes a run faster or tells more, but leaves its numbers as they are.
@@ -52,7 +55,7 @@ class TrainerConfig:
     precision: str = "float32"  # or tf32, bf16: of products on a GPU (nnet/precision.py)
     threads: int = 1  # of torch, per worker
     parallel_directions: bool = True  # a bidirectional LSTM's directions in two threads per worker; the same numbers
-    device: str = "auto"  # auto, cpu, cuda
+    device: str = "auto"  # hybrid/device.py; "auto" of several workers is the CPU
     checkpoint_minutes: float = 2.0  # besides the end of each epoch; 0: off
     checkpoint_updates: int = 0  # likewise
     timeout_minutes: float = 30.0  # after which a worker that does not answer is taken for dead
@@ -75,8 +78,7 @@ class TrainerConfig:
             raise ConfigError("lr is 0", remedy="a number above 0, e.g. 0.001")
         if self.optimizer not in ("adam", "adamw", "sgd"):
             raise ConfigError(f"optimizer is {self.optimizer!r}", remedy="one of adam, adamw, sgd")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f"device is {self.device!r}", remedy="one of auto, cpu, cuda")
+        check_name(self.device)
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision is {self.precision!r}", remedy=f"one of {', '.join(PRECISIONS)}")
         if not isinstance(self.dropout_schedule, str):
@@ -91,8 +93,11 @@ class TrainerConfig:
                 f"{self.workers} workers share {self.accumulate} batches an update",
                 remedy="set accumulate to at least the number of workers, and max_frames of a batch smaller",
             )
-        if self.workers > 1 and self.device == "cuda":
-            raise ConfigError("workers are processes on the CPU", remedy="set workers to 1 or device to cpu")
+        if self.workers > 1 and self.device.startswith("cuda"):
+            raise ConfigError(
+                f"device is {self.device}, and {self.workers} workers are processes on the CPU",
+                remedy="set workers to 1 or device to cpu; several GPUs are for processes of torchrun",
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainerConfig:
@@ -140,8 +145,10 @@ class TrainerConfig:
         return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
 
     def find_device(self) -> torch.device:
-        """Return the device to train on. Raises ConfigError where cuda is asked for and absent."""
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("device is cuda, but torch sees none", remedy="set device to cpu, or look at nvidia-smi")
-        cuda = self.device == "cuda" or (self.device == "auto" and self.workers == 1 and torch.cuda.is_available())
-        return torch.device("cuda" if cuda else "cpu")
+        """Return the device to train on, of the processes of torchrun each its own. Raises ConfigError as choose does,
+        and for one GPU that several processes are to train on."""
+        if self.workers > 1:
+            return torch.device("cpu")
+        if ":" in self.device and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+            raise ConfigError(f"device is {self.device} for several processes", remedy="set device to cuda or auto")
+        return torch.device(choose(self.device, local_rank()))

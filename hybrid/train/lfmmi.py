@@ -30,6 +30,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 import numpy as np
 import torch
 
+from hybrid.device import usable_gpus
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.train import triton_engine
 from hybrid.train.ce import hard_targets
@@ -124,7 +125,7 @@ class LfMmi:
         if engine == "triton":
             triton_engine.check_usable()
         if engine == "auto":
-            engine = "triton" if torch.cuda.is_available() and not triton_engine.why_not() else "sparse"
+            engine = "triton" if usable_gpus() and not triton_engine.why_not() else "sparse"
             self.any_device = True
         else:
             self.any_device = engine != "triton" or triton_engine.interpreted()

@@ -145,7 +145,8 @@ class Ddp(Strategy):
         training = self.training
         dim = training.data.dim
         features = torch.zeros(1, 32, dim, device=training.device)
-        with torch.random.fork_rng():
+        gpus = [training.device] if training.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):
             outputs = outputs_in(training.config.precision, self.module, features, torch.tensor([32]))
             backward(None, outputs, last)
 

@@ -22,6 +22,7 @@ from typing import Any, Iterator, List
 import torch
 import torch.distributed as dist
 
+from hybrid.device import choose
 from hybrid.errors import HybridError
 from hybrid.train.process_group import ProcessGroup, unpack
 
@@ -31,6 +32,11 @@ _PATIENCE = timedelta(days=30)
 
 def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def local_rank() -> int:
+    """Return the number of this process among those that torchrun has started on this machine; 0 without it."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 @contextmanager
@@ -46,8 +52,9 @@ def crew() -> Iterator[bool]:
     store, rank, size = next(dist.rendezvous("env://"))
     store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    device = choose("auto", local_rank())
+    if device != "cpu":
+        torch.cuda.set_device(device)
     try:
         if dist.get_rank():
             _train_when_told()

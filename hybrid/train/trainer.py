@@ -82,9 +82,11 @@ class Trainer(Training):
         """Does the part of `fit` of one process of `group`."""
         threads = torch.get_num_threads()
         torch.set_num_threads(self.config.threads)
+        device = self.config.find_device()
         try:
             directions = directions_in_parallel(self.config.parallel_directions)
-            with torch.random.fork_rng(), directions, products_in(self.config.precision):
+            gpus = [device] if device.type == "cuda" else []
+            with torch.random.fork_rng(devices=gpus), directions, products_in(self.config.precision):
                 return self._run(group)
         finally:
             torch.set_num_threads(threads)

@@ -37,6 +37,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 import torch
 
+from hybrid.device import usable_gpus
 from hybrid.errors import ConfigError, MissingDependency
 from hybrid.train.forward_backward import SharedGraph
 from hybrid.train.fsa import Fsa
@@ -75,9 +76,10 @@ def why_not() -> str:
         return error.what
     if interpreted():
         return ""
-    if not torch.cuda.is_available():
-        return "torch finds no CUDA GPU"
-    if torch.cuda.get_device_capability() < CAPABILITY:
+    gpus = usable_gpus()
+    if not gpus:
+        return "torch finds no CUDA GPU that it has kernels for"
+    if min(torch.cuda.get_device_capability(number) for number in gpus) < CAPABILITY:
         return f"the GPU is older than compute capability {CAPABILITY[0]}.{CAPABILITY[1]}"
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "no C compiler, by which Triton makes its launcher"

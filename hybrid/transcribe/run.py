@@ -28,7 +28,7 @@ from hybrid.decode.phrases import read_phrases
 from hybrid.decode.recogniser import Recogniser
 from hybrid.decode.result import Result
 from hybrid.decode.segments import Endpointing
-from hybrid.device import choose
+from hybrid.device import choose, for_workers
 from hybrid.errors import ConfigError, DataError
 from hybrid.fingerprint import of_inputs
 from hybrid.io import disk_errors, write_jsonl
@@ -116,7 +116,7 @@ def run_transcribe(options: Options) -> int:
                 (folder / "work").mkdir(parents=True, exist_ok=True)
         job = _Job(
             options.model, options.system, options.condition, options.nbest, options.endpointing(), options.words,
-            options.phrases, options.grammar, options.device,
+            options.phrases, options.grammar, for_workers(options.device),
         )  # fmt: skip
         asr = _recogniser(job)
         run = Run(folder, Config({"run": {"jobs": options.jobs}}))
