@@ -82,7 +82,7 @@ def make_noisy(
     rooms = SimulatedRooms(seed) if rooms is None else rooms
     job = _job(noises, rooms, seed, Path(out_dir), condition, copy, rate)
     twins = _twins(job, cuts, executor, problems, progress)
-    return CutSet.from_cuts(twins if lazy else list(twins))
+    return CutSet(twins if lazy else list(twins))
 
 
 def make_rerecorded(
@@ -108,7 +108,7 @@ def make_rerecorded(
     provider = MeasuredRooms(rooms) if isinstance(rooms, (str, Path)) else rooms
     job = _job(noises, provider, seed, Path(out_dir), condition, copy, rate)
     twins = _twins(job, cuts, executor, problems, progress)
-    return CutSet.from_cuts(twins if lazy else list(twins))
+    return CutSet(twins if lazy else list(twins))
 
 
 def _job(
