@@ -56,9 +56,10 @@ class ArraySet:
 
     def report(self) -> int:
         """Add the problems of all shards, those kept among them, to `problems`; return the number of cuts."""
-        for index in range(len(self.keys)):
-            for row in self.marks[index]["problems"] if self.problems is not None else ():
-                self.problems.add(row["utterance"], row["reason"], row["file"], row.get("remedy"))
+        if self.problems is not None:
+            for index in range(len(self.keys)):
+                for row in self.marks[index]["problems"]:
+                    self.problems.add(row["utterance"], row["reason"], row["file"], row.get("remedy"))
         return sum(mark["cuts"] for mark in self.marks.values())
 
 

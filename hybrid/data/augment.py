@@ -146,6 +146,7 @@ def _twins(
     """Yield the twins in the order of the cuts, of which some windows are in memory; of all others their ids."""
     windows: Deque[_Window] = deque()
     batches = _batches(job, cuts, windows)
+    results: Iterator[Results]
     if executor is None:
         results = map(partial(_process, job), batches)
     else:
