@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from benchmarks import an4_speech
+from benchmarks import an4_speech, growth
 from hybrid.gmm.bootstrap import BootstrapOptions, StepOptions, train_steps
 from hybrid.measure import Meter
 from hybrid.parallel import WorkerPool, prepare_environment
@@ -93,20 +93,11 @@ def show(rows: List[Dict[str, Any]], header: bool) -> None:
 
 
 def plot(rows: List[Dict[str, Any]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    hours = [row["hours"] for row in rows]
-    axes[0].plot(hours, [row["cpu"] / row["hours"] for row in rows], "o-")
-    axes[0].set(xscale="log", xlabel="hours of speech", ylabel="CPU seconds an hour of speech")
-    axes[1].plot(hours, [row["memory_mb"] for row in rows], "o-")
-    axes[1].set(xscale="log", xlabel="hours of speech", ylabel="peak memory of all processes, MB")
-    for axis in axes:
-        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
-    figure.savefig(path, dpi=120)
+    cpu = [(row["hours"], row["cpu"] / row["hours"]) for row in rows]
+    memory = [(row["hours"], row["memory_mb"]) for row in rows]
+    growth.plot(
+        [("CPU seconds an hour of speech", {"": cpu}), ("peak memory of all processes, MB", {"": memory})], path
+    )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 from lhotse.utils import fastcopy
 
+from benchmarks import growth
 from benchmarks.runs import open_run
 from hybrid.cpu import prefer_fast_kernels
 from hybrid.data.arrays import iterate_arrays, write_arrays
@@ -180,19 +181,13 @@ def show(row: Dict[str, Any]) -> None:
 
 
 def plot(rows: List[Dict[str, Any]], path: Path) -> None:
-    import matplotlib
+    def panel(name: str, scale: float) -> Dict[str, List[Tuple[float, float]]]:
+        lines: Dict[str, List[Tuple[float, float]]] = {}
+        for row in rows:
+            lines.setdefault(row["stage"], []).append((row["hours"], row[name] / scale))
+        return lines
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    for axis, name, scale, label in zip(axes, ("peak", "cpu"), (1e6, 1), ("peak MB", "CPU s an hour of speech")):
-        for stage in dict.fromkeys(row["stage"] for row in rows):
-            some = [row for row in rows if row["stage"] == stage]
-            axis.plot([row["hours"] for row in some], [row[name] / scale for row in some], marker="o", label=stage)
-        axis.set(xscale="log", xlabel="hours", ylabel=label, ylim=(0, None))
-        axis.legend()
-    figure.savefig(path, dpi=110)
+    growth.plot([("peak MB", panel("peak", 1e6)), ("CPU s an hour of speech", panel("cpu", 1))], path)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ import torch  # noqa: E402
 from lhotse import MonoCut, Recording, SupervisionSegment  # noqa: E402
 from lhotse.audio import AudioSource  # noqa: E402
 
-from hybrid.data.arrays import read_arrays, write_shards  # noqa: E402
+from hybrid.data.array_writing import write_shards  # noqa: E402
+from hybrid.data.arrays import read_arrays  # noqa: E402
 from hybrid.data.batches import Utterance, collate  # noqa: E402
 from hybrid.data.target_store import open_targets  # noqa: E402
 from hybrid.data.targets import LEVEL, NAME, TargetsAbout, write_targets  # noqa: E402

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from lhotse import MonoCut
 
 from hybrid.data.array_index import open_arrays
-from hybrid.data.arrays import iterate_arrays, write_arrays, write_shards
+from hybrid.data.array_writing import write_shards
+from hybrid.data.arrays import iterate_arrays, write_arrays
 from hybrid.data.text_column import TextColumn, repeated
 from hybrid.errors import DataError
 

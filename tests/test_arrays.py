@@ -13,15 +13,8 @@ from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 
 from hybrid.data import shards as shards_module
-from hybrid.data.arrays import (
-    StoredCuts,
-    iterate_arrays,
-    read_arrays,
-    read_complete,
-    read_cuts,
-    write_arrays,
-    write_shards,
-)
+from hybrid.data.array_writing import ArraySet, write_sets, write_shards
+from hybrid.data.arrays import StoredCuts, iterate_arrays, read_arrays, read_complete, read_cuts, write_arrays
 from hybrid.errors import DataError, DiskError
 from hybrid.io import Problems
 from hybrid.parallel import SerialExecutor
@@ -349,3 +342,33 @@ def test_cuts_pass_through_a_few_shards_at_a_time(tmp_path, executor):
     assert write_shards(tmp_path / "b", (make_cut(number) for number in range(120)), again, **options) == 120
     assert again.calls == [make_cut(number).id for number in [*range(15, 25), *range(95, 100)]]
     assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+
+
+def test_several_sets_in_one_pass(tmp_path):
+    """The same bytes as each by itself; a shard that one lacks is computed once more, and written to that alone."""
+
+    def sets(folder: Path) -> list[ArraySet]:
+        names = ("feats", "ali")
+        return [ArraySet(folder / name, [name], 0.01, name, Problems(folder / name / "p", "s")) for name in names]
+
+    def refusing(cut):
+        if cut is CUTS[5]:
+            raise DataError("no audio", utterance=cut.id, remedy="find it")
+        return compute(cut)
+
+    compute, both = Compute(), sets(tmp_path / "both")
+    assert write_sets(both, Passing(11), compute, shard_size=4) == [11, 11] and len(compute.calls) == 11
+    for name in ("feats", "ali"):
+        options = {"names": [name], "frame_shift": 0.01, "shard_size": 4, "settings": name}
+        write_shards(tmp_path / "alone" / name, CUTS, Compute(), **options)
+        assert snapshot(tmp_path / "both" / name) == snapshot(tmp_path / "alone" / name)
+    (tmp_path / "both" / "ali" / "marks" / "000001.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "both" / "feats").rglob("*.tar")}
+    compute = Compute()
+    write_sets(sets(tmp_path / "both"), CUTS, compute, shard_size=4)
+    assert compute.calls == [cut.id for cut in CUTS[4:8]]
+    assert snapshot(tmp_path / "both" / "ali") == snapshot(tmp_path / "alone" / "ali")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    refused = sets(tmp_path / "refused")
+    assert write_sets(refused, CUTS, refusing, shard_size=4) == [10, 10]
+    assert [[row["utterance"] for row in one.problems.rows] for one in refused] == [[CUTS[5].id]] * 2

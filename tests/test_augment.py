@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.supervision import AlignmentItem
 
-from hybrid.data import noisy_cut
+from hybrid.data import augment, noisy_cut
 from hybrid.data.augment import NOISY, RERECORDED, NoiseCondition, make_noisy, make_rerecorded
 from hybrid.data.noise import NoiseLibrary, active_power, snr
 from hybrid.data.rooms import RATE, SimulatedRooms
@@ -237,3 +238,37 @@ def test_measured_rooms(shared_data, cuts, noises, tmp_path):
         assert 5 <= cut.custom["snr"] <= 15 and 1 <= len(cut.custom["noises"]) <= 2
         assert len(cut.custom["responses"]) == 1 + len(cut.custom["noises"])
         assert math.isfinite(float(cut.load_audio().sum()))
+
+
+def test_in_windows(cuts, noises, noisy, tmp_path, monkeypatch):
+    """Two cuts at a time are the same twins in the same order, what none can be made of is left out, and the cuts of
+    later windows are not asked for before they are needed."""
+    asked = []
+
+    def asking():
+        for cut in cuts:
+            asked.append(cut.id)
+            yield cut
+
+    monkeypatch.setattr(augment, "WINDOW", 2)
+    done = []
+    twins = make_noisy(asking(), noises, seed=1, out_dir=tmp_path / "a", rooms=ROOMS, lazy=True, progress=done.append)
+    assert not asked
+    for number, (twin, before) in enumerate(zip(twins, noisy, strict=True)):
+        assert len(asked) <= number // 2 * 2 + 2
+        assert twin.custom == before.custom
+        np.testing.assert_array_equal(twin.load_audio(), before.load_audio())
+    assert sum(done) == len(asked) == 6
+    broken = [copy.deepcopy(cut) for cut in cuts]
+    broken[2] = broken[2].with_id("gone")
+    broken[2].recording.sources[0].source = str(tmp_path / "gone.wav")
+    problems = Problems(tmp_path / "problems.jsonl", "augment")
+    with ThreadPoolExecutor(3) as executor:
+        twins = make_noisy(
+            broken, noises, seed=1, out_dir=tmp_path / "b", rooms=ROOMS, lazy=True, problems=problems,
+            executor=executor,
+        )  # fmt: skip
+        assert [twin.custom["clean_cut"] for twin in twins] == ["u0", "u1", "u3", "u4", "u5"]
+    assert [row["utterance"] for row in problems.rows] == ["gone"]
+    with pytest.raises(DataError, match="two cuts of one id"):
+        make_noisy([*cuts, next(iter(cuts))], noises, seed=1, out_dir=tmp_path / "a", rooms=ROOMS)

@@ -190,9 +190,9 @@ def test_extract_in_processes(shared_data, tmp_path):
         expected = FeatureExtractor(LogMel()).compute(load_samples(cut), 16000)
         np.testing.assert_allclose(feats[cut.id], expected, atol=1e-4)
     assert read_complete(tmp_path / "logmel")["settings"]["features"]["num_bins"] == 64
-    # Without an executor, under another name, and read back through the files' own paths.
-    assert extract(read, FeatureExtractor(Mfcc()), tmp_path / "mfcc", name="cepstra") == 4
-    assert read_arrays(tmp_path / "mfcc", "cepstra")[1][cuts[0].id].shape[1] == 13
+    # Without an executor, and read back through the files' own paths.
+    assert extract(read, FeatureExtractor(Mfcc()), tmp_path / "mfcc") == 4
+    assert read_arrays(tmp_path / "mfcc", "mfcc")[1][cuts[0].id].shape[1] == 13
 
 
 # ------------------------------------------------------------------ transforms

@@ -4,37 +4,68 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Dict
 
+import gmm_tools
 import numpy as np
 import pytest
+from lhotse import MonoCut, SupervisionSegment
+from small_run import gmm_of
 
+from hybrid.data.arrays import write_arrays
+from hybrid.data.features import Mfcc, config_to_json
 from hybrid.decode.acoustics import GmmAcoustics
-from hybrid.decode.trained import systems
 from hybrid.errors import DataError
+from hybrid.gmm.feature_transform import adapt
 from hybrid.parallel import SerialExecutor
 from hybrid.pipeline import loglikes
+from hybrid.pipeline.set_features import SetFeatures
+
+
+def write_set(folder: Path, kind: str, dim: int) -> Dict[str, np.ndarray]:
+    """Write features of 20 utterances of 4 speakers, and return them."""
+    random = np.random.default_rng(0)
+    features = {f"u{k}": (3 + 2 * random.standard_normal((5 + k, dim))).astype(np.float32) for k in range(20)}
+    cuts = [
+        MonoCut(name, 0.0, 1.0, 0, supervisions=[SupervisionSegment(name, name, 0.0, 1.0, speaker=f"s{number % 4}")])
+        for number, name in enumerate(features)
+    ]
+    items = ((cut, {kind: features[cut.id]}) for cut in cuts)
+    write_arrays(folder, items, names=[kind], frame_shift=0.01, shard_size=6)
+    return features
 
 
 @pytest.mark.parametrize("adapted", [False, True])
-def test_held_or_not_they_are_the_same(small_run: Path, monkeypatch: pytest.MonkeyPatch, adapted: bool) -> None:
-    acoustics = GmmAcoustics(systems(small_run)["mono"].model)
-    random = np.random.default_rng(0)
-    dim = acoustics.model.gmms.dim
-    read = {f"u{k}": random.standard_normal((5 + k, dim)).astype(np.float32) for k in range(20)}
+def test_held_or_not_they_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapted: bool) -> None:
+    """And those of features that are all in memory, of which none is held."""
+    about = {"mfcc": config_to_json(Mfcc()), "cmvn": {"per": "speaker", "variance": True}}
+    gmm_of(gmm_tools.make_lang(), adapted).save(tmp_path / "model", about)
+    acoustics = GmmAcoustics(tmp_path / "model")
+    model, dim = acoustics.model, acoustics.model.gmms.dim
+    read = write_set(tmp_path / "set", "mfcc", acoustics.features.dim)
+    features = SetFeatures(tmp_path / "set", "mfcc")
+    assert features.speakers == {f"u{k}": f"s{k % 4}" for k in range(20)}
+    assert [features.frames(name) for name in features] == list(map(len, read.values()))
+    turn = np.random.default_rng(1)
+    transforms = {f"s{k}": turn.standard_normal((dim, dim + 1)).astype(np.float32) for k in range(4)}
+    lazy = loglikes._of_gaussians(acoustics, features, transforms if adapted else None)
+    expected = acoustics.transformed(read, features.speakers)
+    if adapted:
+        expected = {name: adapt(x, transforms[features.speakers[name]]) for name, x in expected.items()}
     size = 4 * acoustics.num_pdfs * sum(map(len, read.values()))
-    lazy = loglikes._of_gaussians(acoustics, read, adapted)
     monkeypatch.setattr(loglikes, "HELD", size - 1)
-    assert loglikes._held(lazy, acoustics.num_pdfs, None) is lazy
+    assert loglikes._held(lazy, features, acoustics.num_pdfs, None) is lazy
     monkeypatch.setattr(loglikes, "HELD", size)
     for executor in (None, SerialExecutor()):
-        held = loglikes._held(lazy, acoustics.num_pdfs, executor)
-        assert held.keys() == read.keys()
+        held = loglikes._held(lazy, features, acoustics.num_pdfs, executor)
+        assert held.keys() == read.keys() == lazy.keys()
         for name, source in lazy.items():
-            rows = held[name]
-            assert callable(source) and isinstance(rows, np.ndarray) and rows.shape == (
-                len(read[name]), acoustics.num_pdfs
-            )  # fmt: skip
-            assert np.array_equal(rows, source())
+            source = pickle.loads(pickle.dumps(source))
+            assert np.array_equal(loglikes._Transformed(lazy)[name], expected[name])
+            assert np.array_equal(held[name], model.loglikes(expected[name], adapted=adapted))
+            assert np.array_equal(held[name], source())
+    sizes = [len(pickle.dumps(source)) for source in lazy.values()]
+    assert max(sizes) < 2000 + 8 * dim * (dim + 1)  # what is sent to a worker holds no features
 
 
 class Doubling:
@@ -60,24 +91,24 @@ class Doubling:
 
 @pytest.mark.parametrize("per_speaker", [False, True])
 def test_those_of_a_network_go_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_speaker: bool) -> None:
-    random = np.random.default_rng(1)
-    features = {f"u{k}": random.standard_normal((1 + k, 3)).astype(np.float32) for k in range(20)}
-    speakers = {name: f"s{number % 4}" for number, name in enumerate(features)}
-    whole = Doubling(per_speaker).loglikes(features, speakers)
+    arrays = write_set(tmp_path / "set", "logmel", 3)
+    features, scratch = SetFeatures(tmp_path / "set", "logmel"), tmp_path / "scratch"
+    speakers = features.speakers
+    whole = Doubling(per_speaker).loglikes(arrays, speakers)
     acoustics = Doubling(per_speaker)
-    held = loglikes._of_network(acoustics, features, speakers, tmp_path, None, 1)
-    assert len(acoustics.asked) == 1 and not list(tmp_path.iterdir())
+    held = loglikes._of_network(acoustics, features, scratch, None, 1)
+    assert len(acoustics.asked) == 1 and not scratch.exists()
     monkeypatch.setattr(loglikes, "HELD", 300)
     acoustics = Doubling(per_speaker)
-    stored = loglikes._of_network(acoustics, features, speakers, tmp_path, None, 1)
+    stored = loglikes._of_network(acoustics, features, scratch, None, 1)
     assert len(acoustics.asked) > 2 and sorted(sum(acoustics.asked, [])) == sorted(features)
     if per_speaker:
         assert all({speakers[n] for n in part}.isdisjoint({speakers[n] for n in other})
                    for part in acoustics.asked for other in acoustics.asked if part is not other)  # fmt: skip
-    assert held.keys() == stored.keys() == features.keys()
+    assert held.keys() == stored.keys() == arrays.keys()
     for name, source in stored.items():
         assert np.array_equal(pickle.loads(pickle.dumps(source))(), whole[name])
         assert np.array_equal(held[name], whole[name])
-    (tmp_path / "loglikes.f32").write_bytes(b"")
+    (scratch / "loglikes.f32").write_bytes(b"")
     with pytest.raises(DataError, match="cut off"):
         stored["u3"]()

@@ -148,6 +148,16 @@ def test_bad_input_is_refused_with_its_name(tmp_path, items, what, utterance):
     assert not (tmp_path / "store.json").exists()
 
 
+@pytest.mark.parametrize("second", [
+    [_row(1)], [_row(2), _row(1)], [_row(1), _row(2), _row(3)], [_row(1), _row(2, frames=4)],
+], ids=["fewer", "another order", "more", "longer"])  # fmt: skip
+def test_utterances_that_change_between_the_two_readings_are_refused(tmp_path, second):
+    readings = iter([[_row(1), _row(2)], second])
+    with pytest.raises(DataError, match="changed meanwhile") as caught:
+        Store.create(tmp_path, lambda: iter(next(readings)), variance=False)
+    assert caught.value.remedy and not (tmp_path / "store.json").exists()
+
+
 def _cut(name, by):
     def change(folder: Path):
         path = folder / name

@@ -97,8 +97,7 @@ def make_features(
     """Computes what is not in `folder` yet; cuts whose audio cannot be used go to `problems`. Returns the content's
     fingerprint."""
     extract(
-        CutSet.from_cuts(cuts), extractor(about), folder, executor=executor, progress=progress, problems=problems,
-        name="mfcc",
+        CutSet.from_cuts(cuts), extractor(about), folder, executor=executor, progress=progress, problems=problems
     )  # fmt: skip
     return str(read_complete(folder)["fingerprint"])
 

@@ -12,7 +12,7 @@ import zlib
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 from lhotse.cut import Cut
@@ -36,6 +36,32 @@ class _Places:
     lengths: np.ndarray
 
 
+class ArrayPlace(NamedTuple):
+    """Where an array lies: small, whatever the set. begin, size: bytes in the file; checksum: CRC-32 of them."""
+
+    path: Path
+    utterance: str
+    begin: int
+    size: int
+    checksum: int
+
+    def read(self) -> np.ndarray:
+        """Read the array. Raises DataError where its bytes are not those that were there when the set was opened."""
+        try:
+            with open(self.path, "rb", buffering=0) as stream:
+                stream.seek(self.begin)
+                data = stream.read(self.size)
+        except OSError as error:
+            raise self._lost(f"a shard of this set cannot be read: {error.strerror}") from error
+        if len(data) != self.size or zlib.crc32(data) != self.checksum:
+            raise self._lost("a shard of this set was changed since it was opened")
+        return array_of(data)
+
+    def _lost(self, what: str) -> DataError:
+        remedy = "let nothing write there while it is read, and run the same command again; or " + AGAIN
+        return DataError(what, file=self.path, utterance=self.utterance, remedy=remedy)
+
+
 @dataclass(frozen=True, eq=False)
 class ArrayIndex:
     """An opened set. ids: of its cuts, in its order; shards: int32 [N], of each the number of its shard."""
@@ -54,22 +80,14 @@ class ArrayIndex:
 
     def read(self, index: int, name: str) -> np.ndarray:
         """Read an array of cut `index`. Raises DataError where its bytes are not those that were there at first."""
+        return self.place(index, name).read()
+
+    def place(self, index: int, name: str) -> ArrayPlace:
+        """Return what reads an array of cut `index`, for another process."""
         places, shard = self.places[name], int(self.shards[index])
         path = self.folder / "shards" / f"{name}.{shard:06d}.tar"
-        begin, size = int(places.begins[index]), int(places.sizes[index])
-        try:
-            with open(path, "rb", buffering=0) as stream:
-                stream.seek(begin)
-                data = stream.read(size)
-        except OSError as error:
-            raise self._lost(f"a shard of this set cannot be read: {error.strerror}", path, index) from error
-        if len(data) != size or zlib.crc32(data) != places.checksums[index]:
-            raise self._lost("a shard of this set was changed since it was opened", path, index)
-        return array_of(data)
-
-    def _lost(self, what: str, path: Path, index: int) -> DataError:
-        remedy = "let nothing write there while it is read, and run the same command again; or " + AGAIN
-        return DataError(what, file=path, utterance=self.ids[index], remedy=remedy)
+        numbers = (int(places.begins[index]), int(places.sizes[index]), int(places.checksums[index]))
+        return ArrayPlace(path, self.ids[index], *numbers)
 
 
 def open_arrays(folder: PathLike, *names: str, visit: Optional[Visit] = None) -> ArrayIndex:

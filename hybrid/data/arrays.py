@@ -14,20 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
-from concurrent.futures import Executor
-from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from hybrid.data.compute import computed
-from hybrid.data.shards import AGAIN, CutArrays, Failure, FrameShift, on_disk, read_shard, whole_shard, write_shard
+from hybrid.data.shards import AGAIN, CutArrays, FrameShift, read_shard, write_shard
 from hybrid.errors import DataError
-from hybrid.io import PathLike, Problems, disk_errors, read_json, write_json
+from hybrid.io import PathLike, disk_errors, read_json, write_json
 
 VERSION = 1
 Progress = Callable[..., Iterable[Any]]
@@ -47,7 +43,8 @@ def write_arrays(
     """Writes `items` = (cut, {name: array [T, ...]}) afresh, whatever stood in `folder`; returns the number of cuts.
 
     `frame_shift` in seconds, one for all or one per name. Memory: one shard. What takes long to compute
-    belongs into `write_shards`, which resumes. Raises DataError (duplicate id, missing or odd array), DiskError.
+    belongs into `write_shards` (array_writing.py), which resumes. Raises DataError (duplicate id, missing or odd
+    array), DiskError.
     """
     folder = Path(folder)
     start_set(folder)
@@ -64,91 +61,6 @@ def write_arrays(
         marks.append(write_shard(folder, len(marks), shard, names, frame_shift, key="", problems=[]))
     finish_set(folder, marks, names, frame_shift, None)
     return sum(mark["cuts"] for mark in marks)
-
-
-def write_shards(
-    folder: PathLike,
-    cuts: Iterable[Cut],
-    compute: Callable[[Any], Mapping[str, Any]],
-    *,
-    names: Sequence[str],
-    frame_shift: FrameShift,
-    shard_size: int = 500,
-    batch: Optional[int] = None,
-    compress: Optional[int] = None,
-    executor: Optional[Executor] = None,
-    settings: Any = None,
-    problems: Optional[Problems] = None,
-    progress: Optional[Progress] = None,
-) -> int:
-    """Computes `compute(cut)` = {name: array [T, ...]} for every cut and writes the set; returns the cuts written.
-
-    cuts: gone through twice, some shards of them in memory at a time, unless they are an iterator, which is held.
-
-    With `batch`, `compute(list of up to that many cuts)` = {cut id: {name: array}}: a network is several times faster
-    on many at once. A cut that is not in its result, or has a DataError there, is left out like one that raises.
-    compress: a gzip level for the arrays, 1 to 9.
-
-    Goes on where a killed run was: a shard is kept when the same cuts, `settings` (anything JSON can hold that
-    the arrays depend on), names and frame shift made it. `compute` runs in `executor` where one is given and
-    must then be picklable. A DataError from it leaves the cut out and is added to `problems` (also the problems
-    of shards that are kept, so that a resumed run names the same ones); without `problems` it is raised.
-    `progress(iterable, total=, desc=)` wraps the stream of cuts, like tqdm.
-    """
-    folder = Path(folder)
-    again = list(cuts) if iter(cuts) is cuts else cuts
-    ids: Dict[str, None] = {}
-    keys: List[str] = []
-    sizes: List[int] = []
-    for shard in _shards(again, shard_size):
-        for cut in shard:
-            claim(ids, cut.id, folder)
-        keys.append(_key(folder, shard, settings, names, frame_shift, compress))
-        sizes.append(len(shard))
-    marks = {index: mark for index, key in enumerate(keys) if (mark := whole_shard(folder, index, key)) is not None}
-    gaps = [index for index in range(len(keys)) if index not in marks]
-    if gaps or not is_complete(folder, list(marks.values())):
-        start_set(folder, keep=list(marks))
-        under_way: Deque[List[Cut]] = deque()
-
-        def unwritten() -> Iterator[List[Cut]]:
-            for index, shard in enumerate(_shards(again, shard_size)):
-                if index in todo:
-                    under_way.append(shard)
-                    yield shard
-
-        todo = set(gaps)
-        results = computed(compute, unwritten() if gaps else (), executor, tolerant=problems is not None, batch=batch)
-        if progress is not None:
-            results = iter(progress(results, total=sum(sizes[index] for index in gaps), desc=folder.name))
-        for index in gaps:
-            items: List[CutArrays] = []
-            failed: List[Failure] = []
-            for number in range(sizes[index]):
-                result = next(results)  # puts its shard under way, if none before it has
-                if isinstance(result, Failure):
-                    failed.append(result)
-                else:
-                    items.append((under_way[0][number], result))
-            under_way.popleft()
-            marks[index] = write_shard(folder, index, items, names, frame_shift, keys[index], failed, compress)
-        for _ in results:  # Lets a progress bar come to its end.
-            pass
-        finish_set(folder, [marks[index] for index in range(len(keys))], names, frame_shift, settings)
-    num_cuts = 0
-    for index in range(len(keys)):
-        mark = marks[index]
-        num_cuts += mark["cuts"]
-        if problems is not None:
-            for row in mark["problems"]:
-                problems.add(row["utterance"], row["reason"], row["file"], row.get("remedy"))
-    return num_cuts
-
-
-def _shards(cuts: Iterable[Cut], shard_size: int) -> Iterator[List[Cut]]:
-    stream = iter(cuts)
-    while shard := list(islice(stream, shard_size)):
-        yield shard
 
 
 def start_set(folder: Path, keep: Sequence[int] = ()) -> None:
@@ -195,18 +107,6 @@ def is_complete(folder: Path, marks: Sequence[Mapping[str, Any]]) -> bool:
         return complete["fingerprint"] == _fingerprint(marks)
     except (DataError, KeyError, TypeError):
         return False
-
-
-def _key(
-    folder: Path, cuts: Sequence[Cut], settings: Any, names: Sequence[str], frame_shift: FrameShift,
-    compress: Optional[int],
-) -> str:  # fmt: skip
-    """What the arrays of a shard depend on: its cuts and the settings, in one hash."""
-    shift = dict(frame_shift) if isinstance(frame_shift, Mapping) else frame_shift
-    files = [] if compress is None else [{"gzip": compress}]
-    head = json.dumps([VERSION, settings, list(names), shift, *files], sort_keys=True)
-    body = (json.dumps(on_disk(cut, folder), sort_keys=True, default=repr) for cut in cuts)
-    return hashlib.sha256("\n".join([head, *body]).encode("utf-8")).hexdigest()
 
 
 def claim(seen: Dict[str, None], identifier: str, folder: Path) -> None:

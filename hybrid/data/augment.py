@@ -20,11 +20,13 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections import deque
+from concurrent.futures import Executor
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from lhotse import CutSet, MonoCut
 
@@ -34,11 +36,13 @@ from hybrid.data.noisy_cut import Job, Made, NoiseCondition, Unusable, make_nois
 from hybrid.data.rooms import RATE, Rooms, SimulatedRooms
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import Problems
+from hybrid.parallel import ordered_map
 
 __all__ = ["NOISY", "RERECORDED", "VERSION", "NoiseCondition", "make_noisy", "make_rerecorded"]
 
 VERSION = 3  # raise it when the same settings would give other samples
 MIN_RATE = 4000  # Hz
+WINDOW = 2000  # cuts, among which those of one room are made together
 Results = List[Tuple[str, Union[Made, Unusable]]]
 
 # Of the test sets: results compare only where nobody changes these.
@@ -47,7 +51,7 @@ RERECORDED = NoiseCondition("rerecorded", snr=(5.0, 15.0), noises=(1, 2))
 
 
 def make_noisy(
-    cuts: CutSet,
+    cuts: Iterable[MonoCut],
     noises: NoiseLibrary,
     *,
     seed: int,
@@ -59,6 +63,7 @@ def make_noisy(
     rate: int = RATE,
     problems: Optional[Problems] = None,
     progress: Optional[Callable[[int], None]] = None,
+    lazy: bool = False,
 ) -> CutSet:
     """Make noisy twins of `cuts`, in their order: speech and noises in simulated rooms (image method).
 
@@ -71,13 +76,17 @@ def make_noisy(
     cut's) and the room's description.
     problems: takes the cuts that could not be used, which are left out; without it the first one raises DataError.
     progress: called with the number of cuts just done.
+    lazy: the cuts that are returned can be gone through once, and are made meanwhile; some thousands are in memory at a
+    time.
     """
     rooms = SimulatedRooms(seed) if rooms is None else rooms
-    return _augment(cuts, noises, rooms, seed, Path(out_dir), condition, executor, copy, rate, problems, progress)
+    job = _job(noises, rooms, seed, Path(out_dir), condition, copy, rate)
+    twins = _twins(job, cuts, executor, problems, progress)
+    return CutSet(twins if lazy else list(twins))
 
 
 def make_rerecorded(
-    cuts: CutSet,
+    cuts: Iterable[MonoCut],
     rooms: Union[Rooms, str, Path],
     noises: NoiseLibrary,
     *,
@@ -89,6 +98,7 @@ def make_rerecorded(
     rate: int = RATE,
     problems: Optional[Problems] = None,
     progress: Optional[Callable[[int], None]] = None,
+    lazy: bool = False,
 ) -> CutSet:
     """Make the stand-in for a re-recording: talker and noises through rooms never seen in training.
 
@@ -96,87 +106,84 @@ def make_rerecorded(
     `SimulatedRooms` of another make: "simulated re-recording"). The rest is as in `make_noisy`.
     """
     provider = MeasuredRooms(rooms) if isinstance(rooms, (str, Path)) else rooms
-    return _augment(cuts, noises, provider, seed, Path(out_dir), condition, executor, copy, rate, problems, progress)
+    job = _job(noises, provider, seed, Path(out_dir), condition, copy, rate)
+    twins = _twins(job, cuts, executor, problems, progress)
+    return CutSet(twins if lazy else list(twins))
 
 
-def _augment(
-    cuts: CutSet,
-    noises: NoiseLibrary,
-    rooms: Rooms,
-    seed: int,
-    out_dir: Path,
-    condition: NoiseCondition,
-    executor: Optional[Executor],
-    copy: int,
-    rate: int,
-    problems: Optional[Problems],
-    progress: Optional[Callable[[int], None]],
-) -> CutSet:
+def _job(
+    noises: NoiseLibrary, rooms: Rooms, seed: int, out_dir: Path, condition: NoiseCondition, copy: int, rate: int
+) -> Job:
     if rate < MIN_RATE:
         raise ConfigError(f"augmentation at {rate} Hz", remedy=f"give a sampling rate of {MIN_RATE} Hz or more")
     parts: List[Any] = [VERSION, seed, copy, asdict(condition), rooms.describe(), noises.describe()]
     parts += [] if rate == RATE else [rate]  # so that what was made before there was a choice is still known
     settings = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode("utf-8"), digest_size=8).hexdigest()
-    job = Job(noises, rooms, seed, out_dir, condition, copy, rate, settings)
-    clean: Dict[str, MonoCut] = {}
-    for cut in cuts:
-        if cut.id in clean:
-            raise DataError("two cuts of one id", utterance=cut.id, remedy="make the ids of the corpus unique")
-        clean[cut.id] = cut
-    twin_files: Dict[str, Made] = {}
-    problems_of: Dict[str, Unusable] = {}
-    for results in _run(job, list(clean.values()), executor):
-        for cut_id, result in results:
+    return Job(noises, rooms, seed, out_dir, condition, copy, rate, settings)
+
+
+class _Window:
+    """Some cuts in a row by id, and what has become of them so far."""
+
+    def __init__(self, cuts: Dict[str, MonoCut]) -> None:
+        self.cuts = cuts
+        self.results: Dict[str, Union[Made, Unusable]] = {}
+
+    def twins(self, job: Job, problems: Optional[Problems]) -> Iterator[MonoCut]:
+        """Yield the twins in the order of the cuts; those that none can be made of go to `problems`."""
+        for identifier, cut in self.cuts.items():
+            result = self.results[identifier]
             if isinstance(result, Made):
-                twin_files[cut_id] = result
-            elif problems is None:
-                raise result
-            else:
-                problems_of[cut_id] = result
-        if progress is not None:
-            progress(len(results))
-    twins = []
-    for cut_id, cut in clean.items():
-        if cut_id in twin_files:
-            twins.append(noisy_manifest(job, cut, twin_files[cut_id]))
-        elif problems is not None:
-            problems.add_error(cut_id, problems_of[cut_id])
-    return CutSet.from_cuts(twins)
+                yield noisy_manifest(job, cut, result)
+            elif problems is not None:
+                problems.add_error(identifier, result)
 
 
-def _run(job: Job, cuts: Sequence[MonoCut], executor: Optional[Executor]) -> Iterator[Results]:
-    """Results in any order, a batch at a time: cuts of one room together, so that it is simulated once."""
-    by_room: Dict[str, List[MonoCut]] = {}
-    for cut in cuts:
-        by_room.setdefault(job.rooms.choose(job.rng(cut.id)), []).append(cut)
-    batches: List[List[MonoCut]] = [[]]
-    for members in by_room.values():
-        for start in range(0, len(members), 32):
-            batches[-1].extend(members[start : start + 32])
-            if len(batches[-1]) >= 16:
-                batches.append([])
-    batches = [batch for batch in batches if batch]
+def _twins(
+    job: Job, cuts: Iterable[MonoCut], executor: Optional[Executor], problems: Optional[Problems],
+    progress: Optional[Callable[[int], None]],
+) -> Iterator[MonoCut]:  # fmt: skip
+    """Yield the twins in the order of the cuts, of which some windows are in memory; of all others their ids."""
+    windows: Deque[_Window] = deque()
+    batches = _batches(job, cuts, windows)
+    results: Iterator[Results]
     if executor is None:
-        for batch in batches:
-            yield _process(job, batch)
-        return
-    packed = pickle.dumps(job)  # once: the simulated rooms of RIRS_NOISES are 60,000 names
-    # A window: all at once would hold every cut of a large corpus in the queue.
-    pending: set[Future] = set()
-    try:
-        for batch in batches:
-            if len(pending) >= 64:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-            pending.add(executor.submit(_process_packed, packed, batch))
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-    finally:
-        for future in pending:
-            future.cancel()
+        results = map(partial(_process, job), batches)
+    else:
+        packed = pickle.dumps(job)  # once: the simulated rooms of RIRS_NOISES are 60,000 names
+        results = ordered_map(executor, partial(_process_packed, packed), batches)
+    for batch in results:
+        if progress is not None:
+            progress(len(batch))
+        for identifier, result in batch:
+            if problems is None and isinstance(result, Unusable):
+                raise result
+            windows[0].results[identifier] = result  # a window's batches come one after the other
+        if len(windows[0].results) == len(windows[0].cuts):
+            yield from windows.popleft().twins(job, problems)
+
+
+def _batches(job: Job, cuts: Iterable[MonoCut], windows: Deque[_Window]) -> Iterator[List[MonoCut]]:
+    """Yield the cuts of each window in batches, those of one room together, so that it is simulated once; append each
+    window to `windows` as its first batch is asked for."""
+    stream, ids = iter(cuts), set()
+    while part := list(islice(stream, WINDOW)):
+        by_room: Dict[str, List[MonoCut]] = {}
+        for cut in part:
+            if cut.id in ids:
+                raise DataError("two cuts of one id", utterance=cut.id, remedy="make the ids of the corpus unique")
+            ids.add(cut.id)
+            by_room.setdefault(job.rooms.choose(job.rng(cut.id)), []).append(cut)
+        windows.append(_Window({cut.id: cut for cut in part}))
+        batch: List[MonoCut] = []
+        for members in by_room.values():
+            for start in range(0, len(members), 32):
+                batch += members[start : start + 32]
+                if len(batch) >= 16:
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch
 
 
 def _process_packed(packed: bytes, cuts: Sequence[MonoCut]) -> Results:

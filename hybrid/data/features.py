@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from hybrid.data.arrays import Progress
 
 __all__ = [
+    "Extraction",
     "FeatureExtractor",
     "LogMel",
     "Mfcc",
@@ -53,6 +55,7 @@ __all__ = [
     "config_to_json",
     "deltas",
     "extract",
+    "extract_kinds",
     "splice",
     "stack_frames",
 ]
@@ -146,15 +149,21 @@ class FeatureExtractor:
         return FrameBlocks(self._function, self.dim, length, shift)
 
 
-
 @dataclass
 class _Extract:
-    extractor: FeatureExtractor
-    name: str
+    """Computes several kinds of features of a cut, whose audio is read once for those of one rate."""
+
+    extractors: Dict[str, FeatureExtractor]
 
     def __call__(self, cut: Cut) -> Dict[str, np.ndarray]:
-        rate = self.extractor.config.sampling_rate
-        return {self.name: self.extractor.compute(load_samples(cut, rate), rate)}
+        samples: Dict[int, np.ndarray] = {}
+        arrays = {}
+        for name, extractor in self.extractors.items():
+            rate = extractor.config.sampling_rate
+            if rate not in samples:
+                samples[rate] = load_samples(cut, rate)
+            arrays[name] = extractor.compute(samples[rate], rate)
+        return arrays
 
 
 def extract(
@@ -165,28 +174,51 @@ def extract(
     executor: Optional[Executor] = None,
     problems: Optional[Problems] = None,
     progress: Optional[Progress] = None,
-    name: Optional[str] = None,
     shard_size: int = 500,
 ) -> int:
-    """Write the features of every cut as a set of arrays (hybrid/data/arrays.py) called `name`, or "mfcc" / "logmel".
+    """Write the features of every cut as a set of arrays (hybrid/data/arrays.py) called "mfcc" or "logmel".
 
     Resumes after a kill. Cuts whose audio cannot be used go to `problems` and are left out; without `problems`
     the first raises its DataError. Returns how many cuts were written.
     """
-    from hybrid.data.arrays import write_shards  # with lhotse and torch, which a recogniser may do without
-
-    name = name or extractor.kind
-    return write_shards(
-        folder,
-        cuts,
-        _Extract(extractor, name),
-        names=[name],
-        frame_shift=extractor.config.frame_shift,
+    return extract_kinds(
+        cuts, [Extraction(extractor, Path(folder), problems)], executor=executor, progress=progress,
         shard_size=shard_size,
-        executor=executor,
-        settings={"features": config_to_json(extractor.config), "backend": extractor.backend_used},
-        problems=problems,
-        progress=progress,
+    )[0]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is extracted, and the set that it is written to, as in `extract`."""
+
+    extractor: FeatureExtractor
+    folder: Path
+    problems: Optional[Problems] = None
+
+
+def extract_kinds(
+    cuts: Iterable[Cut],
+    extractions: Sequence[Extraction],
+    *,
+    executor: Optional[Executor] = None,
+    progress: Optional[Progress] = None,
+    shard_size: int = 500,
+) -> List[int]:
+    """Write several kinds of features of every cut, a set each, in one pass over the audio; return how many cuts were
+    written of each. A cut of which one kind cannot be computed is left out of all. Else as `extract`."""
+    from hybrid.data.array_writing import ArraySet, write_sets  # with lhotse, which a recogniser may do without
+
+    extractors = {each.extractor.kind: each.extractor for each in extractions}
+    sets = [
+        ArraySet(
+            each.folder, [each.extractor.kind], each.extractor.config.frame_shift,
+            {"features": config_to_json(each.extractor.config), "backend": each.extractor.backend_used},
+            each.problems,
+        )
+        for each in extractions
+    ]  # fmt: skip
+    return write_sets(
+        sets, cuts, _Extract(extractors), executor=executor, progress=progress, shard_size=shard_size
     )
 
 

@@ -140,7 +140,7 @@ class SimulatedRooms:
         return {field: getattr(self, field) for field in self.__dataclass_fields__}
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)  # a pool of 200 takes some 40 MB; the sets of a copy, speed by speed, share it
 def _open_simulated(rooms: SimulatedRooms, key: str, rate: int) -> SimulatedRoom:
     return SimulatedRoom(rooms, key, rate)
 

@@ -77,7 +77,8 @@ def write_shard(
         paths.append(path)
     if items:
         paths.append(shards / f"cuts.{number}.jsonl.gz")
-        write_jsonl(paths[-1], (on_disk(cut, folder) for cut, _ in items))
+        root = run_folder(folder)
+        write_jsonl(paths[-1], (on_disk(cut, folder, root) for cut, _ in items))
     mark = {
         "input": key,
         "cuts": len(items),
@@ -118,10 +119,10 @@ def check_sizes(folder: Path, shards: Sequence[Mapping[str, Any]]) -> None:
                 )
 
 
-def on_disk(cut: Cut, folder: Path) -> Any:
-    """Return a cut as it stands in a shard of the set `folder`: audio of a run relative to the shard, so that the same
-    set in another place is the same bytes."""
-    return relative_sources(without_arrays(cut).to_dict(), folder / "shards", run_folder(folder))
+def on_disk(cut: Cut, folder: Path, root: Optional[Path]) -> Any:
+    """Return a cut as it stands in a shard of the set `folder`: audio of `root`, the run that the set is in, relative
+    to the shard, so that the same set in another place is the same bytes."""
+    return relative_sources(without_arrays(cut).to_dict(), folder / "shards", root)
 
 
 def without_arrays(cut: Cut) -> Any:

@@ -29,7 +29,8 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Union
 import numpy as np
 from lhotse.cut import Cut
 
-from hybrid.data.arrays import Progress, write_shards
+from hybrid.data.array_writing import write_shards
+from hybrid.data.arrays import Progress
 from hybrid.data.topk_codec import Codec, top_k
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, Problems, read_json

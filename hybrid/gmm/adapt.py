@@ -8,7 +8,7 @@ little: it says more about the room than about the speaker.
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional
+from typing import Dict, List, Mapping, Optional
 
 import numpy as np
 
@@ -31,31 +31,33 @@ def adapt_speakers(
 ) -> Transforms:
     """Estimates a transform for each speaker from a first pass, and returns them as {speaker: [D, D + 1]}.
 
-    features {id: [T, D]} without transforms; pdfs {id: [T]} of the first pass.
+    features {id: [T, D]} without transforms, those of one speaker in memory at a time; pdfs {id: [T]} of the first
+    pass.
 
     before: the transforms that this first pass was made with, None for none; the new ones stand in their place. An
     utterance without a path (no pdfs) says nothing; a speaker with too few frames keeps what they have.
     """
-    speaker_data: Dict[str, Dict[str, list]] = {}
+    by_speaker: Dict[str, List[str]] = {}
     for identifier in sorted(features):
-        path = pdfs.get(identifier)
-        speaker = speakers[identifier]
-        utterances = speaker_data.setdefault(speaker, {"x": [], "pdfs": []})
-        if path is None or not len(path):
-            continue
-        if len(path) != len(features[identifier]):
-            raise DataError(
-                f"a path of {len(path)} frames for {len(features[identifier])} frames of features",
-                utterance=identifier,
-                remedy="decode the same features again",
-            )
-        utterances["x"].append(features[identifier])
-        utterances["pdfs"].append(path)
+        by_speaker.setdefault(speakers[identifier], []).append(identifier)
     names, stats = [], []
     dim = model.feature_transform.dim
-    for speaker, utterances in speaker_data.items():
-        x = np.concatenate(utterances["x"]) if utterances["x"] else np.zeros((0, dim), np.float32)
-        path = np.concatenate(utterances["pdfs"]).astype(np.int64) if utterances["pdfs"] else np.zeros(0, np.int64)
+    for speaker, identifiers in by_speaker.items():
+        frames: List[np.ndarray] = [np.zeros((0, dim), np.float32)]
+        paths: List[np.ndarray] = [np.zeros(0, np.int64)]
+        for identifier in identifiers:
+            known = pdfs.get(identifier)
+            if known is None or not len(known):
+                continue
+            frames.append(features[identifier])
+            paths.append(np.asarray(known, np.int64))
+            if len(known) != len(frames[-1]):
+                raise DataError(
+                    f"a path of {len(known)} frames for {len(frames[-1])} frames of features",
+                    utterance=identifier,
+                    remedy="decode the same features again",
+                )
+        x, path = np.concatenate(frames), np.concatenate(paths)
         source = None
         if before is None and model.speaker_independent is not None:
             source = (model.speaker_independent, x)

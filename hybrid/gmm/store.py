@@ -13,6 +13,7 @@ Making it reads the features twice, for the speakers' means and for the frames; 
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
@@ -20,6 +21,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple
 import numpy as np
 
 from hybrid.data.cmvn import CmvnStats
+from hybrid.data.text_column import TextColumn, repeated
 from hybrid.errors import DataError
 from hybrid.io import PathLike, disk_errors, read_json, write_json
 
@@ -86,11 +88,12 @@ class Store:
         `items()` gives the utterances, the same at each of two calls, features not normalised.
 
         Each speaker's mean is taken off, with `variance` their deviation is divided out (Kaldi's apply-cmvn
-        [--norm-vars]). Memory: a row of numbers an utterance and the stream's own. Raises DataError where there is
-        no utterance, for two of one id, and for features of different dimensions.
+        [--norm-vars]). Memory: ids, texts and numbers of all utterances, and the stream's own. Raises DataError where
+        there is no utterance, for two of one id, for features of different dimensions, and where the second call gives
+        others than the first.
         """
         folder = Path(folder)
-        rows: List[Tuple[str, str, str, int]] = []
+        rows = _Rows()
         stats: Dict[str, CmvnStats] = {}
         dim: Optional[int] = None
         for item in items():
@@ -98,7 +101,7 @@ class Store:
             if values.ndim != 2 or (dim is not None and values.shape[1] != dim):
                 raise DataError(f"features {list(values.shape)} among others of {dim} dimensions", utterance=item.id)
             dim = values.shape[1]
-            rows.append((item.speaker, item.id, item.text, len(values)))
+            rows.append(item)
             before = stats.get(item.speaker, CmvnStats(0.0, np.zeros(dim), np.zeros(dim)))
             stats[item.speaker] = CmvnStats(
                 before.count + len(values), before.sum + values.sum(0), before.squares + np.square(values).sum(0)
@@ -107,37 +110,43 @@ class Store:
             raise DataError(
                 "no utterances to train on", remedy="problems.jsonl of the stage says why each was left out"
             )
-        rows.sort(key=lambda row: row[:2])
-        starts: Dict[str, int] = {}
-        total = 0
-        for _speaker, identifier, _text, length in rows:
-            if identifier in starts:
-                raise DataError("two utterances have the same id", utterance=identifier, remedy="give each its own")
-            starts[identifier] = total
-            total += length
-        chunks = list(_plan(rows, chunk_frames))
+        duplicate = repeated(len(rows), rows.ids.__getitem__)
+        if duplicate is not None:
+            raise DataError("two utterances have the same id", utterance=duplicate, remedy="give each its own")
+        order = rows.order()
+        frames = np.array(rows.frames, np.int64)
+        starts = np.empty_like(frames)
+        starts[order] = np.cumsum(frames[order]) - frames[order]
+        total = int(frames.sum())
+        speakers = np.array(rows.speakers)[order]
+        chunks = list(_plan(speakers, frames[order], chunk_frames))
         with disk_errors(folder):
             (folder / "chunks").mkdir(parents=True, exist_ok=True)
             (folder / "store.json").unlink(missing_ok=True)
             with open(folder / "base.f32", "wb") as stream:
                 stream.truncate(total * dim * 4)
-                for item in items():
+                place = -1
+                for place, item in enumerate(items()):
+                    if place >= len(rows) or (item.id, len(item.features)) != (rows.ids[place], frames[place]):
+                        raise DataError("the utterances have changed meanwhile", utterance=item.id, remedy=_AGAIN)
                     cmvn = stats[item.speaker]
                     x = np.asarray(item.features, np.float32) - cmvn.mean.astype(np.float32)
                     if variance:
                         x /= np.sqrt(cmvn.variance).astype(np.float32)
-                    stream.seek(starts[item.id] * dim * 4)
+                    stream.seek(int(starts[place]) * dim * 4)
                     stream.write(np.ascontiguousarray(x, "<f4").tobytes())
+                if place + 1 < len(rows):
+                    raise DataError("the utterances have changed meanwhile", file=folder, remedy=_AGAIN)
         for index, (begin, end) in enumerate(chunks):
-            part = rows[begin:end]
+            part = order[begin:end].tolist()
             write_json(
                 folder / "chunks" / f"{index:06d}.json",
                 {
-                    "row": starts[part[0][1]],
-                    "speakers": [row[0] for row in part],
-                    "ids": [row[1] for row in part],
-                    "texts": [row[2] for row in part],
-                    "frames": [row[3] for row in part],
+                    "row": int(starts[part[0]]),
+                    "speakers": [rows.names[rows.speakers[place]] for place in part],
+                    "ids": [rows.ids[place] for place in part],
+                    "texts": [rows.texts[place] for place in part],
+                    "frames": frames[part].tolist(),
                 },
             )
         about = {"num_chunks": len(chunks), "utterances": len(rows), "frames": total, "base_dim": dim}
@@ -186,26 +195,60 @@ class Store:
         return map(self.chunk, range(self.num_chunks))
 
 
-def _plan(rows: List[Tuple[str, str, str, int]], chunk_frames: int) -> Iterator[Tuple[int, int]]:
-    """Ranges of rows: whole speakers up to `chunk_frames`, a larger speaker in parts of about that size."""
-    ends = [i + 1 for i in range(len(rows)) if i + 1 == len(rows) or rows[i + 1][0] != rows[i][0]]
-    begin, frames = 0, 0  # of the chunk that is being filled
+class _Rows:
+    """What is held of all utterances while a store is made, in the order in which they come: 20 bytes each beside their
+    ids and texts."""
+
+    def __init__(self) -> None:
+        self.ids, self.texts = TextColumn(), TextColumn()
+        self.frames, self.speakers = array("q"), array("i")
+        self.names: List[str] = []
+        self._numbers: Dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def append(self, item: StoredUtterance) -> None:
+        number = self._numbers.setdefault(item.speaker, len(self.names))
+        if number == len(self.names):
+            self.names.append(item.speaker)
+        self.ids.append(item.id)
+        self.texts.append(item.text)
+        self.frames.append(len(item.features))
+        self.speakers.append(number)
+
+    def order(self) -> np.ndarray:
+        """Return the places of the utterances by speaker, then by id, int64 [N]."""
+        by_speaker: Dict[int, List[int]] = {}
+        for place, number in enumerate(self.speakers):
+            by_speaker.setdefault(number, []).append(place)
+        numbers = sorted(by_speaker, key=self.names.__getitem__)
+        places = (sorted(by_speaker[number], key=self.ids.__getitem__) for number in numbers)
+        return np.array([place for part in places for place in part], np.int64)
+
+
+def _plan(speakers: np.ndarray, frames: np.ndarray, chunk_frames: int) -> Iterator[Tuple[int, int]]:
+    """Ranges of utterances: whole speakers up to `chunk_frames`, a larger speaker in parts of about that size.
+
+    speakers, frames: numbers [N] of each utterance, those of one speaker together."""
+    ends = [*(np.flatnonzero(np.diff(speakers)) + 1).tolist(), len(speakers)]
+    begin, size_so_far = 0, 0  # of the chunk that is being filled
     last = 0  # the end of the speaker before
     for end in ends:
-        size = sum(row[3] for row in rows[last:end])
-        if frames and frames + size > chunk_frames:
+        size = int(frames[last:end].sum())
+        if size_so_far and size_so_far + size > chunk_frames:
             yield begin, last
-            begin, frames = last, 0
+            begin, size_so_far = last, 0
         if size > chunk_frames:
             at, parts = 0, -(-size // chunk_frames)
             for i in range(last, end):
-                at += rows[i][3]
+                at += int(frames[i])
                 if at >= size / parts and i + 1 < end:
                     yield begin, i + 1
                     begin, at = i + 1, 0
-            frames = at
+            size_so_far = at
         else:
-            frames += size
+            size_so_far += size
         last = end
-    if begin < len(rows):
-        yield begin, len(rows)
+    if begin < len(speakers):
+        yield begin, len(speakers)

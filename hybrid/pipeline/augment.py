@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Tuple, cast
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, cast
 
-from lhotse import CutSet
+from lhotse.cut import Cut
 
 from hybrid.data.augment import NOISY, RERECORDED, NoiseCondition, make_noisy, make_rerecorded
 from hybrid.data.noise import NoiseLibrary
@@ -13,7 +14,17 @@ from hybrid.data.rooms import Rooms, SimulatedRooms
 from hybrid.io import Problems
 from hybrid.pipeline.corpus_settings import PYTHON
 from hybrid.pipeline.recipe_run import RecipeRun, about
-from hybrid.pipeline.sets import CLEAN, DecodeSet, SetList, has_prepared, prepared, write_cuts, write_set_list
+from hybrid.pipeline.sets import (
+    CLEAN,
+    DecodeSet,
+    Manifest,
+    SetList,
+    augmented,
+    has_prepared,
+    prepared,
+    write_cuts,
+    write_set_list,
+)
 
 # Rooms and noises of a set are drawn from the run's seed and one of these: no two sets hear the same.
 _DRAW = {"train": 1, "dev": 2, "test": 3}
@@ -26,7 +37,18 @@ def augment(run: RecipeRun) -> None:
     _Augment(run).run_all()
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A set that is written: its cuts, read whenever they are gone through, and their number."""
+
+    cuts: Manifest
+    count: int
+
+
 class _Augment:
+    """Sets are written cut by cut as they are made, and read again where others are made of them: of a set no more
+    than ids and some thousands of cuts is ever in memory."""
+
     def __init__(self, run: RecipeRun) -> None:
         self.run = run
         self.settings = run.settings.augment
@@ -34,16 +56,14 @@ class _Augment:
         self.problems: Problems = run.problems("augment")
         self.total = 0
         self.names: Dict[str, List[str]] = {"clean": [], "noisy": [], "unlabelled": [], "unlabelled_noisy": []}
+        self.sets: Dict[str, _Written] = {}
 
     def run_all(self) -> None:
-        sets = self.clean_sets()
+        self.clean_sets()
         with self.run.executor() as executor:
             if self.run.settings.corpus.noise:
-                self.training_copies(sets, executor)
-            decoded = self.decode_sets(sets, executor)
-        for name, cuts in sets.items():
-            write_cuts(self.run.dir("augment") / f"{name}.jsonl.gz", cuts, root=self.run.exp)
-            self.run.log(f"  {name}: {len(cuts)} cuts, {sum(cut.duration for cut in cuts) / 60:.1f} min")
+                self.training_copies(executor)
+            decoded = self.decode_sets(executor)
         write_set_list(self.run, SetList(**self.names, decode=decoded))
         self.problems.close(max(self.total, 1), self.run.settings.limits.problems)
 
@@ -53,20 +73,31 @@ class _Augment:
         more = [("unlabelled", "unlabelled", "unlabelled_noisy")] if has_prepared(self.run, "unlabelled") else []
         return [labelled, *more]
 
-    def clean_sets(self) -> Dict[str, CutSet]:
-        """Return the training sets as recorded, and at other speeds."""
-        sets: Dict[str, CutSet] = {}
-        for source, clean, _ in self.kinds():
-            sets[source] = prepared(self.run, source)
-            for factor in self.settings.speeds:
-                sets[f"{source}_sp{factor:g}"] = CutSet.from_cuts(
-                    cut.perturb_speed(factor).with_id(f"{cut.id}_sp{factor:g}") for cut in sets[source]
-                ).to_eager()
-            self.names[clean] = [name for name in sets if name.startswith(source)]
-        return sets
+    def write(self, name: str, cuts: Iterable[Cut]) -> _Written:
+        """Write the manifest of a set as its cuts come, and say how much it is."""
+        count, seconds = 0, 0.0
 
-    def training_copies(self, sets: Dict[str, CutSet], executor: Any) -> None:
-        """Add noisy copies of every clean training set to `sets`."""
+        def counted() -> Iterator[Cut]:
+            nonlocal count, seconds
+            for cut in cuts:
+                count, seconds = count + 1, seconds + cut.duration
+                yield cut
+
+        write_cuts(self.run.dir("augment") / f"{name}.jsonl.gz", counted(), root=self.run.exp)
+        self.run.log(f"  {name}: {count} cuts, {seconds / 60:.1f} min")
+        self.sets[name] = _Written(augmented(self.run, name), count)
+        return self.sets[name]
+
+    def clean_sets(self) -> None:
+        """Write the training sets as recorded, and at other speeds."""
+        for source, clean, _ in self.kinds():
+            self.write(source, prepared(self.run, source))
+            for factor in self.settings.speeds:
+                self.write(f"{source}_sp{factor:g}", _at_speed(self.sets[source].cuts, factor))
+            self.names[clean] = [name for name in self.sets if name.startswith(source)]
+
+    def training_copies(self, executor: Any) -> None:
+        """Write noisy copies of every clean training set."""
         settings = self.settings
         condition = NoiseCondition(
             "noisy", snr=(settings.train_snr[0], settings.train_snr[1]),
@@ -79,17 +110,17 @@ class _Augment:
                 for base in self.names[clean]:
                     name, seed = f"{base}_noisy{copy}", _seed(self.run.seed, "train", copy)
                     rooms = SimulatedRooms(seed, number=settings.train_rooms)
-                    sets[name] = self.make(
-                        name, sets[base], make_noisy, noises=noises, seed=seed, rooms=rooms, condition=condition,
+                    self.make(
+                        name, self.sets[base], make_noisy, noises=noises, seed=seed, rooms=rooms, condition=condition,
                         copy=copy, executor=executor,
                     )  # fmt: skip
                     self.names[noisy].append(name)
 
-    def decode_sets(self, sets: Dict[str, CutSet], executor: Any) -> List[DecodeSet]:
-        """Add development and test sets to `sets`: as recorded, and the twins of those recorded clean."""
+    def decode_sets(self, executor: Any) -> List[DecodeSet]:
+        """Write development and test sets: as recorded, and the twins of those recorded clean."""
         corpus, decoded = self.run.settings.corpus, []
         for eval_set in [DecodeSet(**row) for row in about(self.run)["sets"]]:
-            cuts = sets[eval_set.name] = prepared(self.run, eval_set.set)
+            written = self.write(eval_set.name, prepared(self.run, eval_set.set))
             decoded.append(eval_set)
             if eval_set.condition != CLEAN or not corpus.noise:
                 continue
@@ -105,25 +136,26 @@ class _Augment:
                 )
             for condition, make, more in twins:
                 twin = DecodeSet(eval_set.set, eval_set.role, condition)
-                sets[twin.name] = self.make(twin.name, cuts, make, **common, **more)
+                self.make(twin.name, written, make, **common, **more)
                 decoded.append(twin)
         return decoded
 
-    def make(self, name: str, cuts: CutSet, make: Any, **arguments: Any) -> CutSet:
-        """Call make(cuts, ...) with the run's progress bar; it reports how many cuts it has just done."""
-        steps = iter(self.run.progress(range(len(cuts)), total=len(cuts), desc=name))
+    def make(self, name: str, base: _Written, make: Any, **arguments: Any) -> None:
+        """Write what make(cuts, ...) makes of a set, with the run's progress bar; it reports how many cuts it has just
+        done."""
+        steps = iter(self.run.progress(range(base.count), total=base.count, desc=name))
 
         def advance(count: int) -> None:
             for _ in range(count):
                 next(steps, None)
 
-        copies: CutSet = make(
-            cuts, progress=advance, out_dir=self.run.dir("augment") / name, problems=self.problems, rate=self.rate,
-            **arguments,
-        ).to_eager()  # fmt: skip
+        copies = make(
+            base.cuts, progress=advance, out_dir=self.run.dir("augment") / name, problems=self.problems,
+            rate=self.rate, lazy=True, **arguments,
+        )  # fmt: skip
+        self.write(name, copies)
         next(steps, None)  # closes the bar
-        self.total += len(cuts)
-        return copies
+        self.total += base.count
 
     def noises(self, split: str) -> NoiseLibrary:
         """Return the noises of a split: the test set's are of no recording that training or development hears."""
@@ -138,6 +170,10 @@ class _Augment:
         if source == PYTHON:
             return self.run.hook.call(kind, self.run, split)
         return opener(self.run.source(source), split, data=self.run.data)
+
+
+def _at_speed(cuts: Iterable[Cut], factor: float) -> Iterator[Cut]:
+    return (cut.perturb_speed(factor).with_id(f"{cut.id}_sp{factor:g}") for cut in cuts)
 
 
 def _seed(base: int, split: str, copy: int) -> int:

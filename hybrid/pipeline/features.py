@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid.data.arrays import read_complete
 from hybrid.data.cmvn import CmvnStats, cmvn_stats
-from hybrid.data.features import FeatureExtractor, LogMel, Mfcc, config_to_json, extract
+from hybrid.data.features import Extraction, FeatureExtractor, LogMel, Mfcc, config_to_json, extract_kinds
 from hybrid.data.online_cmvn import GLOBAL_FRAMES, WINDOW
 from hybrid.data.shards import read_shard
 from hybrid.device import for_workers
@@ -27,23 +27,23 @@ def features(run: RecipeRun) -> None:
     where = {"backend": settings.backend, "device": for_workers(run.device())}
     mfcc = FeatureExtractor(Mfcc(sampling_rate=rate, **asdict(settings.mfcc)), **where)
     logmel = FeatureExtractor(LogMel(sampling_rate=rate, **asdict(settings.logmel)), **where)
-    extractions = [(name, mfcc) for name in [*sets.clean, *(eval_set.name for eval_set in sets.decode)]]
-    extractions += [(name, logmel) for name in sets.every]
-    rows: List[Dict[str, Any]] = []
+    with_mfcc = {*sets.clean, *(eval_set.name for eval_set in sets.decode)}
+    rows: Dict[str, List[Dict[str, Any]]] = {mfcc.kind: [], logmel.kind: []}
     total = 0
     with run.executor() as executor:
-        for name, extractor in extractions:
-            set_problems = Problems(run.dir("features") / f"{name}-{extractor.kind}.problems.jsonl", "features")
-            total += extract(
-                augmented(run, name),
-                extractor,
-                feature_folder(run, name, extractor.kind),
-                executor=executor,
-                problems=set_problems,
-                progress=run.bar(f"{name} {extractor.kind}"),
-            )
-            rows += set_problems.rows
-            total += len(set_problems.rows)
+        for name in sets.every:
+            extractions = [
+                Extraction(
+                    extractor, feature_folder(run, name, extractor.kind),
+                    Problems(run.dir("features") / f"{name}-{extractor.kind}.problems.jsonl", "features"),
+                )
+                for extractor in ([mfcc, logmel] if name in with_mfcc else [logmel])
+            ]  # fmt: skip
+            total += sum(extract_kinds(augmented(run, name), extractions, executor=executor, progress=run.bar(name)))
+            for each in extractions:
+                if each.problems is not None:
+                    rows[each.extractor.kind] += each.problems.rows
+                    total += len(each.problems.rows)
     write_json(
         run.dir("features") / "features.json",
         {
@@ -54,7 +54,7 @@ def features(run: RecipeRun) -> None:
         },
     )
     problems = run.problems("features")
-    problems.rows = rows
+    problems.rows = [row for kind in rows.values() for row in kind]
     problems.close(total, run.settings.limits.problems)
 
 

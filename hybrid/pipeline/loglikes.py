@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from hybrid.data.arrays import read_arrays
+from hybrid.data.array_index import ArrayPlace
+from hybrid.data.cmvn import normalised
 from hybrid.data.feature_config import kind_of
 from hybrid.decode.acoustics import Acoustics, GmmAcoustics, load_acoustics
 from hybrid.decode.run import Answer, Loglikes, decode_hypotheses, over_chunks
@@ -23,7 +24,8 @@ from hybrid.gmm.model import GmmModel
 from hybrid.io import disk_errors, read_json, save_tensors, write_json
 from hybrid.pipeline.gmm import lang_of
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.sets import DecodeSet, feature_folder, speakers_of
+from hybrid.pipeline.set_features import SetFeatures
+from hybrid.pipeline.sets import DecodeSet, feature_folder
 from hybrid.pipeline.systems import System
 from hybrid.score.results import decode_folder
 
@@ -62,28 +64,35 @@ def model_folder(run: RecipeRun, system: System) -> Path:
     return run.dir(system.trained_as) / "model" if system.network else run.dir("gmm") / system.trained_as
 
 
-def _features(
-    run: RecipeRun, acoustics: Acoustics, eval_set: DecodeSet
-) -> Tuple[Dict[str, str], Dict[str, np.ndarray]]:
-    """Return the speakers of a set, and the features that a model reads of it, not normalised."""
+def _features(run: RecipeRun, acoustics: Acoustics, eval_set: DecodeSet) -> SetFeatures:
+    """Open the features of a set that a model reads."""
     kind = kind_of(acoustics.features)
-    cuts, features = read_arrays(feature_folder(run, eval_set.name, kind), kind)
-    return speakers_of(cuts), features
+    return SetFeatures(feature_folder(run, eval_set.name, kind), kind)
 
 
 @dataclass(frozen=True)
 class _OfGaussians:
-    """Makes the log-likelihoods [frames, num_pdfs] of features [frames, dim] that the mixtures read.
+    """Makes the log-likelihoods [frames, num_pdfs] of an utterance, from the cepstra on disk on.
 
-    folder: of the model; written: when, in nanoseconds; adapted: by the mixtures of speakers' transforms."""
+    folder: of the model; written: when, in nanoseconds; place: of the cepstra; mean, deviation: of the speaker;
+    transform: the speaker's [D, D + 1], None for none; adapted: by the mixtures of speakers' transforms."""
 
     folder: Path
     written: int
-    features: np.ndarray
+    place: ArrayPlace
+    mean: np.ndarray
+    deviation: Optional[np.ndarray]
+    transform: Optional[np.ndarray]
     adapted: bool
 
     def __call__(self) -> np.ndarray:
-        return _model(self.folder, self.written).loglikes(self.features, adapted=self.adapted)
+        return _model(self.folder, self.written).loglikes(self.features(), adapted=self.adapted)
+
+    def features(self) -> np.ndarray:
+        """Return what the mixtures read, [frames, D]."""
+        x = normalised(self.place.read(), self.mean, self.deviation)
+        y = _model(self.folder, self.written).feature_transform.apply(x, [len(x)])
+        return y if self.transform is None else adapt(y, self.transform)
 
 
 @lru_cache(maxsize=2)
@@ -93,16 +102,39 @@ def _model(folder: Path, written: int) -> GmmModel:
 
 
 def _of_gaussians(
-    acoustics: GmmAcoustics, features: Mapping[str, np.ndarray], adapted: bool
+    acoustics: GmmAcoustics, features: SetFeatures, transforms: Optional[Transforms] = None
 ) -> Dict[str, _OfGaussians]:
+    """Return the log-likelihoods of a set, made when they are asked for: with the speakers' transforms, or by the
+    mixtures without any."""
     written = (acoustics.folder / "model.safetensors").stat().st_mtime_ns
-    return {name: _OfGaussians(acoustics.folder, written, matrix, adapted) for name, matrix in features.items()}
+    return {
+        name: _OfGaussians(
+            acoustics.folder, written, features.place(name), *features.stats(name).shift_and_scale(acoustics.norm_vars),
+            None if transforms is None else transforms[features.speakers[name]], transforms is not None,
+        )
+        for name in features
+    }  # fmt: skip
 
 
-def _held(loglikes: Dict[str, _OfGaussians], num_pdfs: int, executor: Any) -> Loglikes:
+class _Transformed(Mapping[str, np.ndarray]):
+    """What the mixtures read of each utterance, made when it is asked for."""
+
+    def __init__(self, loglikes: Mapping[str, _OfGaussians]) -> None:
+        self.loglikes = loglikes
+
+    def __len__(self) -> int:
+        return len(self.loglikes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.loglikes)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.loglikes[name].features()
+
+
+def _held(loglikes: Dict[str, _OfGaussians], features: SetFeatures, num_pdfs: int, executor: Any) -> Loglikes:
     """Return log-likelihoods as `_of_gaussians` makes them, computed if a set's are not too large."""
-    frames = sum(len(source.features) for source in loglikes.values())
-    if 4 * num_pdfs * frames > HELD:
+    if 4 * num_pdfs * sum(map(features.frames, features)) > HELD:
         return loglikes
     return over_chunks(_compute, loglikes, None, executor, None, None)
 
@@ -128,13 +160,13 @@ class _Stored:
 
 
 def _of_network(
-    acoustics: Acoustics, features: Mapping[str, np.ndarray], speakers: Mapping[str, str], scratch: Path, executor: Any,
-    jobs: int,
-) -> Loglikes:  # fmt: skip
+    acoustics: Acoustics, features: SetFeatures, scratch: Path, executor: Any, jobs: int
+) -> Loglikes:
     """Return the log-likelihoods of a set under a network, in memory if they are not too large; else in a file in
     `scratch`, computed for some speakers at a time."""
     shift = getattr(acoustics, "frame_subsampling_factor", 1)
-    sizes = {name: 4 * acoustics.num_pdfs * -(-len(matrix) // shift) for name, matrix in features.items()}
+    speakers = features.speakers
+    sizes = {name: 4 * acoustics.num_pdfs * -(-features.frames(name) // shift) for name in features}
     if sum(sizes.values()) <= HELD:
         return acoustics.loglikes(features, speakers, executor=executor, jobs=jobs)
     stored: Dict[str, _Stored] = {}
@@ -174,12 +206,12 @@ class _Unadapted:
         self.acoustics = load_acoustics(model_folder(run, system), system.network)
 
     def __call__(self, eval_set: DecodeSet, scratch: Path) -> Loglikes:
-        speakers, features = _features(self.run, self.acoustics, eval_set)
+        features = _features(self.run, self.acoustics, eval_set)
         if isinstance(self.acoustics, GmmAcoustics):
-            read = self.acoustics.transformed(features, speakers)
-            lazy = _of_gaussians(self.acoustics, read, adapted=False)
-            return _held(lazy, self.acoustics.num_pdfs, self.executor)
-        return _of_network(self.acoustics, features, speakers, scratch, self.executor, self.run.jobs)
+            return _held(
+                _of_gaussians(self.acoustics, features), features, self.acoustics.num_pdfs, self.executor
+            )
+        return _of_network(self.acoustics, features, scratch, self.executor, self.run.jobs)
 
 
 class _Adapted:
@@ -209,22 +241,23 @@ class _Adapted:
         self.search, self.executor = search, executor
 
     def __call__(self, eval_set: DecodeSet, scratch: Path) -> Loglikes:
-        speakers, cepstra = _features(self.run, self.acoustics, eval_set)
-        model, features = self.acoustics.model, self.acoustics.transformed(cepstra, speakers)
-        loglikes = _of_gaussians(self.acoustics, features, adapted=False)
+        features = _features(self.run, self.acoustics, eval_set)
+        unadapted = loglikes = _of_gaussians(self.acoustics, features)
         transforms: Transforms = {}
         for index in range(self.run.settings.decode.adapt_passes):
             paths = decode_hypotheses(
                 loglikes, self.graph, points=[self.point], executor=self.executor, **self.search
             )
             pdfs = {identifier: by_point[0].pdfs for identifier, by_point in paths.items()}
-            transforms = adapt_speakers(model, features, pdfs, speakers, self.silent, transforms if index else None)
-            adapted = {name: adapt(matrix, transforms[speakers[name]]) for name, matrix in features.items()}
-            loglikes = _of_gaussians(self.acoustics, adapted, adapted=True)
+            transforms = adapt_speakers(
+                self.acoustics.model, _Transformed(unadapted), pdfs, features.speakers, self.silent,
+                transforms if index else None,
+            )  # fmt: skip
+            loglikes = _of_gaussians(self.acoustics, features, transforms)
         folder = decode_folder(self.run.exp, self.system.name, eval_set.condition, eval_set.set).parent
         if transforms:
             save_tensors(
                 folder / f"{eval_set.set}.fmllr.safetensors", {"transforms": np.stack(list(transforms.values()))}
             )
             write_json(folder / f"{eval_set.set}.fmllr.json", list(transforms))
-        return _held(loglikes, self.acoustics.num_pdfs, self.executor)
+        return _held(loglikes, features, self.acoustics.num_pdfs, self.executor)

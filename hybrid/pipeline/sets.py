@@ -97,7 +97,7 @@ def write_cuts(path: PathLike, cuts: Iterable[Cut], root: PathLike = "") -> None
 
 
 def read_cuts(path: PathLike) -> CutSet:
-    """Read a manifest; audio that it names by a relative path is looked for from its own folder.
+    """Read a whole manifest; audio that it names by a relative path is looked for from its own folder.
 
     Raises DataError as read_jsonl."""
     return CutSet.from_cuts(Manifest(path))
@@ -113,8 +113,8 @@ class Manifest:
         return (deserialize_item(absolute_sources(row, self.path.parent)) for row in iter_jsonl(self.path))
 
 
-def prepared(run: Run, name: str) -> CutSet:
-    return read_cuts(run.dir("prepare") / f"{name}.jsonl.gz")
+def prepared(run: Run, name: str) -> Manifest:
+    return Manifest(run.dir("prepare") / f"{name}.jsonl.gz")
 
 
 def has_prepared(run: Run, name: str) -> bool:
