@@ -161,7 +161,7 @@ class StageMarks:
                 "settings": self.settings(stage),
                 "seed": run.seed if stage.seeded else None,
                 "needs": {name: self.wanted(self.stages[name])["fingerprint"] for name in stage.needs},
-                "inputs": None if stage.inputs is None else self._content(stage.inputs(run)),
+                "inputs": None if stage.inputs is None else self._content(list(stage.inputs(run))),
             }
             self._wanted[stage.name] = {**parts, "fingerprint": fingerprint.of_value(parts)}
         return self._wanted[stage.name]
