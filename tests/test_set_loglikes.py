@@ -1,4 +1,4 @@
-"""Log-likelihoods of a set: held where they fit; else computed where they are decoded, or in a file, the same."""
+"""Log-likelihoods of a set: in files where they fit, else computed where they are decoded, the same."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def write_set(folder: Path, kind: str, dim: int) -> Dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("adapted", [False, True])
-def test_held_or_not_they_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapted: bool) -> None:
-    """And those of features that are all in memory, of which none is held."""
+def test_kept_or_not_they_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapted: bool) -> None:
+    """And those of features that are all in memory, of which none is kept."""
     about = {"mfcc": config_to_json(Mfcc()), "cmvn": {"per": "speaker", "variance": True}}
     gmm_of(gmm_tools.make_lang(), adapted).save(tmp_path / "model", about)
     acoustics = GmmAcoustics(tmp_path / "model")
@@ -53,17 +53,19 @@ def test_held_or_not_they_are_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     if adapted:
         expected = {name: adapt(x, transforms[features.speakers[name]]) for name, x in expected.items()}
     size = 4 * acoustics.num_pdfs * sum(map(len, read.values()))
-    monkeypatch.setattr(loglikes, "HELD", size - 1)
-    assert loglikes._held(lazy, features, acoustics.num_pdfs, None) is lazy
-    monkeypatch.setattr(loglikes, "HELD", size)
+    monkeypatch.setattr(loglikes, "KEPT", size - 1)
+    assert loglikes._kept(lazy, features, acoustics.num_pdfs, tmp_path / "scratch", None) is lazy
+    monkeypatch.setattr(loglikes, "KEPT", size)
     for executor in (None, SerialExecutor()):
-        held = loglikes._held(lazy, features, acoustics.num_pdfs, executor)
-        assert held.keys() == read.keys() == lazy.keys()
+        kept = loglikes._kept(lazy, features, acoustics.num_pdfs, tmp_path / "scratch", executor)
+        assert len(list((tmp_path / "scratch").iterdir())) == 2  # of 16 utterances, and of 4
+        assert list(kept) == sorted(read)
+        assert kept.keys() == read.keys() == lazy.keys()
         for name, source in lazy.items():
             source = pickle.loads(pickle.dumps(source))
             assert np.array_equal(loglikes._Transformed(lazy)[name], expected[name])
-            assert np.array_equal(held[name], model.loglikes(expected[name], adapted=adapted))
-            assert np.array_equal(held[name], source())
+            assert np.array_equal(pickle.loads(pickle.dumps(kept[name]))(), source())
+            assert np.array_equal(source(), model.loglikes(expected[name], adapted=adapted))
     sizes = [len(pickle.dumps(source)) for source in lazy.values()]
     assert max(sizes) < 2000 + 8 * dim * (dim + 1)  # what is sent to a worker holds no features
 
@@ -96,19 +98,20 @@ def test_those_of_a_network_go_to_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     speakers = features.speakers
     whole = Doubling(per_speaker).loglikes(arrays, speakers)
     acoustics = Doubling(per_speaker)
-    held = loglikes._of_network(acoustics, features, scratch, None, 1)
-    assert len(acoustics.asked) == 1 and not scratch.exists()
-    monkeypatch.setattr(loglikes, "HELD", 300)
+    together = loglikes._of_network(acoustics, features, scratch, None, 1)
+    assert len(acoustics.asked) == 1
+    together = {name: source() for name, source in together.items()}
+    monkeypatch.setattr(loglikes, "KEPT", 300)
     acoustics = Doubling(per_speaker)
     stored = loglikes._of_network(acoustics, features, scratch, None, 1)
     assert len(acoustics.asked) > 2 and sorted(sum(acoustics.asked, [])) == sorted(features)
     if per_speaker:
         assert all({speakers[n] for n in part}.isdisjoint({speakers[n] for n in other})
                    for part in acoustics.asked for other in acoustics.asked if part is not other)  # fmt: skip
-    assert held.keys() == stored.keys() == arrays.keys()
+    assert together.keys() == stored.keys() == arrays.keys()
     for name, source in stored.items():
         assert np.array_equal(pickle.loads(pickle.dumps(source))(), whole[name])
-        assert np.array_equal(held[name], whole[name])
+        assert np.array_equal(together[name], whole[name])
     (scratch / "loglikes.f32").write_bytes(b"")
     with pytest.raises(DataError, match="cut off"):
         stored["u3"]()

@@ -15,31 +15,32 @@ from hybrid.data.array_index import ArrayPlace
 from hybrid.data.cmvn import normalised
 from hybrid.data.feature_config import kind_of
 from hybrid.decode.acoustics import Acoustics, GmmAcoustics, load_acoustics
-from hybrid.decode.run import Answer, Loglikes, decode_hypotheses, over_chunks
+from hybrid.decode.run import Loglikes, decode_hypotheses
 from hybrid.errors import DataError
 from hybrid.gmm.adapt import adapt_speakers, silent_pdfs
 from hybrid.gmm.feature_transform import adapt
 from hybrid.gmm.fmllr import Transforms
 from hybrid.gmm.model import GmmModel
-from hybrid.io import disk_errors, read_json, save_tensors, write_json
+from hybrid.io import read_json, save_tensors, write_json
 from hybrid.pipeline.gmm import lang_of
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.set_features import SetFeatures
 from hybrid.pipeline.sets import DecodeSet, feature_folder
+from hybrid.pipeline.stored_loglikes import compute_and_store, store
 from hybrid.pipeline.systems import System
 from hybrid.score.results import decode_folder
 
 Sets = Sequence[DecodeSet]
-HELD = 1 << 29  # bytes of a set's log-likelihoods that are kept in memory
+KEPT = 1 << 29  # bytes of a set's log-likelihoods by Gaussians that are kept, and of those by a network in memory
 
 
 def set_loglikes(
     run: RecipeRun, system: System, sets: Sets, executor: Any, search: Mapping[str, Any]
 ) -> Iterator[Tuple[DecodeSet, Loglikes, float]]:
     """Yield each set with its log-likelihoods {utterance: [frames, num_pdfs]} under a system, and the seconds that they
-    took. The first set is the development set that chose the scales for all of them. They are far larger than the
-    features: where a set's take more than HELD, those of Gaussians are computed where they are decoded, each time, and
-    those of a network are kept in a file, until the next set is asked for.
+    took. The first set is the development set that chose the scales for all of them. They are kept in files until the
+    next set is asked for. They are far larger than the features: where a set's take more than KEPT, those of Gaussians
+    are computed where they are decoded, each time.
 
     search: what first passes decode with (beam, max_active).
     """
@@ -132,58 +133,32 @@ class _Transformed(Mapping[str, np.ndarray]):
         return self.loglikes[name].features()
 
 
-def _held(loglikes: Dict[str, _OfGaussians], features: SetFeatures, num_pdfs: int, executor: Any) -> Loglikes:
-    """Return log-likelihoods as `_of_gaussians` makes them, computed if a set's are not too large."""
-    if 4 * num_pdfs * sum(map(features.frames, features)) > HELD:
+def _kept(
+    loglikes: Dict[str, _OfGaussians], features: SetFeatures, num_pdfs: int, scratch: Path, executor: Any
+) -> Loglikes:
+    """Return log-likelihoods as `_of_gaussians` makes them, computed and in files if a set's are not too large."""
+    if 4 * num_pdfs * sum(map(features.frames, features)) > KEPT:
         return loglikes
-    return over_chunks(_compute, loglikes, None, executor, None, None)
-
-
-def _compute(chunk: Sequence[Tuple[str, Callable[[], np.ndarray]]]) -> List[Answer]:
-    return [(name, source(), None) for name, source in chunk]
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """Reads the log-likelihoods [frames, num_pdfs] of an utterance from a file of float32. offset: in bytes."""
-
-    path: Path
-    offset: int
-    frames: int
-    num_pdfs: int
-
-    def __call__(self) -> np.ndarray:
-        values = np.fromfile(self.path, np.float32, self.frames * self.num_pdfs, offset=self.offset)
-        if len(values) != self.frames * self.num_pdfs:
-            raise DataError("log-likelihoods are cut off", file=self.path, remedy="run the decode stage again")
-        return values.reshape(self.frames, self.num_pdfs)
+    return compute_and_store(loglikes, scratch, executor)
 
 
 def _of_network(
     acoustics: Acoustics, features: SetFeatures, scratch: Path, executor: Any, jobs: int
 ) -> Loglikes:
-    """Return the log-likelihoods of a set under a network, in memory if they are not too large; else in a file in
-    `scratch`, computed for some speakers at a time."""
+    """Return the log-likelihoods of a set under a network, in a file in `scratch`, computed for some speakers at a
+    time."""
     shift = getattr(acoustics, "frame_subsampling_factor", 1)
     speakers = features.speakers
     sizes = {name: 4 * acoustics.num_pdfs * -(-features.frames(name) // shift) for name in features}
-    if sum(sizes.values()) <= HELD:
-        return acoustics.loglikes(features, speakers, executor=executor, jobs=jobs)
-    stored: Dict[str, _Stored] = {}
-    path = scratch / "loglikes.f32"
-    with disk_errors(path):
-        scratch.mkdir(parents=True, exist_ok=True)
-    with disk_errors(path), open(path, "wb") as stream:
-        for names in _parts(sizes, speakers if acoustics.per_speaker else {name: name for name in sizes}):
-            part = {name: features[name] for name in names}
-            for name, rows in acoustics.loglikes(part, speakers, executor=executor, jobs=jobs).items():
-                stored[name] = _Stored(path, stream.tell(), *rows.shape)
-                stream.write(np.ascontiguousarray(rows, np.float32).data)
-    return stored
+    parts = _parts(sizes, speakers if acoustics.per_speaker else {name: name for name in sizes})
+    return store(
+        (acoustics.loglikes({name: features[name] for name in part}, speakers, executor=executor, jobs=jobs)
+         for part in parts), scratch,
+    )  # fmt: skip
 
 
 def _parts(sizes: Mapping[str, int], speakers: Mapping[str, str]) -> Iterator[List[str]]:
-    """Yield the utterances in parts of whole speakers, of at most HELD bytes, or of one speaker."""
+    """Yield the utterances in parts of whole speakers, of at most KEPT bytes, or of one speaker."""
     by_speaker: Dict[str, List[str]] = {}
     for name in sizes:
         by_speaker.setdefault(speakers[name], []).append(name)
@@ -191,7 +166,7 @@ def _parts(sizes: Mapping[str, int], speakers: Mapping[str, str]) -> Iterator[Li
     total = 0
     for names in by_speaker.values():
         size = sum(sizes[name] for name in names)
-        if part and total + size > HELD:
+        if part and total + size > KEPT:
             yield part
             part, total = [], 0
         part, total = part + names, total + size
@@ -208,9 +183,8 @@ class _Unadapted:
     def __call__(self, eval_set: DecodeSet, scratch: Path) -> Loglikes:
         features = _features(self.run, self.acoustics, eval_set)
         if isinstance(self.acoustics, GmmAcoustics):
-            return _held(
-                _of_gaussians(self.acoustics, features), features, self.acoustics.num_pdfs, self.executor
-            )
+            lazy = _of_gaussians(self.acoustics, features)
+            return _kept(lazy, features, self.acoustics.num_pdfs, scratch, self.executor)
         return _of_network(self.acoustics, features, scratch, self.executor, self.run.jobs)
 
 
@@ -260,4 +234,4 @@ class _Adapted:
                 folder / f"{eval_set.set}.fmllr.safetensors", {"transforms": np.stack(list(transforms.values()))}
             )
             write_json(folder / f"{eval_set.set}.fmllr.json", list(transforms))
-        return _held(loglikes, features, self.acoustics.num_pdfs, self.executor)
+        return _kept(loglikes, features, self.acoustics.num_pdfs, scratch, self.executor)
