@@ -76,7 +76,7 @@ def collate(utterances: Sequence[Utterance], features: Optional[Sequence[np.ndar
         length = arrays[i].shape[0]
         x[row, :length] = arrays[i]
         if targets is not None:
-            targets[row, :length] = utterances[i].pdfs
+            targets[row, :length] = utterances[i].pdfs  # type: ignore[assignment]
     sorted_utterances = [utterances[i] for i in order]
     return Batch(
         ids=[utterance.id for utterance in sorted_utterances],

@@ -94,7 +94,7 @@ def self_loop_scale_of(graph: SearchGraph, senones: Senones) -> float:
     most loops allow. 1 where the graph has no loop.
     """
     arcs = graph.arcs.reshape(-1, 4)
-    sources = np.repeat(np.arange(graph.num_states), np.diff(graph.first.astype(np.int64)))
+    sources = np.repeat(np.arange(graph.num_states), np.diff(graph.first).astype(np.int64))
     chosen = (arcs[:, NEXT] == sources) & (arcs[:, ILABEL] > 0) & (arcs[:, OLABEL] == 0)
     loops = np.unique(np.stack([arcs[chosen, ILABEL] - 1.0, graph.costs.reshape(-1, 4)[chosen, COST]], 1), axis=0)
     tids = np.flatnonzero(senones.is_self_loop & (senones.log_probs < -1e-6))
@@ -147,7 +147,7 @@ class _Splicer(HmmArcs):
     def junctions(self) -> List[Junction]:
         graph = self.graph
         arcs = graph.arcs.reshape(-1, 4)
-        sources = np.repeat(np.arange(graph.num_states), np.diff(graph.first.astype(np.int64)))
+        sources = np.repeat(np.arange(graph.num_states), np.diff(graph.first).astype(np.int64))
         backs_off = np.zeros(graph.num_states, bool)
         backs_off[sources[(arcs[:, ILABEL] == 0) & (arcs[:, OLABEL] == 0)]] = True
         states = np.flatnonzero(np.isfinite(graph.final) & ~backs_off)

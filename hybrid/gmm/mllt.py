@@ -84,7 +84,7 @@ def estimate_mllt(stats: MlltStats, sweeps: int = 200) -> Tuple[np.ndarray, floa
             cofactors = inverse[:, i]
             row = solved[i] @ cofactors
             replace_row(matrix, inverse, i, row * np.sqrt(stats.beta / (cofactors @ row)))
-        inverse = np.linalg.inv(matrix)  # rounding must not add up over the sweeps
+        inverse[:] = np.linalg.inv(matrix)  # rounding must not add up over the sweeps
         value = objective(stats, matrix)
         if value - last < 1e-8 * stats.beta:
             break

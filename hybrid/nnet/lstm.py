@@ -102,8 +102,10 @@ class LstmModel(AcousticModel):
             time = torch.arange(x.shape[0] + config.delay, device=x.device).unsqueeze(1)
             x = take(x, torch.minimum(time, lengths.unsqueeze(0) - 1))
         index = reversal(lengths, x.shape[0]) if config.bidirectional else None
+        layer: Any  # of a ModuleList, which knows modules alone
+        backward: Any = self.backward_layers
         for number, layer in enumerate(self.forward_layers):
-            y = lstm_direction(layer, x) if index is None else lstm_both(layer, self.backward_layers[number], x, index)
+            y = lstm_direction(layer, x) if index is None else lstm_both(layer, backward[number], x, index)
             if config.layer_norm:
                 y = self.norms[number](y)
             x = self._drop(y)

@@ -38,8 +38,8 @@ class LstmStream:
         self.left, self.right = self._context, self._context + right_context
         self.lookahead: float = self.right + self.config.delay
         self._input: Optional[RowProduct] = None if model.input_layer is None else RowProduct.of(model.input_layer)
-        self._forward = [RowLstm(layer) for layer in model.forward_layers]
-        self._backward = [RowLstm(layer) for layer in model.backward_layers]
+        self._forward = [RowLstm(layer) for layer in model.forward_layers]  # type: ignore[arg-type]
+        self._backward = [RowLstm(layer) for layer in model.backward_layers]  # type: ignore[arg-type]
         self._output = RowProduct.of(model.output)
 
     def start(self) -> StreamState:

@@ -51,7 +51,7 @@ class TdnnfStream:
             )
         self.model = model
         self._first = RowProduct.of(model.first.affine)
-        self._layers = [_Layer.of(layer) for layer in model.factored]
+        self._layers = [_Layer.of(layer) for layer in model.factored]  # type: ignore[arg-type]
         prefinal: Prefinal = model.output_prefinal
         self._linear, self._output = RowProduct(model.linear), RowProduct.of(model.output)
         self._prefinal = RowProduct.of(prefinal.affine), RowProduct(prefinal.linear)

@@ -75,7 +75,7 @@ class Chunks:
         aligned = int(np.searchsorted(np.cumsum(durations), begin - 1, side="right")) + 1 if begin else 0
         for index in np.flatnonzero((first <= begin) & (last >= begin)).tolist():
             place, *context = states[index]
-            den_state = self._number[(lm_states[place], *context)]  # type: ignore[arg-type]
+            den_state = self._number[(lm_states[place], *context)]  # type: ignore[arg-type, index]
             if den_state not in begin_states or index == aligned:
                 begin_states[den_state] = index
         for den_state, index in begin_states.items():
