@@ -70,11 +70,12 @@ def exp(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def without_times(exp: Path) -> Dict[str, str]:
-    """Hashes of what a run made: not of logs and seconds, nor of marks, which hold the fingerprint of the corpus."""
+    """Hashes of what a run made: not of logs and seconds, nor of what holds the fingerprint of the corpus."""
     found = {}
     for name, digest in contents(exp).items():
         path = exp / name
-        if name.split("/")[0] in ("marks", "logs", "report") or path.name in ("run.json", "config.json"):
+        about = ("run.json", "config.json", ".inputs.json")
+        if name.split("/")[0] in ("marks", "logs", "report") or path.name in about:
             continue
         if path.name == "log.jsonl":
             rows = [{k: v for k, v in row.items() if k != "seconds"} for row in read_jsonl(path)]

@@ -27,7 +27,7 @@ def over_dask(scheduler: str, work: Callable[[Path], Done], manifests: Sequence[
     connection: Dict[str, Any] = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
     try:
         client = Client(**connection, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AssertionError) as error:  # the last: its thread did not start within 10 s
         raise ConfigError(
             f"no Dask scheduler at {scheduler}: {error}",
             remedy="give the address that dask scheduler prints, or the file that it writes",
