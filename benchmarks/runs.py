@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
 
-from hybrid.config import Config, merged
+from hybrid.config import Config, merged, nested
 from hybrid.errors import DataError
 from hybrid.io import read_json
 from hybrid.pipeline.hook import Hook
@@ -18,13 +17,6 @@ def open_run(exp: Path) -> RecipeRun:
     path = exp / "config.json"
     if not path.exists():
         raise DataError("no run in this folder", file=path, remedy="give the --exp of a run of a recipe")
-    values: Dict[str, Any] = {}
-    for name, value in read_json(path).items():
-        *sections, last = name.split(".")
-        inside = values
-        for section in sections:
-            inside = inside.setdefault(section, {})
-        inside[last] = value
     about = read_json(exp / "run.json")
-    config = Config(merged(defaults(), values), str(path))
+    config = Config(merged(defaults(), nested(read_json(path))), str(path))
     return RecipeRun(exp, config, file=path, hook=Hook(), seed=int(about["seed"]), recipe=str(about["recipe"]))

@@ -136,7 +136,6 @@ def _run(options: argparse.Namespace) -> int:
     from hybrid.parallel import prepare_environment
 
     prepare_environment()
-    from hybrid.plan.recipe_command import disk_warning
     from hybrid.stages import run_stages, states
 
     recipe = _find_recipe(options.recipe)
@@ -152,6 +151,8 @@ def _run(options: argparse.Namespace) -> int:
     if not options.list:
         with _crew() as is_main:
             if is_main:
+                from hybrid.plan.recipe_command import disk_warning
+
                 warning = disk_warning(run, stages)
                 if warning:
                     print(f"hybrid: {warning}", file=sys.stderr, flush=True)

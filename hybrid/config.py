@@ -281,6 +281,14 @@ def _put(raw: Dict[str, Any], key: str, value: Any, old: Any = None) -> None:
         raw[last] = value
 
 
+def nested(flat: Mapping[str, Any]) -> Dict[str, Any]:
+    """Returns settings by dotted name, as Config.flat gives them, in their tables."""
+    raw: Dict[str, Any] = {}
+    for key, value in flat.items():
+        _put(raw, key, value)
+    return raw
+
+
 def _below(key: str, name: str) -> bool:
     return key == name or key.startswith(name + ".")
 

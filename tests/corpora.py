@@ -52,6 +52,20 @@ def write_kaldi(folder: Path, spoken: Sequence[Spoken]) -> Path:
     return folder
 
 
+def kaldi_folder(folder: Path, speakers: str, seconds: float = 2.0, rate: int = 8000) -> None:
+    """Write a Kaldi data folder of noise: an utterance "one two" of each speaker, who has one letter for a name."""
+    folder.mkdir(parents=True)
+    tables = {"wav.scp": "", "text": "", "utt2spk": ""}
+    for number, speaker in enumerate(speakers):
+        audio = folder / f"{speaker}.wav"
+        soundfile.write(audio, np.random.default_rng(number).normal(0, 0.1, round(rate * seconds)), rate)
+        tables["wav.scp"] += f"{speaker}-1 {audio}\n"
+        tables["text"] += f"{speaker}-1 one two\n"
+        tables["utt2spk"] += f"{speaker}-1 {speaker}\n"
+    for name, text in tables.items():
+        (folder / name).write_text(text)
+
+
 def write_lhotse(folder: Path, spoken: Sequence[Spoken]) -> Path:
     """Recordings and supervisions as two manifests; returns that of the recordings."""
     folder.mkdir(parents=True)

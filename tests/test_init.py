@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+from corpora import kaldi_folder
 
 from hybrid.cli import main
 from hybrid.config import tomllib
 from hybrid.pipeline.corpus_settings import test_sources as sources_of
-
-
-def kaldi_folder(folder: Path, speakers: str) -> None:
-    folder.mkdir(parents=True)
-    tables = {"wav.scp": "", "text": "", "utt2spk": ""}
-    for number, speaker in enumerate(speakers):
-        audio = folder / f"{speaker}.wav"
-        soundfile.write(audio, np.random.default_rng(number).normal(0, 0.1, 16000), 8000)
-        tables["wav.scp"] += f"{speaker}-1 {audio}\n"
-        tables["text"] += f"{speaker}-1 one two\n"
-        tables["utt2spk"] += f"{speaker}-1 {speaker}\n"
-    for name, text in tables.items():
-        (folder / name).write_text(text)
 
 
 def test_a_recipe_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
-import numpy as np
 import pytest
-import soundfile
+from corpora import kaldi_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipe_tools import recipe_run
@@ -283,21 +282,9 @@ def test_a_recipe_whose_corpus_is_not_there(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "no").exists() and sorted(path.name for path in tmp_path.iterdir()) == ["plan.json"]
 
 
-def kaldi_folder(folder: Path, speakers: str, seconds: float) -> None:
-    folder.mkdir(parents=True)
-    tables = {"wav.scp": "", "text": "", "utt2spk": ""}
-    for speaker in speakers:
-        soundfile.write(folder / f"{speaker}.wav", np.zeros(int(16000 * seconds)), 16000)
-        tables["wav.scp"] += f"{speaker}-1 {folder / speaker}.wav\n"
-        tables["text"] += f"{speaker}-1 one two\n"
-        tables["utt2spk"] += f"{speaker}-1 {speaker}\n"
-    for name, text in tables.items():
-        (folder / name).write_text(text)
-
-
 def test_a_corpus_that_is_there_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kaldi_folder(tmp_path / "train", "abcdefghij", 3.6)
-    kaldi_folder(tmp_path / "test", "xyz", 7.2)
+    kaldi_folder(tmp_path / "train", "abcdefghij", 3.6, 16000)
+    kaldi_folder(tmp_path / "test", "xyz", 7.2, 16000)
     (tmp_path / "lexicon.txt").write_text("one W AH N\ntwo T UW\n")
     (tmp_path / "small.arpa").write_text("\\data\\\nngram 1=4\nngram 2=30\n\n\\1-grams:\n")
     (tmp_path / "my.toml").write_text(

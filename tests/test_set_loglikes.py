@@ -57,8 +57,9 @@ def test_kept_or_not_they_are_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     assert loglikes._kept(lazy, features, acoustics.num_pdfs, tmp_path / "scratch", None) is lazy
     monkeypatch.setattr(loglikes, "KEPT", size)
     for executor in (None, SerialExecutor()):
-        kept = loglikes._kept(lazy, features, acoustics.num_pdfs, tmp_path / "scratch", executor)
-        assert len(list((tmp_path / "scratch").iterdir())) == 2  # of 16 utterances, and of 4
+        scratch = tmp_path / f"scratch of {executor}"
+        kept = loglikes._kept(lazy, features, acoustics.num_pdfs, scratch, executor)
+        assert len(list(scratch.iterdir())) == 2  # of 16 utterances, and of 4
         assert list(kept) == sorted(read)
         assert kept.keys() == read.keys() == lazy.keys()
         for name, source in lazy.items():

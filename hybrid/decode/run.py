@@ -26,7 +26,7 @@ from hybrid.parallel import ordered_map
 Loglikes = Mapping[str, Union[np.ndarray, Callable[[], np.ndarray]]]
 Join = Callable[[List[str]], List[str]]
 
-CHUNK = 16  # utterances a task: some seconds of work
+_CHUNK = 16  # utterances a task: some seconds of work
 _WINDOW = 32  # tasks sent ahead, so that a lazy mapping is not read into memory whole
 _CACHED_ARCS = 20_000_000  # arcs of graphs kept per process: half a gigabyte with the search's own tables
 
@@ -158,7 +158,7 @@ def over_chunks(
     progress: Optional[Callable[[int], Any]],
 ) -> Dict[str, Any]:  # fmt: skip
     names = sorted(loglikes if ids is None else ids)
-    chunks = (names[k : k + CHUNK] for k in range(0, len(names), CHUNK))
+    chunks = (names[k : k + _CHUNK] for k in range(0, len(names), _CHUNK))
     tasks = ([(name, loglikes[name]) for name in chunk] for chunk in chunks)
     result: Dict[str, Any] = {}
     for answer in in_order(executor, work, tasks):

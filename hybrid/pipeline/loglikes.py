@@ -76,7 +76,7 @@ class _OfGaussians:
     """Makes the log-likelihoods [frames, num_pdfs] of an utterance, from the cepstra on disk on.
 
     folder: of the model; written: when, in nanoseconds; place: of the cepstra; mean, deviation: of the speaker;
-    transform: the speaker's [D, D + 1], None for none; adapted: by the mixtures of speakers' transforms."""
+    transform: the speaker's [D, D + 1], with which the mixtures of speakers' transforms are taken; None for none."""
 
     folder: Path
     written: int
@@ -84,10 +84,9 @@ class _OfGaussians:
     mean: np.ndarray
     deviation: Optional[np.ndarray]
     transform: Optional[np.ndarray]
-    adapted: bool
 
     def __call__(self) -> np.ndarray:
-        return _model(self.folder, self.written).loglikes(self.features(), adapted=self.adapted)
+        return _model(self.folder, self.written).loglikes(self.features(), adapted=self.transform is not None)
 
     def features(self) -> np.ndarray:
         """Return what the mixtures read, [frames, D]."""
@@ -111,7 +110,7 @@ def _of_gaussians(
     return {
         name: _OfGaussians(
             acoustics.folder, written, features.place(name), *features.stats(name).shift_and_scale(acoustics.norm_vars),
-            None if transforms is None else transforms[features.speakers[name]], transforms is not None,
+            None if transforms is None else transforms[features.speakers[name]],
         )
         for name in features
     }  # fmt: skip

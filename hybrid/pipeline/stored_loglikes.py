@@ -3,13 +3,15 @@ set is decoded, some hundred megabytes through a pipe."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterable, Mapping, Sequence, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from hybrid.decode.run import CHUNK, in_order
+from hybrid.decode.run import Answer, over_chunks
 from hybrid.errors import DataError
 from hybrid.io import disk_errors
 
@@ -50,16 +52,13 @@ def compute_and_store(sources: Mapping[str, Source], folder: Path, executor: Any
     what reads them, in the order of the names."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    names = sorted(sources)
-    chunks = [[(name, sources[name]) for name in names[k : k + CHUNK]] for k in range(0, len(names), CHUNK)]
-    tasks = [(folder / f"{number:06d}.f32", chunk) for number, chunk in enumerate(chunks)]
-    return {name: one for part in in_order(executor, _write_chunk, tasks) for name, one in part.items()}
+    return over_chunks(partial(_write_chunk, folder=folder), sources, None, executor, None, None)
 
 
-def _write_chunk(task: Tuple[Path, Sequence[Tuple[str, Source]]]) -> Dict[str, Stored]:
-    path, chunk = task
-    with disk_errors(path), open(path, "wb") as stream:
-        return {name: _append(source(), stream, path) for name, source in chunk}
+def _write_chunk(chunk: Sequence[Tuple[str, Source]], *, folder: Path) -> List[Answer]:
+    with disk_errors(folder), tempfile.NamedTemporaryFile("wb", dir=folder, suffix=".f32", delete=False) as stream:
+        path = Path(stream.name)
+        return [(name, _append(source(), stream, path), None) for name, source in chunk]
 
 
 def _append(rows: np.ndarray, stream: IO[bytes], path: Path) -> Stored:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Dict, List, NamedTuple, Sequence
 
-from hybrid.config import Config, merged
+from hybrid.config import Config, merged, nested
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import read_json
 from hybrid.parallel import cores
@@ -74,15 +74,8 @@ def settings_of_run(exp: Path) -> Any:
     """Return the settings that a run was made with; one that only this version has is as by default. Raises DataError
     for those that this version does not know."""
     path = exp / "config.json"
-    values: Dict[str, Any] = {}
-    for key, value in read_json(path).items():
-        *parts, last = key.split(".")
-        table = values
-        for part in parts:
-            table = table.setdefault(part, {})
-        table[last] = value
     try:
-        return read_settings(Config(merged(defaults(), values)))
+        return read_settings(Config(merged(defaults(), nested(read_json(path)))))
     except ConfigError as error:
         raise DataError(f"the settings of this run cannot be read: {error}", file=path,
                         remedy="give a run that was made with this version") from error  # fmt: skip
