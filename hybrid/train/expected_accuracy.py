@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -121,9 +121,9 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
         """The accuracy of every slot, [K, running]."""
         return by_length.frame(accuracy, t, dtype).t().index_select(0, g.slot_pdf)
 
-    def through(matrix: Tensor, pair: Tensor) -> Tensor:
-        """matrix times both halves of pair [n, 2, now]."""
-        return (matrix @ pair.reshape(pair.shape[0], -1)).view(matrix.shape[0], 2, -1)
+    def through(product: Callable[[Tensor], Tensor], pair: Tensor) -> Tensor:
+        """The product of a matrix with both halves of pair [n, 2, now]."""
+        return product(pair.reshape(pair.shape[0], -1)).unflatten(1, (2, -1))
 
     start_sum = float(np.log(np.exp(graph.fsa.start).sum()))
     log_z = torch.full((count,), start_sum, dtype=torch.float64, device=device)
@@ -140,7 +140,7 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
             now, after = running[t], running[t + 1]
             if g.leak is not None:
                 alpha = torch.stack([alpha[:, 0] + g.leak, alpha[:, 1]], 1)
-            u = through(g.arcs, alpha)
+            u = through(g.along, alpha)
             segment_sums.append(u)
             e, best = emitted(t)
             v = torch.stack([e * u[:, 0], e * (u[:, 1] + slot_accuracy(t) * u[:, 0])], 1)
@@ -188,10 +188,10 @@ def _dual(graph: SharedGraph, logits: Tensor, accuracy: Tensor, frames: List[int
             w *= emitted(t)[0][:, None]
             u = segment_sums[t - first]
             later = u[:, 0] * w[:, 1]
-            products = through(g.to_pdf, torch.stack([u[:, 0] * w[:, 0], u[:, 1] * w[:, 0] + later], 1))
+            products = through(g.to_pdf.matmul, torch.stack([u[:, 0] * w[:, 0], u[:, 1] * w[:, 0] + later], 1))
             by_length.put(products[:, 0], t, posteriors)
             by_length.put(products[:, 1] - products[:, 0] * products[:, 1].sum(0), t, gradient)
-            beta = through(g.arcs_back, w)
+            beta = through(g.back, w)
             if g.leak is not None:
                 beta = beta + (g.leak[:, :, None] * beta).sum(0)
             beta[:, 1] -= later.sum(0) * beta[:, 0]

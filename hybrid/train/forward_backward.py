@@ -16,7 +16,8 @@ every node, in the order of the nodes, the next a second slot of those nodes tha
 are filled with slots without arcs). Sums over a node's slots are then sums of slices.
 
 The two passes are a product with a sparse matrix per frame, for all sequences of the batch at once
-(columns), in the probability domain: no exponential per arc, which is what makes it fast. Going back, with
+(columns), in the probability domain: no exponential per arc, which is what makes it fast. (Arcs that several
+states share are in that matrix once: arc_groups.py.) Going back, with
 w_t(k) = e^{x[t, pdf(k)]} beta_{t+1}(node(k)),
 
     beta_T(i) = final(i),   beta_t = T' w_t,   and the posterior of slot k at frame t is u_t(k) w_t(k) / Z.
@@ -50,6 +51,7 @@ import numpy as np
 import torch
 
 from hybrid.errors import ConfigError, GraphError
+from hybrid.train.arc_groups import part
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import GraphBatch, check_outputs
 
@@ -121,13 +123,25 @@ def trusted(posteriors: torch.Tensor, lengths: torch.Tensor, *finite: torch.Tens
 
 @dataclass
 class _Tensors:
-    arcs: torch.Tensor  # T, CSR [K, N]
+    arcs: torch.Tensor  # T, CSR [K, N]; or A [K, G + N] of T = A B, where arcs are shared (arc_groups.py)
     arcs_back: torch.Tensor  # its transpose
+    gather: Optional[torch.Tensor]  # B, CSR [G + N, N]
+    gather_back: Optional[torch.Tensor]
     to_pdf: torch.Tensor  # CSR [num_pdfs, K] of ones
     slot_pdf: torch.Tensor  # [K]
     start: torch.Tensor  # [N, 1]
     final: torch.Tensor  # [N, 1]
     leak: Optional[torch.Tensor]  # eps pi, [N, 1]
+
+    def along(self, values: torch.Tensor, out: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Return T values, [K, B], of values [N, B]."""
+        gathered = values if self.gather is None else self.gather @ values
+        return self.arcs @ gathered if out is None else torch.addmm(out, self.arcs, gathered, beta=0, out=out)
+
+    def back(self, values: torch.Tensor) -> torch.Tensor:
+        """Return T' values, [N, B], of values [K, B]."""
+        before = self.arcs_back @ values
+        return before if self.gather_back is None else self.gather_back @ before
 
 
 class SharedGraph:
@@ -190,7 +204,8 @@ class SharedGraph:
 
             slots, states = len(self._slot_pdf), self.fsa.num_states
             numbers = np.arange(slots)
-            arcs = csr_matrix((np.exp(self.fsa.logw), (self._slot, self.fsa.src)), shape=(slots, states))
+            fsa = self.fsa
+            arcs, gather = part(self._slot, fsa.src, fsa.dst, np.exp(fsa.logw), (slots, states))
             ones = np.ones(slots)
 
             def sparse(matrix: csr_matrix) -> torch.Tensor:
@@ -210,6 +225,8 @@ class SharedGraph:
             self._tensors_of[(device, dtype)] = _Tensors(
                 arcs=sparse(arcs),
                 arcs_back=sparse(arcs.T.tocsr()),
+                gather=None if gather is None else sparse(gather),
+                gather_back=None if gather is None else sparse(gather.T.tocsr()),
                 to_pdf=sparse(csr_matrix((ones, (self._slot_pdf, numbers)), shape=(self.num_pdfs, slots))),
                 slot_pdf=torch.as_tensor(self._slot_pdf, device=device),
                 start=column(start / start.sum()),
@@ -284,7 +301,7 @@ class SharedGraph:
                 if g.leak is not None:
                     alpha = alpha + g.leak
                 u = slot_sums(t)
-                torch.addmm(u, g.arcs, alpha, beta=0, out=u)
+                g.along(alpha, out=u)
                 v, best = emitted(t)
                 v.mul_(u)
                 for begin, low, high in self._layers[1:]:
@@ -317,7 +334,7 @@ class SharedGraph:
                 for begin, low, high in self._layers:
                     w[begin : begin + high - low] *= beta[low:high]
                 by_length.put(g.to_pdf @ slot_sums(t).mul_(w), t, posteriors)
-                beta = g.arcs_back @ w
+                beta = g.back(w)
                 if g.leak is not None:
                     beta = beta + (g.leak * beta).sum(0)
         return scores[by_length.back], posteriors
