@@ -19,7 +19,9 @@ from hybrid.cli import main
 from hybrid.config import AUTO, Config, read_toml
 from hybrid.errors import ConfigError
 from hybrid.io import write_json
+from hybrid.parallel import cores
 from hybrid.pipeline.names import recipe_names
+from hybrid.pipeline.network import trainer_config
 from hybrid.pipeline.recipe import defaults, find_recipe, layered
 from hybrid.pipeline.settings import Settings
 from hybrid.train.config import TrainerConfig
@@ -472,3 +474,10 @@ def test_noisy_copies_are_made_for_networks_alone(tmp_path: Path) -> None:
     assert copies('decode.systems=["mono", "tri3"]') == 0
     assert copies('decode.systems=["mono", "lfmmi"]') == 4
     assert copies('decode.systems=["mono"]', "augment.noisy_copies=2") == 2
+
+
+def test_a_training_computes_with_the_threads_of_the_run(tmp_path: Path) -> None:
+    for chosen, threads in (("1", 1), ("3", 3), ("0", cores())):
+        run = recipe_run(tmp_path / "exp", f"run.threads={chosen}")
+        assert trainer_config(run, run.settings.ce.trainer).threads == threads
+        assert trainer_config(run, {**run.settings.ce.trainer, "threads": 2}).threads == 2

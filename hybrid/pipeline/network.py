@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields, replace
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from hybrid.data.vtlp import Vtlp
 from hybrid.nnet.base import AcousticModel
 from hybrid.nnet.model_io import build_model, save_model
 from hybrid.online.network import chunk_config
+from hybrid.parallel import cores
 from hybrid.pipeline.features import read_feature_config, read_online_cmvn
 from hybrid.pipeline.network_settings import LstmSettings
 from hybrid.pipeline.recipe_run import RecipeRun
@@ -130,6 +131,13 @@ def _mean_and_deviation(run: RecipeRun, source: UtteranceSource) -> Tuple[np.nda
     return mean, np.sqrt(average("deviation of the input", lambda x: np.square(x - mean).sum(0)))
 
 
+def trainer_config(run: RecipeRun, trainer: Mapping[str, Any]) -> TrainerConfig:
+    """Return how a network is trained by the table [SYSTEM.trainer], on the run's device and with its threads."""
+    config = TrainerConfig.from_dict(trainer)
+    threads = trainer.get("threads") or run.settings.run.threads or cores()
+    return replace(config, device=run.device(config.device), threads=threads)
+
+
 def fit(
     run: RecipeRun,
     system: System,
@@ -142,8 +150,7 @@ def fit(
     """Train `model` in place by the settings of the stage `system`, in its folder: on `data`, or where these are but a
     sample on stream(frames of a batch)."""
     settings = getattr(run.settings, system.name)
-    config = TrainerConfig.from_dict(settings.trainer)
-    config = replace(config, device=run.device(config.device))
+    config = trainer_config(run, settings.trainer)
     device = config.find_device()
     # A sample of what is streamed has no copies that take turns.
     frames = fitting(

@@ -13,7 +13,7 @@ biphone senones, A has 125,846.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def _groups(
     slots, weights = slot[order], weight[order]
     numbers: Dict[bytes, int] = {}
     group = np.zeros(num_states, dtype=np.int64)
-    first = []
+    first: List[int] = []
     for state in range(num_states):
         span = slice(bounds[state], bounds[state + 1])
         key = slots[span].tobytes() + weights[span].tobytes()
