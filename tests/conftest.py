@@ -5,6 +5,7 @@ Marks: `k2` needs k2 (skipped, with the reason, where it cannot be imported); `s
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import importlib.util
 import os
@@ -72,6 +73,26 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_copy(small_run: Path, tmp_path: Path) -> Path:
     """A copy of small_run, elsewhere, which a test may change."""
     return Path(shutil.copytree(small_run, tmp_path / "moved"))
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the demo of a minute, run once by the command for all of pytest's workers, to its end; tests leave
+    it as it is."""
+    if importlib.util.find_spec("espeakng_loader") is None:
+        pytest.skip("the demo's speech needs espeakng-loader (pip install espeakng-loader)")
+    from little_runs import demo, finish
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers
+    exp, finished = root / "demo_run", root / "demo_run.finished"
+    with open(root / "demo_run.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            finish(demo(exp))
+            finished.touch()
+    return exp
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
-from little_runs import demo, finish
 
 import hybrid
 from hybrid.data.arrays import read_arrays, read_cuts
@@ -20,12 +18,8 @@ from hybrid.pipeline.sets import speakers_of
 
 
 @pytest.fixture(scope="module")
-def exp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if importlib.util.find_spec("espeakng_loader") is None:
-        pytest.skip("the demo's speech needs espeakng-loader (pip install espeakng-loader)")
-    folder = tmp_path_factory.mktemp("demo") / "exp"
-    finish(demo(folder, 'decode.tune_on=["dev"]', stop="score"))
-    return folder
+def exp(demo_run: Path) -> Path:
+    return demo_run
 
 
 @pytest.mark.slow
@@ -35,8 +29,8 @@ def test_the_runs_very_hypotheses(exp: Path) -> None:
     said = set()
     for path in sorted(exp.glob("decode/*/*/*/hyp.txt")):
         system, condition, name = path.relative_to(exp / "decode").parts[:3]
-        if system not in known:
-            continue  # one that adapts to speakers
+        if system not in known or name.endswith("-tuned-on-test"):
+            continue  # one that adapts to speakers; or at another scale than the recogniser's
         asr = hybrid.load(exp, system, condition=condition)
         found = asr.many(read_cuts(exp / "features" / f"{name}_{condition}" / "logmel"))
         lines = dict(line.partition(" ")[::2] for line in path.read_text().splitlines())
