@@ -17,6 +17,7 @@ import kaldifst
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, read_json, write_json
 from hybrid.lexicon.checks import POSITIONS, check_phones, check_pieces, check_silences, silences_in_words
+from hybrid.lexicon.entries import Marks
 from hybrid.lexicon.fst import Entry, add_disambig, make_lexicon_fst
 from hybrid.lexicon.lexicon import FILLERS, UNKNOWN_WORD, Lexicon
 from hybrid.lexicon.silence import SilenceProbs, WordSilence, make_silence_fst
@@ -57,6 +58,7 @@ class Lang:
         silence_prob: float,
         silence_probs: Optional[SilenceProbs] = None,
         pieces: Optional[Pieces] = None,
+        num_disambig: Optional[int] = None,
     ) -> None:
         if silence_probs is not None and silence_prob <= 0.0:
             raise ConfigError(
@@ -76,25 +78,22 @@ class Lang:
         self.silence_probs = silence_probs
         self.pieces = pieces
         self.nonsilence_base = [phone for phone in lexicon.phones if phone not in self.silence_phones]
-        self._positions = POSITIONS if position_dependent else ("",)
-        self.nonsilence_phones = [phone + position for phone in self.nonsilence_base for position in self._positions]
-        self._entries = [
-            Entry(word, self.position(item.phones, begins, ends), item.prob, begins, ends)
-            for word, item in sorted(lexicon, key=lambda pair: pair[0])
-            for begins, ends in self._places(word)
-        ]
+        self._marks = Marks(position_dependent, self.silence_phones, pieces, oov)
+        self.nonsilence_phones = [name + mark for name in self.nonsilence_base for mark in self._marks.positions]
         silences = sorted(silence_probs.rows(lexicon).items()) if silence_probs is not None else []
         self._silences = [row for _, rows in silences for row in rows]  # beside the entries
-        self._disambig_entries, largest = add_disambig(self._entries)
-        # #0 is the grammar's, 1..largest the words', and one more is silence's.
-        self._silence_disambig = f"#{largest + 1}"
-        disambig = [f"#{number}" for number in range(largest + 2)]
+        # #0 is the grammar's, the next the words', and the last is silence's.
+        if num_disambig is None:
+            self.__dict__["_disambig"] = counted = add_disambig(self.entries)
+            num_disambig = counted[1] + 2
+        self._num_disambig = num_disambig
+        disambig = [f"#{number}" for number in range(num_disambig)]
         names = ["<eps>", *self.silence_phones, *self.nonsilence_phones, *disambig]
         self.phones: Dict[str, int] = {name: number for number, name in enumerate(names)}
         first, *last = _SYMBOLS
         names = [first, *sorted(lexicon.words), *last]
         self.words: Dict[str, int] = {name: number for number, name in enumerate(names)}
-        self.disambig_phones = [self.phones[f"#{number}"] for number in range(largest + 2)]
+        self.disambig_phones = [self.phones[name] for name in disambig]
         self.word_disambig = self.words["#0"]
         self._fsts: Dict[str, kaldifst.StdVectorFst] = {}
         self.notices: List[str] = []
@@ -193,12 +192,14 @@ class Lang:
         wanted |= set() if self.oov is None else {self.oov}
         part = copy(self)
         part.lexicon = self.lexicon.of_words(wanted)
-        kept = [number for number, entry in enumerate(self._entries) if entry.word in wanted]
-        part._entries = [self._entries[number] for number in kept]
-        part._silences = [self._silences[number] for number in kept] if self._silences else []
-        part._disambig_entries, part._fsts = [], {}
+        part._silences = [
+            row for entry, row in zip(self.entries, self._silences, strict=True) if entry.word in wanted
+        ] if self._silences else []  # fmt: skip
         part.words = {name: number for name, number in self.words.items() if name in wanted or name in _SYMBOLS}
-        part.__dict__.pop("word_names", None)
+        part._fsts = {}
+        for name in ("word_names", "entries"):
+            part.__dict__.pop(name, None)
+        part.__dict__["_disambig"] = ([], self._num_disambig - 2)
         return part
 
     def position(self, phones: Sequence[str], begins: bool = True, ends: bool = True) -> tuple:
@@ -206,28 +207,23 @@ class Lang:
 
         `begins`, `ends`: whether these are its first and its last; not so for the phones of a piece.
         """
-        if not self.position_dependent:
-            return tuple(phones)
-        marks = ["_I"] * len(phones)
-        if begins:
-            marks[0] = "_B"
-        if ends:
-            marks[-1] = "_S" if begins and len(phones) == 1 else "_E"
-        return tuple(
-            phone if phone in self.silence_phones else phone + mark
-            for phone, mark in zip(phones, marks, strict=True)
-        )
+        return self._marks.mark(phones, begins, ends)
 
-    def _places(self, word: str) -> List[Tuple[bool, bool]]:
-        """(begins a word, ends it) of each entry that the word, or piece, has in L."""
-        if self.pieces is None or word == self.oov:
-            return [(True, True)]
-        return [(word.startswith(MARK), False), (word.startswith(MARK), True)]
-
-    @property
+    @cached_property
     def entries(self) -> List[Entry]:
         """The lexicon's lines as L has them: phones with position marks, of pieces one for each place in a word."""
-        return self._entries
+        return self._marks.entries(self.lexicon)
+
+    @cached_property
+    def _disambig(self) -> Tuple[List[Entry], int]:
+        entries, largest = add_disambig(self.entries)
+        if self._num_disambig != largest + 2:
+            raise ModelError(
+                f"the lexicon needs {largest + 2} disambiguation symbols, and its table of phones has "
+                f"{self._num_disambig}",
+                remedy=AGAIN,
+            )
+        return entries, largest
 
     @property
     def entry_silences(self) -> Optional[List[WordSilence]]:
@@ -254,10 +250,10 @@ class Lang:
     def _fst(self, kind: str) -> kaldifst.StdVectorFst:
         if kind not in self._fsts:
             disambig = kind == "L_disambig"
-            entries = self._disambig_entries if disambig else self._entries
+            entries = self._disambig[0] if disambig else self.entries
             settings: Dict[str, Any] = {
                 "silence": self.optional_silence,
-                "silence_disambig": self._silence_disambig if disambig else None,
+                "silence_disambig": f"#{self._num_disambig - 1}" if disambig else None,
                 "word_disambig": disambig,
             }
             if self.silence_probs is None or kind == "L_no_cost":
@@ -273,7 +269,7 @@ class Lang:
         """Return the ids of phones that share a root of the decision tree: each silence alone, then each phone with all
         its positions (Kaldi's roots.txt)."""
         groups = [[self.phones[name]] for name in self.silence_phones]
-        return groups + [[self.phones[base + mark] for mark in self._positions] for base in self.nonsilence_base]
+        return groups + [[self.phones[base + mark] for mark in self._marks.positions] for base in self.nonsilence_base]
 
     @property
     def phone_ids(self) -> List[int]:
@@ -309,7 +305,7 @@ class Lang:
         return [
             [self.phones[phone] for phone in self.position(item.phones, begins, ends)]
             for item in self.lexicon.pronunciations(word)
-            for begins, ends in (self._places(word) if self.position_dependent else [(True, True)])
+            for begins, ends in (self._marks.places(word) if self.position_dependent else [(True, True)])
         ]
 
     def word_ids(self, text: str, utterance: Optional[str] = None) -> List[int]:
@@ -382,7 +378,9 @@ class Lang:
     def load(cls, folder: PathLike) -> Lang:
         """Read what `save` wrote.
 
-        Raises DataError for a missing file, ModelError for tables that do not belong to the lexicon.
+        Raises DataError for a missing file, ModelError for tables that do not belong to the lexicon. (That phones.txt
+        has too few disambiguation symbols for it is found when L_disambig is asked for: to count them again takes as
+        long as all else.)
         """
         folder = Path(folder)
         config = read_json(folder / "config.json")
@@ -393,13 +391,15 @@ class Lang:
             config["silence_probs"] = SilenceProbs.load(folder / "silprobs.json")
         if "pieces" in config:
             config["pieces"] = Pieces.load(folder / "pieces.model")
+        tables = {name: read_table(folder / f"{name}.txt") for name in ("phones", "words")}
+        num_disambig = sum(name.startswith("#") and name[1:].isdigit() for name in tables["phones"])
         try:
-            self = cls(Lexicon.load(folder / "lexicon.txt"), **config)
+            self = cls(Lexicon.load(folder / "lexicon.txt"), num_disambig=num_disambig, **config)
         except (TypeError, IndexError) as error:
             raise ModelError(f"settings: {error}", file=folder / "config.json", remedy=AGAIN) from error
-        for name, table in (("phones.txt", self.phones), ("words.txt", self.words)):
-            if read_table(folder / name) != table:
-                raise ModelError("does not belong to the lexicon beside it", file=folder / name, remedy=AGAIN)
+        for name, table in (("phones", self.phones), ("words", self.words)):
+            if tables[name] != table:
+                raise ModelError("does not belong to the lexicon beside it", file=folder / f"{name}.txt", remedy=AGAIN)
         if self.pieces is not None:
             check_pieces(self.pieces, self.lexicon, folder / "pieces.model")
         return self

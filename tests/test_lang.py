@@ -263,6 +263,17 @@ def test_tables_of_another_lexicon(tmp_path):
         Lang.load(tmp_path)
 
 
+def test_a_table_of_too_few_disambiguation_symbols(tmp_path):
+    """Found where they are used: they are not counted again each time that a lang is loaded."""
+    Lang.create(Lexicon.from_dict(TOY)).save(tmp_path)
+    table = (tmp_path / "phones.txt").read_text()
+    (tmp_path / "phones.txt").write_text("".join(table.splitlines(keepends=True)[:-1]))
+    lang = Lang.load(tmp_path)
+    assert lang.L.to_str() == Lang.create(Lexicon.from_dict(TOY)).L.to_str()
+    with pytest.raises(ModelError, match="needs 4 disambiguation symbols, and its table of phones has 3"):
+        lang.L_disambig  # noqa: B018
+
+
 def test_an4(shared_data):
     lang = Lang.create(Lexicon.from_file(shared_data / "an4/etc/an4.dic"))
     assert len(lang.nonsilence_phones) == 33
