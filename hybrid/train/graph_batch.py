@@ -12,7 +12,8 @@ With x[t] the outputs of frame t, and sums in the log semiring (log of the sum o
 and d score / d x[t, k] = sum of the posteriors at t of the arcs of pdf k. The graphs of a batch are put side
 by side as one graph of disjoint parts, so that a frame of all utterances is one operation. Nothing can
 underflow here, whatever the outputs; the price, two exponentials an arc and frame, does not matter for
-graphs of the size of a transcript. (The leak is that of forward_backward.py, which falls back on this.)
+graphs of the size of a transcript. (The leak is that of forward_backward.py, which falls back on this.) On a CPU, and
+without a leak, graph_passes.py does the same for one graph after the other.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 
 from hybrid.errors import GraphError
 from hybrid.train.fsa import Fsa
+from hybrid.train.graph_passes import both_passes
 
 
 def check_outputs(logits: torch.Tensor, lengths: torch.Tensor, num_pdfs: int, num_graphs: int) -> List[int]:
@@ -77,9 +79,26 @@ class GraphBatch:
         Posteriors sum to one in every frame of a sequence and are 0 in the padding. A sequence that its
         graph does not accept has score -inf and posteriors 0: `Fsa.min_frames` tells beforehand.
         """
+        frames = check_outputs(logits, lengths, self.num_pdfs, len(self.graphs))
+        plain = logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64)
+        if plain and self.leak is None and bool(torch.isfinite(logits).all()):
+            return self._one_by_one(logits, frames)
+        return self.together(logits, frames)
+
+    def _one_by_one(self, logits: torch.Tensor, frames: List[int]) -> Tuple[torch.Tensor, torch.Tensor]:
+        outputs = logits.detach().numpy()
+        posteriors = np.zeros(outputs.shape, np.promote_types(outputs.dtype, np.float32))
+        scores = [
+            both_passes(graph, outputs[b, :count], posteriors[b, :count])
+            for b, (graph, count) in enumerate(zip(self.graphs, frames, strict=True))
+        ]
+        return torch.tensor(scores, dtype=torch.float64), torch.from_numpy(posteriors)
+
+    def together(self, logits: torch.Tensor, frames: List[int]) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the same by operations on all graphs at once, on any device; frames [B]: the lengths."""
         with warnings.catch_warnings():  # torch 1.13 calls scatter_reduce a beta, once per process
             warnings.simplefilter("ignore")
-            return self._both_passes(logits, check_outputs(logits, lengths, self.num_pdfs, len(self.graphs)))
+            return self._both_passes(logits, frames)
 
     def _both_passes(self, logits: torch.Tensor, frames: List[int]) -> Tuple[torch.Tensor, torch.Tensor]:
         device, num_pdfs, count = logits.device, self.num_pdfs, len(frames)
