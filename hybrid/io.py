@@ -77,6 +77,14 @@ def disk_errors(path: PathLike, remedies: Mapping[int, str] = _DISK) -> Iterator
         raise DiskError(message, file=path, remedy=remedies[error.errno]) from error
 
 
+def disk_error(error: OSError) -> Optional[DiskError]:
+    """Returns what an error is that nobody foresaw: a place that is none, a permission, a full disk; else None."""
+    remedy = {**_PLACE, **_DISK}.get(error.errno or 0)
+    if remedy is None or error.filename is None or error.errno == errno.ENOENT:
+        return None
+    return DiskError(os.strerror(error.errno or 0), file=error.filename, remedy=remedy)
+
+
 @contextmanager
 def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """Opens a temporary file beside `path`; renames it to `path` when the block ends without an error.

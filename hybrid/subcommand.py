@@ -53,6 +53,12 @@ def exit_code(program: str, call: Callable[[], Optional[int]]) -> int:
     except Exception as error:
         if type(error).__name__ == "StageFailed":  # by name: hybrid.stages is not imported for every subcommand
             return _fail(f"{program}: {error}", 1)
+        if isinstance(error, OSError):
+            from hybrid.io import disk_error  # numpy, which few subcommands need as they begin
+
+            told = disk_error(error)
+            if told is not None:
+                return _fail(f"{program}: {told}", 1)
         if os.environ.get("HYBRID_TRACEBACK"):
             traceback.print_exc()
         defect = f"a defect: {type(error).__name__}: {error}; set HYBRID_TRACEBACK=1 to see where it stands"
