@@ -26,7 +26,7 @@ from benchmarks.overfit import overfit
 from benchmarks.runs import open_run
 from hybrid.data.batches import collate
 from hybrid.data.copy_sampling import CopySampler
-from hybrid.io import read_json, read_jsonl
+from hybrid.io import read_json, read_jsonl, write_json
 from hybrid.lexicon.lang import Lang
 from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import load_priors
@@ -35,6 +35,7 @@ from hybrid.pipeline.numerators import numerator_maker, with_numerators
 from hybrid.pipeline.phones import drawn, spoken
 from hybrid.pipeline.senones import network_senones
 from hybrid.pipeline.sets import OUTPUT_FRAME_SHIFT, read_cuts, set_list
+from hybrid.plan.speech_amounts import amounts_of_run
 from hybrid.train.denominator import make_denominator
 from hybrid.train.lfmmi import LfMmi
 from hybrid.train.phone_lm import load_phone_lm, train_phone_lm
@@ -81,6 +82,20 @@ def test_results_have_the_fields_of_the_contract_and_every_cell(exp: Path) -> No
         assert row["wer"] == pytest.approx(100 * row["errors"] / row["words"], abs=1e-3)
         assert row["low"] <= row["wer"] <= row["high"]
         assert row["seed"] == 0 and row["seconds"] > 0
+
+
+def test_the_amounts_of_speech_noted_are_those_of_the_manifests(exp: Path, tmp_path: Path) -> None:
+    for name in ("prepare", "lang", "lm"):
+        shutil.copytree(exp / name, tmp_path / name)
+    noted = amounts_of_run(tmp_path)
+    about = read_json(tmp_path / "prepare" / "about.json")
+    assert {name for name, amount in about.pop("amounts").items() if amount["hours"] > 0} == {"train", "dev", "test"}
+    write_json(tmp_path / "prepare" / "about.json", about)
+    counted = amounts_of_run(tmp_path)
+    for found, wanted in zip(noted.prepared, counted.prepared, strict=True):
+        assert found.condition == wanted.condition and found.utterances == wanted.utterances
+        assert (found.hours, found.opus) == pytest.approx((wanted.hours, wanted.opus))
+    assert noted.train.hours == pytest.approx(about["hours"], abs=1e-4)
 
 
 def test_an_independent_scorer_finds_the_same_errors(exp: Path) -> None:

@@ -15,7 +15,7 @@ from hybrid.corpus import Corpus, Reading, Skipped, at_rate, common_rate, hold_o
 from hybrid.errors import DataError
 from hybrid.io import Problems, read_lines, write_json
 from hybrid.pipeline.corpus_settings import PYTHON, TestSource, speaker_of, test_sources
-from hybrid.pipeline.recipe_run import ABOUT, RecipeRun
+from hybrid.pipeline.recipe_run import ABOUT, OPUS, RecipeRun
 from hybrid.pipeline.sets import CLEAN, DecodeSet, write_cuts
 from hybrid.pipeline.spelling import Spelling
 
@@ -26,7 +26,7 @@ _DEV_SHARE = 0.1  # of the speakers, where corpus.dev_speakers does not say
 
 def prepare(run: RecipeRun) -> None:
     """Write EXP/prepare/{train,dev,unlabelled,NAME}.jsonl.gz and about.json: hours of transcribed training speech,
-    sampling rate, sets to be decoded."""
+    sampling rate, sets to be decoded, amounts of all sets."""
     if run.hook.has("prepare"):
         run.hook.call("prepare", run)
     settings = run.settings.corpus
@@ -63,8 +63,11 @@ def prepare(run: RecipeRun) -> None:
     decoded += [DecodeSet("test", "test", CLEAN)] if settings.test_speakers else []
     write_json(
         run.dir("prepare") / ABOUT,
-        {"hours": round(_hours(sets["train"]), 4), "rate": rate, "sets": [eval_set.__dict__ for eval_set in decoded]},
-    )
+        {
+            "hours": round(_hours(sets["train"]), 4), "rate": rate, "sets": [one.__dict__ for one in decoded],
+            "amounts": {name: _amount(cuts) for name, cuts in sets.items()},
+        },
+    )  # fmt: skip
     problems.close(sum(map(len, sets.values())) + len({row["utterance"] for row in problems.rows}),
                    run.settings.limits.problems)  # fmt: skip
 
@@ -116,6 +119,12 @@ def _place(cut: MonoCut) -> Tuple[str, float]:
 
 def _hours(cuts: Sequence[MonoCut]) -> float:
     return sum(cut.duration for cut in cuts) / 3600
+
+
+def _amount(cuts: Sequence[MonoCut]) -> Dict[str, float]:
+    """Return what a plan counts of a set; opus: the hours of it that take longer to read."""
+    opus = [cut for cut in cuts if cut.recording.sources and str(cut.recording.sources[0].source).endswith(OPUS)]
+    return {"hours": _hours(cuts), "utterances": len(cuts), "opus": _hours(opus)}
 
 
 def _training_sets(run: RecipeRun, reader: _Reader) -> Dict[str, List[MonoCut]]:

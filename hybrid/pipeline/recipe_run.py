@@ -19,7 +19,8 @@ from hybrid.run import Run
 from hybrid.typed import Declared
 
 _COPIES = "augment.noisy_copies"
-ABOUT = "about.json"  # of the stage prepare: hours, sampling rate, sets
+OPUS = (".opus", ".ogg")  # recordings that take longer to read
+ABOUT = "about.json"  # of the stage prepare: hours, sampling rate, sets, amounts
 
 
 class RecipeRun(Run):
@@ -108,5 +109,5 @@ def _refused(stage: str, name: str) -> Exception:
 
 
 def about(run: Run) -> Any:
-    """Return what the stage prepare has found out: {"hours", "rate", "sets": ...}."""
+    """Return what the stage prepare has found out: {"hours", "rate", "sets": ..., "amounts": ...}."""
     return read_json(run.dir("prepare") / ABOUT)

@@ -11,14 +11,13 @@ from hybrid.corpus import Corpus, Reading, read_corpus
 from hybrid.errors import ConfigError, DataError, MissingDependency
 from hybrid.io import iter_jsonl, read_json
 from hybrid.pipeline.corpus_settings import PYTHON, listed, speaker_of, test_sources
-from hybrid.pipeline.recipe_run import ABOUT
+from hybrid.pipeline.recipe_run import ABOUT, OPUS
 from hybrid.pipeline.sets import CLEAN
 from hybrid.plan.stage_costs import FULL_DISK
 
 HELD_OUT = 0.1  # of the training speech, where no development or test set is given
 UTTERANCE_SECONDS = 10.0
 TEST_HOURS = 5.0
-_OPUS = (".opus", ".ogg")
 # What openslr 11 has, and what English has, where the files are not there yet.
 WORDS, NGRAMS = 200_000, 3_000_000
 
@@ -117,7 +116,7 @@ def amounts_of_corpus(settings: Any, said: Said, run: Any) -> Amounts:
         for cut in (cut for source in sources for cut in _cuts(run, name, source, reading)):
             hours += cut.duration / 3600
             utterances += 1
-            opus += cut.duration / 3600 * str(cut.recording.sources[0].source).endswith(_OPUS)
+            opus += cut.duration / 3600 * str(cut.recording.sources[0].source).endswith(OPUS)
             if name == "train":
                 speakers.add(cut.supervisions[0].speaker)
         return Amount(hours, utterances, condition, opus)
@@ -179,12 +178,15 @@ def amounts_of_run(exp: Path) -> Amounts:
     found = read_json(about)
 
     def count(name: str, condition: str = CLEAN) -> Amount:
-        path = exp / "prepare" / f"{name}.jsonl.gz"
+        if name in found.get("amounts", {}):
+            known = found["amounts"][name]
+            return Amount(known["hours"], known["utterances"], condition, known["opus"])
+        path = exp / "prepare" / f"{name}.jsonl.gz"  # of a run that has not noted them
         hours, utterances, opus = 0.0, 0, 0.0
         for row in iter_jsonl(path) if path.is_file() else ():
             hours += row["duration"] / 3600
             utterances += 1
-            opus += row["duration"] / 3600 * str(row["recording"]["sources"][0]["source"]).endswith(_OPUS)
+            opus += row["duration"] / 3600 * str(row["recording"]["sources"][0]["source"]).endswith(OPUS)
         return Amount(hours, utterances, condition, opus)
 
     tests = {row["set"]: count(row["set"], row["condition"]) for row in found["sets"] if row["role"] == "test"}
