@@ -54,6 +54,9 @@ TYPES = [
 ]
 RANGES = [
     (["gmm.mono.passes=-3"], "gmm.mono.passes is -3. Remedy: a number 1 or more"),
+    (['rescore.systems=["nobody"]'], "rescore.systems has 'nobody', which is not decoded. Remedy: use some of mono"),
+    (['rescore.systems=["tri3"]'], "rescore.systems has 'tri3', whose transforms are made while it is decoded"),
+    (["rescore.lm_scales=[]"], "rescore.lm_scales is empty"),
     (["limits.problems=1.5"], "limits.problems is 1.5. Remedy: a number 0 or more, up to 1"),
     (["augment.speeds=[0.9, 0.4]"], "augment.speeds is [0.9, 0.4]. Remedy: a number 0.5 or more, up to 2"),
     (["augment.speeds=[1.0]"], "augment.speeds has 1, which is the speech as it is. Remedy: factors such as 0.9, 1.1"),

@@ -104,8 +104,8 @@ def tune(
         decoded, problems = list(rescored), None  # named once
         best[row, column] = {name: one.best for name, one in rescored.items()}
         hypotheses = {name: one.words for name, one in rescored.items()}
-        for k, counts in zip(nearer, _errors(refs, hypotheses, len(nearer), lambda ids: spell(ids, names, graph, join)),
-                             strict=True):  # fmt: skip
+        found = errors_at_points(refs, hypotheses, len(nearer), lambda ids: spell(ids, names, graph, join))
+        for k, counts in zip(nearer, found, strict=True):
             totals[k] = counts
         steps = np.minimum(steps, away)
         errors = np.array([counts.errors for counts in totals]).reshape(shape)
@@ -124,7 +124,7 @@ def tune(
     return Tuning(scales[column], penalties[row], totals[row * len(scales) + column], edges, grid, best[row, column])
 
 
-def _errors(
+def errors_at_points(
     refs: Mapping[str, Sequence[str]], hypotheses: Mapping[str, Sequence[Tuple[int, ...]]], num_points: int,
     spelt: Callable[[Tuple[int, ...]], List[str]],
 ) -> List[Counts]:  # fmt: skip

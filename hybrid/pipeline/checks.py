@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 from hybrid.errors import ConfigError
 from hybrid.pipeline.corpus_settings import PYTHON, UNITS, CorpusSettings, listed, test_sources, units_of
 from hybrid.pipeline.settings import Settings
-from hybrid.pipeline.systems import NETWORKS, System, aligning_step, chosen, gmm_steps, is_aligned, is_trained
+from hybrid.pipeline.systems import (
+    NETWORKS,
+    System,
+    aligning_step,
+    chosen,
+    gmm_steps,
+    is_aligned,
+    is_trained,
+    system,
+)
 
 
 def check_settings(settings: Settings) -> None:
@@ -20,7 +29,7 @@ def check_settings(settings: Settings) -> None:
             f"senones.align_with is {settings.senones.align_with!r}, gmm.last {settings.gmm.last!r}",
             remedy=f"use one of {', '.join(['last', *gmm_steps(settings), 'none'])}",
         )
-    chosen(settings)
+    _check_rescore(settings, [row.name for row in chosen(settings)])
     _check_student(settings)
     for row in NETWORKS:
         if row.criterion == "lfmmi" and is_trained(settings, row):
@@ -59,6 +68,25 @@ def _check_corpus(corpus: CorpusSettings) -> None:
         raise ConfigError(
             f'"{PYTHON}" stands in [corpus], and corpus.python names no file',
             remedy='name the file, as python = "prepare.py"',
+        )
+
+
+def _check_rescore(settings: Settings, decoded: Sequence[str]) -> None:
+    names = settings.rescore.systems
+    for name in names:
+        if name not in decoded:
+            raise ConfigError(
+                f"rescore.systems has {name!r}, which is not decoded", remedy=f"use some of {', '.join(decoded)}"
+            )
+        if system(name).first_pass:
+            raise ConfigError(
+                f"rescore.systems has {name!r}, whose transforms are made while it is decoded",
+                remedy=f"use {system(name).first_pass}, or a network",
+            )
+    if names and "pieces" in units_of(settings.corpus):
+        raise ConfigError(
+            f"rescore.systems, and corpus.units is {units_of(settings.corpus)}",
+            remedy="second passes are over lattices of whole words: leave rescore.systems empty",
         )
 
 

@@ -56,8 +56,7 @@ def decode(run: RecipeRun, systems: Sequence[System]) -> None:
     lang = Lang.load(run.dir("lang"))
     sets = set_list(run)
     write_json(run.dir("decode") / ORDER, [system.name for system in systems])
-    groups = list(_groups(sets.decode, sets.dev_for))
-    jobs = [(system, dev, tests) for system in systems for dev, tests in groups]
+    jobs = [(system, *group) for system in systems for group in groups(sets.decode, sets.dev_for)]
     problems = run.problems("decode")
     total = 0
     with run.executor() as executor:
@@ -66,11 +65,30 @@ def decode(run: RecipeRun, systems: Sequence[System]) -> None:
     problems.close(max(total, 1), run.settings.limits.problems)
 
 
-def _groups(sets: List[DecodeSet], dev_for: Any) -> Iterator[Tuple[DecodeSet, List[DecodeSet]]]:
+def groups(sets: List[DecodeSet], dev_for: Any) -> Iterator[Tuple[DecodeSet, List[DecodeSet]]]:
     """Yield each development set with the test sets whose scales it chooses."""
     for dev in sets:
         if dev.role == "dev":
             yield dev, [test for test in sets if test.role == "test" and dev_for(test.condition) == dev]
+
+
+def seed_of(run: RecipeRun, system: System) -> int:
+    """Return the seed of a system: of the run, and of a network its own."""
+    if not system.network:
+        return run.seed
+    return int(read_json(run.dir(system.trained_as) / "model" / "config.json")["seed"])
+
+
+def grid_of(run: RecipeRun, system: System) -> Tuple[List[float], List[float]]:
+    """Return the scales and penalties to try. Posteriors divided by priors want smaller scales than the outputs of a
+    network trained per sequence."""
+    settings = run.settings.decode
+    if not system.network:
+        grid = settings.gmm
+    else:
+        outputs = outputs_of(run.dir(system.trained_as) / "model")
+        grid = settings.ce if outputs == "posteriors" else settings.lfmmi
+    return grid.scales, grid.penalties
 
 
 class _Decode:
@@ -84,9 +102,7 @@ class _Decode:
         settings = run.settings.decode
         self.search: Dict[str, Any] = {"beam": settings.beam, "max_active": settings.max_active}
         self.graph = run.dir("graph") / f"{system.graph}.fst"
-        self.seed = run.seed
-        if system.network:
-            self.seed = read_json(run.dir(system.trained_as) / "model" / "config.json")["seed"]
+        self.seed = seed_of(run, system)
 
     def run_all(self, tests: List[DecodeSet]) -> int:
         """Decode and score the development set and `tests`; return the number of utterances."""
@@ -123,10 +139,10 @@ class _Decode:
 
     def tuned(self, eval_set: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]], on: str) -> Any:
         """Return the scale and penalty of the fewest errors on a set."""
-        grid = getattr(self.run.settings.decode, self.grid())
+        scales, penalties = grid_of(self.run, self.system)
         tuning = tune(
             loglikes, references, self.graph, self.lang.words,
-            scales=grid.scales, penalties=grid.penalties, executor=self.executor,
+            scales=scales, penalties=penalties, executor=self.executor,
             slack=0.5 if on == "dev" else 0.0,  # on test as Kaldi's best_wer.sh: the fewest, by chance or not
             join=self.lang.words_of,
             **self.search,
@@ -137,13 +153,6 @@ class _Decode:
                 "values tried"
             )
         return tuning
-
-    def grid(self) -> str:
-        """Return the section of [decode] with the scales and penalties to try. Posteriors divided by priors want
-        smaller scales than the outputs of a network trained per sequence."""
-        if not self.system.network:
-            return "gmm"
-        return "ce" if outputs_of(self.run.dir(self.system.trained_as) / "model") == "posteriors" else "lfmmi"
 
     def write(
         self, tuning: Any, tuned_on: str, eval_set: DecodeSet, loglikes: Loglikes, references: Mapping[str, List[str]],

@@ -87,7 +87,7 @@ def _given(run: RecipeRun, language: Lang, name: str) -> Model:
         model: NgramModel = run.hook.call("lm", run)
         return model
     path = run.find(name)
-    return arpa.read(path) if is_arpa(path) else _respelled(run, language, name, read_any(path))
+    return arpa.read(path) if is_arpa(path) else respelled(run, language, name, read_any(path))
 
 
 def _components(run: RecipeRun, language: Lang, text: _Text, sources: Sequence[str]) -> Dict[str, Model]:
@@ -97,13 +97,13 @@ def _components(run: RecipeRun, language: Lang, text: _Text, sources: Sequence[s
         if name == TRAIN:
             models[name] = train_arrays(text.train, run.settings.lm.order)
         elif name == PYTHON:
-            models[name] = _respelled(run, language, name, NgramArrays.from_model(run.hook.call("lm", run)))
+            models[name] = respelled(run, language, name, NgramArrays.from_model(run.hook.call("lm", run)))
         else:
-            models[name] = _respelled(run, language, name, read_any(run.find(name)))
+            models[name] = respelled(run, language, name, read_any(run.find(name)))
     return models
 
 
-def _respelled(run: RecipeRun, language: Lang, name: str, model: NgramArrays) -> NgramArrays:
+def respelled(run: RecipeRun, language: Lang, name: str, model: NgramArrays) -> NgramArrays:
     """The model with its words as the lexicon has them (case, apostrophes), and without those that it lacks."""
     find = Normaliser(language.lexicon).find
     spelled = {word for word in model.words if word in language.lexicon or word in _MARKS}

@@ -35,21 +35,21 @@ KEPT = 1 << 29  # bytes of a set's log-likelihoods by Gaussians that are kept, a
 
 
 def set_loglikes(
-    run: RecipeRun, system: System, sets: Sets, executor: Any, search: Mapping[str, Any]
+    run: RecipeRun, system: System, sets: Sets, executor: Any, search: Mapping[str, Any], stage: str = "decode"
 ) -> Iterator[Tuple[DecodeSet, Loglikes, float]]:
     """Yield each set with its log-likelihoods {utterance: [frames, num_pdfs]} under a system, and the seconds that they
     took. The first set is the development set that chose the scales for all of them. They are kept in files until the
     next set is asked for. They are far larger than the features: where a set's take more than KEPT, those of Gaussians
     are computed where they are decoded, each time.
 
-    search: what first passes decode with (beam, max_active).
+    search: what first passes decode with (beam, max_active). stage: in whose folder the files are.
     """
     compute: Callable[[DecodeSet, Path], Loglikes]
     if system.first_pass:
         compute = _Adapted(run, system, sets[0], executor, search)
     else:
         compute = _Unadapted(run, system, executor)
-    scratch = run.dir("decode") / ".loglikes"
+    scratch = run.dir(stage) / ".loglikes"
     try:
         for eval_set in sets:
             shutil.rmtree(scratch, ignore_errors=True)  # also what a killed run has left

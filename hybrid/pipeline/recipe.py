@@ -37,7 +37,7 @@ from hybrid.pipeline.corpus_settings import listed, test_sources
 from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.names import FOLDER, recipe_names
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.settings import Settings
+from hybrid.pipeline.settings import RescoreSettings, Settings
 from hybrid.pipeline.systems import NETWORKS, TRAINERS, System, chosen, gmm_steps, wanted_networks
 from hybrid.run import Run
 
@@ -309,6 +309,10 @@ def _marks_of_sets(run: Any) -> List[Path]:
     return marks_of_sets(run)
 
 
+def _ngram_file(settings: RescoreSettings) -> List[str]:
+    return [] if settings.ngram == "full" else [settings.ngram]
+
+
 def _decoding(builder: _Builder) -> None:
     systems = chosen(builder.settings)
     networks = [row.name for row in systems if row.network]
@@ -319,6 +323,14 @@ def _decoding(builder: _Builder) -> None:
         "decode", _lazy("decoding", "decode", systems), ("lang", "augment", "features", *trained, *networks, "graph"),
         ("decode", "limits"),
     )  # fmt: skip
-    builder.add("score", _lazy("scoring", "score"), ("decode",), ("recipe",), outside=("results.json",))
+    if builder.settings.rescore.systems:
+        rescored = [row for row in systems if row.name in builder.settings.rescore.systems]
+        needs = ("lang", "lm", "augment", "features", *trained, *networks, "graph", "decode")
+        builder.add("rescore", _lazy("rescoring", "rescore", rescored), needs, ("decode", "rescore", "limits"),
+                    lambda run: run.find_all(*_ngram_file(builder.settings.rescore)))  # fmt: skip
+    builder.add(
+        "score", _lazy("scoring", "score"), ("decode", *builder.existing("rescore")), ("recipe",),
+        outside=("results.json",),
+    )  # fmt: skip
     stage_names = tuple(stage.name for stage in builder.stages)
     builder.add("report", _lazy("scoring", "report"), stage_names, ("recipe",), seeded=False)

@@ -167,6 +167,18 @@ class DecodeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RescoreSettings:
+    systems: List[str]
+    ngram: str
+    lm_scales: List[float] = above(0)
+    lattice_beam: float = above(0)
+
+    def __post_init__(self) -> None:
+        if not self.lm_scales:
+            raise ConfigError("rescore.lm_scales is empty", remedy="at least one, as [1.0]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All of a recipe, by section."""
 
@@ -194,6 +206,7 @@ class Settings:
     student_lfmmi: StudentLfmmiSettings
     graph: GraphSettings
     decode: DecodeSettings
+    rescore: RescoreSettings
 
 
 # Sizes are checked before the hours of speech are known: by those of so many.

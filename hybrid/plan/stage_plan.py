@@ -231,6 +231,27 @@ def _decode(work: Workload) -> StageCost:
     )  # fmt: skip
 
 
+def _rescore(work: Workload) -> StageCost:
+    settings, speech = work.settings.decode, work.speech
+    active = 1 + costs.ACTIVE.value * (settings.max_active / 3000 - 1)
+    hours = sum(amount.hours * work.conditions(amount) for amount in speech.decoded)
+    rows = [row for row in chosen(work.settings) if row.name in work.settings.rescore.systems]
+    cpu, largest_graph = 2.0, 0.0
+    for row in rows:
+        large = costs.LARGE_SEARCH.value if work.is_large(row) else 1.0
+        search = (costs.NETWORK_SEARCH if row.network else costs.GMM_SEARCH).value * active * large
+        cpu += costs.SECOND_PASS.value * search * hours
+        if row.network:
+            cpu += costs.FORWARD_WEIGHT.value * work.multiply_adds(row)[1] * hours
+        largest_graph = max(largest_graph, costs.ARC_MEMORY.value * work.arcs(row))
+    models = costs.FULL_DISK.value * work.read_ngrams
+    return StageCost(
+        "rescore", cpu, costs.HYPOTHESES_DISK.value * len(rows) * hours, scratch=models,
+        memory=costs.PROCESS.value, worker_memory=1.6 * costs.WORKER.value + largest_graph + models,
+        why=[f"{len(rows)} systems on {hours:,.1f} hours", *_told(costs.SECOND_PASS)],
+    )  # fmt: skip
+
+
 def _score(work: Workload) -> StageCost:
     return StageCost("score", costs.SCORE.value, 8e3, processes=1, why=_told(costs.SCORE))
 
@@ -255,7 +276,8 @@ def _soft(work: Workload, name: str) -> StageCost:
 
 _STAGES: Dict[str, Callable[[Workload], StageCost]] = {
     "prepare": _prepare, "augment": _augment, "lang": _lang, "lm": _lm, "features": _features, "gmm": _gmm,
-    "senones": _senones, "graph": _graph, "decode": _decode, "score": _score, "report": _report,
+    "senones": _senones, "graph": _graph, "decode": _decode, "rescore": _rescore,
+    "score": _score, "report": _report,
 }  # fmt: skip
 _OTHERS: Dict[str, Callable[[Workload, str], StageCost]] = {"targets": _soft, "occupancies": _soft, "shards": _soft}
 

@@ -3,6 +3,7 @@
     EXP/decode/<system>/<condition>/<set>/    hyp.txt, wer.json, aligned.txt: the same bytes from the same run
                                               run.json: seconds and commit, which differ between two like runs
     EXP/decode/systems.json                   the systems in the order of the tables
+    EXP/rescore/<system>+<name>/...           the same of second passes
     EXP/results.json                          one row per system, condition, set, tuned_on and seed
 
 A decode whose scale was chosen on the test set stands in `<set>-tuned-on-test`, beside the one chosen on dev.
@@ -22,6 +23,7 @@ from hybrid.score.wer import Score, format_aligned, format_text, score
 Row = Dict[str, Any]
 
 ORDER = "systems.json"
+SECOND = "+"  # SYSTEM+NAME: a second pass over what SYSTEM has found
 DEV = "dev"  # the set that chooses scales; all others are test sets
 # in the order of a table; conditions of other names follow as they come
 CONDITIONS = "clean noisy rerecorded".split()
@@ -33,7 +35,8 @@ KEY = ("system", "condition", "set", "tuned_on", "seed")
 
 def decode_folder(exp: PathLike, system: str, condition: str, name: str, tuned_on: str = "dev") -> Path:
     """Returns the folder of a decode; name: of the set, as dev or test."""
-    return Path(exp) / "decode" / system / condition / (name if tuned_on == "dev" else f"{name}-tuned-on-{tuned_on}")
+    stage = "rescore" if SECOND in system else "decode"
+    return Path(exp) / stage / system / condition / (name if tuned_on == "dev" else f"{name}-tuned-on-{tuned_on}")
 
 
 def write_decode(
@@ -105,7 +108,7 @@ def collect(exp: PathLike) -> List[Row]:
     path = exp / "results.json"
     order = system_order(exp)
     decoded = []
-    for file in sorted(exp.glob("decode/*/*/*/wer.json")):
+    for file in sorted((*exp.glob("decode/*/*/*/wer.json"), *exp.glob("rescore/*/*/*/wer.json"))):
         run = file.with_name("run.json")
         decoded.append(_row(read_json(file), read_json(run) if run.exists() else {}, file))
     seeds = {row["seed"] for row in decoded}
@@ -124,9 +127,16 @@ def read_results(path: PathLike) -> List[Row]:
 
 
 def system_order(exp: PathLike) -> List[str]:
-    """Reads the systems of a run in the order of its tables; [] where the run does not say."""
+    """Reads the systems of a run in the order of its tables, second passes behind the first; [] where the run does not
+    say."""
     path = Path(exp) / "decode" / ORDER
-    return list(read_json(path)) if path.exists() else []
+    first = list(read_json(path)) if path.exists() else []
+    second = sorted(folder.name for folder in Path(exp).glob(f"rescore/*{SECOND}*"))
+    return [name for system in first for name in (system, *_passes(system, second))]
+
+
+def _passes(system: str, second: Sequence[str]) -> List[str]:
+    return [name for name in second if name.partition(SECOND)[0] == system]
 
 
 def _place(name: str, order: Sequence[str]) -> int:

@@ -1,0 +1,104 @@
+"""The second pass of a set, over an Executor: a search that keeps its lattices, and another n-gram model in them.
+
+A worker process loads the graph and the models once; a lattice lives as long as its utterance is worked on.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from functools import lru_cache, partial
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from hybrid.decode.ngram_rescoring import BEAM, NgramRescorer
+from hybrid.decode.run import Answer, Loglikes, cached_decoder, graph_key, over_chunks, read_chunk
+from hybrid.errors import DataError
+from hybrid.io import PathLike, Problems
+from hybrid.lexicon.tables import read_table
+from hybrid.lm.arrays import NgramArrays
+
+
+class Point(NamedTuple):
+    """What a path's cost is made of: graph + lm_scale (second - first model) + scale acoustic + penalty words."""
+
+    scale: float
+    penalty: float
+    lm_scale: float
+
+
+class Models(NamedTuple):
+    """Files: first, the n-gram model of the graph, and second, as NgramArrays.save wrote them; words: words.txt."""
+
+    first: PathLike
+    second: PathLike
+    words: PathLike
+
+
+def second_pass_words(
+    loglikes: Loglikes,
+    graph: PathLike,
+    models: Models,
+    *,
+    origin: Tuple[float, float],
+    points: Sequence[Point],
+    ids: Optional[Iterable[str]] = None,
+    beam: float = 15.0,
+    max_active: int = 7000,
+    lattice_beam: float = BEAM,
+    executor: Optional[Executor] = None,
+    problems: Optional[Problems] = None,
+    progress: Optional[Callable[[int], Any]] = None,
+) -> Dict[str, List[Tuple[int, ...]]]:
+    """Return for each utterance the word ids at each point, all from the lattice of one search at `origin` (acoustic
+    scale, word insertion penalty) in which the second model has taken the first's place; sorted by id.
+
+    Raises DataError for an utterance that cannot be decoded; where `problems` is given it is noted there instead.
+    """
+    work = partial(
+        _chunk, graph=graph_key(graph), models=tuple(graph_key(path) for path in models), origin=origin,
+        points=tuple(points), beam=beam, max_active=max_active, lattice_beam=lattice_beam,
+    )  # fmt: skip
+    decoder = cached_decoder(graph_key(graph), beam, max_active, origin[1])
+    work([("", np.zeros((2, decoder.min_columns), np.float32))])  # what is to be compiled is, before workers do
+    return over_chunks(work, loglikes, ids, executor, problems, progress)
+
+
+@lru_cache(maxsize=2)
+def _rescorer(models: Tuple[Tuple[str, int, int], ...]) -> NgramRescorer:
+    first, second, words = (path for path, _, _ in models)
+    return NgramRescorer(NgramArrays.load(first), NgramArrays.load(second), read_table(words))
+
+
+def _chunk(
+    chunk: Sequence[Tuple[str, Any]],
+    *,
+    graph: Tuple[str, int, int],
+    models: Tuple[Tuple[str, int, int], ...],
+    origin: Tuple[float, float],
+    points: Sequence[Point],
+    beam: float,
+    max_active: int,
+    lattice_beam: float,
+) -> List[Answer]:
+    decoder = cached_decoder(graph, beam, max_active, origin[1])
+    rescorer = _rescorer(models)
+    answers: List[Answer] = []
+    for utterance, loglikes in read_chunk(chunk):
+        try:
+            if isinstance(loglikes, DataError):
+                raise loglikes
+            lattice = decoder.lattice(loglikes, origin[0], utterance, lattice_beam=lattice_beam)
+            found: List[Tuple[int, ...]] = [()] * len(points)
+            if lattice is not None:
+                words = lattice.determinised(origin[0], lattice_beam=lattice_beam, pdfs=False)
+                rescored = rescorer(words, acoustic_scale=origin[0], beam=lattice_beam)
+                # The graph has the origin's penalty already.
+                found = [
+                    rescored.scaled(point.lm_scale).best_path(point.scale, point.penalty - origin[1]).words
+                    for point in points
+                ]
+            answers.append((utterance, found, None))
+        except DataError as error:
+            answers.append((utterance, None, error))
+    return answers
