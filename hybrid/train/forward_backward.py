@@ -17,7 +17,8 @@ are filled with slots without arcs). Sums over a node's slots are then sums of s
 
 The two passes are a product with a sparse matrix per frame, for all sequences of the batch at once
 (columns), in the probability domain: no exponential per arc, which is what makes it fast. (Arcs that several
-states share are in that matrix once: arc_groups.py.) Going back, with
+states share are in that matrix once: arc_groups.py. On a CPU what stands between the products is compiled:
+cpu_passes.py.) Going back, with
 w_t(k) = e^{x[t, pdf(k)]} beta_{t+1}(node(k)),
 
     beta_T(i) = final(i),   beta_t = T' w_t,   and the posterior of slot k at frame t is u_t(k) w_t(k) / Z.
@@ -52,6 +53,7 @@ import torch
 
 from hybrid.errors import ConfigError, GraphError
 from hybrid.train.arc_groups import part
+from hybrid.train.cpu_passes import both_passes
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import GraphBatch, check_outputs
 
@@ -132,6 +134,7 @@ class _Tensors:
     start: torch.Tensor  # [N, 1]
     final: torch.Tensor  # [N, 1]
     leak: Optional[torch.Tensor]  # eps pi, [N, 1]
+    start_score: float  # what the sum of the start weights was, log
 
     def along(self, values: torch.Tensor, out: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Return T values, [K, B], of values [N, B]."""
@@ -174,7 +177,7 @@ class SharedGraph:
         return {**self.__dict__, "_tensors_of": {}, "_memory_of": {}, "k2_fsa": None}
 
     def _lay_out(self) -> None:
-        """_slot [arcs], _slot_pdf [K], _layers: (first slot, first node, end node) of each."""
+        """_slot [arcs], _slot_pdf, _slot_node [K], _layers: (first slot, first node, end node) of each."""
         # Slots by node; rank: the how-manieth slot of its node.
         keys, slot = np.unique(self.fsa.dst.astype(np.int64) * self.num_pdfs + self.fsa.pdf, return_inverse=True)
         node, pdf = keys // self.num_pdfs, keys % self.num_pdfs
@@ -188,6 +191,7 @@ class SharedGraph:
         offset = np.asarray([first - low for first, low, _ in self._layers])
         place = offset[rank] + node
         self._slot = place[slot.reshape(-1)]
+        self._slot_node = np.concatenate([np.arange(low, high) for _, low, high in self._layers])
         self._slot_pdf = np.zeros(size, dtype=np.int64)
         self._slot_pdf[place] = pdf
 
@@ -232,6 +236,7 @@ class SharedGraph:
                 start=column(start / start.sum()),
                 final=column(np.exp(self.fsa.final)),
                 leak=None if self.leak_to is None else column(self.leaky * self.leak_to),
+                start_score=float(np.log(start.sum())),
             )
         return self._tensors_of[(device, dtype)]
 
@@ -266,18 +271,27 @@ class SharedGraph:
 
     def _scaled(self, logits: torch.Tensor, frames: List[int], dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
         """Both passes in the probability domain; scores or posteriors that are not to be trusted show it."""
+        g = self._tensors(logits.device, dtype)
+        # u_t of a segment and one more [K, B] to work in.
+        size, longest = len(self._slot_pdf) * len(frames), max(frames)
+        fits = kept_bytes(logits) // (size * torch.empty(0, dtype=dtype).element_size()) - 1
+        segment = min(longest, max(fits, int(longest**0.5), 1))
+        memory = self._memory((segment + 1) * size, logits.device, dtype)
+        if logits.device.type == "cpu":
+            return both_passes(g, self._slot_node, logits, frames, dtype, segment, memory)
+        return self.on_any_device(g, logits, frames, dtype, segment, memory)
+
+    def on_any_device(
+        self, g: _Tensors, logits: torch.Tensor, frames: List[int], dtype: torch.dtype, segment: int,
+        memory: torch.Tensor,
+    ) -> Tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Both passes by torch's operations. segment: how many frames' u_t are kept; memory: room for one more."""
         device, longest, count = logits.device, max(frames), len(frames)
-        g = self._tensors(device, dtype)
         by_length = LongestFirst(frames, device)
         running = by_length.running
         posteriors = logits.new_zeros(logits.shape, dtype=torch.promote_types(dtype, logits.dtype))
-
-        # u_t of a segment and one more [K, B] to work in.
         slots, states = len(self._slot_pdf), self.fsa.num_states
         size = slots * count
-        fits = kept_bytes(logits) // (size * torch.empty(0, dtype=dtype).element_size()) - 1
-        segment = min(longest, max(fits, int(longest**0.5), 1))
-        memory = self._memory((segment + 1) * size, device, dtype)
 
         def emitted(t: int) -> Tuple[torch.Tensor, torch.Tensor]:
             """e^x of every slot, [K, running], in the place to work in; and what it is relative to."""
@@ -290,7 +304,7 @@ class SharedGraph:
             begin = (t % segment) * size
             return memory[begin : begin + slots * running[t]].view(slots, running[t])
 
-        scores = torch.full((count,), float(np.log(np.exp(self.fsa.start).sum())), dtype=torch.float64, device=device)
+        scores = torch.full((count,), g.start_score, dtype=torch.float64, device=device)
         ends = torch.zeros(count, dtype=dtype, device=device)  # sum_j alpha_T(j) final(j)
         sums: List[torch.Tensor] = []  # s_t
 
