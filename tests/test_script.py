@@ -13,6 +13,8 @@ import toy_work
 from hybrid.parallel import WorkerPool
 from hybrid.script import _guarded_lines, unguarded_script
 
+pytestmark = pytest.mark.slow  # of processes, which torch's version is nothing to
+
 HEAD = """
 import sys, toy_work
 from pathlib import Path

@@ -308,6 +308,7 @@ def test_two_runs_on_one_folder(tmp_path: Path) -> None:
     run_stages(toy.STAGES, toy.make(tmp_path, 3))
 
 
+@pytest.mark.slow
 def test_a_kill_at_every_step_on_the_disk_changes_no_result(tmp_path: Path) -> None:
     done = subprocess.run([*TOY, "crash", str(tmp_path)], capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)

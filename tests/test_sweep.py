@@ -23,6 +23,8 @@ from hybrid.cli import main
 from hybrid.pipeline.recipe import REGISTERED, find_recipe
 from hybrid.sweep import sharing
 
+pytestmark = pytest.mark.slow  # of processes and files, which torch's version is nothing to
+
 FILE = """
 recipe = "toy"
 title = "A toy"

@@ -261,6 +261,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> List[Result]:
     return came
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["mono", "ce"])
 def test_stopped_anywhere_it_gives_the_same_bytes(
     small_run: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, system: str
