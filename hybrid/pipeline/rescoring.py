@@ -153,7 +153,11 @@ class _SecondPass:
         middles = [middle_of_best(of_share) for of_share in errors]
         share = min(range(len(shares)), key=lambda number: errors[number][middles[number]])
         best = int(np.ravel_multi_index((share, *middles[share]), errors.shape))
-        rows = [{**point._asdict(), "errors": counts.errors} for point, counts in zip(points, totals, strict=True)]
+        rows = [
+            {"acoustic_scale": point.scale, "word_penalty": point.penalty, "lm_scale": point.lm_scale,
+             "wer": round(counts.wer, 4), **counts.as_dict()}
+            for point, counts in zip(points, totals, strict=True)
+        ]  # fmt: skip
         return _Choice(points[best], totals[best], rows, {name: words[best] for name, words in found.items()})
 
     def told(self, choice: _Choice) -> Dict[str, Any]:

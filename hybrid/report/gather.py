@@ -12,7 +12,7 @@ from hybrid.io import PathLike, read_json, read_jsonl
 from hybrid.report.alignments import Alignments, read_alignments
 from hybrid.report.confidences import WordConfidences, read_confidences
 from hybrid.report.trees import NamedTree, read_counts, read_tree
-from hybrid.score.results import CONDITIONS, DEV, Row, merge, ordered, read_results
+from hybrid.score.results import CONDITIONS, DEV, Row, merge, ordered, read_results, wer_files
 
 DecodeKey = Tuple[str, str, str, str]  # system, condition, set, tuned_on
 
@@ -88,7 +88,7 @@ def gather(exp: PathLike, *, models: bool = True) -> ReportData:
         mark = tried(read_json, file)
         if isinstance(mark, dict):
             data.marks.append({"stage": file.stem.split("-", 1)[-1], **_renamed(mark)})
-    for file in _files(exp, "decode/*/*/*/wer.json"):
+    for file in wer_files(exp):
         value = tried(read_json, file)
         key = tuple(value.get(name) for name in ("system", "condition", "set", "tuned_on")) if _is(value, dict) else ()
         if len(key) == 4 and all(isinstance(part, str) for part in key):

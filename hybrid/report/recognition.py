@@ -149,7 +149,7 @@ def _heat(wer: float, top: float) -> Markup:
 def scale_section(data: ReportData) -> Markup:
     rows = []
     edges = []
-    names = ("acoustic_scale", "word_penalty", "beam")
+    names = ("acoustic_scale", "word_penalty", "lm_scale", "beam")
     for (system, condition, name, tuned_on), decode in sorted(data.decodes.items(), key=_order(data)):
         settings = decode.get("settings") or {}
         if not isinstance(settings, dict) or not settings:
@@ -162,8 +162,8 @@ def scale_section(data: ReportData) -> Markup:
     notice = warning(
         "Chosen at the end of the values tried, so that values beyond might do better: " + "; ".join(edges) + "."
     )
-    head = ["system", "condition", "set", "chosen on", "acoustic scale", "word penalty", "beam"]
-    listed = details(f"{len(rows)} decodes", table(head, rows, numeric=(4, 5, 6)))
+    head = ["system", "condition", "set", "chosen on", "acoustic scale", "word penalty", "second model", "beam"]
+    listed = details(f"{len(rows)} decodes", table(head, rows, numeric=(4, 5, 6, 7)))
     return join([*([notice] if edges else []), listed])
 
 

@@ -23,6 +23,7 @@ from hybrid.score.wer import Score, format_aligned, format_text, score
 Row = Dict[str, Any]
 
 ORDER = "systems.json"
+STAGES = ("decode", "rescore")  # whose folders hold decodes
 SECOND = "+"  # SYSTEM+NAME: a second pass over what SYSTEM has found
 DEV = "dev"  # the set that chooses scales; all others are test sets
 # in the order of a table; conditions of other names follow as they come
@@ -37,6 +38,11 @@ def decode_folder(exp: PathLike, system: str, condition: str, name: str, tuned_o
     """Returns the folder of a decode; name: of the set, as dev or test."""
     stage = "rescore" if SECOND in system else "decode"
     return Path(exp) / stage / system / condition / (name if tuned_on == "dev" else f"{name}-tuned-on-{tuned_on}")
+
+
+def wer_files(exp: PathLike, name: str = "*") -> List[Path]:
+    """Returns the wer.json of every decode of a run, second passes too; name: of the set, as a pattern."""
+    return sorted(file for stage in STAGES for file in Path(exp).glob(f"{stage}/*/*/{name}/wer.json"))
 
 
 def write_decode(
@@ -108,7 +114,7 @@ def collect(exp: PathLike) -> List[Row]:
     path = exp / "results.json"
     order = system_order(exp)
     decoded = []
-    for file in sorted((*exp.glob("decode/*/*/*/wer.json"), *exp.glob("rescore/*/*/*/wer.json"))):
+    for file in wer_files(exp):
         run = file.with_name("run.json")
         decoded.append(_row(read_json(file), read_json(run) if run.exists() else {}, file))
     seeds = {row["seed"] for row in decoded}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from hybrid.score.results import CONDITIONS, DEV, ordered, system_order
+from hybrid.score.results import CONDITIONS, DEV, ordered, system_order, wer_files
 from hybrid.score.seeds import Change, Counts, by_key, change, over_conditions, summed
 from hybrid.score.significance import bootstrap_interval
 from hybrid.sweep.plan import Row, Sweep
@@ -97,7 +97,7 @@ def _rows(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> Di
     rows: Dict[Row, Decodes] = {}
     for variant in sweep.variants:
         folders = exps.get(variant.name, {})
-        places = [(file.parts[-4], file.parts[-3]) for exp in folders.values() for file in _decodes(exp, name)]
+        places = [(file.parts[-4], file.parts[-3]) for exp in folders.values() for file in wer_files(exp, name)]
         named = [row[1] for row in _named(sweep) if row[0] == variant.name]
         order = [system for exp in folders.values() for system in system_order(exp)]
         systems = variant.show or ordered([*(system for system, _ in places), *named], order)
@@ -114,12 +114,8 @@ def _rows(sweep: Sweep, exps: Mapping[str, Mapping[int, Path]], name: str) -> Di
 def set_names(exps: Mapping[str, Mapping[int, Path]]) -> List[str]:
     """Returns the test sets that any of the runs has decoded, then the development set."""
     run_folders = [exp for folders in exps.values() for exp in folders.values()]
-    names = sorted({file.parent.name for exp in run_folders for file in _decodes(exp, "*")})
+    names = sorted({file.parent.name for exp in run_folders for file in wer_files(exp)})
     return [*(name for name in names if name != DEV and not name.endswith("-tuned-on-test")), DEV]
-
-
-def _decodes(exp: Path, name: str) -> List[Path]:
-    return sorted(exp.glob(f"decode/*/*/{name}/wer.json"))
 
 
 def _named(sweep: Sweep) -> List[Row]:

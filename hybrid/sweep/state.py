@@ -9,9 +9,8 @@ from hybrid.errors import HybridError
 from hybrid.marks import StageMarks, find, states
 from hybrid.pipeline.recipe import Recipe
 from hybrid.run import Run
+from hybrid.score.results import STAGES
 from hybrid.sweep.plan import Job
-
-DECODE = "decode"  # the stage that hybrid.score.results has its folder's name from
 
 
 def run_of(job: Job, recipe: Recipe, data: Optional[Path]) -> Run:
@@ -35,12 +34,12 @@ def progress(recipe: Recipe, run: Run, last: Optional[str]) -> Tuple[int, int, s
 def why_not_shown(recipe: Recipe, run: Run) -> str:
     """Returns "" where the decodes in a run's folder are those of its settings; else what is wrong, in words.
 
-    Judged by the marks of the decode stage and all before it: settings, seed, and that each was done on what now lies
-    before it. Inputs are not read: the table can be made anew where the corpus is not.
+    Judged by the marks of the last stage that decodes and all before it: settings, seed, and that each was done on what
+    now lies before it. Inputs are not read: the table can be made anew where the corpus is not.
     """
     all_stages = recipe.stages(run)
     stages = {stage.name: stage for stage in all_stages}
-    last = stages.get(DECODE, all_stages[-1])
+    last = next((stages[name] for name in reversed(STAGES) if name in stages), all_stages[-1])
     marks = StageMarks(all_stages, run)
     for name in [*marks.before(last), last.name]:
         stage, mark = stages[name], marks.read(stages[name])
