@@ -31,7 +31,9 @@ from hybrid.stages import run_stages
 
 BUILDING = "(which stages there are)"
 # Of the run that several tests share (conftest.py, recorded_demo).
-DEMO = [*SETTINGS, "model.vtlp.enabled=true", "lfmmi.lm_words=200"]
+DEMO = [
+    *SETTINGS, "model.vtlp.enabled=true", "lfmmi.lm_words=200", "lm.prune=0.0001", 'rescore.systems=["mono"]',
+]  # fmt: skip
 
 
 class Recorder:

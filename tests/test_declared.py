@@ -34,7 +34,6 @@ STUDENTS = [
 
 # Settings that no stage reads, each with its reason.
 ELSEWHERE = {
-    "run.threads": "of the process, set before the first stage",
     "corpus.python": "loaded before the first stage; the file is an input of all stages that call it",
     "student_ce.label_smoothing": "ce's, which [student_ce] is like; another value is refused: soft targets are soft",
     "student_ce.priors": "likewise: a student's priors follow from what its teacher's outputs are",
