@@ -61,7 +61,7 @@ def test_as_the_formulas_stand(lengths, k, temperature, seed):
         for row, (n, teacher) in enumerate(zip(batch.lengths.tolist(), teachers))
     )
     assert loss.frames == sum(lengths)
-    assert float(loss.value) == pytest.approx(wanted, rel=1e-5)
+    assert float(loss.value) == pytest.approx(wanted, rel=1e-5, abs=1e-6 * loss.frames)  # of a near 0, float32
     assert loss.stats["divergence"] >= -1e-4 * loss.frames
 
 
