@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from lfmmi_tools import random_fsa
 
 from hybrid.train import forward_backward
-from hybrid.train.cpu_passes import both_passes
+from hybrid.train.cpu_passes import CompiledFrames
 from hybrid.train.forward_backward import SharedGraph
+from hybrid.train.frame_passes import LongestFirst, TorchFrames, both_passes
 
 PDFS = 6
 
@@ -30,8 +31,13 @@ def test_compiled_passes_are_those_of_torch(
     segment = min(segment, max(frames))
     tensors = graph._tensors(x.device, dtype)
     memory = torch.empty((segment + 1) * len(graph._slot_pdf) * len(frames), dtype=dtype)
-    found = both_passes(tensors, graph._slot_node, x, frames, dtype, segment, memory)
-    wanted = graph.on_any_device(tensors, x, frames, dtype, segment, memory)
+    by_length = LongestFirst(frames, x.device)
+    found, wanted = (
+        both_passes(
+            tensors, kind(tensors, graph._layers, by_length, x, dtype), by_length, x, dtype, segment, memory
+        )
+        for kind in (CompiledFrames, TorchFrames)
+    )  # fmt: skip
     error = 1e-5 if single else 1e-12
     for one, other in zip(found, wanted, strict=True):
         assert one.dtype == other.dtype and one.shape == other.shape

@@ -270,16 +270,24 @@ def _rescore_chunk(
 ) -> List[Answer]:
     decoder = cached_decoder(graph, beam, max_active, origin[1])
     more = [(scale, penalty - origin[1]) for scale, penalty in points]  # the graph has the origin's penalty already
+
+    def rescored(utterance: str, loglikes: np.ndarray) -> Rescored:
+        lattice = decoder.lattice(loglikes, origin[0], utterance, lattice_beam=lattice_beam)
+        if lattice is None:
+            return Rescored(nothing(len(loglikes)), [()] * len(points))
+        return Rescored(lattice.best_path(origin[0]), lattice.best_words(more))
+
+    return answered(chunk, rescored)
+
+
+def answered(chunk: Sequence[Tuple[str, Any]], work: Callable[[str, np.ndarray], Any]) -> List[Answer]:
+    """Return what `work` makes of each utterance's name and matrix, or why there is nothing."""
     answers: List[Answer] = []
     for utterance, loglikes in read_chunk(chunk):
         try:
             if isinstance(loglikes, DataError):
                 raise loglikes
-            lattice = decoder.lattice(loglikes, origin[0], utterance, lattice_beam=lattice_beam)
-            rescored = Rescored(nothing(len(loglikes)), [()] * len(points))
-            if lattice is not None:
-                rescored = Rescored(lattice.best_path(origin[0]), lattice.best_words(more))
-            answers.append((utterance, rescored, None))
+            answers.append((utterance, work(utterance, loglikes), None))
         except DataError as error:
             answers.append((utterance, None, error))
     return answers

@@ -12,8 +12,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 import numpy as np
 
 from hybrid.decode.ngram_rescoring import BEAM, NgramRescorer
-from hybrid.decode.run import Answer, Loglikes, cached_decoder, graph_key, over_chunks, read_chunk
-from hybrid.errors import DataError
+from hybrid.decode.run import Answer, Loglikes, answered, cached_decoder, graph_key, over_chunks
 from hybrid.io import PathLike, Problems
 from hybrid.lexicon.tables import read_table
 from hybrid.lm.arrays import NgramArrays
@@ -83,22 +82,17 @@ def _chunk(
 ) -> List[Answer]:
     decoder = cached_decoder(graph, beam, max_active, origin[1])
     rescorer = _rescorer(models)
-    answers: List[Answer] = []
-    for utterance, loglikes in read_chunk(chunk):
-        try:
-            if isinstance(loglikes, DataError):
-                raise loglikes
-            lattice = decoder.lattice(loglikes, origin[0], utterance, lattice_beam=lattice_beam)
-            found: List[Tuple[int, ...]] = [()] * len(points)
-            if lattice is not None:
-                words = lattice.determinised(origin[0], lattice_beam=lattice_beam, pdfs=False)
-                rescored = rescorer(words, acoustic_scale=origin[0], beam=lattice_beam)
-                # The graph has the origin's penalty already.
-                found = [
-                    rescored.scaled(point.lm_scale).best_path(point.scale, point.penalty - origin[1]).words
-                    for point in points
-                ]
-            answers.append((utterance, found, None))
-        except DataError as error:
-            answers.append((utterance, None, error))
-    return answers
+
+    def words(utterance: str, loglikes: np.ndarray) -> List[Tuple[int, ...]]:
+        lattice = decoder.lattice(loglikes, origin[0], utterance, lattice_beam=lattice_beam)
+        if lattice is None:
+            return [()] * len(points)
+        of_words = lattice.determinised(origin[0], lattice_beam=lattice_beam, pdfs=False)
+        rescored = rescorer(of_words, acoustic_scale=origin[0], beam=lattice_beam)
+        scaled = {share: rescored.scaled(share) for share in {point.lm_scale for point in points}}
+        # The graph has the origin's penalty already.
+        return [
+            scaled[point.lm_scale].best_path(point.scale, point.penalty - origin[1]).words for point in points
+        ]
+
+    return answered(chunk, words)

@@ -199,9 +199,15 @@ def _graph(work: Workload) -> StageCost:
     )  # fmt: skip
 
 
+def _search(work: Workload, row: System) -> float:
+    """Return the CPU seconds of a search an hour of speech."""
+    active = 1 + costs.ACTIVE.value * (work.settings.decode.max_active / 3000 - 1)
+    large = costs.LARGE_SEARCH.value if work.is_large(row) else 1.0
+    return (costs.NETWORK_SEARCH if row.network else costs.GMM_SEARCH).value * active * large
+
+
 def _decode(work: Workload) -> StageCost:
     settings, speech = work.settings.decode, work.speech
-    active = 1 + costs.ACTIVE.value * (settings.max_active / 3000 - 1)
     searches = costs.SEARCHES.value
     dev = speech.dev.hours * work.conditions(speech.dev)
     tests = sum(amount.hours * work.conditions(amount) for amount in speech.tests.values())
@@ -209,8 +215,7 @@ def _decode(work: Workload) -> StageCost:
     searched = searches * dev + on_test * tests
     cpu, largest_graph = 2.0, 0.0
     for row in chosen(work.settings):
-        large = costs.LARGE_SEARCH.value if work.is_large(row) else 1.0
-        search = (costs.NETWORK_SEARCH if row.network else costs.GMM_SEARCH).value * active * large
+        search = _search(work, row)
         # A system with transforms of speakers decodes once more for each pass that estimates them.
         passes = settings.adapt_passes if row.first_pass else 1
         cpu += search * (searched + (passes - 1) * (dev + tests))
@@ -232,15 +237,11 @@ def _decode(work: Workload) -> StageCost:
 
 
 def _rescore(work: Workload) -> StageCost:
-    settings, speech = work.settings.decode, work.speech
-    active = 1 + costs.ACTIVE.value * (settings.max_active / 3000 - 1)
-    hours = sum(amount.hours * work.conditions(amount) for amount in speech.decoded)
+    hours = sum(amount.hours * work.conditions(amount) for amount in work.speech.decoded)
     rows = [row for row in chosen(work.settings) if row.name in work.settings.rescore.systems]
     cpu, largest_graph = 2.0, 0.0
     for row in rows:
-        large = costs.LARGE_SEARCH.value if work.is_large(row) else 1.0
-        search = (costs.NETWORK_SEARCH if row.network else costs.GMM_SEARCH).value * active * large
-        cpu += costs.SECOND_PASS.value * search * hours
+        cpu += costs.SECOND_PASS.value * _search(work, row) * hours
         if row.network:
             cpu += costs.FORWARD_WEIGHT.value * work.multiply_adds(row)[1] * hours
         largest_graph = max(largest_graph, costs.ARC_MEMORY.value * work.arcs(row))

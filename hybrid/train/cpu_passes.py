@@ -1,7 +1,7 @@
 """forward_backward.py's two passes on a CPU: products with the arcs by torch, what stands between them compiled.
 
 A frame has two products with a sparse matrix, and these are as fast as they get; but some twenty small operations of
-torch on [K, B] and [P, B] stood between them, and took twice as long as the products. Here they are two loops, one a
+torch on [K, B] and [P, B] stood between them, and took longer than the products. Here they are two loops, one a
 pass, over slots and within a slot over the sequences, which lie side by side:
 
     forward     v(k) = u_t(k) e(pdf k),   alpha_{t+1}(j) = sum of v over the slots of node j,
@@ -13,12 +13,13 @@ The exponentials e of all frames are taken at once: as many numbers as there are
 
 from __future__ import annotations
 
-from typing import Any, List, Tuple
+from typing import Any, Optional, Tuple
 
 import numpy as np
 import torch
 
 from hybrid.compiled import compiled
+from hybrid.train.frame_passes import Layers, LongestFirst
 
 
 @compiled
@@ -81,79 +82,37 @@ def backward_frame(  # type: ignore[no-untyped-def]
             row[pdf] = shares[pdf, b]
 
 
-def both_passes(
-    g: Any, slot_node: np.ndarray, logits: torch.Tensor, frames: List[int], dtype: torch.dtype, segment: int,
-    memory: torch.Tensor,
-) -> Tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Return scores [B] float64 and posteriors [B, T, num_pdfs], as SharedGraph._scaled does: those that are not to be
-    trusted show it.
+class CompiledFrames:
+    """Frames as frame_passes.Frames says, compiled, on a CPU."""
 
-    g: the graph's tensors; segment: how many frames' u_t are kept; memory: room for segment + 1 of them.
-    """
-    longest, count, states, slots = max(frames), len(frames), len(g.start), len(g.slot_pdf)
-    order = np.asarray(sorted(range(count), key=lambda b: -frames[b]))
-    lengths = np.asarray(frames)[order]
-    running = [int((lengths > t).sum()) for t in range(longest)] + [0]
-    outputs = logits.to(dtype)
-    best = outputs.amax(2, keepdim=True)
-    e = torch.exp(outputs - best).contiguous().numpy()
-    best_of = best[:, :, 0].to(torch.float64).numpy()[order]
-    result = torch.promote_types(dtype, logits.dtype)
-    posteriors = torch.zeros(logits.shape, dtype=result)
-    posteriors_of = posteriors.numpy()
-    slot_pdf = g.slot_pdf.numpy()
-    work, shares = (torch.empty(e.shape[2], count, dtype=dtype).numpy() for _ in range(2))
-    size = slots * count
+    def __init__(
+        self, g: Any, layers: Layers, by_length: LongestFirst, logits: torch.Tensor, dtype: torch.dtype
+    ) -> None:
+        self._states, self._dtype, self._order = len(g.start), dtype, by_length.order.numpy()
+        self._slot_pdf = g.slot_pdf.numpy()
+        self._slot_node = np.concatenate([np.arange(low, high) for _, low, high in layers])
+        outputs = logits.to(dtype)
+        best = outputs.amax(2, keepdim=True)
+        self._e = torch.exp(outputs - best).contiguous().numpy()
+        self._best = best[by_length.order, :, 0].to(torch.float64)
+        rooms = torch.empty(2, logits.shape[2], logits.shape[0], dtype=dtype).numpy()
+        self._work, self._shares = rooms[0], rooms[1]
+        self.posteriors = torch.zeros(logits.shape, dtype=torch.promote_types(dtype, logits.dtype))
 
-    def place(number: int, t: int) -> torch.Tensor:
-        """Room for [K, running]."""
-        return memory[number * size : number * size + slots * running[t]].view(slots, running[t])
+    def forward(
+        self, t: int, u: torch.Tensor, room: torch.Tensor, known: Optional[torch.Tensor]
+    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        now = u.shape[1]
+        alpha = torch.empty(self._states, now, dtype=self._dtype)
+        total = torch.empty(now, dtype=torch.float64)
+        forward_frame(
+            self._e, self._order, t, u.numpy(), self._slot_pdf, self._slot_node, self._work, alpha.numpy(),
+            total.numpy(),
+        )  # fmt: skip
+        return alpha, total, self._best[:now, t]
 
-    scores = np.full(count, g.start_score, np.float64)
-    ends = torch.zeros(count, dtype=dtype)  # sum_j alpha_T(j) final(j)
-    sums: List[np.ndarray] = []  # s_t
-
-    def forward(first: int, alpha: torch.Tensor) -> torch.Tensor:
-        """Frames of the segment that begins at `first`; returns the alpha after it."""
-        for t in range(first, min(first + segment, longest)):
-            now, after = running[t], running[t + 1]
-            if g.leak is not None:
-                alpha = alpha + g.leak
-            u = g.along(alpha, out=place(t % segment, t))
-            alpha, total = torch.empty(states, now, dtype=dtype), np.empty(now)
-            forward_frame(e, order, t, u.numpy(), slot_pdf, slot_node, work, alpha.numpy(), total)
-            if t == len(sums):  # the first time here
-                sums.append(total)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    scores[:now] += np.log(total) + best_of[:now, t]
-            if after < now:
-                ends[after:now] = (g.final * alpha[:, after:]).sum(0)
-                alpha = alpha[:, :after].contiguous()
-        return alpha
-
-    begins = list(range(0, longest, segment))
-    starts = [g.start.expand(-1, count).contiguous()]
-    for first in begins:
-        starts.append(forward(first, starts[-1]))
-    with np.errstate(divide="ignore"):  # a sequence that is not accepted
-        scores += np.log(ends.to(torch.float64).numpy())
-
-    beta = torch.empty(states, 0, dtype=dtype)
-    for first in reversed(begins):
-        if first != begins[-1]:
-            forward(first, starts[first // segment])
-        for t in reversed(range(first, min(first + segment, longest))):
-            now = running[t]
-            if beta.shape[1] < now:
-                beta = torch.cat([beta, g.final / ends[beta.shape[1] : now]], 1)
-            w = place(segment, t)
-            backward_frame(
-                e, order, t, place(t % segment, t).numpy(), slot_pdf, slot_node, work, beta.contiguous().numpy(),
-                sums[t], w.numpy(), shares, posteriors_of,
-            )  # fmt: skip
-            beta = g.back(w)
-            if g.leak is not None:
-                beta = beta + (g.leak * beta).sum(0)
-    found = np.empty(count)
-    found[order] = scores
-    return torch.from_numpy(found), posteriors
+    def backward(self, t: int, u: torch.Tensor, room: torch.Tensor, beta: torch.Tensor, total: torch.Tensor) -> None:
+        backward_frame(
+            self._e, self._order, t, u.numpy(), self._slot_pdf, self._slot_node, self._work,
+            beta.contiguous().numpy(), total.numpy(), room.numpy(), self._shares, self.posteriors.numpy(),
+        )  # fmt: skip

@@ -34,7 +34,8 @@ import torch
 from torch import Tensor
 
 from hybrid.errors import GraphError
-from hybrid.train.forward_backward import LongestFirst, SharedGraph, no_denormals, trusted
+from hybrid.train.forward_backward import SharedGraph, no_denormals, trusted
+from hybrid.train.frame_passes import LongestFirst
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import check_outputs
 

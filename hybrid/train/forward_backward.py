@@ -53,7 +53,8 @@ import torch
 
 from hybrid.errors import ConfigError, GraphError
 from hybrid.train.arc_groups import part
-from hybrid.train.cpu_passes import both_passes
+from hybrid.train.cpu_passes import CompiledFrames
+from hybrid.train.frame_passes import LongestFirst, TorchFrames, both_passes
 from hybrid.train.fsa import Fsa
 from hybrid.train.graph_batch import GraphBatch, check_outputs
 
@@ -80,36 +81,6 @@ def kept_bytes(logits: torch.Tensor) -> int:
     multiple of them.
     """
     return max(KEPT_BYTES, logits.numel() * logits.element_size())
-
-
-class LongestFirst:
-    """A batch frame by frame and sorted by length, so that the sequences still running at a frame come first.
-
-    running: how many these are at each frame, and 0 at the end; back: index [B] that restores the order of the batch.
-    Frames are turned one at a time, in the processor's cache: a turned copy of all outputs would cost more memory than
-    all else.
-    """
-
-    def __init__(self, frames: List[int], device: torch.device) -> None:
-        self.running = [sum(n > t for n in frames) for t in range(max(frames))] + [0]
-        order = sorted(range(len(frames)), key=lambda b: -frames[b])
-        self._sorting = torch.as_tensor(order, device=device)
-        self.back = torch.empty_like(self._sorting)
-        self.back[self._sorting] = torch.arange(len(frames), device=device)
-
-    def frame(self, values: torch.Tensor, t: int, dtype: torch.dtype) -> torch.Tensor:
-        """Return frame t of values [B, T, num_pdfs], of the sequences still running: [running, num_pdfs]."""
-        return values[self._sorting[: self.running[t]], t].to(dtype)
-
-    def emission(self, logits: torch.Tensor, t: int, dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return e^x [num_pdfs, running] relative to the best pdf of the frame; and that one's x, float64 [running]."""
-        outputs = self.frame(logits, t, dtype)
-        best = outputs.amax(1, keepdim=True)
-        return torch.exp_(outputs - best).t().contiguous(), best[:, 0].to(torch.float64)
-
-    def put(self, values: torch.Tensor, t: int, into: torch.Tensor) -> None:
-        """Write values [num_pdfs, running] as frame t of `into` [B, T, num_pdfs]: the undoing of `frame`."""
-        into[self._sorting[: self.running[t]], t] = values.t().to(into.dtype)
 
 
 def trusted(posteriors: torch.Tensor, lengths: torch.Tensor, *finite: torch.Tensor) -> torch.Tensor:
@@ -177,7 +148,7 @@ class SharedGraph:
         return {**self.__dict__, "_tensors_of": {}, "_memory_of": {}, "k2_fsa": None}
 
     def _lay_out(self) -> None:
-        """_slot [arcs], _slot_pdf, _slot_node [K], _layers: (first slot, first node, end node) of each."""
+        """_slot [arcs], _slot_pdf [K], _layers: (first slot, first node, end node) of each."""
         # Slots by node; rank: the how-manieth slot of its node.
         keys, slot = np.unique(self.fsa.dst.astype(np.int64) * self.num_pdfs + self.fsa.pdf, return_inverse=True)
         node, pdf = keys // self.num_pdfs, keys % self.num_pdfs
@@ -191,7 +162,6 @@ class SharedGraph:
         offset = np.asarray([first - low for first, low, _ in self._layers])
         place = offset[rank] + node
         self._slot = place[slot.reshape(-1)]
-        self._slot_node = np.concatenate([np.arange(low, high) for _, low, high in self._layers])
         self._slot_pdf = np.zeros(size, dtype=np.int64)
         self._slot_pdf[place] = pdf
 
@@ -277,81 +247,10 @@ class SharedGraph:
         fits = kept_bytes(logits) // (size * torch.empty(0, dtype=dtype).element_size()) - 1
         segment = min(longest, max(fits, int(longest**0.5), 1))
         memory = self._memory((segment + 1) * size, logits.device, dtype)
-        if logits.device.type == "cpu":
-            return both_passes(g, self._slot_node, logits, frames, dtype, segment, memory)
-        return self.on_any_device(g, logits, frames, dtype, segment, memory)
-
-    def on_any_device(
-        self, g: _Tensors, logits: torch.Tensor, frames: List[int], dtype: torch.dtype, segment: int,
-        memory: torch.Tensor,
-    ) -> Tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Both passes by torch's operations. segment: how many frames' u_t are kept; memory: room for one more."""
-        device, longest, count = logits.device, max(frames), len(frames)
-        by_length = LongestFirst(frames, device)
-        running = by_length.running
-        posteriors = logits.new_zeros(logits.shape, dtype=torch.promote_types(dtype, logits.dtype))
-        slots, states = len(self._slot_pdf), self.fsa.num_states
-        size = slots * count
-
-        def emitted(t: int) -> Tuple[torch.Tensor, torch.Tensor]:
-            """e^x of every slot, [K, running], in the place to work in; and what it is relative to."""
-            place = memory[segment * size : segment * size + slots * running[t]].view(slots, running[t])
-            emission, best = by_length.emission(logits, t, dtype)
-            return torch.index_select(emission, 0, g.slot_pdf, out=place), best
-
-        def slot_sums(t: int) -> torch.Tensor:
-            """The place of u_t, [K, running]."""
-            begin = (t % segment) * size
-            return memory[begin : begin + slots * running[t]].view(slots, running[t])
-
-        scores = torch.full((count,), g.start_score, dtype=torch.float64, device=device)
-        ends = torch.zeros(count, dtype=dtype, device=device)  # sum_j alpha_T(j) final(j)
-        sums: List[torch.Tensor] = []  # s_t
-
-        def forward(first: int, alpha: torch.Tensor) -> torch.Tensor:
-            """Frames of the segment that begins at `first`; returns the alpha after it."""
-            for t in range(first, min(first + segment, longest)):
-                now, after = running[t], running[t + 1]
-                if g.leak is not None:
-                    alpha = alpha + g.leak
-                u = slot_sums(t)
-                g.along(alpha, out=u)
-                v, best = emitted(t)
-                v.mul_(u)
-                for begin, low, high in self._layers[1:]:
-                    v[low:high] += v[begin : begin + high - low]
-                if t == len(sums):  # the first time here
-                    sums.append(v[:states].sum(0))
-                    scores[:now] += torch.log(sums[t]).to(torch.float64) + best
-                alpha = v[:states] / sums[t]
-                if after < now:
-                    ends[after:now] = (g.final * alpha[:, after:]).sum(0)
-                    alpha = alpha[:, :after].contiguous()
-            return alpha
-
-        begins = list(range(0, longest, segment))
-        starts = [g.start.expand(-1, count).contiguous()]
-        for first in begins:
-            starts.append(forward(first, starts[-1]))
-        scores += torch.log(ends).to(torch.float64)
-
-        beta = torch.empty(states, 0, dtype=dtype, device=device)
-        for first in reversed(begins):
-            if first != begins[-1]:
-                forward(first, starts[first // segment])
-            for t in reversed(range(first, min(first + segment, longest))):
-                now = running[t]
-                if beta.shape[1] < now:
-                    beta = torch.cat([beta, g.final / ends[beta.shape[1] : now]], 1)
-                beta = beta / sums[t]
-                w, _ = emitted(t)
-                for begin, low, high in self._layers:
-                    w[begin : begin + high - low] *= beta[low:high]
-                by_length.put(g.to_pdf @ slot_sums(t).mul_(w), t, posteriors)
-                beta = g.back(w)
-                if g.leak is not None:
-                    beta = beta + (g.leak * beta).sum(0)
-        return scores[by_length.back], posteriors
+        by_length = LongestFirst(frames, logits.device)
+        kind = CompiledFrames if logits.device.type == "cpu" else TorchFrames
+        steps = kind(g, self._layers, by_length, logits, dtype)
+        return both_passes(g, steps, by_length, logits, dtype, segment, memory)
 
 
 class Graph(Protocol):
