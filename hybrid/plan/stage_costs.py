@@ -92,7 +92,7 @@ NETWORK_SEARCH = Cost(5.0, "CPU s an hour searched, 3,000 active, small graph", 
 ACTIVE = Cost(0.7, "share of a search that grows with decode.max_active", "AN4 with 3,000, demo with 1,000: decode")
 LARGE_SEARCH = Cost(3.4, "times that in a graph of 1 M arcs and more", "benchmarks: searches of 20,000 words and more")
 LARGE_ARCS = 1_000_000
-SECOND_PASS = Cost(2.0, "times a search, with its lattice and its second pass", "speechocean762: rescore")
+SECOND_PASS = Cost(5.5, "times a search, its lattice determinised and gone over", "speechocean762: rescore, 643 CPU s")
 HYPOTHESES_DISK = Cost(1.1 * MB, "bytes an hour and system", "AN4: decode")
 
 # ------------------------------------------------------------------ memory
