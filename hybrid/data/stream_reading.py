@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -81,7 +81,8 @@ class Reading(Iterator[Batch]):
     """The batches of a rank, one after the other; `state` is where the next one stands: small, and JSON holds it.
 
     problems: of what was read; lost: utterances among the places passed so far that could not be used, those before
-    `start` too. `close`, leaving a `with` block or forgetting the reading ends its threads.
+    `start` too. The last batch, `close` and leaving a `with` block wait for its threads to end; those of a reading that
+    is forgotten end when the shards that they are at have been read.
     """
 
     def __init__(self, settings: Settings, part: Part, start: Optional[State] = None) -> None:
@@ -89,8 +90,12 @@ class Reading(Iterator[Batch]):
         self.num_utterances = len(part)
         self._fingerprint = part.fingerprint(settings)
         self._place = _resumed(start, self._fingerprint, -(-len(part) // settings.window))
+        self._executor: Optional[ThreadPoolExecutor] = None
+        if settings.loaders:
+            share_one_heap()
+            self._executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="shards")
         # A function, not a method: a reading that nobody holds any more then goes at once, and its threads with it.
-        self._batches = _batches(settings, part, self._place, self.problems)
+        self._batches = _batches(settings, part, self._place, self.problems, self._executor)
 
     @property
     def state(self) -> Dict[str, Any]:
@@ -103,10 +108,16 @@ class Reading(Iterator[Batch]):
         return self._place.lost
 
     def __next__(self) -> Batch:
-        return next(self._batches)
+        try:
+            return next(self._batches)
+        except StopIteration:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._batches.close()
+        if self._executor is not None:
+            self._executor.shutdown()
 
     def __enter__(self) -> Reading:
         return self
@@ -150,7 +161,7 @@ def _resumed(start: Optional[State], fingerprint: str, windows: int) -> _Place:
 
 
 def _batches(
-    settings: Settings, part: Part, place: _Place, problems: List[Failure]
+    settings: Settings, part: Part, place: _Place, problems: List[Failure], executor: Optional[Executor]
 ) -> Generator[Batch, None, None]:
     def report(failure: Failure) -> None:
         problems.append(failure)
@@ -158,7 +169,7 @@ def _batches(
             settings.on_problem(failure.utterance, failure.reason, failure.file)
 
     begin = part.begin + place.window * settings.window
-    with _shards(settings, part, begin) as shards:
+    with _shards(settings, part, begin, executor) as shards:
         utterances = _utterances(shards, report)
         while begin < part.end:
             # None: lost. A place stays a place.
@@ -201,23 +212,25 @@ Loaded = Tuple[int, Union[List[Outcome], Failure]]
 
 
 @contextmanager
-def _shards(settings: Settings, part: Part, begin: int) -> Iterator[Iterator[Loaded]]:
+def _shards(
+    settings: Settings, part: Part, begin: int, executor: Optional[Executor]
+) -> Iterator[Iterator[Loaded]]:
     """(utterances, what was found) of each shard from `begin` on, in their order, whoever reads them."""
     load = partial(_load, settings)
-    if not settings.loaders:
+    if executor is None:
         yield map(load, part.jobs(begin))
         return
     ahead = settings.ahead
     if ahead is None:
         # A window's worth and one: when a window ends, the next one has been read.
         ahead = 1 - (-settings.window * len(part.shards) // max(1, int(part.ends[-1]) if len(part.ends) else 1))
-    share_one_heap()
-    executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="shards")
     try:
         with closing(ordered_map(executor, load, part.jobs(begin), ahead + 1)) as loaded:  # type: ignore[type-var]
             yield loaded
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        # Without waiting: where the garbage collector ends a forgotten reading, it does so in any thread and at any
+        # place, also where threading holds the lock that is needed to see a thread end.
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _load(settings: Settings, job: Tuple[int, int, int, int]) -> Loaded:
