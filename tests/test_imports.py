@@ -21,6 +21,7 @@ LAYERS = (
     "sweep init plan label transcribe doctor serve",
     "pipeline",
     "report",  # a stage of every recipe, and the plots and tables of sweeps
+    "rescore",  # of n-best lists
     "decode align",
     "score",
     "online",  # features and networks on speech that comes in pieces

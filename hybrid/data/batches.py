@@ -38,8 +38,8 @@ class Chain:
 
 @dataclass
 class Batch:
-    """features [B, T, D] float32, zero-padded; lengths [B] int64, longest first; pdfs [B, T] int64, padded with -100,
-    or None where not every utterance has some."""
+    """features [B, T, D] float32, zero-padded (of text: tokens, int64 [B, T]); lengths [B] int64, longest first; pdfs
+    [B, T] int64, padded with -100, or None where not every utterance has some."""
 
     ids: List[str]
     features: Tensor

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields, replace
-from typing import Any, Dict, Mapping, Optional, TypeVar
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, TypeVar
 
 import numpy as np
 import torch
@@ -22,16 +23,18 @@ def whole_number(name: str, value: Any, least: int) -> None:
         raise ConfigError(f"{name} is {value!r}", remedy=f"a whole number, at least {least}")
 
 
-def config_from(cls: type[Config], values: Mapping[str, Any], what: str) -> Config:
+def config_from(
+    cls: type[Config], values: Mapping[str, Any], what: str, needed: Sequence[str] = ("input_dim", "num_pdfs")
+) -> Config:
     """Make a dataclass of settings, cls(**values); what: its name in messages, such as "an LSTM".
 
-    Raises ConfigError for a missing or unknown name.
+    Raises ConfigError for an unknown name, or where one of `needed` is missing.
     """
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in names:
             raise ConfigError(f"unknown setting of {what}: {name}", remedy=f"one of {', '.join(names)}")
-    for name in ("input_dim", "num_pdfs"):
+    for name in needed:
         if name not in values:
             raise ConfigError(f"{what} needs {name}", remedy=f"set {name}")
     return cls(**values)
@@ -56,14 +59,8 @@ class AcousticModel(nn.Module):
         self.input_scale: Tensor
         self.register_buffer("input_mean", torch.zeros(config.input_dim))
         self.register_buffer("input_scale", torch.ones(config.input_dim))
-        drawn = _DRAWN.set(seed is not None)
-        try:
-            with torch.random.fork_rng(devices=[], enabled=seed is not None):
-                if seed is not None:
-                    torch.manual_seed(seed)
-                self._build()
-        finally:
-            _DRAWN.reset(drawn)
+        with initial_parameters(seed):
+            self._build()
 
     def _build(self) -> None:
         raise NotImplementedError
@@ -86,6 +83,20 @@ class AcousticModel(nn.Module):
         scale = 1.0 / np.maximum(np.asarray(std, dtype=np.float64), 1e-3)
         self.input_mean.copy_(torch.as_tensor(np.asarray(mean, dtype=np.float32)))
         self.input_scale.copy_(torch.as_tensor(scale.astype(np.float32)))
+
+
+@contextmanager
+def initial_parameters(seed: Optional[int]) -> Iterator[None]:
+    """Draw what is drawn within the block from `seed`, and leave torch's own random state as it was; None: the
+    parameters are then loaded."""
+    drawn = _DRAWN.set(seed is not None)
+    try:
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            yield
+    finally:
+        _DRAWN.reset(drawn)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class LstmModel(AcousticModel):
         self.norms = nn.ModuleList()
         for _ in range(config.layers):
             for layers in (self.forward_layers, self.backward_layers)[: 2 if config.bidirectional else 1]:
-                layers.append(_initialised(nn.LSTM(dim, config.hidden, proj_size=config.proj)))
+                layers.append(initialised(nn.LSTM(dim, config.hidden, proj_size=config.proj)))
             dim = config.output_dim
             if config.layer_norm:
                 self.norms.append(nn.LayerNorm(dim))
@@ -134,7 +134,7 @@ def splice_frames(x: Tensor, lengths: Tensor, context: int) -> Tensor:
     return torch.cat(parts, dim=-1)
 
 
-def _initialised(layer: nn.LSTM) -> nn.LSTM:
+def initialised(layer: nn.LSTM) -> nn.LSTM:
     """Glorot input weights, orthogonal recurrent weights per gate, forget bias 1 (Jozefowicz et al. 2015)."""
     hidden = layer.hidden_size
     weights = dict(layer.named_parameters())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar, Union
 
 import numpy as np
 import torch
@@ -72,6 +72,18 @@ def save_model(
 
 def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tuple[AcousticModel, Dict[str, Any]]:
     """Returns the model, in evaluation mode, and config.json. Raises ModelError where the folder is not a model."""
+    model, config = load_folder(folder, build_model)
+    return model.to(device).eval(), config
+
+
+Built = TypeVar("Built", bound=nn.Module)
+
+
+def load_folder(folder: PathLike, build: Callable[[str, Mapping[str, Any]], Built]) -> Tuple[Built, Dict[str, Any]]:
+    """Returns the model that `build` makes of (kind, settings), with its parameters, and config.json.
+
+    Raises ModelError where the folder is not a model.
+    """
     folder = Path(folder)
     path = folder / "config.json"
     remedy = "run the stage that trains it"
@@ -88,13 +100,13 @@ def load_model(folder: PathLike, device: Union[str, torch.device] = "cpu") -> Tu
     arrays = load_tensors(folder / "model.safetensors")
     _check_sizes(config["model"], arrays, path)
     try:
-        model = build_model(str(config.get("kind")), config["model"])
+        model = build(str(config.get("kind")), config["model"])
     except HybridError as error:
         raise ModelError(error.what, file=path, remedy=error.remedy or remedy) from error
     except (RuntimeError, MemoryError) as error:
         raise ModelError(f"a model that cannot be made: {error}", file=path, remedy=remedy) from error
     put_state(model, arrays, folder / "model.safetensors")
-    return model.to(device).eval(), config
+    return model, config
 
 
 def _check_sizes(values: Mapping[str, Any], arrays: Mapping[str, Any], path: PathLike) -> None:

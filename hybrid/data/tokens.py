@@ -1,0 +1,109 @@
+"""What neural language models read: words of a closed list, or the pieces of a sentencepiece model, as numbers.
+
+    0 <s>   1 </s>   2 <unk>   3 <mask>   4 ... the words or pieces
+
+A sentence of n tokens is [<s>, t_1, ..., t_n, </s>]: a model that predicts from the left reads all but the last and
+predicts all but the first; a BERT-like one reads all of it, <s> being its [CLS].
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional, Sequence
+
+import numpy as np
+
+from hybrid.errors import ConfigError, DataError, ModelError
+from hybrid.io import PathLike, read_json, write_json
+from hybrid.lexicon.subword import Pieces
+
+START, END, UNKNOWN, MASK = range(4)
+SPECIALS = ("<s>", "</s>", "<unk>", "<mask>")
+_NAMES, _PIECES = "tokens.json", "pieces.model"
+
+
+class Tokens:
+    """names: of all tokens, the specials first; pieces: the model that splits words, None where words are tokens."""
+
+    def __init__(self, names: Sequence[str], pieces: Optional[Pieces] = None) -> None:
+        """Raises ModelError unless the specials come first and every name stands once."""
+        self.names = list(names)
+        self.pieces = pieces
+        if tuple(self.names[: len(SPECIALS)]) != SPECIALS or not all(isinstance(name, str) for name in self.names):
+            raise ModelError(f"tokens that do not begin with {' '.join(SPECIALS)}", remedy="train the model again")
+        self.ids: Dict[str, int] = {name: number for number, name in enumerate(self.names)}
+        if len(self.ids) != len(self.names):
+            twice = next(name for name, count in Counter(self.names).items() if count > 1)
+            raise ModelError(f"the token {twice} stands twice", remedy="train the model again")
+        self._words: Dict[str, List[int]] = {}
+
+    @classmethod
+    def of_words(cls, sentences: Iterable[Sequence[str]], least: int = 1, most: int = 0) -> Tokens:
+        """Take the words that occur at least `least` times, the most frequent first, at most `most` of them (0: all).
+
+        Raises ConfigError for a number out of range, DataError where no word is left.
+        """
+        if least < 1 or most < 0:
+            raise ConfigError(f"words from {least} times on, at most {most}", remedy="1 or more, and 0 or more")
+        counts = Counter(word for sentence in sentences for word in sentence)
+        words = [word for word, count in counts.items() if count >= least and word not in SPECIALS]
+        words.sort(key=lambda word: (-counts[word], word))
+        if not words:
+            raise DataError(f"no word occurs {least} times", remedy="give more text, or lower the least count")
+        return cls([*SPECIALS, *words[: most or None]])
+
+    @classmethod
+    def of_pieces(cls, sentences: Iterable[Sequence[str]], size: int) -> Tokens:
+        """Train a sentencepiece model of about `size` pieces. Raises as `Pieces.train`."""
+        pieces = Pieces.train((" ".join(sentence) for sentence in sentences), size)
+        return cls([*SPECIALS, *pieces.names], pieces)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def of_word(self, word: str) -> List[int]:
+        """Return the tokens of a word; <unk> where it has none."""
+        tokens = self._words.get(word)
+        if tokens is None:
+            if self.pieces is None:
+                tokens = [self.ids.get(word, UNKNOWN)]
+            else:
+                tokens = [self.ids[piece] for piece in self.pieces.encode(word)] if self._covers(word) else [UNKNOWN]
+            if len(self._words) < 1_000_000:  # what is read may have any number of words
+                self._words[word] = tokens
+        return tokens
+
+    def _covers(self, word: str) -> bool:
+        return self.pieces is not None and bool(word) and self.pieces.covers(word)
+
+    def encode(self, words: Sequence[str]) -> np.ndarray:
+        """Return the tokens of a sentence with <s> and </s> around them, int32 [n + 2]."""
+        tokens = [START]
+        for word in words:
+            tokens += self.of_word(word)
+        return np.array([*tokens, END], dtype=np.int32)
+
+    def save(self, folder: PathLike) -> None:
+        folder = Path(folder)
+        if self.pieces is not None:
+            self.pieces.save(folder / _PIECES)
+        about: Dict[str, Any] = {"names": self.names, "pieces": self.pieces is not None}
+        write_json(folder / _NAMES, about)
+
+    @classmethod
+    def load(cls, folder: PathLike) -> Tokens:
+        """Read what `save` wrote. Raises DataError for a missing file, ModelError for one that is something else."""
+        folder = Path(folder)
+        about = read_json(folder / _NAMES)
+        remedy = "train the model again"
+        if not isinstance(about, dict) or not isinstance(about.get("names"), list):
+            raise ModelError("not the tokens of a language model", file=folder / _NAMES, remedy=remedy)
+        pieces = Pieces.load(folder / _PIECES) if about.get("pieces") else None
+        try:
+            tokens = cls(about["names"], pieces)
+        except ModelError as error:
+            raise ModelError(error.what, file=folder / _NAMES, remedy=error.remedy) from error
+        if pieces is not None and tokens.names[len(SPECIALS) :] != pieces.names:
+            raise ModelError("the tokens are not the pieces beside them", file=folder / _NAMES, remedy=remedy)
+        return tokens
