@@ -260,7 +260,7 @@ def read_json(path: PathLike) -> Any:
     try:
         with open_bytes(path, _ABSENT) as stream:
             return json.loads(stream.read().removeprefix(_BOM).decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:  # [[[[... nests too deep
         raise DataError(f"not JSON: {error}", file=path, remedy=_AGAIN) from error
 
 
@@ -273,7 +273,7 @@ def iter_jsonl(path: PathLike) -> Iterator[Dict[str, Any]]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, RecursionError) as error:
                 raise DataError(f"line {number}: not JSON: {error}", file=path, remedy=_AGAIN) from error
             yield row
 

@@ -104,7 +104,9 @@ def test_json_and_rows_come_back(tmp_path: Path) -> None:
         ("a.jsonl", None, "no such file"),
         ("a.jsonl", b'{}\n{"a"\n', "line 2"),
         ("a.jsonl", b'{"a": "\xff"}\n', "line 1: not UTF-8"),
+        ("a.json", b"[" * 100_000, "not JSON"),
         ("a.jsonl.gz", b"plain", "line 1: not JSON"),
+        ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:-9], "broken gzip file"),
     ],
 )

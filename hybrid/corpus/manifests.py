@@ -136,7 +136,7 @@ def read_rows(path: Path) -> Iterator[Tuple[int, Dict[str, Any]]]:
                 yield number, row
     except FileNotFoundError:
         raise DataError("no such file", file=path, remedy="restore it") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError, TypeError) as error:  # of JSON and UTF-8
         raise DataError(f"not a manifest: line {number + 1}: {error}", file=path, remedy=_AGAIN) from None
 
 

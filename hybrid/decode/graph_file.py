@@ -57,7 +57,7 @@ def map_search_graph(path: Union[str, PathLike[str]]) -> SearchGraph:
         raise GraphError("no graph: the file is empty", file=path, remedy=_AGAIN) from None
     try:
         start, arrays = _arrays(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         what = f"not a graph of an export: {error}"
         raise GraphError(what, file=path, remedy=_AGAIN) from None
     graph = SearchGraph(start, **arrays, leads=np.zeros(0, np.uint8))

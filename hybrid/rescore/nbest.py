@@ -1,0 +1,198 @@
+"""N-best lists: what a recogniser thinks was said, best first, to be put into another order.
+
+Ours is JSON Lines, plain or gzipped, a list a line:
+
+    {"id": "u1", "speaker": "s1", "reference": "a b c",
+     "hypotheses": [{"text": "a b c", "score": -12.3}, {"text": "a b", "score": -13.1}]}
+
+score: natural log, of the whole hypothesis, higher is better; without any score the order is all that is known. speaker
+and reference may be absent. HyPoradise's lists (v0; .json or .json.gz: a list of {"input", "output", "am_score", "id"})
+are read too. Its am_score is an average a token: times one length of the utterance, that of its first hypothesis, it
+is the score of each; times each hypothesis's own it would favour the short ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from hybrid.errors import DataError, HybridError
+from hybrid.io import PathLike, iter_jsonl, open_bytes, write_jsonl
+from hybrid.score.wer import Counts, align, count
+
+MOST = 10_000  # hypotheses of a list
+_ATIS_SPEAKER = 3  # characters of an id
+
+
+@dataclass(frozen=True, eq=False)
+class NbestList:
+    """hypotheses: n of words, each once; scores: float64 [n], natural log of the first pass; ranked: only their order
+    is known, and scores are 0, -1, -2 ...; speaker: the id where it is not known."""
+
+    id: str
+    hypotheses: Tuple[Tuple[str, ...], ...]
+    scores: np.ndarray
+    reference: Optional[Tuple[str, ...]]
+    speaker: str
+    ranked: bool = False
+
+    @property
+    def first(self) -> Tuple[str, ...]:
+        """The hypothesis that the first pass likes best; of several the first."""
+        return self.hypotheses[int(np.argmax(self.scores))]
+
+    def counts(self) -> List[Counts]:
+        """Return the errors of each hypothesis. Raises DataError where there is no reference."""
+        if self.reference is None:
+            raise DataError("a list without a reference", utterance=self.id, remedy="leave it out of what is scored")
+        return [count(align(self.reference, words)) for words in self.hypotheses]
+
+
+def make_list(
+    identifier: str,
+    hypotheses: Sequence[Sequence[str]],
+    scores: Optional[Sequence[float]] = None,
+    reference: Optional[Sequence[str]] = None,
+    speaker: Optional[str] = None,
+) -> NbestList:
+    """Make a list of what may hold doubles: of those of the same words the best score stays, at the first's place.
+
+    Raises DataError that names the utterance: nothing in the list, scores of another number or not finite.
+    """
+
+    def bad(what: str) -> DataError:
+        return DataError(what, utterance=identifier, remedy="leave the list out, or write it anew")
+
+    if not hypotheses:
+        raise bad("a list without a hypothesis")
+    if len(hypotheses) > MOST:
+        raise bad(f"{len(hypotheses)} hypotheses, above {MOST}")
+    if scores is not None and len(scores) != len(hypotheses):
+        raise bad(f"{len(scores)} scores for {len(hypotheses)} hypotheses")
+    merged: Dict[Tuple[str, ...], float] = {}
+    for place, words in enumerate(hypotheses):
+        value = -float(place) if scores is None else scores[place]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise bad(f"the score {value!r} is not a finite number")
+        key = tuple(words)
+        merged[key] = max(float(value), merged.get(key, -math.inf))
+    if scores is None:
+        merged = {words: -float(place) for place, words in enumerate(merged)}
+    return NbestList(
+        identifier, tuple(merged), np.array(list(merged.values())), None if reference is None else tuple(reference),
+        speaker or identifier, scores is None,
+    )  # fmt: skip
+
+
+def read_lists(path: PathLike) -> Iterator[NbestList]:
+    """Yield the lists of a file, ours one by one, HyPoradise's after all of it has been read.
+
+    Raises DataError that names file and line or list, and for an id that stands twice.
+    """
+    path = Path(path)
+    elsewhere = path.name.endswith((".json", ".json.gz"))
+    seen = set()
+    for item in _of_array(path) if elsewhere else _rows(path):
+        if item.id in seen:
+            raise DataError("the id stands twice", file=path, utterance=item.id, remedy="ids must be unique")
+        seen.add(item.id)
+        yield item
+    if not seen:
+        raise DataError("no list in it", file=path, remedy="give n-best lists, one a line")
+
+
+def _rows(path: Path) -> Iterator[NbestList]:
+    for number, row in enumerate(iter_jsonl(path), 1):
+        yield _told(path, f"line {number}", lambda row=row: _ours(row))  # type: ignore[misc]
+
+
+def _ours(row: Any) -> NbestList:
+    hypotheses = row.get("hypotheses") if isinstance(row, dict) else None
+    if not isinstance(hypotheses, list) or not all(isinstance(item, dict) for item in hypotheses):
+        raise DataError('no "hypotheses", a list of {"text", "score"}')
+    identifier = _text(row, "id")
+    scores = [item.get("score") for item in hypotheses]
+    known = [score is not None for score in scores]
+    if any(known) and not all(known):
+        raise DataError("a score for some hypotheses, and none for others", utterance=identifier)
+    return make_list(
+        identifier, [_text(item, "text").split() for item in hypotheses], scores if all(known) else None,  # type: ignore[arg-type]
+        None if row.get("reference") is None else _text(row, "reference").split(),
+        None if row.get("speaker") is None else _text(row, "speaker"),
+    )  # fmt: skip
+
+
+def _of_array(path: Path) -> Iterator[NbestList]:
+    with open_bytes(path, "give a file of n-best lists", what="file of n-best lists") as stream:
+        raw = stream.read()
+    try:
+        rows = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON: {error}", file=path, remedy="give JSON Lines, or HyPoradise's list") from None
+    if not isinstance(rows, list):
+        raise DataError("JSON, but no list of n-best lists", file=path, remedy="name it .jsonl where it is JSON Lines")
+    for number, row in enumerate(rows, 1):
+        yield _told(path, f"list {number}", lambda row=row, number=number: _hyporadise(row, number))  # type: ignore[misc]
+
+
+def _hyporadise(row: Any, number: int) -> NbestList:
+    if not isinstance(row, dict) or not isinstance(row.get("input"), list):
+        raise DataError('no "input", a list of texts')
+    texts = row["input"]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError('"input" is no list of texts')
+    hypotheses = [text.split() for text in texts]
+    identifier = _text(row, "id") if "id" in row else f"list-{number}"
+    averages = row.get("am_score")
+    scores = None
+    if averages is not None:
+        if not isinstance(averages, list) or not all(isinstance(value, (int, float)) for value in averages):
+            raise DataError("am_score is no list of numbers", utterance=identifier)
+        scores = [value * max(1, len(hypotheses[0])) for value in averages] if hypotheses else []
+    speaker = identifier[:_ATIS_SPEAKER] if "id" in row else None
+    return make_list(identifier, hypotheses, scores, _text(row, "output").split(), speaker)
+
+
+def _text(row: Dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise DataError(f'no "{name}", a text')
+    return value
+
+
+def _told(path: Path, place: str, make: Any) -> NbestList:
+    """Return make(); its errors name the file and the place in it."""
+    try:
+        return make()  # type: ignore[no-any-return]
+    except HybridError as error:
+        raise DataError(
+            f"{place}: {error.what}", file=path, utterance=error.utterance,
+            remedy=error.remedy or "the format stands in hybrid/rescore/nbest.py",
+        ) from None  # fmt: skip
+
+
+def write_lists(path: PathLike, lists: Iterable[NbestList]) -> None:
+    """Write lists in our format, one by one, to a file that is whole or not there."""
+    write_jsonl(path, map(row_of, lists))
+
+
+def row_of(item: NbestList) -> Dict[str, Any]:
+    """Return the JSON object of a list."""
+    hypotheses: List[Dict[str, Any]] = []
+    for words, score in zip(item.hypotheses, item.scores.tolist(), strict=True):
+        hypotheses.append({"text": " ".join(words)} if item.ranked else {"text": " ".join(words), "score": score})
+    row: Dict[str, Any] = {"id": item.id, "speaker": item.speaker, "hypotheses": hypotheses}
+    return row if item.reference is None else {**row, "reference": " ".join(item.reference)}
+
+
+def oracle(lists: Iterable[NbestList]) -> Counts:
+    """Return the fewest errors that the lists allow."""
+    total = Counts()
+    for item in lists:
+        total += min(item.counts(), key=lambda counts: counts.errors)
+    return total

@@ -1,0 +1,113 @@
+"""Weights of scores: the exact line search against a scan, the envelope against the maximum, tuning against a grid."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybrid.errors import ConfigError, DataError
+from hybrid.rescore.weights import ScoredList, errors_of, line_search, tune, upper_envelope
+
+small = st.integers(-6, 6).map(float)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(small, small), min_size=1, max_size=7))
+def test_the_envelope_is_the_maximum(lines):
+    slopes, intercepts = np.array(lines).T
+    pieces = upper_envelope(slopes, intercepts)
+    begins = [begin for begin, _ in pieces]
+    assert begins[0] == -np.inf and begins == sorted(begins)
+    for x in np.linspace(-20, 20, 401) + 1e-3:
+        on = [i for begin, i in pieces if begin <= x][-1]
+        values = slopes * x + intercepts
+        assert values[on] == pytest.approx(values.max(), abs=1e-9)
+
+
+@st.composite
+def scored(draw, num_scores=2):
+    lists = []
+    for _ in range(draw(st.integers(1, 6))):
+        count = draw(st.integers(1, 4))
+        rows = [[draw(small) for _ in range(num_scores)] for _ in range(count)]
+        lists.append(ScoredList(np.array(rows), np.array([float(draw(st.integers(0, 4))) for _ in range(count)])))
+    return lists
+
+
+@settings(max_examples=200, deadline=None)
+@given(scored(), st.tuples(small, small), st.tuples(small, small))
+def test_no_point_of_a_line_has_fewer_errors(lists, weights, direction):
+    """Points of a scan may fall on a change, where hypotheses tie: these are moved off it."""
+    at, line = np.array(weights), np.array(direction)
+    x, errors = line_search(lists, at, line)
+    scan = min(errors_of(lists, at + (step + 0.0137) * line) for step in np.arange(-40, 40, 0.25))
+    assert errors <= scan + 1e-9
+    if line.any():
+        assert errors_of(lists, at + x * line) == pytest.approx(errors) or ties(lists, at + x * line)
+
+
+def ties(lists, weights) -> bool:
+    """Whether some list has two best hypotheses along the whole line: the first is taken, and both may be meant."""
+    tops = [np.sort(item.scores @ weights)[-2:] for item in lists if len(item.errors) > 1]
+    return any(top[1] - top[0] < 1e-6 for top in tops)
+
+
+def test_the_middle_of_the_best_interval_that_is_nearest():
+    # The second is best from x = 1 on, the third from x = 5 on.
+    item = ScoredList(np.array([[0.0, 0.0], [-1.0, 1.0], [-6.0, 2.0]]), np.array([2.0, 0.0, 1.0]))
+    assert line_search([item], np.array([1.0, 0.0]), np.array([0.0, 1.0])) == (3.0, 0.0)
+
+
+def lists_of(count: int, seed: int) -> list[ScoredList]:
+    """Right hypotheses are higher by 0.5 first + 2 second - 1 third on the average."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        scores = random.standard_normal((5, 3)) * [3.0, 1.0, 0.1]
+        total = scores @ [0.5, 2.0, -1.0] + 0.3 * random.standard_normal(5)
+        found.append(ScoredList(scores, np.argsort(np.argsort(-total)).astype(float)))
+    return found
+
+
+def test_tuning_is_as_good_as_a_grid():
+    lists = lists_of(150, 1)
+    tuned = tune(lists)
+    assert tuned.errors == errors_of(lists, tuned.weights) < errors_of(lists, np.array([1.0, 0.0, 0.0]))
+    grid = itertools.product([1.0], np.linspace(0, 8, 33), np.linspace(-8, 8, 33))
+    assert tuned.errors <= min(errors_of(lists, np.array(point)) for point in grid)
+    assert tuned.weights[0] == 1.0 and tuned.weights[1] == pytest.approx(4.0, rel=0.25)
+
+
+def test_tuned_weights_hold_on_other_lists():
+    weights = tune(lists_of(150, 1)).weights
+    others = lists_of(400, 2)
+    assert errors_of(others, weights) < 1.25 * errors_of(others, np.array([0.5, 2.0, -1.0]))
+
+
+def test_the_same_seed_gives_the_same_weights():
+    lists = lists_of(40, 3)
+    assert (tune(lists, seed=4).weights == tune(lists, seed=4).weights).all()
+
+
+def test_where_nothing_can_be_won_the_first_pass_stays():
+    item = ScoredList(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0.0, 3.0]))
+    assert tune([item]).weights.tolist() == [1.0, 0.0]
+    same = ScoredList(np.ones((3, 2)), np.zeros(3))
+    assert tune([same]).errors == 0.0
+
+
+@pytest.mark.parametrize(
+    "lists, options, error, what",
+    [
+        ([], {}, DataError, "no list"),
+        ([ScoredList(np.array([[np.inf]]), np.zeros(1))], {}, DataError, "not finite"),
+        ([ScoredList(np.zeros((1, 1)), np.zeros(1))], {"restarts": -1}, ConfigError, "0 or more"),
+    ],
+)
+def test_what_cannot_be_tuned(lists, options, error, what):
+    with pytest.raises(error, match=what):
+        tune(lists, **options)
