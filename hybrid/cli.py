@@ -24,6 +24,7 @@ from hybrid.lm.options import add_lm
 from hybrid.pipeline.names import recipe_names
 from hybrid.plan.options import add_plan
 from hybrid.plan.schedule import add_schedule
+from hybrid.rescore.options import add_rescore
 from hybrid.serve.options import add_serve
 from hybrid.subcommand import exit_code
 from hybrid.sweep.options import add_sweep
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pack(commands)
     add_lexicon(commands)
     add_lm(commands)
+    add_rescore(commands)
     add_plan(commands)
     add_schedule(commands)
     add_serve(commands)

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union, cast
 
@@ -150,12 +150,19 @@ def write_text(path: PathLike, text: str) -> None:
 def write_lines(path: PathLike, lines: Iterable[str]) -> None:
     """Writes each line with a \\n behind it; gzipped where the name ends in .gz (without a time stamp: the same lines,
     the same bytes)."""
-    with atomic_write(path) as stream:
+    with atomic_lines(path) as write:
+        for line in lines:
+            write(line)
+
+
+@contextmanager
+def atomic_lines(path: PathLike) -> Iterator[Callable[[str], Any]]:
+    """Gives a function that writes a line as write_lines does; the file is there when the block has ended."""
+    with atomic_write(path) as stream, ExitStack() as stack:
+        out = stream
         if str(path).endswith(".gz"):
-            with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
-                packed.writelines(f"{line}\n".encode() for line in lines)
-        else:
-            stream.writelines(f"{line}\n".encode() for line in lines)
+            out = cast(IO[Any], stack.enter_context(gzip.GzipFile("", "wb", fileobj=stream, mtime=0)))
+        yield lambda line: out.write(f"{line}\n".encode())
 
 
 def write_json(path: PathLike, value: Any) -> None:

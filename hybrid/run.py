@@ -101,7 +101,7 @@ class Run:
             total = len(iterable)  # type: ignore[arg-type]
         if sys.stderr.isatty():
             return self._bar_progress(iterable, total, desc)
-        return _line_progress(iterable, total, desc, every)
+        return line_progress(iterable, total, desc, every)
 
     def bar(self, desc: str) -> Callable[..., Iterator[Any]]:
         """Returns `progress` under the name `desc`, for work that names what it counts itself."""
@@ -126,7 +126,7 @@ class Run:
         return Problems(self.dir(stage) / "problems.jsonl", stage)
 
 
-def _line_progress(iterable: Iterable[Item], total: Optional[int], desc: str, every: float) -> Iterator[Item]:
+def line_progress(iterable: Iterable[Item], total: Optional[int], desc: str, every: float) -> Iterator[Item]:
     began = shown = time.monotonic()
     for count, item in enumerate(iterable, 1):
         yield item

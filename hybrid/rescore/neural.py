@@ -10,6 +10,7 @@ what else is in a batch but by rounding. Memory is that of a batch: log-probabil
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from hybrid.data.hypothesis_batches import padded
 from hybrid.data.tokens import MASK, Tokens
 from hybrid.errors import ConfigError
+from hybrid.io import PathLike
 from hybrid.nnet.text import TextModel
 from hybrid.nnet.text_io import load_text_model
 
@@ -37,9 +39,9 @@ class NeuralScorer:
         self.max_tokens = max_tokens
 
     @classmethod
-    def load(cls, folder: str, *, device: str = "cpu") -> NeuralScorer:
-        """Read the folder of a model (save_text_model). Raises ModelError."""
-        model, tokens, _ = load_text_model(folder)
+    def load(cls, folder: PathLike, *, device: str = "cpu") -> NeuralScorer:
+        """Read the folder of a model (save_text_model), or of the training that made it. Raises ModelError."""
+        model, tokens, _ = load_text_model(model_folder(folder))
         return cls(model, tokens, device=device)
 
     def score(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
@@ -108,6 +110,11 @@ class NeuralScorer:
             batch.append(i)
         if batch:
             yield batch
+
+
+def model_folder(folder: PathLike) -> Path:
+    """Return the folder of the model that a training has made in `folder`; `folder` where that is the model's."""
+    return Path(folder) / "model" if (Path(folder) / "model").is_dir() else Path(folder)
 
 
 def perplexity(scorer: NeuralScorer, sentences: Sequence[Sequence[str]]) -> Tuple[float, int]:

@@ -1,0 +1,172 @@
+"""The options of `hybrid rescore`, for the command line: nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from hybrid.subcommand import add_subcommand
+
+_ABOUT = """\
+second passes over n-best lists: other scores beside the first pass's, with weights tuned to the fewest word errors.
+
+LISTS is JSON Lines, plain or gzipped, a list a line, best first:
+  {"id": "u1", "speaker": "s1", "reference": "a b c",
+   "hypotheses": [{"text": "a b c", "score": -12.3}, {"text": "a b", "score": -13.1}]}
+score: natural log of the whole hypothesis; speaker, reference and, for all hypotheses, score may be absent.
+HyPoradise's lists (.json, .json.gz) are read too. SCORER is KIND:PATH:
+  ngram:lm.arpa.gz     an n-gram model (hybrid lm)
+  linear:DIR           a linear model of words and bigrams (train-linear)
+  neural:DIR           a language model, left to right or masked (train-lm), or RescoreBERT (train-bert)
+"""
+_MORE = """\
+example:
+  hybrid rescore train-lm --kind masked --text train.txt --dev dev.txt --out masked
+  hybrid rescore train-bert train.jsonl --dev dev.jsonl --masked masked --loss mwer --out bert
+  hybrid rescore tune dev.jsonl --scorer ngram:lm.arpa.gz --scorer neural:bert --out weights.json
+  hybrid rescore apply test.jsonl --weights weights.json --out rescored.jsonl --text hyp.txt
+"""
+_LISTS = "n-best lists"
+
+
+def add_rescore(commands: Any) -> None:
+    """Adds the subcommand `rescore` to argparse's `commands`."""
+    what = "second passes over n-best lists: language models, RescoreBERT"
+    parser = add_subcommand(commands, "rescore", what, _ABOUT, _MORE)
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_lists(actions)
+    _add_training(actions)
+
+    tune = actions.add_parser("tune", help="weights of the fewest word errors on lists with references")
+    _add_input(tune)
+    tune.add_argument("--scorer", dest="scorers", action="append", default=[], metavar="SCORER", help="one or several")
+    tune.add_argument("--seed", type=int, default=0, metavar="N", help="of the directions that are searched (0)")
+    tune.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file of weights to write")
+    tune.set_defaults(call=_tune)
+
+    apply = actions.add_parser("apply", help="put lists into the order of all scores together")
+    _add_input(apply)
+    apply.add_argument("--weights", type=Path, required=True, metavar="FILE", help="of `tune`")
+    apply.add_argument(
+        "--scorer", dest="scorers", action="append", default=[], metavar="SCORER",
+        help="in the order of the file of weights, in the place of its scorers; paths may have changed",
+    )  # fmt: skip
+    apply.add_argument("--out", type=Path, metavar="FILE", help="the lists in their new order; .gz compresses")
+    apply.add_argument("--text", type=Path, metavar="FILE", help="the best hypotheses, in Kaldi's format")
+    apply.set_defaults(call=_apply)
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("lists", type=Path, nargs="+", metavar="LISTS", help=_LISTS)
+    parser.add_argument(
+        "--spelling", default="", metavar="FILE", help="rules, `phrase -> phrase`; or atis: ours of the ATIS lists"
+    )
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="of neural models: cpu, cuda, auto (cpu)")
+
+
+def _add_lists(actions: Any) -> None:
+    parser = actions.add_parser("lists", help="n-best lists of lattices: Kaldi's text archives")
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="lattices (lattice-copy ark:X ark,t:Y), or ours")
+    parser.add_argument("--words", type=Path, required=True, metavar="FILE", help="words.txt")
+    parser.add_argument("--acoustic-scale", type=float, required=True, metavar="X", help="of the acoustic costs")
+    parser.add_argument("--word-penalty", type=float, default=0.0, metavar="X", help="cost of a word (0)")
+    parser.add_argument("--number", type=int, default=100, metavar="N", help="hypotheses a list at most (100)")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="references in Kaldi's format")
+    parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers in Kaldi's format")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the lists to write; .gz compresses")
+    parser.set_defaults(call=_lists)
+
+
+def _add_training(actions: Any) -> None:
+    linear = actions.add_parser("train-linear", help="a linear model of words and bigrams, by expected word errors")
+    linear.add_argument("lists", type=Path, nargs="+", metavar="LISTS", help=_LISTS + " with references")
+    linear.add_argument("--l2", type=float, default=0.1, metavar="X", help="weight of half the squared norm (0.1)")
+    linear.add_argument("--least", type=int, default=2, metavar="N", help="lists that a feature must be in (2)")
+    linear.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the model")
+    linear.set_defaults(call=_train_linear)
+
+    lm = actions.add_parser("train-lm", help="a neural language model")
+    lm.add_argument(
+        "--kind", choices=("lstm", "transformer", "masked"), required=True,
+        help="an LSTM or a transformer that predicts from the left, or a masked one like BERT",
+    )  # fmt: skip
+    lm.add_argument("--text", type=Path, required=True, metavar="FILE", help="one sentence a line")
+    lm.add_argument("--dev", type=Path, required=True, metavar="FILE", help="likewise: the best epoch on it is kept")
+    lm.add_argument("--init", type=Path, metavar="DIR", help="a model of this kind and size to go on from: adaptation")
+    lm.add_argument("--pieces", type=int, default=0, metavar="N", help="so many sentencepieces; 0: words (0)")
+    lm.add_argument("--least", type=int, default=2, metavar="N", help="times a word must occur, else it is <unk> (2)")
+    lm.add_argument("--dim", type=int, default=0, metavar="N", help="width (lstm 256, else 192)")
+    lm.add_argument("--layers", type=int, default=0, metavar="N", help="layers (lstm 1, else 4)")
+    lm.add_argument("--dropout", type=float, default=0.1, metavar="X", help="(0.1)")
+    _add_trainer(lm, epochs=20, lr=2e-3)
+    lm.set_defaults(call=_train_lm)
+
+    bert = actions.add_parser("train-bert", help="RescoreBERT: one score a sentence, by distillation and word errors")
+    bert.add_argument("lists", type=Path, nargs="+", metavar="LISTS", help=_LISTS + " with references")
+    bert.add_argument("--dev", type=Path, required=True, metavar="LISTS", help="likewise, of other speakers")
+    bert.add_argument("--masked", type=Path, required=True, metavar="DIR", help="the masked model that it begins as")
+    bert.add_argument("--init", type=Path, metavar="DIR", help="a scorer to go on from, as one that was distilled")
+    bert.add_argument(
+        "--loss", choices=("mwer", "mwed", "none"), default="mwer", help="expected errors, their distribution, none"
+    )
+    bert.add_argument(
+        "--distillation", type=float, default=1e-4, metavar="X",
+        help="weight of the squared distance to the masked model's pseudo-log-likelihoods (1e-4)",
+    )  # fmt: skip
+    bert.add_argument("--first-weight", type=float, default=1.0, metavar="X", help="weight of the first pass (1)")
+    bert.add_argument("--spelling", default="", metavar="FILE", help="as of `tune`")
+    _add_trainer(bert, epochs=10, lr=3e-4)
+    bert.set_defaults(call=_train_bert)
+
+
+def _add_trainer(parser: argparse.ArgumentParser, *, epochs: int, lr: float) -> None:
+    parser.add_argument("--epochs", type=int, default=epochs, metavar="N", help=f"({epochs})")
+    parser.add_argument("--lr", type=float, default=lr, metavar="X", help=f"highest learning rate ({lr:g})")
+    parser.add_argument("--max-tokens", type=int, default=2000, metavar="N", help="tokens of a batch, padded (2000)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (1)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, or auto: a GPU where there is one")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(0)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; what was killed goes on there")
+
+
+def _lists(options: argparse.Namespace) -> None:
+    from hybrid.rescore.commands import write_from_lattices
+
+    write_from_lattices(options)
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from hybrid.rescore.commands import tune
+
+    tune(options)
+
+
+def _apply(options: argparse.Namespace) -> None:
+    from hybrid.rescore.commands import apply
+
+    apply(options)
+
+
+def _train_linear(options: argparse.Namespace) -> None:
+    from hybrid.rescore.commands import train_linear
+
+    train_linear(options)
+
+
+def _train_lm(options: argparse.Namespace) -> None:
+    from hybrid.parallel import prepare_environment
+
+    prepare_environment()
+    from hybrid.rescore.training_commands import train_lm
+
+    train_lm(options)
+
+
+def _train_bert(options: argparse.Namespace) -> None:
+    from hybrid.parallel import prepare_environment
+
+    prepare_environment()
+    from hybrid.rescore.training_commands import train_bert
+
+    train_bert(options)

@@ -1,0 +1,74 @@
+"""What `hybrid rescore train-lm | train-bert` do."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any, Dict, Optional
+
+from hybrid.data.tokens import Tokens
+from hybrid.errors import ConfigError
+from hybrid.lm.text import read_sentences
+from hybrid.nnet.text import TextModel
+from hybrid.nnet.text_io import load_text_model
+from hybrid.nnet.transformer import SentenceScorer, TransformerLm
+from hybrid.rescore import training
+from hybrid.rescore.commands import input_lists
+from hybrid.rescore.neural import NeuralScorer, model_folder, perplexity
+from hybrid.rescore.training import TextTraining
+from hybrid.train.rescoring import RescoringLoss
+from hybrid.train.schedule import ScheduleConfig
+
+_SIZES = {"lstm": (256, 1), "transformer": (192, 4), "masked": (192, 4)}
+
+
+def _training(options: argparse.Namespace) -> TextTraining:
+    schedule = ScheduleConfig(kind="cosine", warmup=100)
+    settings = replace(TextTraining(), max_tokens=options.max_tokens, seed=options.seed)
+    return settings.changed(
+        epochs=options.epochs, lr=options.lr, schedule=schedule, threads=options.threads, device=options.device
+    )
+
+
+def train_lm(options: argparse.Namespace) -> None:
+    text, dev = (list(read_sentences(path)) for path in (options.text, options.dev))
+    init: Optional[TextModel] = None
+    if options.init:
+        init, tokens, _ = load_text_model(model_folder(options.init))
+    elif options.pieces:
+        tokens = Tokens.of_pieces(text, options.pieces)
+    else:
+        tokens = Tokens.of_words(text, options.least)
+    dim, layers = _SIZES[options.kind]
+    dim, layers = options.dim or dim, options.layers or layers
+    settings: Dict[str, Any] = {"layers": layers, "dropout": options.dropout}
+    if options.kind == "lstm":
+        kind, settings = "lstm_lm", {**settings, "hidden": dim}
+    else:
+        kind, settings = "transformer_lm", {**settings, "dim": dim, "causal": options.kind == "transformer"}
+    scorer = training.train_lm(kind, settings, tokens, text, dev, options.out, _training(options), init=init)
+    value, count = perplexity(scorer, [words for words in dev if words])
+    what = "pseudo-perplexity" if options.kind == "masked" else "perplexity"
+    print(f"{options.out}: {len(tokens)} tokens, {what} {value:.2f} on {count} tokens of {options.dev}")
+
+
+def train_bert(options: argparse.Namespace) -> None:
+    masked, tokens, _ = load_text_model(model_folder(options.masked))
+    if not isinstance(masked, TransformerLm) or masked.causal:
+        raise ConfigError(f"{options.masked} is no masked language model", remedy="train one: train-lm --kind masked")
+    init: Optional[SentenceScorer] = None
+    if options.init:
+        model, _, _ = load_text_model(model_folder(options.init))
+        if not isinstance(model, SentenceScorer) or model.config != masked.config:
+            raise ConfigError(f"{options.init} is no scorer of the size of {options.masked}", remedy="leave --init out")
+        init = model
+    loss = RescoringLoss(
+        "" if options.loss == "none" else options.loss, options.distillation, options.first_weight
+    )
+    teacher = NeuralScorer(masked, tokens) if options.distillation else None
+    train, dev = (
+        training.prepared(list(input_lists(options, paths)), tokens, teacher)
+        for paths in (options.lists, [options.dev])
+    )
+    training.train_scorer(masked, tokens, train, dev, options.out, loss, _training(options), init=init)
+    print(f"{options.out}: a sentence scorer; rescore with neural:{options.out}")
