@@ -12,7 +12,7 @@ import pytest
 from hybrid.cli import main
 from hybrid.lm.load import write_any
 from hybrid.lm.ngram import train_arrays
-from hybrid.rescore.combine import Combination
+from hybrid.rescore.combine import Combination, scored
 from hybrid.rescore.nbest import make_list, read_lists, write_lists
 
 
@@ -136,6 +136,21 @@ def test_lists_of_lattices(tmp_path, capsys):
     assert run("lists", archive, "--words", words, "--acoustic-scale", 0.5, *more) == 1
     assert "word 3 is not in" in capsys.readouterr().err
     assert len(list(read_lists(out))) == 2  # what was there stays
+
+
+def test_lists_are_read_as_they_are_needed():
+    """Some hundred are held, however many there are."""
+    read = []
+
+    def source():
+        for item in lists(1000, 4):
+            read.append(item.id)
+            yield item
+
+    for number, (item, scores) in enumerate(scored(source(), []), 1):
+        assert len(read) <= number + 200 and scores.shape == (len(item.hypotheses), 2)
+        assert scores[:, 0].tolist() == item.scores.tolist() and scores[:, 1].tolist() == [5.0] * 3
+    assert number == 1000
 
 
 @pytest.mark.parametrize(

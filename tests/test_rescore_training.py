@@ -19,7 +19,7 @@ from hybrid.errors import ConfigError, DataError
 from hybrid.nnet.text_io import load_text_model
 from hybrid.rescore.nbest import NbestList
 from hybrid.rescore.neural import NeuralScorer, perplexity
-from hybrid.rescore.training import TextTraining, prepared, split_by_speaker, train_lm, train_scorer
+from hybrid.rescore.training import TextTraining, prepared, train_lm, train_scorer
 from hybrid.train.rescoring import RescoringLoss
 from hybrid.train.schedule import ScheduleConfig
 
@@ -136,14 +136,6 @@ def test_killed_and_begun_again_is_the_same_model(tmp_path):
     pairs = list(zip(parameters(tmp_path / "whole"), parameters(tmp_path / "killed"), strict=True))
     same = [torch.equal(a, b) for a, b in pairs]
     assert same and all(same)
-
-
-def test_speakers_are_held_out():
-    train, dev = split_by_speaker(lists(30, 1), 0.2)
-    assert not {item.speaker for item in train} & {item.speaker for item in dev}
-    assert len(train) + len(dev) == 30 and len(dev) == 6
-    with pytest.raises(DataError, match="one speaker"):
-        split_by_speaker([item for item in lists(30, 1) if item.speaker == "s0"], 0.2)
 
 
 def _train_until(folder: Path, kill: int) -> None:

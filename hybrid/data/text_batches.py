@@ -6,7 +6,8 @@ what is to be predicted where those of speech have pdfs, so that the trainer and
 
 from __future__ import annotations
 
-from typing import Any, Iterable, List, Sequence
+from array import array
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class Sentences:
     dim = 1
 
     def __init__(self, sentences: Iterable[Sequence[str]], tokens: Tokens, *, longest: int = 4000) -> None:
-        rows: List[np.ndarray] = []
+        row_of_all, lengths = array("i"), array("i")
         for number, words in enumerate(sentences, 1):
             if not words:
                 continue
@@ -37,12 +38,13 @@ class Sentences:
                     f"sentence {number} has {len(row)} tokens, above {longest}: {' '.join(words[:5])} ...",
                     remedy="give one sentence a line",
                 )
-            rows.append(row)
-        if not rows:
+            row_of_all.frombytes(row.tobytes())
+            lengths.append(len(row))
+        if not lengths:
             raise DataError("no sentence to train on", remedy="give a text with one sentence a line")
-        self.lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        self.lengths = np.array(lengths, dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
-        self._tokens = np.concatenate(rows)
+        self._tokens = np.array(row_of_all, dtype=np.int32)
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -41,6 +41,11 @@ class TextModel(nn.Module):
     def forward(self, tokens: Tensor, lengths: Tensor) -> Dict[str, Tensor]:
         raise NotImplementedError
 
+    def set_dropout(self, dropout: float) -> None:
+        """Set the dropout from now on, in place of config.dropout. Raises ConfigError for a value out of range."""
+        check_dropout(dropout)
+        self.dropout = dropout
+
     def drop(self, x: Tensor) -> Tensor:
         return torch.nn.functional.dropout(x, self.dropout) if self.training and self.dropout else x
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from hybrid.train.schedule import ScheduleConfig
 from hybrid.train.trainer import Criterion, Trainer
 
 Log = Callable[[str], Any]
-Texts = Sequence[Sequence[str]]
+Texts = Iterable[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -145,16 +145,3 @@ def _fit(
     model: TextModel, criterion: Criterion, train: Batches, dev: Batches, training: TextTraining, folder: Path, log: Log
 ) -> None:
     Trainer(model, criterion, train, dev, training.trainer, folder / "training", training.seed, log=log).fit()
-
-
-def split_by_speaker(lists: Sequence[NbestList], share: float) -> Tuple[List[NbestList], List[NbestList]]:
-    """Return lists to train on and lists of other speakers, about `share` of them: every k-th speaker of the sorted.
-
-    Raises DataError where there is one speaker only.
-    """
-    speakers = sorted({item.speaker for item in lists})
-    step = max(2, round(1 / share))
-    held = set(speakers[step - 1 :: step]) or {speakers[-1]}
-    if len(speakers) < 2:
-        raise DataError("one speaker, and nobody to hold out", remedy="give lists of another speaker for development")
-    return [item for item in lists if item.speaker not in held], [item for item in lists if item.speaker in held]

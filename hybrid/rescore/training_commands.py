@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import Any, Dict, Optional
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
 
 from hybrid.data.tokens import Tokens
 from hybrid.errors import ConfigError
@@ -30,8 +31,18 @@ def _training(options: argparse.Namespace) -> TextTraining:
     )
 
 
+class _Text:
+    """The sentences of a file, read again by each who goes through them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[List[str]]:
+        return read_sentences(self.path)
+
+
 def train_lm(options: argparse.Namespace) -> None:
-    text, dev = (list(read_sentences(path)) for path in (options.text, options.dev))
+    text, dev = _Text(options.text), _Text(options.dev)
     init: Optional[TextModel] = None
     if options.init:
         init, tokens, _ = load_text_model(model_folder(options.init))
