@@ -1,14 +1,14 @@
 """How much better rescorers make n-best lists, over folds that share no speaker.
 
     python -m benchmarks.rescoring LISTS [LISTS ...] [--spelling atis] [--rows trigram linear lstm pll md md+mwer ...]
-        [--folds 5] [--seed 0] [--folder DIR]
+        [--outside en-us.lm.bin] [--folds 5] [--seed 0] [--folder DIR]
 
 LISTS: n-best lists with references (hybrid/rescore/nbest.py). Of five folds, disjoint in speakers, three train the
 models, one is the development set, on which weights and settings are chosen, and one is the test set, each in turn. A
-row is one model, or several together (trigram+lstm is `trigram,lstm`), beside the first pass's score and the number of
-words, with weights tuned on the development fold. Errors of all test folds are pooled: WER, its 95 % interval
-(speakers drawn), the differences to the trigram, the linear model and MD (MAPSSWE), and milliseconds a hypothesis and a
-list for the scores of the test fold, on one core.
+row is one model, or several together (`trigram,lstm`), beside the first pass's score and the number of words, with
+weights tuned on the development fold; `outside` is the n-gram model of a file. Errors of all test folds are pooled:
+WER, its 95 % interval (speakers drawn), the differences to the trigram, the linear model and MD (MAPSSWE), and
+milliseconds a hypothesis and a list for the scores of the test fold, on one core.
 
 Scores stay in DIR/fold-N/NAME.safetensors: the same command goes on where it was stopped.
 """
@@ -28,6 +28,7 @@ from hybrid.io import load_tensors, save_tensors
 from hybrid.parallel import set_threads
 from hybrid.rescore.nbest import NbestList, oracle, read_lists
 from hybrid.rescore.normalise import atis_spelling
+from hybrid.rescore.scorers import load_scorer
 from hybrid.rescore.weights import best_of, tune
 from hybrid.score.significance import bootstrap_interval, p_text, paired_test
 from hybrid.score.wer import Counts
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("lists", type=Path, nargs="+")
     parser.add_argument("--spelling", choices=("atis", "none"), default="none")
     parser.add_argument("--rows", nargs="+", default=["trigram", "linear"])
+    parser.add_argument("--outside", metavar="FILE", help="an n-gram model of other text")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", type=int, nargs="+", help="these folds alone")
     parser.add_argument("--seed", type=int, default=0)
@@ -51,6 +53,7 @@ def main() -> None:
     if options.spelling == "atis":
         lists = atis_spelling().of_lists(lists)
     folds = split(lists, options.folds)
+    outside = load_scorer(f"ngram:{options.outside}") if options.outside else None
     rows = {row: row.split(",") for row in options.rows}
     counts: Dict[str, Errors] = {row: {} for row in ("first", *rows)}
     seconds: Dict[str, float] = dict.fromkeys(rows, 0.0)
@@ -59,7 +62,7 @@ def main() -> None:
         test, dev = folds[number], folds[(number + 1) % options.folds]
         held = {id(item) for item in [*test, *dev]}
         train = [item for item in lists if id(item) not in held]
-        models = FoldModels(train, dev, options.folder / f"fold-{number}", options.seed, _log)
+        models = FoldModels(train, dev, options.folder / f"fold-{number}", options.seed, _log, outside)
         tests += test
         counts["first"].update(errors_of(test, [np.argmax(item.scores) for item in test]))
         columns = {name: columns_of(models, name, dev, test) for names in rows.values() for name in names}

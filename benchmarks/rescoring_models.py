@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from hybrid.data.hypothesis_batches import HypothesisLists
 from hybrid.data.tokens import Tokens
+from hybrid.errors import ConfigError
 from hybrid.lm.ngram import train_arrays
 from hybrid.nnet.transformer import SentenceScorer, TransformerLm
 from hybrid.rescore.linear import LinearRescorer, train_linear
@@ -48,9 +49,10 @@ class FoldModels:
     """The models of one fold: `train` teaches them, `dev` stops them and chooses their settings."""
 
     def __init__(
-        self, train: Sequence[NbestList], dev: Sequence[NbestList], folder: Path, seed: int, log: Callable[[str], None]
-    ) -> None:
-        self.train, self.dev, self.folder, self.seed, self.log = train, dev, folder, seed, log
+        self, train: Sequence[NbestList], dev: Sequence[NbestList], folder: Path, seed: int, log: Callable[[str], None],
+        outside: Optional[Scorer] = None,
+    ) -> None:  # fmt: skip
+        self.train, self.dev, self.folder, self.seed, self.log, self.of_outside = train, dev, folder, seed, log, outside
 
     def make(self, name: str) -> Scorer:
         self.log(f"{self.folder.name}: {name}")
@@ -63,6 +65,11 @@ class FoldModels:
 
     def trigram(self) -> Scorer:
         return NgramScorer(train_arrays(self.references(self.train), 3, unknown="<unk>"))
+
+    def outside(self) -> Scorer:
+        if self.of_outside is None:
+            raise ConfigError("no model for the row outside", remedy="give --outside FILE")
+        return self.of_outside
 
     def linear(self) -> Scorer:
         def errors(model: LinearRescorer) -> float:
@@ -129,6 +136,7 @@ class FoldModels:
 
 MODELS: Dict[str, Callable[[FoldModels], Scorer]] = {
     "trigram": FoldModels.trigram,
+    "outside": FoldModels.outside,
     "linear": FoldModels.linear,
     "lstm": FoldModels.lstm,
     "pll": lambda models: models.masked,
