@@ -31,7 +31,6 @@ from hybrid.rescore.normalise import atis_spelling
 from hybrid.rescore.scorers import load_scorer
 from hybrid.rescore.weights import best_of, tune
 from hybrid.score.significance import bootstrap_interval, p_text, paired_test
-from hybrid.score.wer import Counts
 
 AGAINST = ("trigram", "linear", "md")
 Errors = Dict[str, Tuple[int, int]]
@@ -104,8 +103,7 @@ def columns_of(
 def errors_of(lists: Sequence[NbestList], places: Sequence[int]) -> Errors:
     found = {}
     for item, place in zip(lists, places, strict=True):
-        counts: Counts = item.counts()[int(place)]
-        found[item.id] = (counts.errors, counts.words)
+        found[item.id] = (int(item.errors()[int(place)]), len(item.reference or ()))
     return found
 
 
@@ -115,9 +113,9 @@ def rate(errors: Mapping[str, Tuple[int, int]]) -> float:
 
 def _print(tests: Sequence[NbestList], counts: Mapping[str, Errors], seconds: Mapping[str, float]) -> None:
     hypotheses = sum(len(item.hypotheses) for item in tests)
-    best = oracle(tests)
+    best, words = oracle(tests)
     each = hypotheses / len(tests)
-    print(f"{len(tests)} lists, {each:.2f} hypotheses each, {best.words} words, oracle {best.wer:.2f}")
+    print(f"{len(tests)} lists, {each:.2f} hypotheses each, {words} words, oracle {100 * best / words:.2f}")
     speakers = {item.id: item.speaker for item in tests}
     print(f"{'row':28} {'WER':>6} {'95 % interval':>16}  {'ms/hyp':>7} {'ms/list':>8}  p against " + ", ".join(AGAINST))
     for row, errors in counts.items():

@@ -36,7 +36,7 @@ def scored(lists: Sequence[NbestList], columns: Sequence[np.ndarray]) -> List[Sc
         end = place + len(item.hypotheses)
         lengths = np.array([len(words) for words in item.hypotheses], dtype=np.float64)
         scores = np.stack([item.scores, lengths, *(column[place:end] for column in columns)], axis=1)
-        found.append(ScoredList(scores, np.array([counts.errors for counts in item.counts()], dtype=np.float64)))
+        found.append(ScoredList(scores, item.errors()))
         place = end
     return found
 

@@ -10,22 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import ConfigError, DataError
-from hybrid.rescore.weights import ScoredList, errors_of, line_search, tune, upper_envelope
+from hybrid.rescore.line_search import scan, search_line
+from hybrid.rescore.weights import ScoredList, best_of, errors_of, pack, tune
+from hybrid.score.distance import edit_distances
+from hybrid.score.wer import align, count
 
 small = st.integers(-6, 6).map(float)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(small, small), min_size=1, max_size=7))
-def test_the_envelope_is_the_maximum(lines):
-    slopes, intercepts = np.array(lines).T
-    pieces = upper_envelope(slopes, intercepts)
-    begins = [begin for begin, _ in pieces]
-    assert begins[0] == -np.inf and begins == sorted(begins)
-    for x in np.linspace(-20, 20, 401) + 1e-3:
-        on = [i for begin, i in pieces if begin <= x][-1]
-        values = slopes * x + intercepts
-        assert values[on] == pytest.approx(values.max(), abs=1e-9)
 
 
 @st.composite
@@ -34,7 +24,7 @@ def scored(draw, num_scores=2):
     for _ in range(draw(st.integers(1, 6))):
         count = draw(st.integers(1, 4))
         rows = [[draw(small) for _ in range(num_scores)] for _ in range(count)]
-        lists.append(ScoredList(np.array(rows), np.array([float(draw(st.integers(0, 4))) for _ in range(count)])))
+        lists.append(ScoredList(np.array(rows), np.array([draw(st.integers(0, 4)) for _ in range(count)])))
     return lists
 
 
@@ -42,12 +32,12 @@ def scored(draw, num_scores=2):
 @given(scored(), st.tuples(small, small), st.tuples(small, small))
 def test_no_point_of_a_line_has_fewer_errors(lists, weights, direction):
     """Where hypotheses tie, either may be meant: such points of a scan say nothing."""
-    at, line = np.array(weights), np.array(direction)
-    x, errors = line_search(lists, at, line)
-    points = [at + (step + 0.0137) * line for step in np.arange(-40, 40, 0.25)]
-    assert all(errors <= errors_of(lists, point) + 1e-9 for point in points if not ties(lists, point))
-    if not ties(lists, at + x * line):
-        assert errors_of(lists, at + x * line) == pytest.approx(errors)
+    at, line, packed = np.array(weights), np.array(direction), pack(lists)
+    found = search_line(packed, at, line, limit=50.0)
+    xs = [step + 0.0137 for step in np.arange(-40, 40, 0.25) if not ties(lists, at + (step + 0.0137) * line)]
+    assert all(found.errors <= errors for errors in scan(packed, at, line, xs))
+    if not ties(lists, at + found.x * line):
+        assert scan(packed, at, line, [found.x]) == [found.errors] == [packed.num_errors(at + found.x * line)]
 
 
 def ties(lists, weights) -> bool:
@@ -56,10 +46,32 @@ def ties(lists, weights) -> bool:
     return any(top[1] - top[0] < 1e-6 for top in tops)
 
 
-def test_the_middle_of_the_best_interval_that_is_nearest():
-    # The second is best from x = 1 on, the third from x = 5 on.
-    item = ScoredList(np.array([[0.0, 0.0], [-1.0, 1.0], [-6.0, 2.0]]), np.array([2.0, 0.0, 1.0]))
-    assert line_search([item], np.array([1.0, 0.0]), np.array([0.0, 1.0])) == (3.0, 0.0)
+def test_the_middle_of_the_widest_interval():
+    # The second is best from x = 1 on, the third from x = 5 on, which makes an error.
+    item = ScoredList(np.array([[0.0, 0.0], [-1.0, 1.0], [-6.0, 2.0]]), np.array([2, 0, 1]))
+    found = search_line(pack([item]), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+    assert found == (3.0, 0, 1.0, 5.0)
+
+
+def test_an_interval_goes_on_where_no_error_changes():
+    item = ScoredList(np.array([[0.0, 0.0], [-1.0, 1.0], [-6.0, 2.0]]), np.array([2, 0, 0]))
+    assert search_line(pack([item]), np.array([1.0, 0.0]), np.array([0.0, 1.0]), limit=9.0) == (5.0, 0, 1.0, 9.0)
+
+
+def test_the_first_of_those_that_share_the_maximum():
+    item = ScoredList(np.array([[1.0, 0.1], [1.0, 0.1], [0.0, 0.0]]), np.array([1, 0, 3]))
+    assert errors_of([item], np.array([1.0, 1.0])) == 1
+    assert best_of(item.scores, np.array([1.0, 1.0])) == 0
+
+
+words = st.lists(st.sampled_from("abc"), max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(words, st.lists(words, min_size=1, max_size=5))
+def test_distances_are_the_errors_of_alignments(reference, hypotheses):
+    found = edit_distances(reference, hypotheses)
+    assert found.tolist() == [count(align(reference, hypothesis)).errors for hypothesis in hypotheses]
 
 
 def lists_of(count: int, seed: int) -> list[ScoredList]:
@@ -69,7 +81,7 @@ def lists_of(count: int, seed: int) -> list[ScoredList]:
     for _ in range(count):
         scores = random.standard_normal((5, 3)) * [3.0, 1.0, 0.1]
         total = scores @ [0.5, 2.0, -1.0] + 0.3 * random.standard_normal(5)
-        found.append(ScoredList(scores, np.argsort(np.argsort(-total)).astype(float)))
+        found.append(ScoredList(scores, np.argsort(np.argsort(-total))))
     return found
 
 
@@ -93,9 +105,9 @@ def test_the_same_seed_gives_the_same_weights():
     assert (tune(lists, seed=4).weights == tune(lists, seed=4).weights).all()
 
 
-def test_where_nothing_can_be_won_the_first_pass_stays():
-    item = ScoredList(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0.0, 3.0]))
-    assert tune([item]).weights.tolist() == [1.0, 0.0]
+def test_where_nothing_can_be_won():
+    item = ScoredList(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 3]))
+    assert tune([item]).errors == 0
     same = ScoredList(np.ones((3, 2)), np.zeros(3))
     assert tune([same]).errors == 0.0
 

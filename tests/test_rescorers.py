@@ -36,7 +36,7 @@ def slow_loss(objective: _Objective, items: list[NbestList], parameters: np.ndar
             for first, words in zip(item.scores, item.hypotheses, strict=True)
         ]
         exps = [math.exp(score - max(scores)) for score in scores]
-        errors = [counts.errors for counts in item.counts()]
+        errors = item.errors().tolist()
         mean = sum(errors) / len(errors)
         total += sum(e / sum(exps) * (n - mean) for e, n in zip(exps, errors, strict=True))
     return total

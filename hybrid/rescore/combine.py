@@ -15,6 +15,7 @@ import numpy as np
 
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike, read_json, write_json
+from hybrid.rescore.line_search import total_scores
 from hybrid.rescore.nbest import NbestList
 from hybrid.rescore.scorers import Scorer
 from hybrid.rescore.weights import ScoredList, tune
@@ -80,9 +81,9 @@ def scored(lists: Iterable[NbestList], scorers: Sequence[Scorer]) -> Iterator[Tu
 
 
 def tune_on(lists: Iterable[NbestList], scorers: Dict[str, Scorer], seed: int = 0) -> Combination:
-    """Return the weights of the fewest errors on lists with references. Raises DataError as NbestList.counts."""
+    """Return the weights of the fewest errors on lists with references. Raises DataError as NbestList.errors."""
     found = [
-        ScoredList(scores, np.array([counts.errors for counts in item.counts()], dtype=np.float64))
+        ScoredList(scores, item.errors())
         for item, scores in scored(lists, list(scorers.values()))
     ]
     first, words, *weights = tune(found, seed=seed).weights.tolist()
@@ -94,7 +95,7 @@ def apply(
 ) -> Iterator[Tuple[NbestList, NbestList]]:
     """Yield each list as it was, and in the order of its totals, which are its scores then."""
     for item, scores in scored(lists, scorers):
-        totals = scores @ combination.row
+        totals = total_scores(scores, combination.row)
         order = np.argsort(-totals, kind="stable")
         hypotheses = tuple(item.hypotheses[place] for place in order)
         yield item, replace(item, hypotheses=hypotheses, scores=totals[order], ranked=False)

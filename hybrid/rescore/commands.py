@@ -22,7 +22,7 @@ from hybrid.rescore.normalise import Spelling, atis_spelling, read_rules
 from hybrid.rescore.scorers import Scorer, load_scorer
 from hybrid.run import line_progress
 from hybrid.score.significance import bootstrap_interval
-from hybrid.score.wer import Counts, read_text
+from hybrid.score.wer import read_text
 
 
 def input_lists(options: argparse.Namespace, paths: Sequence[Path]) -> Iterator[NbestList]:
@@ -129,16 +129,15 @@ class _Rates:
         for before, after in pairs:
             self.number += 1
             if before.reference is not None:
-                counts = before.counts()
-                of_words = dict(zip(before.hypotheses, counts, strict=True))
-                self._note("first pass", before.id, of_words[before.first])
-                self._note("rescored", before.id, of_words[after.hypotheses[0]])
-                self._note("oracle", before.id, min(counts, key=lambda c: c.errors))
+                of_words = dict(zip(before.hypotheses, before.errors().tolist(), strict=True))
+                found = {
+                    "first pass": of_words[before.first], "rescored": of_words[after.hypotheses[0]],
+                    "oracle": min(of_words.values()),
+                }  # fmt: skip
+                for row, errors in found.items():
+                    self.errors[row][before.id] = (errors, len(before.reference))
                 self.speakers[before.id] = before.speaker
             yield after
-
-    def _note(self, row: str, identifier: str, counts: Counts) -> None:
-        self.errors[row][identifier] = (counts.errors, counts.words)
 
     def text(self) -> str:
         if not self.speakers:

@@ -113,7 +113,7 @@ class _Objective:
         sizes = [len(item.hypotheses) for item in lists]
         self.starts = np.cumsum([0, *sizes[:-1]])
         self.owner = np.repeat(np.arange(len(lists)), sizes)
-        errors = np.concatenate([[counts.errors for counts in item.counts()] for item in lists]).astype(float)
+        errors = np.concatenate([item.errors() for item in lists]).astype(float)
         self.errors = errors - (np.add.reduceat(errors, self.starts) / sizes)[self.owner]
         self.l2 = l2
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from hybrid.errors import DataError, HybridError
 from hybrid.io import PathLike, iter_jsonl, open_bytes, write_jsonl
-from hybrid.score.wer import Counts, align, count
+from hybrid.score.distance import edit_distances
 
 MOST = 10_000  # hypotheses of a list
 _ATIS_SPEAKER = 3  # characters of an id
@@ -46,11 +46,14 @@ class NbestList:
         """The hypothesis that the first pass likes best; of several the first."""
         return self.hypotheses[int(np.argmax(self.scores))]
 
-    def counts(self) -> List[Counts]:
-        """Return the errors of each hypothesis. Raises DataError where there is no reference."""
+    def errors(self) -> np.ndarray:
+        """Return the edit distance of each hypothesis to the reference, int64 [n].
+
+        Raises DataError where there is no reference.
+        """
         if self.reference is None:
             raise DataError("a list without a reference", utterance=self.id, remedy="leave it out of what is scored")
-        return [count(align(self.reference, words)) for words in self.hypotheses]
+        return edit_distances(self.reference, self.hypotheses)
 
 
 def make_list(
@@ -190,9 +193,10 @@ def row_of(item: NbestList) -> Dict[str, Any]:
     return row if item.reference is None else {**row, "reference": " ".join(item.reference)}
 
 
-def oracle(lists: Iterable[NbestList]) -> Counts:
-    """Return the fewest errors that the lists allow."""
-    total = Counts()
+def oracle(lists: Iterable[NbestList]) -> Tuple[int, int]:
+    """Return the fewest errors that the lists allow, and the words of their references."""
+    errors, words = 0, 0
     for item in lists:
-        total += min(item.counts(), key=lambda counts: counts.errors)
-    return total
+        errors += int(item.errors().min())
+        words += len(item.reference or ())
+    return errors, words

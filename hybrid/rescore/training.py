@@ -12,14 +12,13 @@ from hybrid.data.batches import Batches
 from hybrid.data.hypothesis_batches import Hypotheses, HypothesisLists, ListBatches
 from hybrid.data.text_batches import MaskedTokens, NextTokens, Sentences
 from hybrid.data.tokens import Tokens
-from hybrid.errors import ConfigError, DataError
+from hybrid.errors import ConfigError
 from hybrid.io import PathLike
 from hybrid.nnet.text import TextModel
 from hybrid.nnet.text_io import build_text_model, save_text_model
 from hybrid.nnet.transformer import SentenceScorer, TransformerLm
 from hybrid.rescore.nbest import NbestList
 from hybrid.rescore.neural import NeuralScorer
-from hybrid.score.wer import align, count
 from hybrid.train.ce import CrossEntropy
 from hybrid.train.config import TrainerConfig
 from hybrid.train.rescoring import RescoringLoss
@@ -102,9 +101,7 @@ def prepared(lists: Sequence[NbestList], tokens: Tokens, targets: Optional[Neura
     scores = np.full(len(every), np.nan) if targets is None else targets.score_tokens(every)
     found, place = [], 0
     for item, of_list in zip(lists, rows, strict=True):
-        if item.reference is None:
-            raise DataError("a list without a reference", utterance=item.id, remedy="leave it out of what trains")
-        errors = np.array([count(align(item.reference, words)).errors for words in item.hypotheses], dtype=np.float64)
+        errors = item.errors().astype(np.float64)
         found.append(Hypotheses(item.id, of_list, item.scores, errors, scores[place : place + len(of_list)]))
         place += len(of_list)
     return HypothesisLists(found)

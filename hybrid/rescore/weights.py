@@ -1,34 +1,41 @@
 """Weights of several scores, tuned to the fewest word errors of the best-scored hypotheses of lists.
 
-    total(h) = sum_k w_k s_k(h)        s_1: the first pass, then language models, ..., the number of words
+    total(h) = sum_k w_k s_k(h)        s_1: the first pass, s_2: the number of words, then language models, ...
 
-The errors of the best hypotheses are a step function of w, without a gradient. Along a line w + x d, though, each
-hypothesis's total is itself a line in x, with slope a = sum_k d_k s_k and intercept b = sum_k w_k s_k, and the best
-hypothesis of a list follows the upper envelope of these lines: n lines have at most n pieces, between which the best
-one changes. The pieces of all lists together cut x into intervals with a constant number of errors, and the best
-interval is found exactly (Och, "Minimum error rate training in statistical machine translation", ACL 2003; the sweep is
-that of Macherey et al., "Lattice-based minimum error rate training", EMNLP 2008). The search goes along each
-coordinate and along drawn directions, from where it stands to the middle of the best interval, until no line betters
-it, and begins again from drawn weights.
+and the hypothesis with the highest total is the answer. A positive factor on all weights changes no answer: the first
+pass's is 1 where it is above 0, else the largest is 1 or -1.
 
-Weights are known up to a positive factor: the first pass's is 1 where it is not 0.
+The search (Och 2003) goes line by line, each exactly (line_search.py): along each weight, and in random directions,
+which see valleys that lie aslant; it moves where errors become fewer, until rounds over all lines bring nothing. It
+does so from several points, for the errors have many minima: each score alone, all weights alike, and random ones of a
+seed. Of ends with equally many errors the one is taken whose neighbours make the fewest, the mean over `PROBES` points
+around it, the same for each.
+
+Within a list the scores are measured from its mean, in units of their standard deviation there (root mean square over
+the lists): a step then means as much in each.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence
 
 import numpy as np
 
 from hybrid.errors import ConfigError, DataError
+from hybrid.rescore.line_search import PackedLists, search_line, total_scores
 
-Envelope = List[Tuple[float, int]]
+RESTARTS = 8  # random points
+RANDOM_LINES = 8  # a round, beside those along each weight
+ROUNDS = 50
+IDLE_ROUNDS = 2  # a search ends after as many rounds that brought nothing
+PROBES = 64
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredList:
-    """scores: float64 [n, K], of n hypotheses by K scores; errors: float64 [n]."""
+    """scores: float64 [n, k], of n hypotheses by k scores; errors: whole numbers [n]."""
 
     scores: np.ndarray
     errors: np.ndarray
@@ -36,111 +43,85 @@ class ScoredList:
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """weights: float64 [K]; errors: of the lists' best hypotheses with them."""
+    """weights: float64 [k]; errors: of the lists' best hypotheses with them."""
 
     weights: np.ndarray
-    errors: float
+    errors: int
 
 
-def tune(
-    lists: Sequence[ScoredList],
-    *,
-    start: Optional[Sequence[float]] = None,
-    restarts: int = 8,
-    directions: int = 8,
-    seed: int = 0,
-) -> Tuned:
-    """Return the weights of the fewest errors found from `start` (the first score alone) and `restarts` drawn ones,
-    `directions` lines drawn beside the coordinates for each sweep. The same seed gives the same weights.
+def tune(lists: Sequence[ScoredList], *, seed: int = 0, restarts: int = RESTARTS) -> Tuned:
+    """Return the weights of the fewest errors that were found. The same lists and seed give the same weights.
 
-    Raises DataError for no list or scores that are not finite, ConfigError for numbers out of range.
+    Raises DataError for no list or scores that are not finite, ConfigError for restarts below 0.
     """
-    if restarts < 0 or directions < 0:
-        raise ConfigError(f"{restarts} restarts, {directions} directions", remedy="0 or more")
+    if restarts < 0:
+        raise ConfigError(f"{restarts} restarts", remedy="0 or more")
+    packed = pack(lists)
+    random = np.random.default_rng(seed)
+    size = packed.features.shape[1]
+    centred = _centred(packed)
+    spread = np.sqrt(np.mean(centred**2, axis=0))
+    scale = np.where(spread > 1e-12, spread, 1.0)
+    scaled = packed._replace(features=centred / scale)
+    starts = [*np.eye(size), scale, *random.normal(size=(restarts, size))]
+    ends = [_descend(scaled, start, random) for start in starts]
+    errors = [scaled.num_errors(end) for end in ends]
+    probes = random.normal(size=(PROBES, size)) * (0.1 / math.sqrt(size))
+    tied = [end for end, count in zip(ends, errors, strict=True) if count == min(errors)]
+    rough = [sum(scaled.num_errors(end + probe) for probe in probes) for end in tied]
+    weights = tied[int(np.argmin(rough))] / scale
+    weights = weights / (weights[0] if weights[0] > 0 else np.abs(weights).max() or 1.0)
+    return Tuned(weights, packed.num_errors(weights))
+
+
+def pack(lists: Sequence[ScoredList]) -> PackedLists:
+    """Return lists as the search takes them. Raises DataError for no list and scores that are not finite."""
     if not lists:
         raise DataError("no list to tune weights on", remedy="give n-best lists with references")
-    if not all(np.isfinite(item.scores).all() for item in lists):
+    features = np.concatenate([item.scores for item in lists]).astype(np.float64)
+    if not np.isfinite(features).all():
         raise DataError("scores that are not finite", remedy="look for words that a model gives no probability")
-    num_scores = lists[0].scores.shape[1]
-    # Each score on a scale of its own: a drawn direction then moves all of them by about as much.
-    spread = np.sqrt(np.mean([np.mean((item.scores - item.scores.mean(0)) ** 2, axis=0) for item in lists], axis=0))
-    scale = 1.0 / np.where(spread > 0, spread, 1.0)
-    scaled = [ScoredList(item.scores * scale, item.errors) for item in lists]
-    random = np.random.default_rng(seed)
-    begins = [np.eye(num_scores)[0] if start is None else np.asarray(start, dtype=np.float64) / scale]
-    begins += [np.abs(random.standard_normal(num_scores)) for _ in range(restarts)]
-    best = Tuned(begins[0], np.inf)
-    for begin in begins:
-        weights, errors = begin, errors_of(scaled, begin)
-        while True:
-            lines = [*np.eye(num_scores), *random.standard_normal((directions, num_scores))]
-            found = [line_search(scaled, weights, line) for line in lines]
-            step = min(range(len(lines)), key=lambda i: found[i][1])
-            if not found[step][1] < errors:
-                break
-            weights, errors = weights + found[step][0] * lines[step], found[step][1]
-        if errors < best.errors:
-            best = Tuned(weights, errors)
-    weights = best.weights * scale
-    return Tuned(weights / abs(weights[0]) if weights[0] else weights, best.errors)
+    offsets = np.cumsum([0, *(len(item.errors) for item in lists)]).astype(np.int64)
+    return PackedLists(offsets, features, np.concatenate([item.errors for item in lists]).astype(np.int64))
 
 
 def best_of(scores: np.ndarray, weights: np.ndarray) -> int:
-    """Return the place of the highest total of scores [n, K]; of equal ones the first."""
-    return int(np.argmax(scores @ weights))
+    """Return the place of the highest total of scores [n, k]; of equal ones the first."""
+    return int(np.argmax(total_scores(scores, weights)))
 
 
-def errors_of(lists: Sequence[ScoredList], weights: np.ndarray) -> float:
+def errors_of(lists: Sequence[ScoredList], weights: np.ndarray) -> int:
     """Return the errors of the lists' best hypotheses."""
-    return float(sum(item.errors[best_of(item.scores, weights)] for item in lists))
+    return pack(lists).num_errors(np.asarray(weights, dtype=np.float64))
 
 
-def line_search(lists: Sequence[ScoredList], weights: np.ndarray, direction: np.ndarray) -> Tuple[float, float]:
-    """Return (x, errors): the middle of the interval of fewest errors on weights + x direction. Of several the one that
-    is nearest to 0; one without an end reaches 1 beyond the last change."""
-    changes: List[Tuple[float, float]] = []
-    first = 0.0
-    for item in lists:
-        pieces = upper_envelope(item.scores @ direction, item.scores @ weights)
-        before = item.errors[pieces[0][1]]
-        first += before
-        for begin, place in pieces[1:]:
-            changes.append((begin, item.errors[place] - before))
-            before = item.errors[place]
-    if not changes:
-        return 0.0, first
-    changes.sort()
-    at = np.array([x for x, _ in changes])
-    errors = first + np.cumsum([0.0, *(step for _, step in changes)])
-    low, high = np.concatenate([[at[0] - 2.0], at]), np.concatenate([at, [at[-1] + 2.0]])
-    # Errors count between changes alone; where several fall together, what lies between them is no interval.
-    real = high - low > 1e-9 * np.maximum(1.0, np.abs(low))
-    fewest = errors[real].min()
-    middles = ((low + high) / 2)[real & (errors <= fewest + 1e-9)]
-    x = float(middles[np.argmin(np.abs(middles))])
-    return x, float(fewest)
+def _centred(lists: PackedLists) -> np.ndarray:
+    """Return the features less their mean in the list: no answer changes, float64 [n, k]."""
+    sizes = np.diff(lists.offsets)
+    means = np.add.reduceat(lists.features, lists.offsets[:-1], axis=0) / sizes[:, None]
+    return np.asarray(lists.features - np.repeat(means, sizes, axis=0))
 
 
-def upper_envelope(slopes: np.ndarray, intercepts: np.ndarray) -> Envelope:
-    """Return the pieces of max_i (intercept_i + x slope_i) as (where it begins, i), from x = -inf on.
-
-    Lines by rising slope, of equal slopes the highest alone; a line that comes in takes off those before it that it
-    overtakes left of where they begin.
-    """
-    pieces: Envelope = []
-    for i in np.lexsort((np.arange(len(slopes))[::-1], intercepts, slopes)).tolist():
-        begin = -np.inf
-        while pieces:
-            begin, top = pieces[-1][0], pieces[-1][1]
-            if slopes[i] == slopes[top]:  # higher, or as high and earlier in the list
-                pieces.pop()
-                begin = -np.inf
+def _descend(lists: PackedLists, start: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    size = len(start)
+    weights = start / np.linalg.norm(start)
+    errors = lists.num_errors(weights)
+    idle = 0
+    for _ in range(ROUNDS):
+        before = errors
+        lines: List[np.ndarray] = [*np.eye(size), *random.normal(size=(RANDOM_LINES, size)) / math.sqrt(size)]
+        for line in lines:
+            step = search_line(lists, weights, line, limit=10.0)
+            moved = weights + step.x * line
+            length = float(np.linalg.norm(moved))
+            if length < 1e-9:
                 continue
-            cross = (intercepts[top] - intercepts[i]) / (slopes[i] - slopes[top])
-            if cross > begin:
-                begin = float(cross)
-                break
-            pieces.pop()
-            begin = -np.inf
-        pieces.append((float(begin), i))
-    return pieces
+            moved /= length
+            # Counted, not believed: at a point where two lines cross by rounding the sums may choose otherwise.
+            count = lists.num_errors(moved)
+            if count < errors or (count == errors and step.errors == count):
+                weights, errors = moved, count
+        idle = idle + 1 if errors == before else 0
+        if idle == IDLE_ROUNDS:
+            break
+    return weights
