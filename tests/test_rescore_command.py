@@ -13,7 +13,8 @@ from hybrid.cli import main
 from hybrid.lm.load import write_any
 from hybrid.lm.ngram import train_arrays
 from hybrid.rescore.combine import Combination, scored
-from hybrid.rescore.nbest import make_list, read_lists, write_lists
+from hybrid.rescore.nbest import SeenIds, make_list, read_lists, write_lists
+from hybrid.rescore.rates import KINDS, ErrorSums
 
 
 def lists(count: int, seed: int, speakers: int = 5):
@@ -139,18 +140,54 @@ def test_lists_of_lattices(tmp_path, capsys):
 
 
 def test_lists_are_read_as_they_are_needed():
-    """Some hundred are held, however many there are."""
+    """Some are held, however many there are."""
     read = []
 
     def source():
-        for item in lists(1000, 4):
+        for item in lists(5000, 4):
             read.append(item.id)
             yield item
 
     for number, (item, scores) in enumerate(scored(source(), []), 1):
-        assert len(read) <= number + 200 and scores.shape == (len(item.hypotheses), 2)
+        assert len(read) <= number + 4096 // 3 + 1 and scores.shape == (len(item.hypotheses), 2)
         assert scores[:, 0].tolist() == item.scores.tolist() and scores[:, 1].tolist() == [5.0] * 3
-    assert number == 1000
+    assert number == 5000
+
+
+def test_sums_of_many_speakers_are_held_in_groups():
+    items = lists(300, 6, speakers=300)
+    few, many = ErrorSums(groups=50), ErrorSums()
+    for item in items:
+        few.add(item, 1)
+        many.add(item, 1)
+    assert len(few._sums) <= 50 < len(many._sums) == 300
+    assert [few.total(kind) for kind in KINDS] == [many.total(kind) for kind in KINDS] == [300, 0, 0]
+    assert few.words == many.words == 1500 and few.rate("first pass") == 20.0
+
+
+def test_ids_are_known_again():
+    seen = SeenIds()
+    assert all(seen.add(f"u{number}") for number in range(70_000))
+    assert not any(seen.add(f"u{number}") for number in (0, 65_535, 65_536, 69_999))
+    assert seen.add("u70000")
+
+
+def test_weights_know_the_spelling(place, tmp_path, capsys):
+    rules, dev = tmp_path / "rules", tmp_path / "dev.jsonl"
+    rules.write_text("fair -> fare\n")
+    more = ("--scorer", f"ngram:{place / 'lm.arpa'}", "--spelling", rules)
+    assert run("tune", place / "dev.jsonl", *more, "--out", tmp_path / "w.json") == 0
+    assert Combination.load(tmp_path / "w.json").spelling == str(rules)
+    assert run("apply", place / "test.jsonl", "--weights", tmp_path / "w.json", "--out", dev) == 0
+    assert "first pass WER   0.00 %" in capsys.readouterr().out
+    assert all(len(item.hypotheses) == 1 and "fair" not in item.hypotheses[0] for item in read_lists(dev))
+
+
+def test_lists_to_standard_output(place, weights, capfd):
+    assert run("apply", place / "test.jsonl", "--weights", weights, "--out", "/dev/stdout") == 0
+    out, err = capfd.readouterr()
+    assert len(out.splitlines()) == 20 and json.loads(out.splitlines()[0])["id"] == "3-0"
+    assert "20 lists, 20 with references" in err
 
 
 @pytest.mark.parametrize(
@@ -160,7 +197,7 @@ def test_lists_are_read_as_they_are_needed():
         (["tune", "DEV", "--scorer", "gpt:x", "--out", "OUT"], 2, "no scorer"),
         (["tune", "DEV", "--scorer", "ngram:LM", "--scorer", "ngram:LM", "--out", "OUT"], 2, "stands twice"),
         (["tune", "NONE", "--scorer", "ngram:LM", "--out", "OUT"], 1, "no such"),
-        (["tune", "DEV", "DEV", "--scorer", "ngram:LM", "--out", "OUT"], 1, "two files"),
+        (["tune", "DEV", "DEV", "--scorer", "ngram:LM", "--out", "OUT"], 1, "stands twice"),
         (["apply", "DEV", "--weights", "WEIGHTS"], 2, "nothing to write"),
         (["apply", "DEV", "--weights", "WEIGHTS", "--scorer", "ngram:LM", "--text", "OUT"], 2, "as many --scorer"),
         (["apply", "DEV", "--weights", "DEV", "--text", "OUT"], 1, "not JSON"),

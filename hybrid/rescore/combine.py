@@ -2,14 +2,14 @@
 
 The file of weights is JSON:
 
-    {"format": 1, "scorers": ["ngram:lm.arpa", ...], "first": 1.0, "words": 0.3, "weights": [0.12, ...]}
+    {"format": 1, "scorers": ["ngram:lm.arpa", ...], "first": 1.0, "words": 0.3, "weights": [0.12, ...],
+     "spelling": ""}
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Iterable, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -21,17 +21,21 @@ from hybrid.rescore.scorers import Scorer
 from hybrid.rescore.weights import ScoredList, tune
 
 FORMAT = 1
-_CHUNK = 200  # lists that are scored together
+_HELD = 4096  # hypotheses that are scored together
 
 
 @dataclass(frozen=True)
 class Combination:
-    """total = first * (first pass) + words * (number of words) + sum_k weights[k] * (scorers[k]); the highest wins."""
+    """total = first * (first pass) + words * (number of words) + sum_k weights[k] * (scorers[k]); the highest wins.
+
+    spelling: of the lists that it was tuned on, as the command line took it.
+    """
 
     scorers: Tuple[str, ...]
     first: float
     words: float
     weights: Tuple[float, ...]
+    spelling: str = ""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for weights that are no finite numbers, or of another number than the scorers."""
@@ -42,24 +46,25 @@ class Combination:
                 f"weights {list(values)} for {len(self.scorers)} scorers", remedy="make them with hybrid rescore tune"
             )
 
-    @property
-    def row(self) -> np.ndarray:
-        """The weights of the columns of `columns`, float64 [2 + K]."""
-        return np.array([self.first, self.words, *self.weights], dtype=np.float64)
+    def totals(self, scores: np.ndarray) -> np.ndarray:
+        """Return the total of each hypothesis, float64 [n], of its columns [n, 2 + K]."""
+        return total_scores(scores, np.array([self.first, self.words, *self.weights], dtype=np.float64))
 
     def save(self, path: PathLike) -> None:
         about = {"format": FORMAT, "scorers": list(self.scorers), "first": self.first, "words": self.words}
-        write_json(path, {**about, "weights": list(self.weights)})
+        write_json(path, {**about, "weights": list(self.weights), "spelling": self.spelling})
 
     @classmethod
     def load(cls, path: PathLike) -> Combination:
         """Read what `save` wrote. Raises DataError for something else."""
         about = read_json(path)
         try:
-            if about["format"] != FORMAT or not all(isinstance(spec, str) for spec in about["scorers"]):
+            spelling = about.get("spelling", "")
+            texts = [*about["scorers"], spelling]
+            if about["format"] != FORMAT or not all(isinstance(text, str) for text in texts):
                 raise TypeError("another format")
-            return cls(tuple(about["scorers"]), about["first"], about["words"], tuple(about["weights"]))
-        except (KeyError, TypeError, ConfigError) as error:
+            return cls(tuple(about["scorers"]), about["first"], about["words"], tuple(about["weights"]), spelling)
+        except (AttributeError, KeyError, TypeError, ConfigError) as error:
             remedy = "make it with hybrid rescore tune"
             raise DataError(f"not the weights of a second pass: {error}", file=path, remedy=remedy) from None
 
@@ -74,28 +79,26 @@ def columns(lists: Sequence[NbestList], scorers: Sequence[Scorer]) -> List[np.nd
 
 
 def scored(lists: Iterable[NbestList], scorers: Sequence[Scorer]) -> Iterator[Tuple[NbestList, np.ndarray]]:
-    """Yield each list with its columns; some hundred lists are held at a time."""
-    rest = iter(lists)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield from zip(chunk, columns(chunk, scorers), strict=True)
+    """Yield each list with its columns; lists of some thousand hypotheses are held at a time."""
+    held: List[NbestList] = []
+    count = 0
+    for item in lists:
+        held.append(item)
+        count += len(item.hypotheses)
+        if count >= _HELD:
+            yield from zip(held, columns(held, scorers), strict=True)
+            held, count = [], 0
+    if held:
+        yield from zip(held, columns(held, scorers), strict=True)
 
 
-def tune_on(lists: Iterable[NbestList], scorers: Dict[str, Scorer], seed: int = 0) -> Combination:
-    """Return the weights of the fewest errors on lists with references. Raises DataError as NbestList.errors."""
-    found = [
-        ScoredList(scores, item.errors())
-        for item, scores in scored(lists, list(scorers.values()))
-    ]
+def tune_on(
+    lists: Sequence[NbestList], scores: Sequence[np.ndarray], names: Tuple[str, ...], spelling: str = "", seed: int = 0
+) -> Combination:
+    """Return the weights of the fewest errors on lists with references, of which `columns` gave the scores.
+
+    Raises DataError as NbestList.errors.
+    """
+    found = [ScoredList(of_item, item.errors()) for item, of_item in zip(lists, scores, strict=True)]
     first, words, *weights = tune(found, seed=seed).weights.tolist()
-    return Combination(tuple(scorers), first, words, tuple(weights))
-
-
-def apply(
-    lists: Iterable[NbestList], scorers: Sequence[Scorer], combination: Combination
-) -> Iterator[Tuple[NbestList, NbestList]]:
-    """Yield each list as it was, and in the order of its totals, which are its scores then."""
-    for item, scores in scored(lists, scorers):
-        totals = total_scores(scores, combination.row)
-        order = np.argsort(-totals, kind="stable")
-        hypotheses = tuple(item.hypotheses[place] for place in order)
-        yield item, replace(item, hypotheses=hypotheses, scores=totals[order], ranked=False)
+    return Combination(names, first, words, tuple(weights), spelling)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, TextIO
 
 import numpy as np
 
 from hybrid.decode.archive import read_lattices
+from hybrid.destination import find_destination
 from hybrid.errors import ConfigError, DataError
-from hybrid.io import PathLike, atomic_lines, write_lines
+from hybrid.io import atomic_lines, write_lines
 from hybrid.lexicon.tables import read_table
 from hybrid.rescore import linear
-from hybrid.rescore.combine import Combination, tune_on
-from hybrid.rescore.combine import apply as apply_to
-from hybrid.rescore.nbest import NbestList, make_list, read_lists, row_of
+from hybrid.rescore.combine import Combination, columns, scored, tune_on
+from hybrid.rescore.nbest import NbestList, SeenIds, make_list, read_lists, row_of
 from hybrid.rescore.normalise import Spelling, atis_spelling, read_rules
+from hybrid.rescore.rates import ErrorSums
 from hybrid.rescore.scorers import Scorer, load_scorer
 from hybrid.run import line_progress
-from hybrid.score.significance import bootstrap_interval
 from hybrid.score.wer import read_text
 
 
@@ -31,12 +33,9 @@ def input_lists(options: argparse.Namespace, paths: Sequence[Path]) -> Iterator[
     Raises DataError as read_lists, and for an id that two files have.
     """
     spelling = find_spelling(options.spelling) if getattr(options, "spelling", "") else None
-    seen = set()
+    seen = SeenIds()
     for path in paths:
-        for item in shown(read_lists(path), path.name):
-            if item.id in seen:
-                raise DataError("the id stands in two files", file=path, utterance=item.id, remedy="ids must be unique")
-            seen.add(item.id)
+        for item in shown(read_lists(path, seen), path.name):
             yield item if spelling is None else spelling.of_list(item)
 
 
@@ -63,20 +62,23 @@ def tune(options: argparse.Namespace) -> None:
     if not options.scorers:
         raise ConfigError("no scorer", remedy="give --scorer KIND:PATH, one or several times")
     scorers = _loaded(options.scorers, options.device)
-    rates = _Rates()
-    combination = tune_on(rates.watched(input_lists(options, options.lists)), scorers, options.seed)
+    lists = list(input_lists(options, options.lists))
+    scores = columns(lists, list(scorers.values()))
+    combination = tune_on(lists, scores, tuple(scorers), options.spelling, options.seed)
     combination.save(options.out)
-    after = rates.rescored(apply_to(iter(rates.lists), list(scorers.values()), combination))
-    for _ in after:
-        pass
-    print(rates.text())
+    sums = ErrorSums()
+    for item, of_item in zip(lists, scores, strict=True):
+        sums.add(item, int(np.argmax(combination.totals(of_item))))
+    out = _stream(options.out)
+    print(sums.text(), file=out)
     named = zip(combination.scorers, combination.weights, strict=True)
     weights = "".join(f", {name} {weight:.4g}" for name, weight in named)
-    print(f"{options.out}: first pass {combination.first:.4g}, words {combination.words:.4g}{weights}")
+    print(f"{options.out}: first pass {combination.first:.4g}, words {combination.words:.4g}{weights}", file=out)
 
 
 def apply(options: argparse.Namespace) -> None:
     combination = Combination.load(options.weights)
+    options.spelling = options.spelling or combination.spelling
     specs = options.scorers or list(combination.scorers)
     if [spec.partition(":")[0] for spec in specs] != [spec.partition(":")[0] for spec in combination.scorers]:
         raise ConfigError(
@@ -86,69 +88,32 @@ def apply(options: argparse.Namespace) -> None:
     if not options.out and not options.text:
         raise ConfigError("nothing to write", remedy="give --out or --text, or both")
     scorers = list(_loaded(specs, options.device).values())
-    rates = _Rates()
-    rescored = rates.rescored(apply_to(input_lists(options, options.lists), scorers, combination))
-    if options.text:
-        rescored = _writing(options.text, rescored, lambda item: " ".join((item.id, *item.hypotheses[0])))
-    if options.out:
-        rescored = _writing(options.out, rescored, lambda item: json.dumps(row_of(item), ensure_ascii=False))
-    for _ in rescored:
-        pass
-    print(rates.text())
+    sums = ErrorSums()
+    with contextlib.ExitStack() as stack:
+        writers = {path: stack.enter_context(atomic_lines(path)) for path in (options.out, options.text) if path}
+        for item, scores in scored(input_lists(options, options.lists), scorers):
+            totals = combination.totals(scores)
+            order = np.argsort(-totals, kind="stable").tolist()
+            sums.add(item, order[0])
+            hypotheses = tuple(item.hypotheses[place] for place in order)
+            if options.out:
+                ordered = replace(item, hypotheses=hypotheses, scores=totals[order], ranked=False)
+                writers[options.out](json.dumps(row_of(ordered), ensure_ascii=False))
+            if options.text:
+                writers[options.text](" ".join((item.id, *hypotheses[0])))
+    print(sums.text(), file=_stream(options.out, options.text))
+
+
+def _stream(*paths: Optional[Path]) -> TextIO:
+    """Standard output; standard error where a file that is written may be standard output itself."""
+    special = any(path and find_destination(path).special for path in paths)
+    return sys.stderr if special else sys.stdout
 
 
 def _loaded(specs: Sequence[str], device: str) -> Dict[str, Scorer]:
     if len(set(specs)) != len(specs):
         raise ConfigError("a scorer stands twice", remedy="give each once")
     return {spec: load_scorer(spec, device) for spec in specs}
-
-
-def _writing(path: PathLike, items: Iterable[NbestList], line_of: Any) -> Iterator[NbestList]:
-    """Write a line an item as they pass; the file is there when all have."""
-    with atomic_lines(path) as write:
-        for item in items:
-            write(line_of(item))
-            yield item
-
-
-class _Rates:
-    """Errors of lists with references: of the first pass, of the second, and the fewest there could be."""
-
-    def __init__(self) -> None:
-        self.lists: List[NbestList] = []
-        self.errors: Dict[str, Dict[str, Tuple[int, int]]] = {"first pass": {}, "rescored": {}, "oracle": {}}
-        self.speakers: Dict[str, str] = {}
-        self.number = 0
-
-    def watched(self, lists: Iterable[NbestList]) -> Iterator[NbestList]:
-        for item in lists:
-            self.lists.append(item)
-            yield item
-
-    def rescored(self, pairs: Iterable[Tuple[NbestList, NbestList]]) -> Iterator[NbestList]:
-        for before, after in pairs:
-            self.number += 1
-            if before.reference is not None:
-                of_words = dict(zip(before.hypotheses, before.errors().tolist(), strict=True))
-                found = {
-                    "first pass": of_words[before.first], "rescored": of_words[after.hypotheses[0]],
-                    "oracle": min(of_words.values()),
-                }  # fmt: skip
-                for row, errors in found.items():
-                    self.errors[row][before.id] = (errors, len(before.reference))
-                self.speakers[before.id] = before.speaker
-            yield after
-
-    def text(self) -> str:
-        if not self.speakers:
-            return f"{self.number} lists, without references"
-        rows = [f"{self.number} lists, {len(self.speakers)} with references"]
-        for row, errors in self.errors.items():
-            words = sum(count for _, count in errors.values())
-            low, high = bootstrap_interval(errors, speakers=self.speakers)
-            rate = 100.0 * sum(count for count, _ in errors.values()) / words if words else float("nan")
-            rows.append(f"{row:12} WER {rate:6.2f} % [{low:.2f}, {high:.2f}] of {words} words")
-        return "\n".join(rows)
 
 
 def write_from_lattices(options: argparse.Namespace) -> None:
