@@ -32,7 +32,7 @@ def input_lists(options: argparse.Namespace, paths: Sequence[Path]) -> Iterator[
 
     Raises DataError as read_lists, and for an id that two files have.
     """
-    spelling = find_spelling(options.spelling) if getattr(options, "spelling", "") else None
+    spelling = find_spelling(options.spelling) if options.spelling else None
     seen = SeenIds()
     for path in paths:
         for item in shown(read_lists(path, seen), path.name):

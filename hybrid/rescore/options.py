@@ -58,11 +58,15 @@ def add_rescore(commands: Any) -> None:
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("lists", type=Path, nargs="+", metavar="LISTS", help=_LISTS)
+    _add_given(parser, _LISTS)
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="of neural models: cpu, cuda, auto (cpu)")
+
+
+def _add_given(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("lists", type=Path, nargs="+", metavar="LISTS", help=what)
     parser.add_argument(
         "--spelling", default="", metavar="FILE", help="rules, `phrase -> phrase`; or atis: ours of the ATIS lists"
     )
-    parser.add_argument("--device", default="cpu", metavar="NAME", help="of neural models: cpu, cuda, auto (cpu)")
 
 
 def _add_lists(actions: Any) -> None:
@@ -80,7 +84,7 @@ def _add_lists(actions: Any) -> None:
 
 def _add_training(actions: Any) -> None:
     linear = actions.add_parser("train-linear", help="a linear model of words and bigrams, by expected word errors")
-    linear.add_argument("lists", type=Path, nargs="+", metavar="LISTS", help=_LISTS + " with references")
+    _add_given(linear, _LISTS + " with references")
     linear.add_argument("--l2", type=float, default=0.1, metavar="X", help="weight of half the squared norm (0.1)")
     linear.add_argument("--least", type=int, default=2, metavar="N", help="lists that a feature must be in (2)")
     linear.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the model")
@@ -103,7 +107,7 @@ def _add_training(actions: Any) -> None:
     lm.set_defaults(call=_train_lm)
 
     bert = actions.add_parser("train-bert", help="RescoreBERT: one score a sentence, by distillation and word errors")
-    bert.add_argument("lists", type=Path, nargs="+", metavar="LISTS", help=_LISTS + " with references")
+    _add_given(bert, _LISTS + " with references")
     bert.add_argument("--dev", type=Path, required=True, metavar="LISTS", help="likewise, of other speakers")
     bert.add_argument("--masked", type=Path, required=True, metavar="DIR", help="the masked model that it begins as")
     bert.add_argument("--init", type=Path, metavar="DIR", help="a scorer to go on from, as one that was distilled")
@@ -115,7 +119,6 @@ def _add_training(actions: Any) -> None:
         help="weight of the squared distance to the masked model's pseudo-log-likelihoods (1e-4)",
     )  # fmt: skip
     bert.add_argument("--first-weight", type=float, default=1.0, metavar="X", help="weight of the first pass (1)")
-    bert.add_argument("--spelling", default="", metavar="FILE", help="as of `tune`")
     _add_trainer(bert, epochs=10, lr=3e-4)
     bert.set_defaults(call=_train_bert)
 
