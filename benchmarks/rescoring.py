@@ -64,7 +64,7 @@ def main() -> None:
         train = [item for item in lists if id(item) not in held]
         models = FoldModels(train, dev, options.folder / f"fold-{number}", options.seed, _log, outside)
         tests += test
-        counts["first"].update(errors_of(test, [np.argmax(item.scores) for item in test]))
+        counts["first"].update(errors_of(test, [item.best for item in test]))
         columns = {name: columns_of(models, name, dev, test) for names in rows.values() for name in names}
         for row, names in rows.items():
             weights = tune(scored(dev, [columns[name]["dev"] for name in names]), seed=options.seed).weights

@@ -42,9 +42,9 @@ class NbestList:
     ranked: bool = False
 
     @property
-    def first(self) -> Tuple[str, ...]:
-        """The hypothesis that the first pass likes best; of several the first."""
-        return self.hypotheses[int(np.argmax(self.scores))]
+    def best(self) -> int:
+        """The place of the hypothesis that the first pass likes best; of several the first."""
+        return int(np.argmax(self.scores))
 
     def errors(self) -> np.ndarray:
         """Return the edit distance of each hypothesis to the reference, int64 [n].

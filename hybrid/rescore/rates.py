@@ -35,8 +35,7 @@ class ErrorSums:
             self.without_reference += 1
             return
         errors = item.errors()
-        first = errors[int(np.argmax(item.scores))]
-        row = np.array([len(item.reference), first, errors[choice], errors.min()], np.int64)
+        row = np.array([len(item.reference), errors[item.best], errors[choice], errors.min()], np.int64)
         name = self._name(item.speaker)
         self._sums[name] = self._sums[name] + row if name in self._sums else row
         if len(self._sums) > self.groups and not self._grouped:
