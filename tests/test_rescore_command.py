@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hybrid.cli import main
+from hybrid.data.tokens import Tokens
 from hybrid.lm.load import write_any
 from hybrid.lm.ngram import train_arrays
 from hybrid.rescore.combine import Combination, scored
@@ -115,6 +116,15 @@ def test_neural_models_from_text_to_words(place, capsys, tmp_path):
     assert run("apply", place / "test.jsonl", "--weights", weights, "--text", tmp_path / "hyp.txt") == 0
     rates = re.findall(r"rescored +WER +([\d.]+) %", capsys.readouterr().out)
     assert len(rates) == 2 and float(rates[1]) < 5.0
+
+
+def test_text_is_spelt_as_lists_are(place, tmp_path):
+    rules = tmp_path / "rules"
+    rules.write_text("fair -> fare\n")
+    text = ("--text", place / "train.txt", "--dev", place / "dev.txt", "--dim", 8, "--epochs", 1)
+    for name, more in (("plain", ()), ("spelt", ("--spelling", rules))):
+        assert run("train-lm", "--kind", "lstm", *text, *more, "--out", tmp_path / name) == 0
+        assert ("fair" in Tokens.load(tmp_path / name / "model").names) == (name == "plain")
 
 
 def test_lists_of_lattices(tmp_path, capsys):

@@ -64,6 +64,10 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 
 def _add_given(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("lists", type=Path, nargs="+", metavar="LISTS", help=what)
+    _add_spelling(parser)
+
+
+def _add_spelling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spelling", default="", metavar="FILE", help="rules, `phrase -> phrase`; or atis: ours of the ATIS lists"
     )
@@ -97,6 +101,7 @@ def _add_training(actions: Any) -> None:
     )  # fmt: skip
     lm.add_argument("--text", type=Path, required=True, metavar="FILE", help="one sentence a line")
     lm.add_argument("--dev", type=Path, required=True, metavar="FILE", help="likewise: the best epoch on it is kept")
+    _add_spelling(lm)
     lm.add_argument("--init", type=Path, metavar="DIR", help="a model of this kind and size to go on from: adaptation")
     lm.add_argument("--pieces", type=int, default=0, metavar="N", help="so many sentencepieces; 0: words (0)")
     lm.add_argument("--least", type=int, default=2, metavar="N", help="times a word must occur, else it is <unk> (2)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 from hybrid.data.tokens import Tokens
 from hybrid.errors import ConfigError
@@ -14,7 +14,7 @@ from hybrid.nnet.text import TextModel
 from hybrid.nnet.text_io import load_text_model
 from hybrid.nnet.transformer import SentenceScorer, TransformerLm
 from hybrid.rescore import training
-from hybrid.rescore.commands import input_lists
+from hybrid.rescore.commands import find_spelling, input_lists
 from hybrid.rescore.neural import NeuralScorer, model_folder, perplexity
 from hybrid.rescore.training import TextTraining
 from hybrid.train.rescoring import RescoringLoss
@@ -32,17 +32,19 @@ def _training(options: argparse.Namespace) -> TextTraining:
 
 
 class _Text:
-    """The sentences of a file, read again by each who goes through them."""
+    """The sentences of a file in the spelling that is asked for, read again by each who goes through them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, spelling: str) -> None:
         self.path = path
+        self.spelling = find_spelling(spelling) if spelling else None
 
-    def __iter__(self) -> Iterator[List[str]]:
-        return read_sentences(self.path)
+    def __iter__(self) -> Iterator[Sequence[str]]:
+        sentences = read_sentences(self.path)
+        return sentences if self.spelling is None else map(self.spelling, sentences)
 
 
 def train_lm(options: argparse.Namespace) -> None:
-    text, dev = _Text(options.text), _Text(options.dev)
+    text, dev = _Text(options.text, options.spelling), _Text(options.dev, options.spelling)
     init: Optional[TextModel] = None
     if options.init:
         init, tokens, _ = load_text_model(model_folder(options.init))
