@@ -78,7 +78,7 @@ NETWORK_WEIGHT = Cost(15.3, "CPU s an hour heard and million multiply-adds a fra
 TDNNF_WEIGHT = Cost(12.3, "CPU s an hour heard and million multiply-adds a frame, TDNN-F",
                     "two sizes side by side; speechocean762: ce, 27.6 s an hour of 1.8 M")  # fmt: skip
 SEQUENCE = Cost(10.0, "CPU s an hour heard, LF-MMI beside CE", "AN4 and demo: lfmmi; benchmarks: memory, numerators")
-DENOMINATOR = Cost(2.4e-4, "CPU s an hour heard and arc", "benchmarks: denominator, 70,033 arcs")
+DENOMINATOR = Cost(2.5e-5, "CPU s an hour heard and arc", "speechocean762: lfmmi 41 CPU s an hour, ce 22")
 DENOMINATOR_ARCS = Cost(2.4, "arcs a state of the phone LM and phone", "speechocean762: 386,309 of 790 and 157")
 SPARSE_ARCS = Cost(0.06, "times that where the phone LM is not interpolated", "AN4: 4,824 arcs")
 PHONES, STRESSED, POSITIONS = 39, 69, 4  # of English: ARPAbet without stress and with it; begin, inside, end, alone
