@@ -23,9 +23,10 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from benchmarks.rescoring_models import FoldModels, hypotheses_of, scored
+from benchmarks.rescoring_models import FoldModels
 from hybrid.io import load_tensors, save_tensors
 from hybrid.parallel import set_threads
+from hybrid.rescore.combine import hypotheses_of, joined, with_errors
 from hybrid.rescore.nbest import NbestList, oracle, read_lists
 from hybrid.rescore.normalise import atis_spelling
 from hybrid.rescore.scorers import load_scorer
@@ -65,13 +66,15 @@ def main() -> None:
         models = FoldModels(train, dev, options.folder / f"fold-{number}", options.seed, _log, outside)
         tests += test
         counts["first"].update(errors_of(test, [item.best for item in test]))
+        parts = {"dev": dev, "test": test}
         columns = {name: columns_of(models, name, dev, test) for names in rows.values() for name in names}
         for row, names in rows.items():
-            weights = tune(scored(dev, [columns[name]["dev"] for name in names]), seed=options.seed).weights
-            places = [best_of(item.scores, weights) for item in scored(test, [columns[n]["test"] for n in names])]
-            counts[row].update(errors_of(test, places))
+            of_dev, of_test = (joined(held_out, [columns[n][part] for n in names]) for part, held_out in parts.items())
+            weights = tune(with_errors(dev, of_dev), seed=options.seed).weights
+            errors = errors_of(test, [best_of(scores, weights) for scores in of_test])
+            counts[row].update(errors)
             seconds[row] += sum(float(columns[name]["seconds"][0]) for name in names)
-            _log(f"fold {number}: {row}: {rate(errors_of(test, places)):.2f} %, weights {np.round(weights, 3)}")
+            _log(f"fold {number}: {row}: {rate(errors):.2f} %, weights {np.round(weights, 3)}")
     _print(tests, counts, seconds)
 
 

@@ -13,12 +13,13 @@ from hybrid.data.tokens import Tokens
 from hybrid.errors import ConfigError
 from hybrid.lm.ngram import train_arrays
 from hybrid.nnet.transformer import SentenceScorer, TransformerLm
+from hybrid.rescore.combine import columns, hypotheses_of, with_errors
 from hybrid.rescore.linear import LinearRescorer, train_linear
 from hybrid.rescore.nbest import NbestList
 from hybrid.rescore.neural import NeuralScorer
 from hybrid.rescore.scorers import NgramScorer, Scorer
 from hybrid.rescore.training import TextTraining, prepared, train_lm, train_scorer
-from hybrid.rescore.weights import ScoredList, Tuned, tune
+from hybrid.rescore.weights import Tuned, tune
 from hybrid.train.rescoring import RescoringLoss
 from hybrid.train.schedule import ScheduleConfig
 
@@ -26,23 +27,6 @@ L2 = (0.03, 0.1, 0.3, 1.0)
 TRANSFORMER = {"dim": 128, "layers": 3, "heads": 4, "dropout": 0.1}
 LSTM = {"hidden": 192, "layers": 1, "dropout": 0.4}
 _COSINE = ScheduleConfig(kind="cosine", warmup=100)
-
-
-def scored(lists: Sequence[NbestList], columns: Sequence[np.ndarray]) -> List[ScoredList]:
-    """Put together what the weights are tuned on: of each hypothesis the first pass's score, the number of words and
-    the columns, each float64 over all hypotheses of all lists in their order."""
-    found, place = [], 0
-    for item in lists:
-        end = place + len(item.hypotheses)
-        lengths = np.array([len(words) for words in item.hypotheses], dtype=np.float64)
-        scores = np.stack([item.scores, lengths, *(column[place:end] for column in columns)], axis=1)
-        found.append(ScoredList(scores, item.errors()))
-        place = end
-    return found
-
-
-def hypotheses_of(lists: Sequence[NbestList]) -> List[Sequence[str]]:
-    return [words for item in lists for words in item.hypotheses]
 
 
 class FoldModels:
@@ -59,7 +43,7 @@ class FoldModels:
         return MODELS[name](self)
 
     def tuned(self, scorer: Scorer) -> Tuned:
-        return tune(scored(self.dev, [scorer.score(hypotheses_of(self.dev))]))
+        return tune(with_errors(self.dev, columns(self.dev, [scorer])))
 
     # --- by counts
 

@@ -127,6 +127,7 @@ class Run:
 
 
 def line_progress(iterable: Iterable[Item], total: Optional[int], desc: str, every: float) -> Iterator[Item]:
+    """Yields from `iterable`, and prints on stderr how far it is, every so many seconds."""
     began = shown = time.monotonic()
     for count, item in enumerate(iterable, 1):
         yield item

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid.data.hypothesis_batches import padded
+from hybrid.data.text_batches import padded
 from hybrid.data.tokens import Tokens
 from hybrid.errors import ConfigError, ModelError
 from hybrid.io import read_json, write_json

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence, Tuple
+from typing import Sequence
 
 import numpy as np
-import torch
 
 from hybrid.data.batches import Batch, Batches
-from hybrid.data.tokens import END
+from hybrid.data.text_batches import padded
 from hybrid.data.utterances import Utterance
 from hybrid.errors import DataError
 
@@ -79,11 +78,3 @@ class ListBatches(Batches):
         rows = [row for i in indices for row in self.utterances.list(i).tokens]
         tokens, lengths = padded(rows)
         return Batch([u.id for u in utterances], tokens, lengths, None, utterances)
-
-
-def padded(rows: Sequence[np.ndarray]) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return tokens int64 [R, T], padded with </s>, and lengths int64 [R], in the order given."""
-    tokens = np.full((len(rows), max(map(len, rows))), END, np.int64)
-    for number, row in enumerate(rows):
-        tokens[number, : len(row)] = row
-    return torch.from_numpy(tokens), torch.tensor([len(row) for row in rows], dtype=torch.int64)

@@ -7,7 +7,7 @@ what is to be predicted where those of speech have pdfs, so that the trainer and
 from __future__ import annotations
 
 from array import array
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -120,17 +120,14 @@ class MaskedTokens(_TextBatches):
 def collate_tokens(examples: Sequence[Any], ids: Sequence[str]) -> Batch:
     """Make a batch of pairs (read, to be predicted), longest first; features int64 [B, T], padded with </s>."""
     order = sorted(range(len(examples)), key=lambda i: (-len(examples[i][0]), i))
-    longest = len(examples[order[0]][0])
-    tokens = np.full((len(examples), longest), END, np.int64)
-    wanted = np.full((len(examples), longest), IGNORE, np.int64)
-    for row, i in enumerate(order):
-        read, targets = examples[i]
-        tokens[row, : len(read)] = read
-        wanted[row, : len(targets)] = targets
-    return Batch(
-        ids=[ids[i] for i in order],
-        features=torch.from_numpy(tokens),
-        lengths=torch.tensor([len(examples[i][0]) for i in order], dtype=torch.int64),
-        pdfs=torch.from_numpy(wanted),
-        utterances=[],
-    )
+    tokens, lengths = padded([examples[i][0] for i in order])
+    wanted, _ = padded([examples[i][1] for i in order], IGNORE)
+    return Batch(ids=[ids[i] for i in order], features=tokens, lengths=lengths, pdfs=wanted, utterances=[])
+
+
+def padded(rows: Sequence[np.ndarray], filler: int = END) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens int64 [R, T], padded with `filler`, and lengths int64 [R], in the order given."""
+    tokens = np.full((len(rows), max(map(len, rows))), filler, np.int64)
+    for number, row in enumerate(rows):
+        tokens[number, : len(row)] = row
+    return torch.from_numpy(tokens), torch.tensor([len(row) for row in rows], dtype=torch.int64)

@@ -71,9 +71,17 @@ class Combination:
 
 def columns(lists: Sequence[NbestList], scorers: Sequence[Scorer]) -> List[np.ndarray]:
     """Return for each list float64 [n, 2 + K]: the first pass's score, the number of words, the scorers' scores."""
-    hypotheses = [words for item in lists for words in item.hypotheses]
-    scores = [scorer.score(hypotheses) for scorer in scorers]
-    lengths = np.array([len(words) for words in hypotheses], dtype=np.float64)
+    hypotheses = hypotheses_of(lists)
+    return joined(lists, [scorer.score(hypotheses) for scorer in scorers])
+
+
+def hypotheses_of(lists: Iterable[NbestList]) -> List[Sequence[str]]:
+    return [words for item in lists for words in item.hypotheses]
+
+
+def joined(lists: Sequence[NbestList], scores: Sequence[np.ndarray]) -> List[np.ndarray]:
+    """Return what `columns` does, of scores of all lists' hypotheses in their order, float64 [N] of each scorer."""
+    lengths = np.array([len(words) for words in hypotheses_of(lists)], dtype=np.float64)
     whole = np.stack([np.concatenate([item.scores for item in lists]), lengths, *scores], axis=1)
     return np.split(whole, np.cumsum([len(item.hypotheses) for item in lists])[:-1])
 
@@ -92,6 +100,11 @@ def scored(lists: Iterable[NbestList], scorers: Sequence[Scorer]) -> Iterator[Tu
         yield from zip(held, columns(held, scorers), strict=True)
 
 
+def with_errors(lists: Sequence[NbestList], scores: Sequence[np.ndarray]) -> List[ScoredList]:
+    """Return what weights are tuned on, of lists with references and their columns."""
+    return [ScoredList(of_item, item.errors()) for item, of_item in zip(lists, scores, strict=True)]
+
+
 def tune_on(
     lists: Sequence[NbestList], scores: Sequence[np.ndarray], names: Tuple[str, ...], spelling: str = "", seed: int = 0
 ) -> Combination:
@@ -99,6 +112,5 @@ def tune_on(
 
     Raises DataError as NbestList.errors.
     """
-    found = [ScoredList(of_item, item.errors()) for item, of_item in zip(lists, scores, strict=True)]
-    first, words, *weights = tune(found, seed=seed).weights.tolist()
+    first, words, *weights = tune(with_errors(lists, scores), seed=seed).weights.tolist()
     return Combination(names, first, words, tuple(weights), spelling)

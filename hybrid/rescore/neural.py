@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 import numpy as np
 import torch
 
-from hybrid.data.hypothesis_batches import padded
+from hybrid.data.text_batches import padded
 from hybrid.data.tokens import MASK, Tokens
 from hybrid.errors import ConfigError
 from hybrid.io import PathLike
