@@ -7,7 +7,6 @@ rule has written is not read again. A file of rules has one a line, `phrase -> p
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from hybrid.errors import DataError
@@ -81,8 +80,7 @@ class Spelling:
         """Return the list in the one spelling, doubles merged."""
         scores = None if item.ranked else item.scores.tolist()
         reference = None if item.reference is None else self(item.reference)
-        made = make_list(item.id, [self(words) for words in item.hypotheses], scores, reference, item.speaker)
-        return replace(made, ranked=item.ranked)
+        return make_list(item.id, [self(words) for words in item.hypotheses], scores, reference, item.speaker)
 
     def of_lists(self, lists: Iterable[NbestList]) -> List[NbestList]:
         return [self.of_list(item) for item in lists]
