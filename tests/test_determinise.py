@@ -209,6 +209,10 @@ def test_best_paths_and_n_best_lists_are_those_of_the_search(seed: int, scale: f
         np.testing.assert_array_equal(ours.pdfs, theirs.pdfs)
     entries, expected = words.nbest(20, scale, penalty), lattice.nbest(20, scale, penalty)
     assert [entry.cost for entry in entries] == pytest.approx([entry.cost for entry in expected], abs=1e-3)
+    again = {entry.words: entry.cost for entry in words.nbest(20, 0.5 * scale, penalty)}
+    for entry in entries:  # the one path of its words, at another scale
+        if entry.words in again:
+            assert again[entry.words] == pytest.approx(entry.cost - 0.5 * scale * entry.part, abs=1e-3)
 
 
 @settings(deadline=None, max_examples=100)

@@ -6,12 +6,14 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybrid.decode.paths import Entry
 from hybrid.errors import DataError
-from hybrid.rescore.nbest import make_list, oracle, read_lists, write_lists
+from hybrid.rescore.nbest import in_order, make_list, of_entries, oracle, read_lists, write_lists
 from hybrid.rescore.normalise import Spelling, atis_spelling, read_rules
 
 
@@ -87,6 +89,28 @@ def test_written_and_read(tmp_path_factory, lists):
         assert before.scores.tolist() == after.scores.tolist()
 
 
+def test_parts_of_scores_go_along(tmp_path):
+    """Where doubles are one, through a file, and into another order."""
+    parts = {"graph": [-5.0, -6.0, -7.0]}
+    item = make_list("u", ["a b".split(), ["c"], "a b".split()], [-3.0, -2.0, -1.0], ["c"], parts=parts)
+    assert item.hypotheses == (("a", "b"), ("c",)) and item.part("graph").tolist() == [-7.0, -6.0]
+    write_lists(tmp_path / "l.jsonl", [item])
+    (read,) = read_lists(tmp_path / "l.jsonl")
+    assert read.part("graph").tolist() == [-7.0, -6.0]
+    turned = in_order(read, [1, 0], np.array([0.5, 0.75]))
+    assert turned.hypotheses[0] == ("c",) and turned.scores.tolist() == [0.75, 0.5]
+    assert turned.part("graph").tolist() == [-6.0, -7.0]
+    assert atis_spelling().of_list(read).part("graph").tolist() == [-7.0, -6.0]
+    with pytest.raises(DataError, match="no part 'lm'.*it has graph"):
+        read.part("lm")
+
+
+def test_a_lattices_parts_are_its_score():
+    """score = graph - scale * acoustic cost."""
+    item = of_entries("u", [Entry((1,), 7.0, 20.0), Entry((2,), 8.0, 25.0)], [["a"], ["b"]], 0.1)
+    assert item.scores.tolist() == [-7.0, -8.0] and item.part("graph").tolist() == [-5.0, -5.5]
+
+
 def test_the_fewest_errors():
     items = [make_list("u", [["a"], ["b", "c"]], None, ["b"]), make_list("v", [["x"]], None, ["x"])]
     assert oracle(items) == (1, 2)
@@ -107,6 +131,9 @@ def test_the_fewest_errors():
         ([{**GOOD, "hypotheses": [{"text": "a", "score": "high"}]}], "not a finite number"),
         ([{**GOOD, "hypotheses": [{"text": "a", "score": True}]}], "not a finite number"),
         (['{"id": "u", "hypotheses": [{"text": "a", "score": NaN}]}'], "not a finite number"),
+        ([{**GOOD, "hypotheses": [{"text": "a", "parts": {"graph": "x"}}]}], "part 'graph' 'x' is not a finite number"),
+        ([{**GOOD, "hypotheses": [{"text": "a", "parts": [1.0]}]}], "parts that are no objects"),
+        ([{**GOOD, "hypotheses": [{"text": "a", "parts": {"x": 1}}, {"text": "b"}]}], "parts that are no objects"),
         (['{"id": "u", "hypotheses": [{"text": "a", "score": 1e999}]}'], "not a finite number"),
         ([{**GOOD, "hypotheses": [{"text": "a", "score": 1}, {"text": "b"}]}], "for some hypotheses"),
         ([GOOD, GOOD], "stands twice"),

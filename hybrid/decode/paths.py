@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -35,10 +35,11 @@ class Hypothesis:
 
 
 class Entry(NamedTuple):
-    """A sequence of an n-best list: word ids, and the cost of its best path."""
+    """A sequence of an n-best list: word ids, and the cost of its best path; part: what of `parts` is on that path."""
 
     words: Tuple[int, ...]
     cost: float
+    part: float = 0.0
 
 
 def nothing(frames: int) -> Hypothesis:
@@ -47,14 +48,15 @@ def nothing(frames: int) -> Hypothesis:
 
 
 def nbest(
-    source: np.ndarray, target: np.ndarray, words: np.ndarray, costs: np.ndarray, final: np.ndarray, number: int
-) -> List[Entry]:
+    source: np.ndarray, target: np.ndarray, words: np.ndarray, costs: np.ndarray, final: np.ndarray, number: int,
+    parts: Optional[np.ndarray] = None,
+) -> List[Entry]:  # fmt: skip
     """Return the `number` word sequences of the lowest costs, the best first; no sequence twice.
 
-    words: int32 [links], word ids, 0 for none. A search from the best on (A*): a path as far as a node is followed by
-    its cost so far and the least cost from there to an end, which is known exactly, so that whole paths come out in the
-    order of their costs. Of the paths that have the same words as far as the same node only the first, the best, is
-    followed.
+    words: int32 [links], word ids, 0 for none; parts: [links], what is summed along each path beside its cost. A search
+    from the best on (A*): a path as far as a node is followed by its cost so far and the least cost from there to an
+    end, which is known exactly, so that whole paths come out in the order of their costs. Of the paths that have the
+    same words as far as the same node only the first, the best, is followed.
     """
     ahead = costs_ahead(source, target, costs, final)
     links = np.argsort(source, kind="stable")
@@ -64,18 +66,18 @@ def nbest(
     seen: Set[Tuple[int, int]] = set()
     entries: List[Entry] = []
     end = len(final)  # stands for the end of a path
-    heap = [(float(ahead[0]), 0, 0)] if len(final) and np.isfinite(ahead[0]) else []
+    heap = [(float(ahead[0]), 0, 0, 0.0)] if len(final) and np.isfinite(ahead[0]) else []
     while heap and len(entries) < number:
-        cost, node, history = heapq.heappop(heap)
+        cost, node, history, part = heapq.heappop(heap)
         if (node, history) in seen:
             continue
         seen.add((node, history))
         if node == end:
-            entries.append(Entry(_spelt(histories, history), cost))
+            entries.append(Entry(_spelt(histories, history), cost, part))
             continue
         before = cost - ahead[node]
         if np.isfinite(final[node]):
-            heapq.heappush(heap, (before + float(final[node]), end, history))
+            heapq.heappush(heap, (before + float(final[node]), end, history, part))
         for link in links[first[node] : first[node + 1]].tolist():
             reached, word, after = int(target[link]), int(words[link]), history
             if not np.isfinite(ahead[reached]):
@@ -85,7 +87,9 @@ def nbest(
                 if after == len(histories):
                     histories.append((history, word))
             if (reached, after) not in seen:
-                heapq.heappush(heap, (before + float(costs[link] + ahead[reached]), reached, after))
+                total = before + float(costs[link] + ahead[reached])
+                more = 0.0 if parts is None else float(parts[link])
+                heapq.heappush(heap, (total, reached, after, part + more))
     return entries
 
 

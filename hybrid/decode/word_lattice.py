@@ -96,9 +96,10 @@ class WordLattice:
         return cast(np.ndarray, self.pdfs[self.offsets[arc] : self.offsets[arc + 1]])
 
     def nbest(self, number: int, acoustic_scale: float = 1.0, word_penalty: float = 0.0) -> List[Entry]:
-        """Return the `number` word sequences of the lowest costs, the best first; no sequence twice."""
+        """Return the `number` word sequences of the lowest costs, the best first; no sequence twice. part: of an entry,
+        its acoustic cost, unscaled."""
         costs = self.costs(acoustic_scale, word_penalty)
-        return paths.nbest(self.source, self.target, self.word, costs, self.final, number)
+        return paths.nbest(self.source, self.target, self.word, costs, self.final, number, self.acoustic)
 
     def posteriors(self, acoustic_scale: float = 1.0, word_penalty: float = 0.0) -> Tuple[np.ndarray, float]:
         """Return the posterior of each arc, float64 [arcs], and the log of the sum over all paths of exp(-cost)."""

@@ -17,7 +17,7 @@ from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike, read_json, write_json
 from hybrid.rescore.line_search import total_scores
 from hybrid.rescore.nbest import NbestList
-from hybrid.rescore.scorers import Scorer
+from hybrid.rescore.scorers import AnyScorer, Part
 from hybrid.rescore.weights import ScoredList, tune
 
 FORMAT = 1
@@ -69,10 +69,13 @@ class Combination:
             raise DataError(f"not the weights of a second pass: {error}", file=path, remedy=remedy) from None
 
 
-def columns(lists: Sequence[NbestList], scorers: Sequence[Scorer]) -> List[np.ndarray]:
-    """Return for each list float64 [n, 2 + K]: the first pass's score, the number of words, the scorers' scores."""
+def columns(lists: Sequence[NbestList], scorers: Sequence[AnyScorer]) -> List[np.ndarray]:
+    """Return for each list float64 [n, 2 + K]: the first pass's score, the number of words, the scorers' scores.
+
+    Raises DataError for a list without a part of scores that is asked for.
+    """
     hypotheses = hypotheses_of(lists)
-    return joined(lists, [scorer.score(hypotheses) for scorer in scorers])
+    return joined(lists, [s.of_lists(lists) if isinstance(s, Part) else s.score(hypotheses) for s in scorers])
 
 
 def hypotheses_of(lists: Iterable[NbestList]) -> List[Sequence[str]]:
@@ -86,7 +89,7 @@ def joined(lists: Sequence[NbestList], scores: Sequence[np.ndarray]) -> List[np.
     return np.split(whole, np.cumsum([len(item.hypotheses) for item in lists])[:-1])
 
 
-def scored(lists: Iterable[NbestList], scorers: Sequence[Scorer]) -> Iterator[Tuple[NbestList, np.ndarray]]:
+def scored(lists: Iterable[NbestList], scorers: Sequence[AnyScorer]) -> Iterator[Tuple[NbestList, np.ndarray]]:
     """Yield each list with its columns; lists of some thousand hypotheses are held at a time."""
     held: List[NbestList] = []
     count = 0

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, TextIO
 
@@ -19,10 +18,10 @@ from hybrid.io import atomic_lines, write_lines
 from hybrid.lexicon.tables import read_table
 from hybrid.rescore import linear
 from hybrid.rescore.combine import Combination, columns, scored, tune_on
-from hybrid.rescore.nbest import NbestList, SeenIds, make_list, read_lists, row_of
+from hybrid.rescore.nbest import NbestList, SeenIds, in_order, of_entries, read_lists, row_of
 from hybrid.rescore.normalise import Spelling, atis_spelling, read_rules
 from hybrid.rescore.rates import ErrorSums
-from hybrid.rescore.scorers import Scorer, load_scorer
+from hybrid.rescore.scorers import AnyScorer, load_scorer
 from hybrid.run import line_progress
 from hybrid.score.wer import read_text
 
@@ -95,12 +94,11 @@ def apply(options: argparse.Namespace) -> None:
             totals = combination.totals(scores)
             order = np.argsort(-totals, kind="stable").tolist()
             sums.add(item, order[0])
-            hypotheses = tuple(item.hypotheses[place] for place in order)
+            ordered = in_order(item, order, totals)
             if options.out:
-                ordered = replace(item, hypotheses=hypotheses, scores=totals[order], ranked=False)
                 writers[options.out](json.dumps(row_of(ordered), ensure_ascii=False))
             if options.text:
-                writers[options.text](" ".join((item.id, *hypotheses[0])))
+                writers[options.text](" ".join((item.id, *ordered.hypotheses[0])))
     print(sums.text(), file=_stream(options.out, options.text))
 
 
@@ -110,7 +108,7 @@ def _stream(*paths: Optional[Path]) -> TextIO:
     return sys.stderr if special else sys.stdout
 
 
-def _loaded(specs: Sequence[str], device: str) -> Dict[str, Scorer]:
+def _loaded(specs: Sequence[str], device: str) -> Dict[str, AnyScorer]:
     if len(set(specs)) != len(specs):
         raise ConfigError("a scorer stands twice", remedy="give each once")
     return {spec: load_scorer(spec, device) for spec in specs}
@@ -140,8 +138,8 @@ def _of_lattices(
             raise DataError("a lattice without a path", file=options.archive, utterance=identifier, remedy=remedy)
         hypotheses = [[_name(names, word, options, identifier) for word in entry.words] for entry in entries]
         reference: Optional[List[str]] = references.get(identifier)
-        yield make_list(
-            identifier, hypotheses, [-float(entry.cost) for entry in entries], reference, speakers.get(identifier)
+        yield of_entries(
+            identifier, entries, hypotheses, options.acoustic_scale, reference, speakers.get(identifier)
         )
 
 

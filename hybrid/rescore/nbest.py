@@ -6,21 +6,24 @@ Ours is JSON Lines, plain or gzipped, a list a line:
      "hypotheses": [{"text": "a b c", "score": -12.3}, {"text": "a b", "score": -13.1}]}
 
 score: natural log, of the whole hypothesis, higher is better; without any score the order is all that is known. speaker
-and reference may be absent. HyPoradise's lists (v0; .json or .json.gz: a list of {"input", "output", "am_score", "id"})
-are read too. Its am_score is an average a token: times one length of the utterance, that of its first hypothesis, it
-is the score of each; times each hypothesis's own it would favour the short ones.
+and reference may be absent. A hypothesis may have "parts": {"graph": -7.1}, the share that models had in its score, of
+the same names in the whole list, which weights may count apart (scorers.py). HyPoradise's lists (v0; .json or .json.gz:
+a list of {"input", "output", "am_score", "id"}) are read too. Its am_score is an average a token: times one length of
+the utterance, that of its first hypothesis, it is the score of each; times each hypothesis's own it would favour the
+short ones.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from hybrid.decode.paths import Entry
 from hybrid.errors import DataError, HybridError
 from hybrid.io import PathLike, iter_jsonl, open_bytes, write_jsonl
 from hybrid.score.distance import edit_distances
@@ -32,7 +35,7 @@ _ATIS_SPEAKER = 3  # characters of an id
 @dataclass(frozen=True, eq=False)
 class NbestList:
     """hypotheses: n of words, each once; scores: float64 [n], natural log of the first pass; ranked: only their order
-    is known, and scores are 0, -1, -2 ...; speaker: the id where it is not known."""
+    is known, and scores are 0, -1, -2 ...; speaker: the id where it is not known; parts: float64 [n] by name."""
 
     id: str
     hypotheses: Tuple[Tuple[str, ...], ...]
@@ -40,6 +43,7 @@ class NbestList:
     reference: Optional[Tuple[str, ...]]
     speaker: str
     ranked: bool = False
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def best(self) -> int:
@@ -55,6 +59,13 @@ class NbestList:
             raise DataError("a list without a reference", utterance=self.id, remedy="leave it out of what is scored")
         return edit_distances(self.reference, self.hypotheses)
 
+    def part(self, name: str) -> np.ndarray:
+        """Return the part of each hypothesis's score, float64 [n]. Raises DataError where the list does not have it."""
+        if name not in self.parts:
+            has = f"it has {', '.join(sorted(self.parts))}" if self.parts else "it has none"
+            raise DataError(f"no part {name!r} of scores: {has}", utterance=self.id, remedy="leave part: out")
+        return self.parts[name]
+
 
 def make_list(
     identifier: str,
@@ -62,10 +73,11 @@ def make_list(
     scores: Optional[Sequence[float]] = None,
     reference: Optional[Sequence[str]] = None,
     speaker: Optional[str] = None,
+    parts: Optional[Mapping[str, Sequence[float]]] = None,
 ) -> NbestList:
     """Make a list of what may hold doubles: of those of the same words the best score stays, at the first's place.
 
-    Raises DataError that names the utterance: nothing in the list, scores of another number or not finite.
+    Raises DataError that names the utterance: nothing in the list, scores or parts of another number or not finite.
     """
 
     def bad(what: str) -> DataError:
@@ -75,20 +87,46 @@ def make_list(
         raise bad("a list without a hypothesis")
     if len(hypotheses) > MOST:
         raise bad(f"{len(hypotheses)} hypotheses, above {MOST}")
-    if scores is not None and len(scores) != len(hypotheses):
-        raise bad(f"{len(scores)} scores for {len(hypotheses)} hypotheses")
-    merged: Dict[Tuple[str, ...], float] = {}
+
+    def column(values: Sequence[Any], what: str) -> np.ndarray:
+        if len(values) != len(hypotheses):
+            raise bad(f"{len(values)} {what}s for {len(hypotheses)} hypotheses")
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise bad(f"the {what} {value!r} is not a finite number")
+        return np.array(values, dtype=np.float64)
+
+    whole = -np.arange(float(len(hypotheses))) if scores is None else column(scores, "score")
+    columns = {name: column(values, f"part {name!r}") for name, values in (parts or {}).items()}
+    best: Dict[Tuple[str, ...], int] = {}  # of each sequence of words, the place of its best score
     for place, words in enumerate(hypotheses):
-        value = -float(place) if scores is None else scores[place]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise bad(f"the score {value!r} is not a finite number")
         key = tuple(words)
-        merged[key] = max(float(value), merged.get(key, -math.inf))
-    if scores is None:
-        merged = {words: -float(place) for place, words in enumerate(merged)}
+        best[key] = max(best.get(key, place), place, key=whole.__getitem__)
+    places = list(best.values())
     return NbestList(
-        identifier, tuple(merged), np.array(list(merged.values())), None if reference is None else tuple(reference),
-        speaker or identifier, scores is None,
+        identifier, tuple(best), -np.arange(float(len(best))) if scores is None else whole[places],
+        None if reference is None else tuple(reference), speaker or identifier, scores is None,
+        {name: values[places] for name, values in columns.items()},
+    )  # fmt: skip
+
+
+def of_entries(
+    identifier: str, entries: Sequence[Entry], hypotheses: Sequence[Sequence[str]], acoustic_scale: float,
+    reference: Optional[Sequence[str]] = None, speaker: Optional[str] = None,
+) -> NbestList:  # fmt: skip
+    """Make a list of a lattice's n-best list. hypotheses: the words of each entry; part "graph" of a score: all of it
+    but the acoustics, which is to say the language model, pronunciations, transitions and word penalties."""
+    scores = [-float(entry.cost) for entry in entries]
+    graph = [acoustic_scale * float(entry.part) - float(entry.cost) for entry in entries]
+    return make_list(identifier, hypotheses, scores, reference, speaker, {"graph": graph})
+
+
+def in_order(item: NbestList, places: Sequence[int], scores: np.ndarray) -> NbestList:
+    """Return the list with its hypotheses in the order of `places`; scores: float64 [n], in the place of its own."""
+    rows = list(places)
+    return replace(
+        item, hypotheses=tuple(item.hypotheses[place] for place in rows), scores=scores[rows], ranked=False,
+        parts={name: values[rows] for name, values in item.parts.items()},
     )  # fmt: skip
 
 
@@ -146,8 +184,15 @@ def _ours(row: Any) -> NbestList:
     return make_list(
         identifier, [_text(item, "text").split() for item in hypotheses], scores if all(known) else None,  # type: ignore[arg-type]
         None if row.get("reference") is None else _text(row, "reference").split(),
-        None if row.get("speaker") is None else _text(row, "speaker"),
+        None if row.get("speaker") is None else _text(row, "speaker"), _parts(hypotheses, identifier),
     )  # fmt: skip
+
+
+def _parts(hypotheses: Sequence[Dict[str, Any]], identifier: str) -> Dict[str, List[Any]]:
+    rows = [item.get("parts", {}) for item in hypotheses]
+    if not all(isinstance(row, dict) for row in rows) or len({frozenset(row) for row in rows}) > 1:
+        raise DataError("parts that are no objects of the same names in the whole list", utterance=identifier)
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
 
 
 def _of_array(path: Path) -> Iterator[NbestList]:
@@ -207,8 +252,10 @@ def write_lists(path: PathLike, lists: Iterable[NbestList]) -> None:
 def row_of(item: NbestList) -> Dict[str, Any]:
     """Return the JSON object of a list."""
     hypotheses: List[Dict[str, Any]] = []
-    for words, score in zip(item.hypotheses, item.scores.tolist(), strict=True):
+    for place, (words, score) in enumerate(zip(item.hypotheses, item.scores.tolist(), strict=True)):
         hypotheses.append({"text": " ".join(words)} if item.ranked else {"text": " ".join(words), "score": score})
+        if item.parts:
+            hypotheses[-1]["parts"] = {name: float(values[place]) for name, values in item.parts.items()}
     row: Dict[str, Any] = {"id": item.id, "speaker": item.speaker, "hypotheses": hypotheses}
     return row if item.reference is None else {**row, "reference": " ".join(item.reference)}
 

@@ -80,7 +80,8 @@ class Spelling:
         """Return the list in the one spelling, doubles merged."""
         scores = None if item.ranked else item.scores.tolist()
         reference = None if item.reference is None else self(item.reference)
-        return make_list(item.id, [self(words) for words in item.hypotheses], scores, reference, item.speaker)
+        parts = {name: values.tolist() for name, values in item.parts.items()}
+        return make_list(item.id, [self(words) for words in item.hypotheses], scores, reference, item.speaker, parts)
 
     def of_lists(self, lists: Iterable[NbestList]) -> List[NbestList]:
         return [self.of_list(item) for item in lists]

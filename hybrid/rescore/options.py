@@ -18,6 +18,7 @@ score: natural log of the whole hypothesis; speaker, reference and, for all hypo
 HyPoradise's lists (.json, .json.gz) are read too. SCORER is KIND:PATH:
   ngram:lm.arpa.gz     an n-gram model (hybrid lm)
   linear:DIR           a linear model of words and bigrams (train-linear)
+  part:graph           what the language model has in the first pass's score, where lists have such parts (lists)
   neural:DIR           a language model, left to right or masked (train-lm), or RescoreBERT (train-bert)
 """
 _MORE = """\

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Sequence
+from typing import Iterable, Protocol, Sequence, Union
 
 import numpy as np
 
@@ -14,14 +15,29 @@ from hybrid.lm.model import LN10
 from hybrid.lm.perplexity import number_text, score
 from hybrid.lm.text import END, START
 from hybrid.rescore.linear import LinearRescorer
+from hybrid.rescore.nbest import NbestList
 
-KINDS = ("ngram", "linear", "neural")
+KINDS = ("ngram", "linear", "neural", "part")
 _UNKNOWN = -20.0  # natural log of a word that a model without <unk> does not have
 
 
 class Scorer(Protocol):
     def score(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
         """Return natural-log scores, float64 [n], higher is better, one for each sentence (its words)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the first pass's score, as the lists have it: it has no model."""
+
+    name: str
+
+    def of_lists(self, lists: Iterable[NbestList]) -> np.ndarray:
+        """Return it for all hypotheses, float64 [N]. Raises DataError for a list that does not have it."""
+        return np.concatenate([item.part(self.name) for item in lists])
+
+
+AnyScorer = Union[Scorer, Part]
 
 
 class NgramScorer:
@@ -43,11 +59,14 @@ class NgramScorer:
         return scores
 
 
-def load_scorer(spec: str, device: str = "cpu") -> Scorer:
-    """Load `KIND:PATH`, KIND one of KINDS. Raises ConfigError for another, and what reading the model raises."""
+def load_scorer(spec: str, device: str = "cpu") -> AnyScorer:
+    """Load `KIND:PATH`, KIND one of KINDS; of part:NAME the name is all that there is. Raises ConfigError for another,
+    and what reading the model raises."""
     kind, _, path = spec.partition(":")
     if kind not in KINDS or not path:
         raise ConfigError(f"{spec!r} is no scorer", remedy=f"give KIND:PATH, KIND one of {', '.join(KINDS)}")
+    if kind == "part":
+        return Part(path)
     if not Path(path).exists():
         raise DataError("no such model", file=path, remedy=f"give the path of a model behind {kind}:")
     if kind == "ngram":
