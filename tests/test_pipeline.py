@@ -28,8 +28,6 @@ from hybrid.data.batches import collate
 from hybrid.data.copy_sampling import CopySampler
 from hybrid.io import read_json, read_jsonl, write_json
 from hybrid.lexicon.lang import Lang
-from hybrid.lm import arpa
-from hybrid.lm.ngram import train as train_ngram
 from hybrid.nnet.model_io import load_model
 from hybrid.nnet.priors import load_priors
 from hybrid.pipeline.network import speech
@@ -207,37 +205,6 @@ def test_model_folders_load_and_compute(exp: Path) -> None:
     priors = load_priors(exp / "ce" / "model" / "senones")
     assert priors.shape == (Senones.load(exp / "senones" / "model").num_pdfs,)
     assert priors.sum() == pytest.approx(1, abs=1e-3) and (priors > 0).all()
-
-
-def test_a_second_pass_over_lattices(exp: Path, tmp_path: Path) -> None:
-    """With the model of the graph itself it finds what was found; with another it is a row of its own."""
-    changed = shutil.copytree(exp, tmp_path / "exp")
-    same, other = tmp_path / "same.arpa", tmp_path / "other.arpa"
-    shutil.copy(exp / "lm" / "lm.arpa", same)
-    words = arpa.read(same).vocabulary
-    arpa.write(other, train_ngram([[word] for word in sorted(words)], 1))  # all words are alike
-    settings = ['rescore.systems=["mono","lfmmi"]', "rescore.lm_scales=[1.0]", "decode.gmm.scales=[0.1]"]
-    ran = done(finish(demo(changed, *settings, f"rescore.ngram={same}")))
-    assert {name for name, again in ran.items() if again} == {"decode", "rescore", "score", "report"}
-    for system in ("mono", "lfmmi"):
-        for path in sorted(changed.glob(f"rescore/{system}+ngram/*/*/hyp.txt")):
-            place = path.relative_to(changed / "rescore" / f"{system}+ngram")
-            first = (changed / "decode" / system / place).read_text().splitlines()
-            differ = sum(a != b for a, b in zip(path.read_text().splitlines(), first, strict=True))
-            assert differ <= 0.1 * len(first)  # of two equal costs another path may be taken
-    systems = list(dict.fromkeys(row["system"] for row in read_json(changed / "results.json")))
-    assert systems == ["mono", "mono+ngram", "tri1", "tri2", "tri3_si", "tri3", "ce", "lfmmi", "lfmmi+ngram"]
-    assert "lfmmi+ngram" in (changed / "report" / "index.html").read_text()
-    ran = done(finish(demo(changed, *settings, f"rescore.ngram={other}")))
-    assert {name for name, again in ran.items() if again} == {"rescore", "score", "report"}
-    before, after = (
-        {path.parent: path.read_text() for path in (changed / folder / name).glob("*/*/hyp.txt")}
-        for folder, name in (("decode", "lfmmi"), ("rescore", "lfmmi+ngram"))
-    )
-    assert len(before) >= len(after) == 6 and set(before.values()) != set(after.values())
-    process = demo(changed, *settings, "rescore.ngram=full")
-    printed, _ = process.communicate(timeout=500)
-    assert process.returncode and "rescore.ngram is 'full', and the graph's model is not pruned" in printed
 
 
 def test_a_tdnnf_in_the_place_of_the_lstm(exp: Path, tmp_path: Path) -> None:

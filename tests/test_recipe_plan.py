@@ -27,7 +27,8 @@ from hybrid.plan.recipe_command import disk_warning
 from hybrid.plan.recipe_plan import Machine, giga, plan_recipe
 from hybrid.plan.recipe_table import as_text
 from hybrid.plan.speech_amounts import Amount, Amounts, count_ngrams
-from hybrid.plan.stage_plan import StageCost, peak_disk, plan_stages
+from hybrid.plan.stage_cost import StageCost
+from hybrid.plan.stage_plan import peak_disk, plan_stages
 from hybrid.plan.workload import Workload
 
 AN4 = Amounts(Amount(0.6324, 845), Amount(0.0749, 103), {"test": Amount(0.0992, 130)}, words=105, ngrams=108)

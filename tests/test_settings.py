@@ -463,7 +463,7 @@ def test_no_setting_stands_in_two_tables_of_the_defaults_with_one_value() -> Non
 def test_the_file_of_defaults_says_why() -> None:
     """Every table has words somewhere; no line is longer than a screen."""
     lines = (PROJECT / "recipes" / "defaults.toml").read_text().splitlines()
-    assert len(lines) < 400 and sum("#" in line for line in lines) > 120
+    assert len(lines) < 430 and sum("#" in line for line in lines) > 120
 
 
 def test_noisy_copies_are_made_for_networks_alone(tmp_path: Path) -> None:

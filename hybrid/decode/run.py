@@ -157,21 +157,29 @@ def over_chunks(
     ids: Optional[Iterable[str]], executor: Optional[Executor], problems: Optional[Problems],
     progress: Optional[Callable[[int], Any]],
 ) -> Dict[str, Any]:  # fmt: skip
+    return dict(stream_chunks(work, loglikes, ids, executor, problems, progress))
+
+
+def stream_chunks(
+    work: Callable[[List[Any]], List[Tuple[str, Any, Optional[DataError]]]], loglikes: Loglikes,
+    ids: Optional[Iterable[str]], executor: Optional[Executor], problems: Optional[Problems],
+    progress: Optional[Callable[[int], Any]] = None,
+) -> Iterator[Tuple[str, Any]]:  # fmt: skip
+    """Yield (utterance, what `work` made of it) in the order of the ids, some chunks in memory at a time. What cannot
+    be decoded raises DataError, or is noted in `problems` and left out."""
     names = sorted(loglikes if ids is None else ids)
     chunks = (names[k : k + _CHUNK] for k in range(0, len(names), _CHUNK))
     tasks = ([(name, loglikes[name]) for name in chunk] for chunk in chunks)
-    result: Dict[str, Any] = {}
     for answer in in_order(executor, work, tasks):
         for utterance, value, error in answer:
             if error is None:
-                result[utterance] = value
+                yield utterance, value
             elif problems is None:
                 raise error
             else:
                 problems.add_error(utterance, error)
         if progress is not None:
             progress(len(answer))
-    return result
 
 
 def in_order(executor: Optional[Executor], work: Callable, tasks: Iterable, window: int = _WINDOW) -> Iterator:

@@ -37,7 +37,8 @@ from hybrid.pipeline.corpus_settings import listed, test_sources
 from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.names import FOLDER, recipe_names
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.settings import RescoreSettings, Settings
+from hybrid.pipeline.second_pass_settings import NGRAM, RescoreSettings
+from hybrid.pipeline.settings import Settings
 from hybrid.pipeline.systems import NETWORKS, TRAINERS, System, chosen, gmm_steps, wanted_networks
 from hybrid.run import Run
 
@@ -310,7 +311,8 @@ def _marks_of_sets(run: Any) -> List[Path]:
 
 
 def _ngram_file(settings: RescoreSettings) -> List[str]:
-    return [] if settings.ngram == "full" else [settings.ngram]
+    wanted = NGRAM in (*settings.passes, *settings.components)
+    return [settings.ngram] if wanted and settings.ngram != "full" else []
 
 
 def _decoding(builder: _Builder) -> None:
@@ -324,10 +326,18 @@ def _decoding(builder: _Builder) -> None:
         ("decode", "limits"),
     )  # fmt: skip
     if builder.settings.rescore.systems:
+        rescore = builder.settings.rescore
+        if rescore.text_models:
+            files = builder.settings.text_models.text
+            builder.add("text_models", _lazy("text_models", "text_models", rescore.text_models), ("prepare", "lang"),
+                        ("text_models",), lambda run: run.find_all(*files))  # fmt: skip
         rescored = [row for row in systems if row.name in builder.settings.rescore.systems]
         needs = ("lang", "lm", "augment", "features", *trained, *networks, "graph", "decode")
-        builder.add("rescore", _lazy("rescoring", "rescore", rescored), needs, ("decode", "rescore", "limits"),
-                    lambda run: run.find_all(*_ngram_file(builder.settings.rescore)))  # fmt: skip
+        builder.add(
+            "rescore", _lazy("rescoring", "rescore", rescored), (*needs, *builder.existing("text_models")),
+            ("decode", "rescore", "limits", *(["text_models"] if rescore.learns else [])),
+            lambda run: run.find_all(*_ngram_file(rescore)),
+        )  # fmt: skip
     builder.add(
         "score", _lazy("scoring", "score"), ("decode", *builder.existing("rescore")), ("recipe",),
         outside=("results.json",),

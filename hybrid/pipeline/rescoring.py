@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -19,44 +20,55 @@ from hybrid.lm.load import read_any
 from hybrid.measure import commit
 from hybrid.pipeline.decoding import grid_of, groups, seed_of
 from hybrid.pipeline.language_model import FULL, respelled
+from hybrid.pipeline.list_rescoring import ListPasses
 from hybrid.pipeline.loglikes import set_loglikes
 from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.second_pass_settings import NGRAM
 from hybrid.pipeline.sets import DecodeSet, feature_folder, set_list, speakers_of, texts_of
 from hybrid.pipeline.systems import System
 from hybrid.score.results import SECOND, decode_folder, write_decode
 from hybrid.score.wer import Counts
 
-NGRAM = "ngram"
+FIRST = "graph.safetensors"
 
 
 def rescore(run: RecipeRun, systems: Sequence[System]) -> None:
-    """Write EXP/rescore/SYSTEM+ngram/CONDITION/SET: hyp.txt, wer.json; what is there already is kept.
+    """Write EXP/rescore/SYSTEM+NAME/CONDITION/SET: hyp.txt, wer.json; what is there already is kept.
 
-    Of each condition the development set is searched once where the first pass's scale and penalty are, and the second
+    NAME ngram is a larger n-gram model in lattices, here; others are over n-best lists (list_rescoring.py). Of each
+    condition the development set is searched once where the first pass's scale and penalty are, and the second
     model put into its lattices; the model's share, and the scale and penalty at or beside the first's, are those of the
     fewest errors. Test sets are decoded there.
     """
     lang = Lang.load(run.dir("lang"))
     sets = set_list(run)
-    scratch = run.dir("rescore") / ".models"
-    models = _models(run, lang, scratch)
+    settings = run.settings.rescore
+    models = run.dir("rescore") / "models"
+    if NGRAM in settings.passes or NGRAM in settings.components:
+        ngrams = _models(run, lang, models)
+    else:
+        ngrams = Models(models, models, models)  # which nothing reads
     jobs = [(system, *group) for system in systems for group in groups(sets.decode, sets.dev_for)]
     problems = run.problems("rescore")
     total = 0
     with run.executor() as executor:
         for system, dev, tests in run.progress(jobs, desc="rescore"):
-            total += _SecondPass(run, lang, system, models, executor, problems).run_all(dev, tests)
+            if NGRAM in settings.passes:
+                total += _SecondPass(run, lang, system, ngrams, executor, problems).run_all(dev, tests)
+            if settings.of_lists:
+                total += ListPasses(run, lang, system, Path(ngrams.second), executor, problems).run_all(dev, tests)
     problems.close(max(total, 1), run.settings.limits.problems)
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(run.dir("rescore") / ".lists", ignore_errors=True)
+    (models / FIRST).unlink(missing_ok=True)
 
 
 def _models(run: RecipeRun, lang: Lang, folder: Any) -> Models:
     """Make the files that workers read: the model of the graph as arrays, and a model from elsewhere likewise."""
     name = run.settings.rescore.ngram
-    first, second = folder / "first.safetensors", run.dir("lm") / FULL
+    first, second = folder / FIRST, run.dir("lm") / FULL
     read_any(run.dir("lm") / "lm.arpa").save(first)
     if name != "full":
-        second = folder / "second.safetensors"
+        second = folder / "ngram.safetensors"
         respelled(run, lang, name, read_any(run.find(name))).save(second)
     elif not second.is_file():
         raise DataError(

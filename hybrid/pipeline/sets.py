@@ -41,6 +41,15 @@ class DecodeSet:
 
 
 @dataclass(frozen=True)
+class TrainingSet(DecodeSet):
+    """A training set that is decoded like others: its files are named by `set` alone, as train_noisy1."""
+
+    @property
+    def name(self) -> str:
+        return self.set
+
+
+@dataclass(frozen=True)
 class SetList:
     """The names of the sets that the stage augment leaves: clean training sets and their noisy copies, likewise of
     untranscribed speech, and the sets to be decoded."""

@@ -21,6 +21,7 @@ from hybrid.pipeline.network_settings import (
     StudentSettings,
     TeacherModelSettings,
 )
+from hybrid.pipeline.second_pass_settings import RescoreSettings, TextModelSettings
 from hybrid.typed import above, at_least, between, build, device_name, one_of
 
 
@@ -167,18 +168,6 @@ class DecodeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RescoreSettings:
-    systems: List[str]
-    ngram: str
-    lm_scales: List[float] = above(0)
-    lattice_beam: float = above(0)
-
-    def __post_init__(self) -> None:
-        if not self.lm_scales:
-            raise ConfigError("rescore.lm_scales is empty", remedy="at least one, as [1.0]")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All of a recipe, by section."""
 
@@ -206,6 +195,7 @@ class Settings:
     student_lfmmi: StudentLfmmiSettings
     graph: GraphSettings
     decode: DecodeSettings
+    text_models: TextModelSettings
     rescore: RescoreSettings
 
 

@@ -14,7 +14,8 @@ from hybrid.parallel import cores
 from hybrid.pipeline.recipe import defaults
 from hybrid.pipeline.settings import read_settings
 from hybrid.plan.speech_amounts import amounts_of_run
-from hybrid.plan.stage_plan import StageCost, plan_stages
+from hybrid.plan.stage_cost import StageCost
+from hybrid.plan.stage_plan import plan_stages
 from hybrid.plan.workload import Workload
 
 _LEAST = 5.0  # CPU seconds, MB: of less nobody can tell what it costs at size

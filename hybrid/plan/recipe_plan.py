@@ -13,7 +13,8 @@ from hybrid.parallel import cores
 from hybrid.pipeline.systems import chosen, gmm_steps, wanted_networks
 from hybrid.plan.measured import ratios_of, scaled_by
 from hybrid.plan.speech_amounts import Amounts
-from hybrid.plan.stage_plan import StageCost, peak_disk, plan_stages
+from hybrid.plan.stage_cost import StageCost
+from hybrid.plan.stage_plan import peak_disk, plan_stages
 from hybrid.plan.workload import Workload
 
 _DAYS = 7.0  # above which a time is worth a word

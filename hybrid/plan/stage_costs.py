@@ -93,6 +93,8 @@ ACTIVE = Cost(0.7, "share of a search that grows with decode.max_active", "AN4 w
 LARGE_SEARCH = Cost(3.4, "times that in a graph of 1 M arcs and more", "benchmarks: searches of 20,000 words and more")
 LARGE_ARCS = 1_000_000
 SECOND_PASS = Cost(5.5, "times a search, its lattice determinised and gone over", "speechocean762: rescore, 643 CPU s")
+TEXT = Cost(1.0e-4, "CPU s a word and million multiply-adds", "half of what networks of speech reach")
+SENTENCE = Cost(10, "words a sentence: forward passes of a masked model", "speechocean762 6.4, LibriSpeech 33")
 HYPOTHESES_DISK = Cost(1.1 * MB, "bytes an hour and system", "AN4: decode")
 
 # ------------------------------------------------------------------ memory

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Callable, Dict, List, Sequence
 
 from hybrid.pipeline.corpus_settings import listed
 from hybrid.pipeline.systems import System, chosen, gmm_steps, system
 from hybrid.plan import stage_costs as costs
+from hybrid.plan.decode_plan import decode, rescore, text_models
 from hybrid.plan.speech_amounts import Amount
+from hybrid.plan.stage_cost import StageCost, told
 from hybrid.plan.workload import Workload
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """Of one stage. disk, scratch: bytes that stay, and that it writes besides and deletes; memory: bytes of the main
-    process, worker_memory: of each worker; processes: how many can share the work, 0: as many as there are jobs. why:
-    what the numbers rest on."""
-
-    name: str
-    cpu_seconds: float
-    disk: float = 0.0
-    scratch: float = 0.0
-    memory: float = costs.PROCESS.value
-    worker_memory: float = 0.0
-    processes: float = 0.0
-    why: List[str] = field(default_factory=list)
-
-    def wall_seconds(self, jobs: int) -> float:
-        return self.cpu_seconds / (min(self.processes, jobs) if self.processes else jobs)
-
-    def peak_memory(self, jobs: int) -> float:
-        return self.memory + jobs * self.worker_memory
-
-    def scaled(self, cpu: float, disk: float, memory: float, why: str) -> StageCost:
-        """Return the costs times what a finished run took of its own plan."""
-        return replace(
-            self, cpu_seconds=cpu * self.cpu_seconds, disk=disk * self.disk, memory=memory * self.memory,
-            worker_memory=memory * self.worker_memory, why=[why],
-        )  # fmt: skip
 
 
 def _hours(amounts: Sequence[Amount]) -> float:
@@ -47,17 +19,6 @@ def _hours(amounts: Sequence[Amount]) -> float:
 
 def _utterances(amounts: Sequence[Amount]) -> float:
     return sum(amount.utterances for amount in amounts)
-
-
-def _told(*used: costs.Cost) -> List[str]:
-    return [_tell(cost) for cost in used]
-
-
-def _tell(cost: costs.Cost) -> str:
-    value = f"{cost.value / costs.MB:,.4g} MB, of" if cost.unit.startswith("bytes") and cost.value >= 1e5 else (
-        f"{cost.value:,.4g}"
-    )  # fmt: skip
-    return f"{value} {cost.unit} ({cost.source})"
 
 
 def plan_stages(work: Workload, names: Sequence[str]) -> List[StageCost]:
@@ -81,7 +42,7 @@ def _prepare(work: Workload) -> StageCost:
     cpu = costs.OPUS.value * opus + costs.LEXICON.value * words + 1.0
     cpu += costs.PREPARE.value * _hours(sets) if corpus.check_audio else 0.001 * _utterances(sets)
     return StageCost("prepare", cpu, costs.CUT_DISK.value * _utterances(sets), worker_memory=0.2 * costs.WORKER.value,
-                     why=_told(costs.PREPARE, *([costs.OPUS] if opus else []), costs.LEXICON))  # fmt: skip
+                     why=told(costs.PREPARE, *([costs.OPUS] if opus else []), costs.LEXICON))  # fmt: skip
 
 
 def _augment(work: Workload) -> StageCost:
@@ -92,7 +53,7 @@ def _augment(work: Workload) -> StageCost:
         costs.NOISY_DISK.value * work.speech.rate / 16000 * hours + 200 * _utterances(every),
         worker_memory=costs.WORKER.value,
         why=[f"{hours:,.1f} hours of noisy and re-recorded audio",
-             *_told(costs.NOISY, costs.NOISY_UTTERANCE, costs.NOISY_DISK)],
+             *told(costs.NOISY, costs.NOISY_UTTERANCE, costs.NOISY_DISK)],
     )  # fmt: skip
 
 
@@ -101,7 +62,7 @@ def _lang(work: Workload) -> StageCost:
     learnt = words if work.settings.corpus.oov == "g2p" else 0.0
     return StageCost(
         "lang", 0.1 + costs.LEXICON.value * words + costs.G2P.value * learnt, costs.LEXICON_DISK.value * words,
-        processes=1, why=_told(costs.LEXICON, *([costs.G2P] if learnt else [])),
+        processes=1, why=told(costs.LEXICON, *([costs.G2P] if learnt else [])),
     )  # fmt: skip
 
 
@@ -115,7 +76,7 @@ def _lm(work: Workload) -> StageCost:
         "lm", 0.1 + costs.NGRAM.value * (read + stay),
         costs.OWN_DISK.value * work.own_ngrams + costs.NGRAM_DISK.value * stay
         + (costs.FULL_DISK.value * read if pruned else 0.0), memory=memory, processes=1,
-        why=[f"{read:,.0f} n-grams read, {stay:,.0f} in the graph", *_told(costs.NGRAM, costs.NGRAM_MEMORY)],
+        why=[f"{read:,.0f} n-grams read, {stay:,.0f} in the graph", *told(costs.NGRAM, costs.NGRAM_MEMORY)],
     )  # fmt: skip
 
 
@@ -132,7 +93,7 @@ def _features(work: Workload) -> StageCost:
         "features", cpu, disk, memory=0.5 * costs.PROCESS.value, worker_memory=costs.WORKER.value,
         why=[f"float32: {4 * 3.6e5 * settings.logmel.num_bins / costs.MB:.0f} MB an hour of log mel, "
              f"{4 * 3.6e5 * settings.mfcc.num_ceps / costs.MB:.0f} of MFCC",
-             *_told(costs.FEATURES, costs.UTTERANCE_DISK)],
+             *told(costs.FEATURES, costs.UTTERANCE_DISK)],
     )  # fmt: skip
 
 
@@ -145,7 +106,7 @@ def _gmm(work: Workload) -> StageCost:
     disk += sum(costs.GMM_DISK.value * hours + costs.GAUSSIAN_DISK.value * step.gaussians for step in steps)
     return StageCost(
         "gmm", 5.0 + costs.GMM_PASS.value * passes * hours, disk, worker_memory=costs.WORKER.value,
-        why=[f"{passes} passes over {hours:,.1f} hours", *_told(costs.GMM_PASS, costs.GMM_DISK)],
+        why=[f"{passes} passes over {hours:,.1f} hours", *told(costs.GMM_PASS, costs.GMM_DISK)],
     )  # fmt: skip
 
 
@@ -158,7 +119,7 @@ def _senones(work: Workload) -> StageCost:
     return StageCost(
         "senones", 1.0 + costs.ALIGN.value * hours, kept,
         scratch=largest * (4.0 * costs.HOUR_FRAMES * work.settings.features.mfcc.num_ceps + costs.GMM_DISK.value),
-        worker_memory=costs.WORKER.value, why=_told(costs.ALIGN, costs.ALIGN_DISK),
+        worker_memory=costs.WORKER.value, why=told(costs.ALIGN, costs.ALIGN_DISK),
     )  # fmt: skip
 
 
@@ -170,11 +131,12 @@ def _network(work: Workload, row: System) -> StageCost:
     model = work.model(row)
     weight = costs.TDNNF_WEIGHT if model.kind == "tdnnf" else costs.NETWORK_WEIGHT
     an_hour = costs.NETWORK.value + weight.value * products
-    told = _told(costs.NETWORK, weight)
+    why = told(costs.NETWORK, weight)
     if row.criterion == "lfmmi":
         arcs = work.denominator_arcs(row)
         an_hour += costs.SEQUENCE.value + costs.DENOMINATOR.value * arcs
-        told += [*_told(costs.SEQUENCE, costs.DENOMINATOR), f"{arcs:,.0f} arcs: {_tell(costs.DENOMINATOR_ARCS)}"]
+        why += told(costs.SEQUENCE, costs.DENOMINATOR)
+        why.append(f"{arcs:,.0f} arcs: {told(costs.DENOMINATOR_ARCS)[0]}")
     every = section.trainer["keep_every"]
     kept = max(epochs // every if every else 0, section.trainer["average"] if not every else 0, 1)
     size = 4e6 * weights
@@ -183,7 +145,7 @@ def _network(work: Workload, row: System) -> StageCost:
         row.name, an_hour * heard, size * (4 + kept), memory=costs.TRAINING.value + 5 * size,
         processes=section.trainer["workers"] * (1.6 if two else 1.0),
         why=[f"{weights:.1f} M weights, {products:.1f} M multiply-adds a frame of 30 ms, {heard:,.0f} hours heard in "
-             f"{epochs} epochs, on CPUs", *told],
+             f"{epochs} epochs, on CPUs", *why],
     )  # fmt: skip
 
 
@@ -195,70 +157,16 @@ def _graph(work: Workload) -> StageCost:
         "graph", 0.7 + costs.GRAPH.value * ngrams * (1 + len(systems)), costs.ARC_DISK.value * sum(arcs),
         memory=costs.PROCESS.value + costs.ARC_BUILDING.value * max(arcs), processes=1,
         why=[f"{len(systems)} graphs of {ngrams:,.0f} n-grams",
-             *_told(costs.GRAPH, costs.NETWORK_ARCS, costs.GMM_ARCS)],
-    )  # fmt: skip
-
-
-def _search(work: Workload, row: System) -> float:
-    """Return the CPU seconds of a search an hour of speech."""
-    active = 1 + costs.ACTIVE.value * (work.settings.decode.max_active / 3000 - 1)
-    large = costs.LARGE_SEARCH.value if work.is_large(row) else 1.0
-    return (costs.NETWORK_SEARCH if row.network else costs.GMM_SEARCH).value * active * large
-
-
-def _decode(work: Workload) -> StageCost:
-    settings, speech = work.settings.decode, work.speech
-    searches = costs.SEARCHES.value
-    dev = speech.dev.hours * work.conditions(speech.dev)
-    tests = sum(amount.hours * work.conditions(amount) for amount in speech.tests.values())
-    on_test = 1 + (searches - 1 if "test" in settings.tune_on else 0) + (settings.confidence == "test")
-    searched = searches * dev + on_test * tests
-    cpu, largest_graph = 2.0, 0.0
-    for row in chosen(work.settings):
-        search = _search(work, row)
-        # A system with transforms of speakers decodes once more for each pass that estimates them.
-        passes = settings.adapt_passes if row.first_pass else 1
-        cpu += search * (searched + (passes - 1) * (dev + tests))
-        if row.network:
-            cpu += costs.FORWARD_WEIGHT.value * work.multiply_adds(row)[1] * (dev + tests)
-        largest_graph = max(largest_graph, costs.ARC_MEMORY.value * work.arcs(row))
-    systems = len(chosen(work.settings))
-    largest = max(amount.hours for amount in speech.decoded)
-    networks = any(row.network for row in chosen(work.settings))
-    scratch = 4.0 * costs.OUTPUT_FRAMES * work.senones() * largest if networks else 0.0
-    in_memory = 4.0 * costs.HOUR_FRAMES * work.settings.features.logmel.num_bins * largest
-    return StageCost(
-        "decode", cpu, costs.HYPOTHESES_DISK.value * systems * (dev + tests), scratch=scratch,
-        memory=costs.PROCESS.value + in_memory + 5e8, worker_memory=1.6 * costs.WORKER.value + largest_graph,
-        why=[f"{systems} systems on {dev + tests:,.1f} hours, {searched:,.1f} hours searched with at most "
-             f"{settings.max_active} active", *_told(costs.SEARCHES, costs.GMM_SEARCH, costs.NETWORK_SEARCH,
-                                                     costs.LARGE_SEARCH)],
-    )  # fmt: skip
-
-
-def _rescore(work: Workload) -> StageCost:
-    hours = sum(amount.hours * work.conditions(amount) for amount in work.speech.decoded)
-    rows = [row for row in chosen(work.settings) if row.name in work.settings.rescore.systems]
-    cpu, largest_graph = 2.0, 0.0
-    for row in rows:
-        cpu += costs.SECOND_PASS.value * _search(work, row) * hours
-        if row.network:
-            cpu += costs.FORWARD_WEIGHT.value * work.multiply_adds(row)[1] * hours
-        largest_graph = max(largest_graph, costs.ARC_MEMORY.value * work.arcs(row))
-    models = costs.FULL_DISK.value * work.read_ngrams
-    return StageCost(
-        "rescore", cpu, costs.HYPOTHESES_DISK.value * len(rows) * hours, scratch=models,
-        memory=costs.PROCESS.value, worker_memory=1.6 * costs.WORKER.value + largest_graph + models,
-        why=[f"{len(rows)} systems on {hours:,.1f} hours", *_told(costs.SECOND_PASS)],
+             *told(costs.GRAPH, costs.NETWORK_ARCS, costs.GMM_ARCS)],
     )  # fmt: skip
 
 
 def _score(work: Workload) -> StageCost:
-    return StageCost("score", costs.SCORE.value, 8e3, processes=1, why=_told(costs.SCORE))
+    return StageCost("score", costs.SCORE.value, 8e3, processes=1, why=told(costs.SCORE))
 
 
 def _report(work: Workload) -> StageCost:
-    return StageCost("report", costs.REPORT.value, 1e6, processes=1, why=_told(costs.REPORT))
+    return StageCost("report", costs.REPORT.value, 1e6, processes=1, why=told(costs.REPORT))
 
 
 def _soft(work: Workload, name: str) -> StageCost:
@@ -271,13 +179,13 @@ def _soft(work: Workload, name: str) -> StageCost:
         name, costs.FORWARD_WEIGHT.value * products * hours * (0.1 if shards else 1.0),
         disk + 51.0 * costs.OUTPUT_FRAMES * hours, worker_memory=costs.WORKER.value + 4e6 * weights,
         why=[f"the teacher over {hours:,.1f} hours", "51 bytes a frame (benchmarks: targets, k = 20)",
-             *_told(costs.FORWARD_WEIGHT)],
+             *told(costs.FORWARD_WEIGHT)],
     )  # fmt: skip
 
 
 _STAGES: Dict[str, Callable[[Workload], StageCost]] = {
     "prepare": _prepare, "augment": _augment, "lang": _lang, "lm": _lm, "features": _features, "gmm": _gmm,
-    "senones": _senones, "graph": _graph, "decode": _decode, "rescore": _rescore,
+    "senones": _senones, "graph": _graph, "decode": decode, "text_models": text_models, "rescore": rescore,
     "score": _score, "report": _report,
 }  # fmt: skip
 _OTHERS: Dict[str, Callable[[Workload, str], StageCost]] = {"targets": _soft, "occupancies": _soft, "shards": _soft}

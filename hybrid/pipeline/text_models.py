@@ -1,0 +1,78 @@
+"""Stage text_models: the networks of text that second passes take, trained on transcripts and what text there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Dict, Iterable, Iterator, List, Sequence
+
+from hybrid.data.tokens import Tokens
+from hybrid.lexicon.lang import Lang
+from hybrid.lexicon.lexicon import FILLERS
+from hybrid.lexicon.transcript import Normaliser
+from hybrid.lm.text import read_sentences
+from hybrid.pipeline.recipe_run import RecipeRun
+from hybrid.pipeline.sets import prepared
+from hybrid.rescore.neural import perplexity
+from hybrid.rescore.training import TextTraining, train_lm
+from hybrid.train.schedule import ScheduleConfig
+
+KINDS = {"lstm": "lstm_lm", "transformer": "transformer_lm", "masked": "transformer_lm"}
+
+
+def text_models(run: RecipeRun, names: Sequence[str]) -> None:
+    """Write EXP/text_models/NAME/model for each of lstm, transformer, masked that is asked for.
+
+    A training that was killed goes on; dev's transcripts choose the epoch.
+    """
+    settings = run.settings.text_models
+    text, dev = _Text(run, "train", settings.text), _Text(run, "dev")
+    if settings.pieces:
+        tokens = Tokens.of_pieces(text, settings.pieces)
+    else:
+        tokens = Tokens.of_words(text, settings.least)
+    run.log(f"  {len(tokens)} {'pieces' if settings.pieces else 'words'}")
+    for name in run.progress(names, total=len(names), desc="text models"):
+        model = getattr(settings, name)
+        config: Dict[str, Any] = {"layers": model.layers, "dropout": model.dropout}
+        if name == "lstm":
+            config.update(hidden=model.hidden)
+        else:
+            config.update(dim=model.dim, heads=model.heads, causal=name == "transformer")
+        training = text_training(run, epochs=model.epochs, lr=model.lr)
+        if name == "masked":
+            training = replace(training, masked=model.masked)
+        scorer = train_lm(KINDS[name], config, tokens, text, dev, run.dir("text_models") / name, training, log=run.log)
+        value, count = perplexity(scorer, [words for words in dev if words])
+        what = "pseudo-perplexity" if name == "masked" else "perplexity"
+        run.log(f"  {name}: {what} {value:.1f} on {count} tokens of dev")
+
+
+def text_training(run: RecipeRun, *, epochs: int, lr: float) -> TextTraining:
+    """Return how a model of text is trained in a run."""
+    settings = run.settings.text_models
+    training = TextTraining(max_tokens=settings.max_tokens, seed=run.seed)
+    schedule = ScheduleConfig(kind="cosine", warmup=100)
+    return training.changed(epochs=epochs, lr=lr, schedule=schedule, device=run.device(settings.device))
+
+
+class _Text:
+    """The sentences of a set's transcripts and of files, spelled as the lexicon spells them; read again by each who
+    goes through them."""
+
+    def __init__(self, run: RecipeRun, name: str, files: Iterable[str] = ()) -> None:
+        self.run, self.name = run, name
+        self.files = [run.find(file) for file in files]
+        self.find = Normaliser(Lang.load(run.dir("lang")).lexicon).find
+        self._spelt: Dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[List[str]]:
+        cuts = prepared(self.run, self.name)
+        transcripts = ([w for w in cut.supervisions[0].text.split() if w not in FILLERS] for cut in cuts)
+        others = (list(map(self._spelling, words)) for file in self.files for words in read_sentences(file))
+        return chain(transcripts, others)
+
+    def _spelling(self, word: str) -> str:
+        if word not in self._spelt:
+            self._spelt[word] = self.find(word) or word
+        return self._spelt[word]
