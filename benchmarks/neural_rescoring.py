@@ -86,7 +86,8 @@ def main() -> None:
     for name in options.rows:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             rows[name] = pool.submit(measure, options, name, about["scale"]).result()
-    _print(rows, about, read_table(options.exp / "lang" / "words.txt"))
+    first = [lattice.best_path(about["scale"]).words for lattice in read_all(options.folder)]
+    _print(rows, first, about, read_table(options.exp / "lang" / "words.txt"))
 
 
 def write_all(options: argparse.Namespace) -> None:
@@ -183,28 +184,30 @@ class _List:
         return -LN10 * float(self.first.scores(windows)[0].sum())
 
 
-def _print(rows: Dict[str, Row], about: Dict[str, Any], words: Dict[str, int]) -> None:
+def _print(rows: Dict[str, Row], first: List[Tuple[int, ...]], about: Dict[str, Any], words: Dict[str, int]) -> None:
     names = {number: word for word, number in words.items()}
     references = [text.split() for text in about["references"].values()]
+
+    def wer(found: List[Tuple[int, ...]]) -> float:
+        pairs = zip(references, found, strict=True)
+        errors = sum(count(align(reference, [names[word] for word in ids])).errors for reference, ids in pairs)
+        return 100 * errors / sum(map(len, references))
+
     lowest = np.min([row.total for row in rows.values()], axis=0)
     listed = rows.get("list")
     columns = "total  lower higher   same    WER     ms  states   arcs  MB half   all narrowed"
-    print(f"{len(references)} utterances\n{'row':6} {columns}")
+    print(f"{len(references)} utterances, the first pass's best path has {wer(first):.2f} % errors")
+    print(f"{'row':6} {columns}")
     for name, row in rows.items():
-        errors = [
-            count(align(reference, [names[word] for word in found])).errors
-            for reference, found in zip(references, row.words, strict=True)
-        ]
         shares = ["-"] * 3
         if listed is not None:
             same = np.mean([a == b for a, b in zip(row.words, listed.words, strict=True)])
             less, more = (row.total < listed.total - 0.01).mean(), (row.total > listed.total + 0.01).mean()
             shares = [f"{100 * share:.1f}" for share in (less, more, same)]
         cells = " ".join(f"{share:>6}" for share in shares)
-        wer = 100 * sum(errors) / sum(map(len, references))
         print(
-            f"{name:6} {(row.total - lowest).mean():5.3f} {cells} {wer:6.2f} {row.milliseconds:6.1f} {row.states:7.0f} "
-            f"{row.arcs:6.0f} {row.megabytes[0]:8.1f} {row.megabytes[1]:5.1f} {row.narrowed:8d}"
+            f"{name:6} {(row.total - lowest).mean():5.3f} {cells} {wer(row.words):6.2f} {row.milliseconds:6.1f} "
+            f"{row.states:7.0f} {row.arcs:6.0f} {row.megabytes[0]:8.1f} {row.megabytes[1]:5.1f} {row.narrowed:8d}"
         )
 
 
