@@ -69,6 +69,27 @@ def test_gradients_reach_all_parameters(name):
         assert parameter.grad is not None and float(parameter.grad.abs().sum()) > 0, key
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_token_by_token_is_the_whole_row(layers):
+    model = LstmLm(LstmLmConfig(NUM, hidden=12, layers=layers), 2).eval()
+    tokens, lengths = padded(rows())
+    whole = model(tokens, lengths)["logits"]
+    state = model.initial_state(len(tokens))
+    for place in range(tokens.shape[1]):
+        logits, state = model.step(tokens[:, place], state)
+        assert torch.allclose(logits, whole[:, place], atol=1e-6)
+    assert state.shape == (4, layers, 2, 12)
+
+
+def test_rows_of_a_state_go_their_own_ways():
+    """A state is read again by two other rows, in another order."""
+    model = LstmLm(LstmLmConfig(NUM, hidden=12, layers=2), 2).eval()
+    _, state = model.step(torch.tensor([4, 5]), model.initial_state(2))
+    logits, _ = model.step(torch.tensor([6, 7, 4]), state[[1, 0, 1]])
+    wanted = model(torch.tensor([[5, 6], [4, 7], [5, 4]]), torch.tensor([2, 2, 2]))["logits"][:, 1]
+    assert torch.allclose(logits, wanted, atol=1e-6)
+
+
 def test_attention_by_hand():
     """One layer, written out with loops over heads and places."""
     config = TransformerConfig(NUM, dim=4, layers=1, heads=2, dropout=0.0)

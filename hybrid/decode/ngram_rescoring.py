@@ -57,7 +57,7 @@ class NgramRescorer:
         self.has_first = first is not None
         models = (second if first is None else first, second)
         self._history = max(max(model.order for model in models) - 1, 1)
-        self._tables = [_Table.of(model, words) for model in models]
+        self._tables = [ModelTable.of(model, words) for model in models]
 
     def __call__(
         self, lattice: WordLattice, *, acoustic_scale: float = 1.0, word_penalty: float = 0.0, lm_scale: float = 1.0,
@@ -69,16 +69,8 @@ class NgramRescorer:
         model lacks: then it is not the one of these lattices.
         """
         first, second = self._tables
-        spoken = np.unique(lattice.word[lattice.word != 0])
         if self.has_first:
-            known = spoken < len(first.number) - 1
-            known[known] = first.number[spoken[known]] >= 0
-            if not known.all():
-                word = int(spoken[~known][0])
-                raise DataError(
-                    f"the first pass's language model lacks the word {self.names.get(word, word)} of the lattice",
-                    remedy="give the model that the graph was made of",
-                )
+            check_first(first, lattice, self.names)
         costs = lattice.costs(acoustic_scale, word_penalty)
         ahead = paths.costs_ahead(lattice.source, lattice.target, costs, lattice.final)
         begin = np.searchsorted(lattice.source, np.arange(len(lattice.frame) + 1))
@@ -88,12 +80,12 @@ class NgramRescorer:
                 first.number, *first.arrays, second.number, *second.arrays, lm_scale, beam, most,
             )  # fmt: skip
             if fits:
-                return _rescored(lattice, arc, source, target, difference, state_node, beam)
+                return rescored(lattice, arc, source, target, difference, state_node, beam)
             beam /= 2.0
 
 
 @dataclass(frozen=True)
-class _Table:
+class ModelTable:
     """number: int32, of each word id its number in the model, -1 where it lacks it, and last that of <s>; arrays: ids,
     children, logprob, backoff, order, the number of </s>."""
 
@@ -101,14 +93,27 @@ class _Table:
     arrays: Tuple[Any, ...]
 
     @classmethod
-    def of(cls, model: NgramArrays, words: Mapping[str, int]) -> _Table:
+    def of(cls, model: NgramArrays, words: Mapping[str, int]) -> ModelTable:
         number = np.full(max(words.values(), default=0) + 2, -1, np.int32)
         number[list(words.values())] = model.numbers(list(words))
         number[-1], end = (model.number_of.get(name, -1) for name in (START, END))
         return cls(number, (model.ids, model.children, model.logprob, model.backoff, model.order, end))
 
 
-def _rescored(
+def check_first(first: ModelTable, lattice: WordLattice, names: Mapping[int, str]) -> None:
+    """Raise DataError for a word of the lattice that the first pass's model lacks. names: {word id: word}."""
+    spoken = np.unique(lattice.word[lattice.word != 0])
+    known = spoken < len(first.number) - 1
+    known[known] = first.number[spoken[known]] >= 0
+    if not known.all():
+        word = int(spoken[~known][0])
+        raise DataError(
+            f"the first pass's language model lacks the word {names.get(word, word)} of the lattice",
+            remedy="give the model that the graph was made of",
+        )
+
+
+def rescored(
     lattice: WordLattice, arc: np.ndarray, source: np.ndarray, target: np.ndarray, difference: np.ndarray,
     state_node: np.ndarray, beam: float,
 ) -> Rescored:  # fmt: skip
@@ -153,7 +158,7 @@ def _cut(row, length, first_number, ids1, children1, order1, second_number, ids2
 
 
 @compiled
-def _cost(row, length, number, ids, children, logprob, backoff, order, word, work):  # type: ignore[no-untyped-def]
+def ngram_cost(row, length, number, ids, children, logprob, backoff, order, word, work):  # type: ignore[no-untyped-def]
     """Return -log p(word | row[:length]), inf for 0; `word` by its number in the model."""
     begin = max(0, length - order + 1)
     for place in range(begin, length):
@@ -169,12 +174,12 @@ def _difference(  # type: ignore[no-untyped-def]
     logprob2, backoff2, order2, word2, work,
 ):  # fmt: skip
     """Return what the second model's cost of a word is above the first's; 0 where the second lacks it."""
-    after = _cost(row, length, number2, ids2, children2, logprob2, backoff2, order2, word2, work)
+    after = ngram_cost(row, length, number2, ids2, children2, logprob2, backoff2, order2, word2, work)
     if after == np.inf:
         return 0.0
     if not has_first:
         return after
-    before = _cost(row, length, number1, ids1, children1, logprob1, backoff1, order1, word1, work)
+    before = ngram_cost(row, length, number1, ids1, children1, logprob1, backoff1, order1, word1, work)
     return after - before if before < np.inf else 0.0
 
 

@@ -190,6 +190,14 @@ def lstm_direction(layer: nn.LSTM, x: Tensor) -> Tensor:
         return _LstmDirection.apply(x.to(weights[0].dtype), *weights)
 
 
+def lstm_step(layer: nn.LSTM, x: Tensor, h: Tensor, c: Tensor) -> Tuple[Tensor, Tensor]:
+    """Run one frame of a one-layer, one-direction nn.LSTM without a projection: x [B, D], h, c [B, H] -> h, c after."""
+    w_ih, w_hh, bias = _weights(layer)
+    i, f, g, o = torch.addmm(torch.addmm(bias, x, w_ih.t()), h, w_hh.t()).chunk(4, 1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
 def lstm_both(forward: nn.LSTM, backward: nn.LSTM, x: Tensor, index: Tensor) -> Tensor:
     """Run both directions over x [T, B, D] -> [T, B, 2 x (hidden or projection)]; index: `reversal` of the lengths."""
     turned = take(x, index)

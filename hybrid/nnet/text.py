@@ -7,7 +7,7 @@ behind a sentence's length changes nothing.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hybrid.errors import ConfigError
 from hybrid.nnet.base import config_from, initial_parameters, whole_number
 from hybrid.nnet.lstm import initialised
-from hybrid.nnet.recurrence import lstm_direction
+from hybrid.nnet.recurrence import lstm_direction, lstm_step
 
 
 def check_dropout(value: Any) -> None:
@@ -92,7 +92,29 @@ class LstmLm(TextModel):
         layer: Any
         for layer in self.recurrent:
             x = self.drop(lstm_direction(layer, x))
-        return {"logits": (x @ self.embedding.weight.t() + self.bias).transpose(0, 1)}
+        return {"logits": self._logits(x).transpose(0, 1)}
+
+    def step(self, tokens: Tensor, state: Tensor) -> Tuple[Tensor, Tensor]:
+        """Read one token of each row: the logits of the next, [B, num_tokens], and the state after it.
+
+        tokens: int64 [B]; state: [B, layers, 2, hidden], each layer's h and c, as `initial_state` begins it. What
+        `forward` gives at the same place, but for rounding.
+        """
+        x = self.drop(self.embedding(tokens) * self.config.hidden**0.5)
+        after = []
+        layer: Any
+        for layer, before in zip(self.recurrent, state.unbind(1)):
+            h, c = lstm_step(layer, x, *before.unbind(1))
+            after.append(torch.stack((h, c), 1))
+            x = self.drop(h)
+        return self._logits(x), torch.stack(after, 1)
+
+    def initial_state(self, rows: int) -> Tensor:
+        """Return the state before <s>: zeros [rows, layers, 2, hidden]."""
+        return self.bias.new_zeros(rows, self.config.layers, 2, self.config.hidden)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return x @ self.embedding.weight.t() + self.bias
 
 
 def embedding(num_tokens: int, dim: int) -> nn.Embedding:
