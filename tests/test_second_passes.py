@@ -51,7 +51,7 @@ def test_second_passes_over_n_best_lists(demo_run: Path, tmp_path: Path) -> None
     """By networks of text and a linear model, alone and together; made again, all is as it was."""
     changed = shutil.copytree(demo_run, tmp_path / "exp")
     text, ngram = tmp_path / "more.txt", changed / "lm" / "lm.arpa"
-    text.write_text("ONE two Three\n" * 20)
+    text.write_text("ONE two, Three ?\n" * 20)
     settings = [
         'rescore.systems=["lfmmi"]', 'rescore.passes=["lstm","pll","ngram+lstm+bert+linear"]', f"rescore.ngram={ngram}",
         "rescore.nbest=8", "rescore.train_lists=20", f'text_models.text=["{text}"]', "text_models.least=1",

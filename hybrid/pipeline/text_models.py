@@ -57,22 +57,16 @@ def text_training(run: RecipeRun, *, epochs: int, lr: float) -> TextTraining:
 
 
 class _Text:
-    """The sentences of a set's transcripts and of files, spelled as the lexicon spells them; read again by each who
-    goes through them."""
+    """The sentences of a set's transcripts and of files, words as the lexicon spells them, without punctuation; read
+    again by each who goes through them."""
 
     def __init__(self, run: RecipeRun, name: str, files: Iterable[str] = ()) -> None:
         self.run, self.name = run, name
         self.files = [run.find(file) for file in files]
-        self.find = Normaliser(Lang.load(run.dir("lang")).lexicon).find
-        self._spelt: Dict[str, str] = {}
+        self.normalise = Normaliser(Lang.load(run.dir("lang")).lexicon)
 
     def __iter__(self) -> Iterator[List[str]]:
         cuts = prepared(self.run, self.name)
         transcripts = ([w for w in cut.supervisions[0].text.split() if w not in FILLERS] for cut in cuts)
-        others = (list(map(self._spelling, words)) for file in self.files for words in read_sentences(file))
-        return chain(transcripts, others)
-
-    def _spelling(self, word: str) -> str:
-        if word not in self._spelt:
-            self._spelt[word] = self.find(word) or word
-        return self._spelt[word]
+        others = (self.normalise(" ".join(words)) for file in self.files for words in read_sentences(file))
+        return chain(transcripts, ([word for word in words if any(map(str.isalpha, word))] for words in others))
