@@ -1,0 +1,75 @@
+"""The benchmark of n-gram rescoring: joined lattices, the composition that it is measured beside, its verdicts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import kaldifst
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lm_tools import arrays
+from test_ngram_rescoring import TEXT, WORDS, all_paths, random_lattice
+
+from benchmarks import ngram_equality
+from benchmarks.ngram_lattices import joined
+from benchmarks.ngram_rescoring import acceptor, grammar_of
+from hybrid.decode.ngram_rescoring import NgramRescorer
+from hybrid.errors import ConfigError
+from hybrid.fst import to_arrays
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=3))
+def test_the_paths_of_joined_lattices_are_those_of_each_one_after_the_other(seeds):
+    lattices = [random_lattice(seed, 5, 4) for seed in seeds]
+    whole = joined(lattices)
+    paths = [[(tuple(lattice.word[way]), float(lattice.costs()[way].sum())) for way in all_paths(lattice)]
+             for lattice in lattices]  # fmt: skip
+    expected = [((), 0.0)]
+    for of_lattice in paths:
+        expected = [(before + words, cost + more) for before, cost in expected for words, more in of_lattice]
+    found = [(tuple(whole.word[way]), float(whole.costs()[way].sum())) for way in all_paths(whole)]
+    for mine, other in zip(sorted(found), sorted(expected), strict=True):
+        assert mine[0] == other[0] and mine[1] == pytest.approx(other[1], abs=1e-4)
+    assert whole.num_frames == sum(lattice.num_frames for lattice in lattices)
+    assert (np.diff(whole.source) >= 0).all() and (whole.source < whole.target).all()
+    assert all(getattr(whole, name).dtype == getattr(lattices[0], name).dtype for name in ("frame", "source", "word"))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_composition_with_the_grammar_finds_the_cost_of_rescoring(seed: int, order: int) -> None:
+    """A word may be more probable by backing off than as it is listed: then composition has the lower cost."""
+    lattice, model = random_lattice(seed, 6, 6), arrays(TEXT, order)
+    best = kaldifst.shortest_path(kaldifst.compose(acceptor(lattice, 0.5), grammar_of(model, {**WORDS, "#0": 5})))
+    parts = to_arrays(best)
+    cost = float(parts.arcs["weight"].sum() + parts.final[np.isfinite(parts.final)].sum())
+    rescored = NgramRescorer(None, model, WORDS)(lattice, acoustic_scale=0.5, beam=1e3).scaled(1.0).best_path(0.5)
+    assert cost <= rescored.cost + 1e-3
+    assert cost == pytest.approx(rescored.cost, abs=1e-3 if order == 1 else 0.5)
+
+
+def answers(*rows: Any) -> Any:
+    return {
+        str(number): SimpleNamespace(words=words, cost=cost, reached_final=True)
+        for number, (words, cost) in enumerate(rows)
+    }
+
+
+def test_the_lower_cost_of_utterances_with_other_words() -> None:
+    first = answers(((1,), 1.0), ((1,), 1.0), ((1,), 1.0), ((1,), 1.0))
+    lattice = answers(((1,), 1.0), ((1,), 1.5), ((2,), 2.0), ((2,), 3.0))
+    graph = answers(((1,), 1.2), ((2,), 2.5), ((1,), 1.0), ((1,), 3.0))
+    speech: Any = SimpleNamespace(texts={name: ["a"] for name in first})
+    beams = ngram_equality.Beams.parse("11:1500:8")
+    row = ngram_equality.line(beams, speech, SimpleNamespace(words=WORDS), first, lattice, graph)  # type: ignore
+    assert row.split() == ["11", "1500", "8", "25.0", "3", "1", "1", "1", "0.200", "0.00", "50.00", "25.00"]
+
+
+@pytest.mark.parametrize("text", ["", "11", "11:1500", "a:1:2", "11:1.5:8", "1:2:3:4"])
+def test_a_search_that_is_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="the search"):
+        ngram_equality.Beams.parse(text)
