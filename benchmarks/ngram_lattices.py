@@ -25,7 +25,7 @@ from hybrid.lm.text import read_sentences
 from hybrid.pipeline.sets import speakers_of
 
 ARRAYS = ("frame", "source", "target", "word", "graph", "acoustic", "start", "offsets", "pdfs")
-FIRST, MODEL, LATTICES = "first.safetensors", "model.safetensors", "lattices"  # in FOLDER
+FIRST, MODEL = "first.safetensors", "model.safetensors"  # in FOLDER
 SHARE = 0.2  # of the drawn sentences' model in the mixture
 
 
@@ -49,8 +49,11 @@ class Place(NamedTuple):
     def lattice_beam(self) -> float:
         return float(read_json(self.exp / "config.json")["rescore.lattice_beam"])
 
-    def lattice(self, number: int) -> Path:
-        return self.folder / LATTICES / f"{number:06d}.safetensors"
+    def lattice(self, number: int, times: int) -> Path:
+        return self.lattices(times) / f"{number:06d}.safetensors"
+
+    def lattices(self, times: int) -> Path:
+        return self.folder / f"lattices-{times}"
 
 
 class Speech(NamedTuple):
@@ -107,37 +110,24 @@ def read_speech(place: Place, number: int) -> Speech:
     return Speech({name: loglikes[name] for name in chosen}, texts)
 
 
-def make_lattices(place: Place, number: int) -> None:
-    """Write the lattices of the first pass, determinised without pdfs, as second_pass.py has them."""
+def make_lattices(place: Place, number: int, times: int, most: int) -> None:
+    """Write the lattices of the first pass, determinised without pdfs, as second_pass.py has them; of several
+    utterances, of `most` that are read, searched as one."""
     search, beam = place.search(), place.lattice_beam()
     decoder = Decoder(
         place.found().graph, beam=search.beam, max_active=search.max_active, word_penalty=search.word_penalty
     )
-    for index, (name, loglikes) in enumerate(read_speech(place, number).loglikes.items()):
+    each = list(read_speech(place, most).loglikes.items())
+    for index in range(number):
+        parts = [each[(index + more) % most] for more in range(times)]
+        name = "+".join(utterance for utterance, _ in parts)
+        loglikes = np.concatenate([values for _, values in parts])
         raw = decoder.lattice(loglikes, search.acoustic_scale, name, lattice_beam=beam)
         if raw is None:
             raise ConfigError(f"no path through {name}", remedy="leave its set out of --sets")
         lattice = raw.determinised(search.acoustic_scale, lattice_beam=beam, pdfs=False)
-        save_tensors(place.lattice(index), {array: getattr(lattice, array) for array in ARRAYS})
+        save_tensors(place.lattice(index, times), {array: getattr(lattice, array) for array in ARRAYS})
 
 
-def read_lattice(place: Place, number: int, times: int, most: int) -> WordLattice:
-    """Read a lattice, joined with those after it, of `most` that there are."""
-    numbers = [each % most for each in range(number, number + times)]
-    return joined([WordLattice(**load_tensors(place.lattice(each))) for each in numbers])
-
-
-def joined(lattices: Sequence[WordLattice]) -> WordLattice:
-    """Return one lattice of several without pdfs: the last node of each is the first of the next."""
-    parts: Dict[str, List[np.ndarray]] = {name: [] for name in ARRAYS}
-    nodes, frames = 0, 0
-    for lattice in lattices:
-        moved = {"frame": frames, "start": frames, "source": nodes, "target": nodes}
-        for name in ARRAYS:
-            values = getattr(lattice, name)
-            parts[name].append(values + np.int32(moved[name]) if name in moved else values)
-        parts["frame"][-1] = parts["frame"][-1][1 if nodes else 0 :]
-        nodes, frames = nodes + len(lattice.frame) - 1, frames + lattice.num_frames
-    arrays = {name: np.concatenate(values) for name, values in parts.items()}
-    arrays["offsets"] = np.zeros(len(arrays["source"]) + 1, np.int64)
-    return WordLattice(**arrays)
+def read_lattice(place: Place, number: int, times: int) -> WordLattice:
+    return WordLattice(**load_tensors(place.lattice(number, times)))

@@ -9,12 +9,11 @@ EXP: a decoded run whose graph's model was pruned (lm.max_ngrams), which is only
 
 Memory and time. FOLDER/model.safetensors is the mixture of EXP/lm/full.safetensors with a model of order 4 of sentences
 drawn from that (--words of them) and of those of FILE that it has the words of: its n-grams say nothing about errors,
-but must be stored and found. FOLDER/lattices has those of the first pass, one a file. For each number of lattices, and
-for --times lattices joined to one, a process of its own loads both models as a worker does and rescores: CPU seconds of
-the rescoring and of the best path, not of reading. A joined lattice is as long as its parts, which are of different
-utterances: its words mean nothing. Beside it, on the first --peer lattices and without taking off the first model:
-composition with G of the same model (kaldifst.compose, and its shortest path), and the memory of KenLM with the model,
-where it is installed; KenLM rescores no lattices.
+but must be stored and found. Lattices are those of the first pass, one a file; of --times utterances in one, of their
+log-likelihoods one after the other, searched as one. For each number of lattices a process of its own loads both models
+as a worker does and rescores: CPU seconds of the rescoring and of the best path, not of reading. Beside it, on the
+first --peer lattices and without taking off the first model: composition with G of the same model (kaldifst.compose,
+and its shortest path), and the memory of KenLM with the model, where it is installed; KenLM rescores no lattices.
 
 --equality: see benchmarks/ngram_equality.py.
 """
@@ -37,7 +36,6 @@ import psutil
 from benchmarks import ngram_equality
 from benchmarks.ngram_lattices import (
     FIRST,
-    LATTICES,
     MODEL,
     Place,
     make_first,
@@ -80,16 +78,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     most = max(options.lattices)
     if not (options.folder / MODEL).exists():
         in_process(make_model, place, options.words, options.text)
-    if len(list((options.folder / LATTICES).glob("*.safetensors"))) < most:
-        in_process(make_lattices, place, most)
+    fewest = min(options.lattices)
+    sizes = [(number, 1) for number in options.lattices] + [(fewest, times) for times in options.times if times > 1]
+    for number, times in [(most, 1), *sizes]:
+        if len(list(place.lattices(times).glob("*.safetensors"))) < number:
+            in_process(make_lattices, place, number, times, most)
     print(HEADER)
-    for number, times in [(number, 1) for number in options.lattices] + [
-        (min(options.lattices), times) for times in options.times if times > 1
-    ]:
-        print(line(in_process(rescored, place, number, times, most, True)), flush=True)
+    for number, times in sizes:
+        print(line(in_process(rescored, place, number, times, True)), flush=True)
     print("without taking off the first model:")
-    print(line(in_process(rescored, place, options.peer, 1, most, False)), flush=True)
-    print(line(in_process(composed, place, options.peer, most)), flush=True)
+    print(line(in_process(rescored, place, options.peer, 1, False)), flush=True)
+    print(line(in_process(composed, place, options.peer)), flush=True)
     print(line(in_process(by_kenlm, place)), flush=True)
 
 
@@ -116,7 +115,7 @@ class Row(NamedTuple):
 
 
 HEADER = (
-    f"{'':24} {'lattices':>8} {'joined':>6} {'arcs':>7} {'made':>8} {'load s':>7} {'models MB':>9} {'CPU s':>7} "
+    f"{'':24} {'lattices':>8} {'in one':>6} {'arcs':>7} {'made':>8} {'load s':>7} {'models MB':>9} {'CPU s':>7} "
     f"{'ms each':>8} {'peak MB':>8}"
 )
 
@@ -128,7 +127,7 @@ def line(row: Row) -> str:
 
 
 def measured(
-    name: str, place: Place, number: int, times: int, most: int, load: Callable[[], Any],
+    name: str, place: Place, number: int, times: int, load: Callable[[], Any],
     work: Callable[[Any, Any], int], prepare: Callable[[WordLattice], Any] = lambda lattice: lattice,
 ) -> Row:  # fmt: skip
     """Measure the work on what is prepared of each lattice, with what `load` gives; it returns the arcs it made."""
@@ -139,9 +138,9 @@ def measured(
     loaded_bytes = process.memory_info().rss
     arcs, made, cpu = 0, 0, 0.0
     if number:
-        work(loaded, prepare(read_lattice(place, 0, 1, most)))  # compiles
+        work(loaded, prepare(read_lattice(place, 0, times)))  # compiles
     for each in range(number):
-        lattice = read_lattice(place, each, times, most)
+        lattice = read_lattice(place, each, times)
         arcs += len(lattice.source)
         prepared = prepare(lattice)
         began = time.process_time()
@@ -152,7 +151,7 @@ def measured(
     return Row(name, number, times, arcs / share, made / share, load_seconds, before, loaded_bytes, cpu, peak)
 
 
-def rescored(place: Place, number: int, times: int, most: int, with_first: bool) -> Row:
+def rescored(place: Place, number: int, times: int, with_first: bool) -> Row:
     """Measure our rescoring, at the scale and beam of the run's second pass."""
     search, beam = place.search(), place.lattice_beam()
 
@@ -165,10 +164,10 @@ def rescored(place: Place, number: int, times: int, most: int, with_first: bool)
         result.scaled(1.0).best_path(search.acoustic_scale)
         return len(result.lattice.source)
 
-    return measured("ours", place, number, times, most, load, work)
+    return measured("ours", place, number, times, load, work)
 
 
-def composed(place: Place, number: int, most: int) -> Row:
+def composed(place: Place, number: int) -> Row:
     """Measure the composition of a lattice with G, and the shortest path in it."""
     scale = place.search().acoustic_scale
 
@@ -181,7 +180,7 @@ def composed(place: Place, number: int, most: int) -> Row:
         return sum(product.num_arcs(state) for state in range(product.num_states))
 
     name = "kaldifst.compose with G"
-    return measured(name, place, number, 1, most, load, work, lambda lattice: acceptor(lattice, scale))
+    return measured(name, place, number, 1, load, work, lambda lattice: acceptor(lattice, scale))
 
 
 def grammar_of(model: NgramArrays, words: Mapping[str, int]) -> kaldifst.StdVectorFst:
@@ -213,7 +212,7 @@ def by_kenlm(place: Place) -> Row:
     path = place.folder / "model.arpa"
     if not path.exists():
         in_process(write_arpa, place)
-    return measured("KenLM: the model alone", place, 0, 1, 1, lambda: kenlm.Model(str(path)), lambda *_: 0)
+    return measured("KenLM: the model alone", place, 0, 1, lambda: kenlm.Model(str(path)), lambda *_: 0)
 
 
 def write_arpa(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark of n-gram rescoring: joined lattices, the composition that it is measured beside, its verdicts."""
+"""The benchmark of n-gram rescoring: the composition that it is measured beside, its verdicts."""
 
 from __future__ import annotations
 
@@ -8,35 +8,14 @@ from typing import Any
 import kaldifst
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from lm_tools import arrays
-from test_ngram_rescoring import TEXT, WORDS, all_paths, random_lattice
+from test_ngram_rescoring import TEXT, WORDS, random_lattice
 
 from benchmarks import ngram_equality
-from benchmarks.ngram_lattices import joined
 from benchmarks.ngram_rescoring import acceptor, grammar_of
 from hybrid.decode.ngram_rescoring import NgramRescorer
 from hybrid.errors import ConfigError
 from hybrid.fst import to_arrays
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 1000), min_size=1, max_size=3))
-def test_the_paths_of_joined_lattices_are_those_of_each_one_after_the_other(seeds):
-    lattices = [random_lattice(seed, 5, 4) for seed in seeds]
-    whole = joined(lattices)
-    paths = [[(tuple(lattice.word[way]), float(lattice.costs()[way].sum())) for way in all_paths(lattice)]
-             for lattice in lattices]  # fmt: skip
-    expected = [((), 0.0)]
-    for of_lattice in paths:
-        expected = [(before + words, cost + more) for before, cost in expected for words, more in of_lattice]
-    found = [(tuple(whole.word[way]), float(whole.costs()[way].sum())) for way in all_paths(whole)]
-    for mine, other in zip(sorted(found), sorted(expected), strict=True):
-        assert mine[0] == other[0] and mine[1] == pytest.approx(other[1], abs=1e-4)
-    assert whole.num_frames == sum(lattice.num_frames for lattice in lattices)
-    assert (np.diff(whole.source) >= 0).all() and (whole.source < whole.target).all()
-    assert all(getattr(whole, name).dtype == getattr(lattices[0], name).dtype for name in ("frame", "source", "word"))
 
 
 @pytest.mark.parametrize("seed", range(8))
