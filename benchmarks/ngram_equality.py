@@ -72,7 +72,7 @@ def compare(place: Place, most: int, utterances: int, searches: Sequence[str]) -
     beams = beams or [Beams(own.beam, own.max_active, place.lattice_beam())]
     graph, second = make_graph(place, most)
     speech = read_speech(place, utterances)
-    print(HEADER)
+    print(HEADER, flush=True)
     lang = Lang.load(place.exp / "lang")
     first = NgramArrays.load(place.folder / FIRST)
     rescorer = NgramRescorer(first, second, lang.words)

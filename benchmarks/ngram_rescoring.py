@@ -83,7 +83,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     for number, times in [(most, 1), *sizes]:
         if len(list(place.lattices(times).glob("*.safetensors"))) < number:
             in_process(make_lattices, place, number, times, most)
-    print(HEADER)
+    print(HEADER, flush=True)
     for number, times in sizes:
         print(line(in_process(rescored, place, number, times, True)), flush=True)
     print("without taking off the first model:")
