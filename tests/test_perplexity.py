@@ -1,4 +1,4 @@
-"""Perplexities of compact models: those of the readable implementation, and KenLM's."""
+"""Perplexities of compact models: those of the readable implementation (KenLM's: test_kenlm.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lm_tools import TEXTS, arrays
 
 from hybrid.errors import DataError
-from hybrid.lm import arpa, ngram, perplexity
+from hybrid.lm import ngram, perplexity
 from hybrid.lm.arrays import NgramArrays
 
 TOKENS = st.sampled_from([*"abcd", "zz", "<unk>"])
@@ -58,18 +58,3 @@ def test_blocks_of_a_long_text_give_the_same_number(monkeypatch):
     )  # fmt: skip
     with pytest.raises(DataError, match="sentence 3 holds <s> within it"):
         perplexity.perplexity(model, ["a", "a b c d a", "a <s> b"])
-
-
-@settings(max_examples=15, deadline=None)
-@given(TEXTS, st.integers(2, 4), st.lists(st.lists(TOKENS, min_size=1, max_size=6), min_size=1))
-def test_kenlm_scores_alike(tmp_path_factory, sentences, order, text):
-    kenlm = pytest.importorskip("kenlm", reason="KenLM's numbers (pip install ufal-kenlm)")
-    model = arrays(sentences, order, vocabulary="abcd", unknown="<unk>")
-    path = tmp_path_factory.mktemp("kenlm") / "lm.arpa"
-    arpa.write(path, model)
-    theirs = kenlm.LanguageModel(str(path))
-    for sentence in text:
-        scores, orders = perplexity.score(model, perplexity.number_text(model, [sentence]))
-        expected = list(theirs.full_scores(" ".join(sentence)))
-        assert scores.tolist() == pytest.approx([score for score, _, _ in expected], abs=1e-4)
-        assert orders.tolist() == [length for _, length, _ in expected]
