@@ -164,6 +164,6 @@ def _check_sizes(arrays: Mapping[str, np.ndarray], config: BertConfig, pieces: i
     wanted = (config.positions, config.dim, config.feedforward, config.dim)
     if table != (pieces, config.dim) or sizes != wanted:
         raise ModelError(
-            f"embeddings {list(table)}, positions {list(places)} and layers {list(wide)}: other sizes than the {pieces} "
+            f"embeddings {list(table)}, positions {list(places)}, layers {list(wide)}: other sizes than the {pieces} "
             "pieces and the settings have", file=path, remedy=f"give the {_CONFIG} and {_VOCABULARY} that belong to it",
         )  # fmt: skip

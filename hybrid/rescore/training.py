@@ -61,9 +61,9 @@ def train_lm(
 ) -> NeuralScorer:
     """Train a language model of `kind` (nnet/text_io.py) on the sentences `text`, and save it in folder/model.
 
-    A masked one is a transformer_lm that is not causal, or a bert_lm. The epoch of the least loss on `dev` is kept. init: a model of
-    the same kind and settings, but for dropout, whose parameters it begins with. What is killed goes on from
-    folder/training.
+    A masked one is a transformer_lm that is not causal, or a bert_lm. The epoch of the least loss on `dev` is kept.
+    init: a model of the same kind and settings, but for dropout, whose parameters it begins with. What is killed goes
+    on from folder/training.
     Raises ConfigError for settings and `init` that do not fit, DataError for empty text and sentences too long for the
     model.
     """
