@@ -23,18 +23,20 @@ from hybrid.train.rescoring import RescoringLoss
 from hybrid.train.schedule import ScheduleConfig
 
 _SIZES = {"lstm": (256, 1), "transformer": (192, 4), "masked": (192, 4)}
-# Epochs and the highest learning rate, where they are not given; of what was trained before, smaller rates.
-_NEW_LM, _PRETRAINED_LM = (20, 2e-3), (10, 2e-4)
-_SCORER, _PRETRAINED_SCORER = (10, 3e-4), (10, 5e-5)
+# What is trained by where it is not given. Pretrained weights take small rates, and batches as small as BERT's own.
+_NEW_LM: Dict[str, Any] = {"epochs": 20, "lr": 2e-3, "max_tokens": 2000}
+_PRETRAINED_LM: Dict[str, Any] = {"epochs": 10, "lr": 2e-4, "max_tokens": 500}
+_SCORER: Dict[str, Any] = {"epochs": 10, "lr": 3e-4, "max_tokens": 2000}
+_PRETRAINED_SCORER: Dict[str, Any] = {"epochs": 10, "lr": 5e-5, "max_tokens": 2000}
 
 
-def _training(options: argparse.Namespace, defaults: Tuple[int, float]) -> TextTraining:
-    schedule = ScheduleConfig(kind="cosine", warmup=100)
-    settings = replace(TextTraining(), max_tokens=options.max_tokens, seed=options.seed)
+def _training(options: argparse.Namespace, defaults: Dict[str, Any]) -> TextTraining:
+    given = {name: getattr(options, name) for name in defaults if getattr(options, name) is not None}
+    chosen = {**defaults, **given}
+    settings = replace(TextTraining(), max_tokens=chosen["max_tokens"], seed=options.seed)
     return settings.changed(
-        epochs=defaults[0] if options.epochs is None else options.epochs,
-        lr=defaults[1] if options.lr is None else options.lr,
-        schedule=schedule, threads=options.threads, device=options.device,
+        epochs=chosen["epochs"], lr=chosen["lr"], schedule=ScheduleConfig(kind="cosine", warmup=options.warmup),
+        threads=options.threads, device=options.device,
     )  # fmt: skip
 
 
