@@ -24,6 +24,7 @@ from hybrid.io import PathLike, read_lines
 
 INSIDE = "##"
 _LONGEST_PART = 100  # characters
+_CONTROL = ("Cc", "Cf", "Co", "Cs")  # but not what Unicode has not assigned
 _IDEOGRAPHS = (
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF),
     (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
@@ -50,7 +51,7 @@ def parts(word: str) -> List[str]:
 
 def _plain(word: str) -> str:
     characters = [" " if character in "\t\n\r" else character for character in word]
-    kept = "".join(c for c in characters if c not in "\0\ufffd" and unicodedata.category(c)[0] != "C")
+    kept = "".join(c for c in characters if c != "\ufffd" and unicodedata.category(c) not in _CONTROL)
     marked = unicodedata.normalize("NFD", kept)
     return "".join(character for character in marked if unicodedata.category(character) != "Mn").lower()
 
