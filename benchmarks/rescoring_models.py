@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from hybrid.data.hypothesis_batches import HypothesisLists
 from hybrid.data.tokens import Tokens
 from hybrid.errors import ConfigError
 from hybrid.lm.ngram import train_arrays
+from hybrid.nnet.bert import BertLm
+from hybrid.nnet.pretrained import pretrained_lm
 from hybrid.nnet.transformer import SentenceScorer, TransformerLm
 from hybrid.rescore.combine import columns, hypotheses_of, with_errors
 from hybrid.rescore.linear import LinearRescorer, train_linear
@@ -31,6 +33,9 @@ _COSINE = ScheduleConfig(kind="cosine", warmup=100)
 
 class FoldModels:
     """The models of one fold: `train` teaches them, `dev` stops them and chooses their settings."""
+
+    prefix = ""  # of the names of folders
+    distilled, discriminated = (10, 5e-4), (6, 1e-4)  # epochs and learning rates of scorers
 
     def __init__(
         self, train: Sequence[NbestList], dev: Sequence[NbestList], folder: Path, seed: int, log: Callable[[str], None],
@@ -77,6 +82,10 @@ class FoldModels:
         return self._language_model("lstm", "lstm_lm", LSTM, training)
 
     @cached_property
+    def minilm(self) -> MiniLmModels:
+        return MiniLmModels(self.train, self.dev, self.folder, self.seed, self.log)
+
+    @cached_property
     def masked(self) -> NeuralScorer:
         training = TextTraining(max_tokens=1500, masked=0.25, seed=self.seed)
         training = training.changed(epochs=40, lr=3e-3, schedule=_COSINE)
@@ -97,7 +106,7 @@ class FoldModels:
     @cached_property
     def md(self) -> NeuralScorer:
         targets = np.concatenate([self.lists[0].list(i).targets for i in range(len(self.lists[0]))])
-        return self._scorer("md", RescoringLoss("", 1.0 / float(targets.var())), epochs=10, lr=5e-4)
+        return self._scorer("md", RescoringLoss("", 1.0 / float(targets.var())), self.distilled)
 
     def discriminative(self, loss: str, distillation: float) -> Scorer:
         """Train on by errors what was distilled. Its scores count beside the first pass's as they were tuned to."""
@@ -105,17 +114,45 @@ class FoldModels:
         first_weight = float(weights[0] / weights[2]) if weights[2] > 0 else 1.0
         name = loss + ("_md" if distillation else "")
         criterion = RescoringLoss(loss, distillation, first_weight)
-        return self._scorer(name, criterion, epochs=6, lr=1e-4, init=self.md)
+        return self._scorer(name, criterion, self.discriminated, init=self.md)
 
     def _scorer(
-        self, name: str, criterion: RescoringLoss, *, epochs: int, lr: float, init: object = None
+        self, name: str, criterion: RescoringLoss, how: Tuple[int, float], init: object = None
     ) -> NeuralScorer:
+        epochs, lr = how
         training = TextTraining(max_tokens=1500, seed=self.seed).changed(epochs=epochs, lr=lr, schedule=_COSINE)
         masked, begin = self.masked.model, init.model if isinstance(init, NeuralScorer) else None
         assert isinstance(masked, TransformerLm) and (begin is None or isinstance(begin, SentenceScorer))
         return train_scorer(
-            masked, self.tokens, *self.lists, self.folder / name, criterion, training, init=begin, log=self.log
-        )
+            masked, self.tokens, *self.lists, self.folder / f"{self.prefix}{name}", criterion, training, init=begin,
+            log=self.log,
+        )  # fmt: skip
+
+
+class MiniLmModels(FoldModels):
+    """Those that begin as MiniLM (hybrid/nnet/pretrained.py), adapted to the references."""
+
+    prefix = "minilm_"
+    distilled, discriminated = (4, 1e-4), (3, 2e-5)
+
+    @cached_property
+    def _start(self) -> Tuple[BertLm, Tokens]:
+        text = [*self.references(self.train), *hypotheses_of(self.train)]
+        return pretrained_lm("minilm", text, seed=self.seed)
+
+    @property
+    def tokens(self) -> Tokens:  # type: ignore[override]
+        return self._start[1]
+
+    @cached_property
+    def masked(self) -> NeuralScorer:
+        model, tokens = self._start
+        training = TextTraining(max_tokens=500, masked=0.25, seed=self.seed)
+        training = training.changed(epochs=10, lr=3e-4, schedule=_COSINE)
+        return train_lm(
+            model.kind, model.config.to_dict(), tokens, self.references(self.train), self.references(self.dev),
+            self.folder / "minilm_masked", training, init=model, log=self.log,
+        )  # fmt: skip
 
 
 MODELS: Dict[str, Callable[[FoldModels], Scorer]] = {
@@ -129,4 +166,8 @@ MODELS: Dict[str, Callable[[FoldModels], Scorer]] = {
     "mwed": lambda models: models.discriminative("mwed", 0.0),
     "md+mwer": lambda models: models.discriminative("mwer", 1e-4),
     "md+mwed": lambda models: models.discriminative("mwed", 1e-4),
+    "minilm_pll": lambda models: models.minilm.masked,
+    "minilm_md": lambda models: models.minilm.md,
+    "minilm_mwer": lambda models: models.minilm.discriminative("mwer", 0.0),
+    "minilm_md+mwer": lambda models: models.minilm.discriminative("mwer", 1e-4),
 }

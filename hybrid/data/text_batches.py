@@ -17,6 +17,8 @@ from hybrid.data.tokens import END, MASK, SPECIALS, Tokens
 from hybrid.data.utterances import IGNORE, Utterance
 from hybrid.errors import ConfigError, DataError
 
+LONGEST = 4000  # tokens of a sentence, unless a model reads fewer
+
 
 class Sentences:
     """An UtteranceSource of sentences: their tokens in one row, with <s> and </s>. A sentence's "features" are its
@@ -27,7 +29,7 @@ class Sentences:
 
     dim = 1
 
-    def __init__(self, sentences: Iterable[Sequence[str]], tokens: Tokens, *, longest: int = 4000) -> None:
+    def __init__(self, sentences: Iterable[Sequence[str]], tokens: Tokens, *, longest: int = LONGEST) -> None:
         row_of_all, lengths = array("i"), array("i")
         for number, words in enumerate(sentences, 1):
             if not words:
@@ -36,7 +38,7 @@ class Sentences:
             if len(row) > longest:
                 raise DataError(
                     f"sentence {number} has {len(row)} tokens, above {longest}: {' '.join(words[:5])} ...",
-                    remedy="give one sentence a line",
+                    remedy="give one sentence a line, and leave longer ones out",
                 )
             row_of_all.frombytes(row.tobytes())
             lengths.append(len(row))

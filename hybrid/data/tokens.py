@@ -1,4 +1,4 @@
-"""What neural language models read: words of a closed list, or the pieces of a sentencepiece model, as numbers.
+"""What neural language models read: words of a closed list, or pieces of words (sentencepiece, BERT's), as numbers.
 
     0 <s>   1 </s>   2 <unk>   3 <mask>   4 ... the words or pieces
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Union
 
 import numpy as np
 
+from hybrid.data.wordpiece import WordPieces
 from hybrid.errors import ConfigError, DataError, ModelError
 from hybrid.io import PathLike, read_json, write_json
 from hybrid.lexicon.subword import Pieces
@@ -21,12 +22,13 @@ from hybrid.lexicon.subword import Pieces
 START, END, UNKNOWN, MASK = range(4)
 SPECIALS = ("<s>", "</s>", "<unk>", "<mask>")
 _NAMES, _PIECES = "tokens.json", "pieces.model"
+_WORDPIECE = "wordpiece"
 
 
 class Tokens:
     """names: of all tokens, the specials first; pieces: the model that splits words, None where words are tokens."""
 
-    def __init__(self, names: Sequence[str], pieces: Optional[Pieces] = None) -> None:
+    def __init__(self, names: Sequence[str], pieces: Optional[Union[Pieces, WordPieces]] = None) -> None:
         """Raises ModelError unless the specials come first and every name stands once."""
         self.names = list(names)
         self.pieces = pieces
@@ -59,6 +61,10 @@ class Tokens:
         pieces = Pieces.train((" ".join(sentence) for sentence in sentences), size)
         return cls([*SPECIALS, *pieces.names], pieces)
 
+    @classmethod
+    def of_wordpieces(cls, pieces: WordPieces) -> Tokens:
+        return cls([*SPECIALS, *pieces.names], pieces)
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -69,7 +75,8 @@ class Tokens:
             if self.pieces is None:
                 tokens = [self.ids.get(word, UNKNOWN)]
             else:
-                tokens = [self.ids[piece] for piece in self.pieces.encode(word)] if self._covers(word) else [UNKNOWN]
+                pieces = self.pieces.encode(word) if self._covers(word) else [None]
+                tokens = [UNKNOWN if piece is None else self.ids[piece] for piece in pieces]
             if len(self._words) < 1_000_000:  # what is read may have any number of words
                 self._words[word] = tokens
         return tokens
@@ -86,9 +93,10 @@ class Tokens:
 
     def save(self, folder: PathLike) -> None:
         folder = Path(folder)
-        if self.pieces is not None:
+        if isinstance(self.pieces, Pieces):
             self.pieces.save(folder / _PIECES)
-        about: Dict[str, Any] = {"names": self.names, "pieces": self.pieces is not None}
+        kind = _WORDPIECE if isinstance(self.pieces, WordPieces) else self.pieces is not None
+        about: Dict[str, Any] = {"names": self.names, "pieces": kind}
         write_json(folder / _NAMES, about)
 
     @classmethod
@@ -99,8 +107,12 @@ class Tokens:
         remedy = "train the model again"
         if not isinstance(about, dict) or not isinstance(about.get("names"), list):
             raise ModelError("not the tokens of a language model", file=folder / _NAMES, remedy=remedy)
-        pieces = Pieces.load(folder / _PIECES) if about.get("pieces") else None
+        pieces: Optional[Union[Pieces, WordPieces]] = None
         try:
+            if about.get("pieces") == _WORDPIECE:
+                pieces = WordPieces(list(map(str, about["names"][len(SPECIALS) :])))
+            elif about.get("pieces"):
+                pieces = Pieces.load(folder / _PIECES)
             tokens = cls(about["names"], pieces)
         except ModelError as error:
             raise ModelError(error.what, file=folder / _NAMES, remedy=error.remedy) from error

@@ -23,10 +23,19 @@ def check_dropout(value: Any) -> None:
         raise ConfigError(f"dropout is {value!r}", remedy="a number from 0 to below 1")
 
 
+TOO_LONG = "leave the sentence out, or split it"
+
+
+def too_long(size: int, longest: int) -> str:
+    """Return what is wrong with a row of `size` tokens."""
+    return f"a sentence of {size} tokens, <s> and </s> among them; the model has positions for {longest}"
+
+
 class TextModel(nn.Module):
     """A model of token sequences. `seed` fixes its initial parameters; None: they are then loaded."""
 
     kind: str
+    longest: Optional[int] = None  # tokens of a row that it can read, <s> and </s> among them; None: any number
 
     def __init__(self, config: Any, seed: Optional[int] = None) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ import torch
 from hybrid.data.tokens import Tokens
 from hybrid.errors import ConfigError, ModelError
 from hybrid.io import atomic_folder, save_tensors, write_json
+from hybrid.nnet.bert import BertConfig, BertLm, BertScorer
 from hybrid.nnet.model_io import FORMAT, PathLike, load_folder, state_arrays
 from hybrid.nnet.text import LstmLm, LstmLmConfig, TextModel
 from hybrid.nnet.transformer import SentenceScorer, TransformerConfig, TransformerLm
@@ -17,6 +18,8 @@ BUILDERS: Dict[str, Callable[[Mapping[str, Any], Optional[int]], TextModel]] = {
     LstmLm.kind: lambda values, seed: LstmLm(LstmLmConfig.from_dict(values), seed),
     TransformerLm.kind: lambda values, seed: TransformerLm(TransformerConfig.from_dict(values), seed),
     SentenceScorer.kind: lambda values, seed: SentenceScorer(TransformerConfig.from_dict(values), seed),
+    BertLm.kind: lambda values, seed: BertLm(BertConfig.from_dict(values), seed),
+    BertScorer.kind: lambda values, seed: BertScorer(BertConfig.from_dict(values), seed),
 }
 
 

