@@ -24,7 +24,7 @@ from hybrid.nnet.text import LstmLm, LstmLmConfig, TextModel
 from hybrid.nnet.transformer import TransformerConfig, TransformerLm
 from hybrid.rescore.neural import NeuralScorer
 
-TOKENS = Tokens.of_words([["a", "b", "c"]])  # d is <unk>
+TOKENS = Tokens.of_words([["a", "b", "c"]], vocabulary=["d", "e", "f"])  # which are <unk>
 PIECES = Tokens.of_pieces([line.split() for line in ["abba cab", "bacca abba", "cab dad", "dada abc"] * 5], 14)
 LONG = {"<eps>": 0, "abba": 1, "cab": 2, "dada": 3, "zebra": 4}  # of pieces; the last is <unk>
 

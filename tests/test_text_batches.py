@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,20 @@ def test_a_sentence_has_marks_around_it_and_unknown_words_are_one():
     assert row.dtype == np.int32
     assert row.tolist() == [START, 4, UNKNOWN, 8, END]
     assert tokens().encode([]).tolist() == [START, END]
+
+
+def test_an_unknown_word_has_a_share_of_what_all_have(tmp_path):
+    found = Tokens.of_words(SENTENCES, least=2, vocabulary=["the", "bird", "cow"])
+    left = {word for sentence in SENTENCES for word in sentence} - set(found.names) | {"bird", "cow"}
+    assert found.unseen == len(left) == 7
+    row = found.encode("the bird sat".split())
+    assert found.cost(row).tolist() == [0, 0, math.log(7), 0, 0]
+    found.save(tmp_path)
+    assert Tokens.load(tmp_path).unseen == 7
+    assert Tokens.of_words(SENTENCES).unseen == Tokens.of_pieces(SENTENCES * 5, 30).unseen == 1
+    (tmp_path / "tokens.json").write_text('{"names": ["<s>", "</s>", "<unk>", "<mask>", "a"], "unseen": 0}')
+    with pytest.raises(ModelError, match="<unk> for 0 words"):
+        Tokens.load(tmp_path)
 
 
 def test_words_named_as_specials_are_no_tokens_of_their_own():

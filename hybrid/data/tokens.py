@@ -4,10 +4,14 @@
 
 A sentence of n tokens is [<s>, t_1, ..., t_n, </s>]: a model that predicts from the left reads all but the last and
 predicts all but the first; a BERT-like one reads all of it, <s> being its [CLS].
+
+<unk> stands for many words, and the probability that a model gives it is that of all of them: of each it is the share
+1 / unseen, `unseen` being how many they are. Without that a sentence is the better the more unknown words it has.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Union
@@ -26,10 +30,16 @@ _WORDPIECE = "wordpiece"
 
 
 class Tokens:
-    """names: of all tokens, the specials first; pieces: the model that splits words, None where words are tokens."""
+    """names: of all tokens, the specials first; pieces: the model that splits words, None where words are tokens;
+    unseen: the words that <unk> stands for."""
 
-    def __init__(self, names: Sequence[str], pieces: Optional[Union[Pieces, WordPieces]] = None) -> None:
-        """Raises ModelError unless the specials come first and every name stands once."""
+    def __init__(
+        self, names: Sequence[str], pieces: Optional[Union[Pieces, WordPieces]] = None, unseen: int = 1
+    ) -> None:
+        """Raises ModelError unless the specials come first, every name stands once and unseen is 1 or more."""
+        if isinstance(unseen, bool) or not isinstance(unseen, int) or unseen < 1:
+            raise ModelError(f"<unk> for {unseen!r} words", remedy="train the model again")
+        self.unseen = unseen
         self.names = list(names)
         self.pieces = pieces
         if tuple(self.names[: len(SPECIALS)]) != SPECIALS or not all(isinstance(name, str) for name in self.names):
@@ -41,8 +51,11 @@ class Tokens:
         self._words: Dict[str, List[int]] = {}
 
     @classmethod
-    def of_words(cls, sentences: Iterable[Sequence[str]], least: int = 1, most: int = 0) -> Tokens:
+    def of_words(
+        cls, sentences: Iterable[Sequence[str]], least: int = 1, most: int = 0, vocabulary: Iterable[str] = ()
+    ) -> Tokens:
         """Take the words that occur at least `least` times, the most frequent first, at most `most` of them (0: all).
+        <unk> stands for those left out, and for the words of `vocabulary`, of all that may be said.
 
         Raises ConfigError for a number out of range, DataError where no word is left.
         """
@@ -53,7 +66,8 @@ class Tokens:
         words.sort(key=lambda word: (-counts[word], word))
         if not words:
             raise DataError(f"no word occurs {least} times", remedy="give more text, or lower the least count")
-        return cls([*SPECIALS, *words[: most or None]])
+        words = words[: most or None]
+        return cls([*SPECIALS, *words], unseen=max(1, len({*counts, *vocabulary}.difference(words, SPECIALS))))
 
     @classmethod
     def of_pieces(cls, sentences: Iterable[Sequence[str]], size: int) -> Tokens:
@@ -67,6 +81,10 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def cost(self, tokens: Any) -> np.ndarray:
+        """Return for each token what its cost -log p is more than the model's: log(unseen) of <unk>, else 0."""
+        return np.where(np.asarray(tokens) == UNKNOWN, math.log(self.unseen), 0.0)
 
     def of_word(self, word: str) -> List[int]:
         """Return the tokens of a word; <unk> where it has none."""
@@ -96,7 +114,7 @@ class Tokens:
         if isinstance(self.pieces, Pieces):
             self.pieces.save(folder / _PIECES)
         kind = _WORDPIECE if isinstance(self.pieces, WordPieces) else self.pieces is not None
-        about: Dict[str, Any] = {"names": self.names, "pieces": kind}
+        about: Dict[str, Any] = {"names": self.names, "pieces": kind, "unseen": self.unseen}
         write_json(folder / _NAMES, about)
 
     @classmethod
@@ -113,7 +131,7 @@ class Tokens:
                 pieces = WordPieces(list(map(str, about["names"][len(SPECIALS) :])))
             elif about.get("pieces"):
                 pieces = Pieces.load(folder / _PIECES)
-            tokens = cls(about["names"], pieces)
+            tokens = cls(about["names"], pieces, about.get("unseen", 1))
         except ModelError as error:
             raise ModelError(error.what, file=folder / _NAMES, remedy=error.remedy) from error
         if pieces is not None and tokens.names[len(SPECIALS) :] != pieces.names:

@@ -22,8 +22,8 @@ Nodes are taken level by level, a node's level being the number of arcs of the l
 state is then known, and states of a level, of all lattices that are given together, are a batch. Compared are states
 that are still to be taken, so that the lowest of them always goes on and some path reaches the end. The log-sum-exp
 over all tokens, most of the work, is computed once a state. A word of several pieces takes a step a piece, and pieces
-that words behind a state begin with alike are read once. A word that the model lacks costs what <unk> does, which is
-all of them: where lattices have many such words, take a model of pieces.
+that words behind a state begin with alike are read once. A word that the model lacks costs its share of <unk>'s
+probability (data/tokens.py).
 
 Memory: the model's states are held only while states that begin with them are to be taken; of the others there are a
 cost, a node and the arcs. Logits are made for a bounded number of rows at once.
@@ -159,7 +159,7 @@ class NeuralRescorer:
             wanted = np.array([strings[i][place] for i in active.tolist()], np.int64)
             pairs, which = np.unique(behind[active, 0] * len(self.tokens) + behind[active, 1], return_inverse=True)
             begin, logp = prefixes.extend(pairs // len(self.tokens), pairs % len(self.tokens), which, wanted)
-            costs[active] -= logp
+            costs[active] += self.tokens.cost(wanted) - logp
             behind[active, 0], behind[active, 1] = begin + which, wanted
         return costs
 

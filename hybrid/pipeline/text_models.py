@@ -30,7 +30,7 @@ def text_models(run: RecipeRun, names: Sequence[str]) -> None:
     if settings.pieces:
         tokens = Tokens.of_pieces(text, settings.pieces)
     else:
-        tokens = Tokens.of_words(text, settings.least)
+        tokens = Tokens.of_words(text, settings.least, vocabulary=text.lexicon.words)
     run.log(f"  {len(tokens)} {'pieces' if settings.pieces else 'words'}")
     for name in run.progress(names, total=len(names), desc="text models"):
         model = getattr(settings, name)
@@ -63,7 +63,8 @@ class _Text:
     def __init__(self, run: RecipeRun, name: str, files: Iterable[str] = ()) -> None:
         self.run, self.name = run, name
         self.files = [run.find(file) for file in files]
-        self.normalise = Normaliser(Lang.load(run.dir("lang")).lexicon)
+        self.lexicon = Lang.load(run.dir("lang")).lexicon
+        self.normalise = Normaliser(self.lexicon)
 
     def __iter__(self) -> Iterator[List[str]]:
         cuts = prepared(self.run, self.name)

@@ -4,8 +4,9 @@
     masked           PLL = sum_i log p(t_i | the sentence with t_i masked)      (Salazar et al. 2020; n forward passes)
     scorer           what it was trained to give: one forward pass
 
-An unknown word is scored as <unk>. Rows are padded into batches of at most `max_tokens`; a score does not depend on
-what else is in a batch but by rounding. Memory is that of a batch: log-probabilities of its tokens, batch by batch.
+An unknown word is scored as <unk>, with its share of that probability (data/tokens.py). Rows are padded into batches of
+at most `max_tokens`; a score does not depend on what else is in a batch but by rounding. Memory is that of a batch:
+log-probabilities of its tokens, batch by batch.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class NeuralScorer:
             wanted = tokens[:, 1:].to(self.device)
             logp = -torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
             counts = torch.arange(wanted.shape[1]) < (lengths - 1).unsqueeze(1)
-            scores[places] = (logp.view(wanted.shape).cpu().double() * counts).sum(1).numpy()
+            shares = torch.from_numpy(self.tokens.cost(tokens[:, 1:]))
+            scores[places] = ((logp.view(wanted.shape).cpu().double() - shares) * counts).sum(1).numpy()
         return scores
 
     def _masked(self, rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -101,7 +103,7 @@ class NeuralScorer:
             wanted = tokens[every, at]
             tokens[every, at] = MASK
             logits = self.model(tokens.to(self.device), lengths, at)["logits"].cpu().double()
-            logp = logits.log_softmax(1)[every, wanted].numpy()
+            logp = logits.log_softmax(1)[every, wanted].numpy() - self.tokens.cost(wanted)
             np.add.at(scores, [number for number, _ in part], logp)
         return scores
 
