@@ -11,11 +11,13 @@ import pytest
 
 from hybrid.cli import main
 from hybrid.data.tokens import Tokens
+from hybrid.decode.archive import read_word_lattices
 from hybrid.lm.load import write_any
 from hybrid.lm.ngram import train_arrays
 from hybrid.rescore.combine import Combination, scored
 from hybrid.rescore.nbest import SeenIds, make_list, read_lists, write_lists
 from hybrid.rescore.rates import KINDS, ErrorSums
+from hybrid.rescore.scorers import load_scorer
 
 
 def lists(count: int, seed: int, speakers: int = 5):
@@ -149,6 +151,35 @@ def test_lists_of_lattices(tmp_path, capsys):
     assert len(list(read_lists(out))) == 2  # what was there stays
 
 
+@pytest.mark.parametrize("kind", ["ngram", "neural"])
+def test_a_model_in_lattices_gives_each_sentence_what_it_gives_in_lists(place, tmp_path, kind):
+    """Put into the lattices, it adds its share of a sentence's log probability to the score."""
+    archive, words, out = tmp_path / "lat.txt", tmp_path / "words.txt", tmp_path / "new.gz"
+    words.write_text("<eps> 0\nthe 1\nfare 2\nfair 3\nyak 4\n")
+    archive.write_text("u1\n0 1 1 1 1,2\n1 2 2 2 0.5,2\n1 2 3 3 1.5,3\n1 2 4 4 1.0,1\n2 0,0\n\n")
+    spec = f"ngram:{place / 'lm.arpa'}"
+    if kind == "neural":
+        text = ("--text", place / "train.txt", "--dev", place / "dev.txt", "--epochs", 2, "--out", tmp_path / "lstm")
+        assert run("train-lm", "--kind", "lstm", *text, "--dim", 8) == 0
+        spec = f"neural:{tmp_path / 'lstm'}"
+    given = ("--words", words, "--acoustic-scale", 0.5)
+    more = ("--scorer", spec, "--lm-scale", 0.3, "--lattice-beam", 50, "--out", out)
+    assert run("lattices", archive, *given, *more) == 0
+    scores = {}
+    for name, path in (("old", archive), ("new", out)):
+        assert run("lists", path, *given, "--out", tmp_path / f"{name}.jsonl") == 0
+        (item,) = read_lists(tmp_path / f"{name}.jsonl")
+        scores[name] = dict(zip(item.hypotheses, item.scores.tolist()))
+    assert set(scores["old"]) == set(scores["new"]) and len(scores["old"]) == 3
+    of_model = load_scorer(spec).score(list(scores["old"]))
+    for sentence, added in zip(scores["old"], of_model.tolist()):
+        assert scores["new"][sentence] == pytest.approx(scores["old"][sentence] + 0.3 * added, abs=1e-4)
+    if kind == "ngram":  # in its own place it changes nothing
+        assert run("lattices", out, *given, *more[:2], "--first", place / "lm.arpa", "--out", tmp_path / "same") == 0
+        ((_, new),), ((_, same),) = (list(read_word_lattices(path)) for path in (out, tmp_path / "same"))
+        np.testing.assert_allclose(np.sort(same.graph), np.sort(new.graph), atol=1e-4)
+
+
 def test_lists_are_read_as_they_are_needed():
     """Some are held, however many there are."""
     read = []
@@ -218,6 +249,12 @@ def test_lists_to_standard_output(place, weights, capfd):
         (["train-lm", "--kind", "lstm", "--text", "NONE", "--dev", "NONE", "--out", "OUT"], 1, "no such"),
         (["lists", "NONE", "--words", "NONE", "--acoustic-scale", "1", "--out", "OUT"], 1, "no such"),
         (["lists", "NONE", "--words", "NONE", "--acoustic-scale", "0", "--out", "OUT"], 2, "acoustic scale"),
+        (["lattices", "NONE", "--words", "NONE", "--acoustic-scale", "0", "--scorer", "x:y", "--out", "OUT"], 2,
+         "--acoustic-scale is 0"),
+        (["lattices", "NONE", "--words", "NONE", "--acoustic-scale", "1", "--scorer", "x:y", "--out", "OUT"], 2,
+         "'x:y' is no scorer"),
+        (["lattices", "NONE", "--words", "NONE", "--acoustic-scale", "1", "--scorer", "ngram:LM", "--out", "OUT"], 1,
+         "no such"),
         (["lists", "NONE", "--words", "NONE", "--acoustic-scale", "1", "--number", "0", "--out", "OUT"], 2, "0 hypo"),
     ],
 )

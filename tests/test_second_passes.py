@@ -53,8 +53,9 @@ def test_second_passes_over_n_best_lists(demo_run: Path, tmp_path: Path) -> None
     text, ngram = tmp_path / "more.txt", changed / "lm" / "lm.arpa"
     text.write_text("ONE two, Three ?\n" * 20)
     settings = [
-        'rescore.systems=["lfmmi"]', 'rescore.passes=["lstm","pll","ngram+lstm+bert+linear"]', f"rescore.ngram={ngram}",
-        "rescore.nbest=8", "rescore.train_lists=20", f'text_models.text=["{text}"]', "text_models.least=1",
+        'rescore.systems=["lfmmi"]', 'rescore.passes=["lattice-lstm","lstm","pll","ngram+lstm+bert+linear"]',
+        f"rescore.ngram={ngram}", "rescore.neural_scales=[0.3,0.6]", "rescore.nbest=8", "rescore.train_lists=20",
+        f'text_models.text=["{text}"]', "text_models.least=1",
         *(f"text_models.{name}.{size}=16" for name, size in (("lstm", "hidden"), ("masked", "dim"))),
         "text_models.masked.layers=1", "text_models.masked.heads=2", "text_models.bert.distil_epochs=1",
         *(f"text_models.{name}.epochs=2" for name in ("lstm", "masked", "bert")),
@@ -62,8 +63,10 @@ def test_second_passes_over_n_best_lists(demo_run: Path, tmp_path: Path) -> None
     printed = finish(demo(changed, *settings))
     assert {name for name, again in done(printed).items() if again} == {"text_models", "rescore", "score", "report"}
     names = ["lfmmi+lstm", "lfmmi+pll", "lfmmi+ngram+lstm+bert+linear"]
+    of_lattices = read_json(changed / "rescore" / "lfmmi+lattice-lstm" / "clean" / "test" / "wer.json")["settings"]
+    assert of_lattices["lm_scale"] in (0.3, 0.6) and of_lattices["history"] == 4
     rows = read_json(changed / "results.json")
-    assert {row["system"] for row in rows if "+" in row["system"]} == set(names)
+    assert {row["system"] for row in rows if "+" in row["system"]} == {*names, "lfmmi+lattice-lstm"}
     for row in (row for row in rows if row["system"] in names):
         folder = changed / "rescore" / row["system"] / row["condition"] / row["set"]
         settings_of = read_json(folder / "wer.json")["settings"]

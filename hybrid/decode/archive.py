@@ -15,7 +15,7 @@ Acoustic costs are without a scale in both, words are ids of words.txt.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
 
@@ -33,17 +33,20 @@ _MOST = 2**31 - 1
 
 
 def write_lattices(
-    path: PathLike, lattices: Mapping[str, Union[Lattice, WordLattice]], labels: Optional[Sequence[int]] = None
+    path: PathLike,
+    lattices: Union[Mapping[str, Union[Lattice, WordLattice]], Iterable[Tuple[str, Union[Lattice, WordLattice]]]],
+    labels: Optional[Sequence[int]] = None,
 ) -> None:
     """Write an archive, gzipped where its name ends in .gz; of a lattice of words the compact form.
 
-    labels: what stands for each pdf in the file, above 0; pdf + 1 where None. Raises ConfigError for an utterance's
-    name with a space, or a label that is none.
+    lattices: by name, or pairs that are made while they are written. labels: what stands for each pdf in the file,
+    above 0; pdf + 1 where None. Raises ConfigError for an utterance's name with a space, or a label that is none.
     """
     table = None if labels is None else np.concatenate([[0], np.asarray(labels, np.int64)])  # 0: epsilon
     if table is not None and (table[1:] < 1).any():
         raise ConfigError(f"label {table[1:].min()} for a pdf", remedy="0 is epsilon: give numbers above it")
-    write_lines(path, (line for name, lattice in lattices.items() for line in _block(name, lattice, table)))
+    pairs = lattices.items() if isinstance(lattices, Mapping) else lattices
+    write_lines(path, (line for name, lattice in pairs for line in _block(name, lattice, table)))
 
 
 def read_lattices(
@@ -64,6 +67,28 @@ def read_word_lattices(
     """Yield the name and lattice of words of each utterance of an archive of compact lattices; otherwise as
     read_lattices. They are taken as they are: determinised if they were."""
     return _read(path, _arc, to_word_lattice, pdfs, problems)
+
+
+def lattices_of_words(
+    path: PathLike, acoustic_scale: float, word_penalty: float = 0.0
+) -> Iterator[Tuple[str, WordLattice]]:
+    """Yield the name and lattice of words of each utterance of an archive of either kind: compact ones as they are,
+    others determinised at the scale and penalty. Raises DataError as read_lattices."""
+    if _is_compact(path):
+        yield from read_word_lattices(path)
+    else:
+        for name, lattice in read_lattices(path):
+            yield name, lattice.determinised(acoustic_scale, word_penalty)
+
+
+def _is_compact(path: PathLike) -> bool:
+    """Whether the first arc of an archive has labels behind its costs."""
+    for _, _, lines in _blocks(path):
+        for line in lines:
+            fields = line.split()
+            if len(fields) >= 4:
+                return fields[-1].count(",") == 2
+    return False
 
 
 def _block(name: str, lattice: Union[Lattice, WordLattice], table: Optional[np.ndarray]) -> Iterator[str]:

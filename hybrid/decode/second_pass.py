@@ -1,4 +1,4 @@
-"""The second pass of a set, over an Executor: a search that keeps its lattices, and another n-gram model in them, or
+"""The second pass of a set, over an Executor: a search that keeps its lattices, and another language model in them, or
 their n-best lists.
 
 A worker process loads the graph and the models once; a lattice lives as long as its utterance is worked on.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from hybrid.decode.ngram_rescoring import BEAM, NgramRescorer
+from hybrid.decode.ngram_rescoring import BEAM, NgramRescorer, Rescored
 from hybrid.decode.paths import Entry
 from hybrid.decode.run import Answer, Loglikes, answered, cached_decoder, graph_key, over_chunks, stream_chunks
 from hybrid.io import PathLike, Problems
@@ -29,11 +30,18 @@ class Point(NamedTuple):
 
 
 class Models(NamedTuple):
-    """Files: first, the n-gram model of the graph, and second, as NgramArrays.save wrote them; words: words.txt."""
+    """Files: first, the n-gram model of the graph, as NgramArrays.save wrote it; second, likewise, or the folder of a
+    left-to-right network of text; words: words.txt. history: of the network (neural_rescoring.py), None for an n-gram.
+    """
 
     first: PathLike
     second: PathLike
     words: PathLike
+    history: Optional[int] = None
+
+    @property
+    def neural(self) -> bool:
+        return self.history is not None
 
 
 def second_pass_words(
@@ -57,7 +65,7 @@ def second_pass_words(
     Raises DataError for an utterance that cannot be decoded; where `problems` is given it is noted there instead.
     """
     work = partial(
-        _chunk, graph=graph_key(graph), models=tuple(graph_key(path) for path in models), origin=origin,
+        _chunk, graph=graph_key(graph), models=_key(models), history=models.history, origin=origin,
         points=tuple(points), beam=beam, max_active=max_active, lattice_beam=lattice_beam,
     )  # fmt: skip
     decoder = cached_decoder(graph_key(graph), beam, max_active, origin[1])
@@ -114,17 +122,33 @@ def _nbest_chunk(
     return answered(chunk, entries)
 
 
+_Key = Tuple[Tuple[str, int, int], ...]
+
+
+def _key(models: Models) -> _Key:
+    """Return what tells the files from others of the same names."""
+    second = Path(models.second) / "model.safetensors" if models.neural else models.second
+    return tuple(graph_key(path) for path in (models.first, second, models.words))
+
+
 @lru_cache(maxsize=2)
-def _rescorer(models: Tuple[Tuple[str, int, int], ...]) -> NgramRescorer:
+def _rescorer(models: _Key, history: Optional[int]) -> Callable[..., Rescored]:
     first, second, words = (path for path, _, _ in models)
-    return NgramRescorer(NgramArrays.load(first), NgramArrays.load(second), read_table(words))
+    if history is None:
+        return NgramRescorer(NgramArrays.load(first), NgramArrays.load(second), read_table(words))
+    from hybrid.decode.neural_rescoring import NeuralRescorer  # torch, which n-grams do not need
+    from hybrid.nnet.text_io import load_text_model
+
+    model, tokens, _ = load_text_model(Path(second).parent)
+    return NeuralRescorer(model, tokens, read_table(words), first=NgramArrays.load(first), history=history)
 
 
 def _chunk(
     chunk: Sequence[Tuple[str, Any]],
     *,
     graph: Tuple[str, int, int],
-    models: Tuple[Tuple[str, int, int], ...],
+    models: _Key,
+    history: Optional[int],
     origin: Tuple[float, float],
     points: Sequence[Point],
     beam: float,
@@ -132,14 +156,17 @@ def _chunk(
     lattice_beam: float,
 ) -> List[Answer]:
     decoder = cached_decoder(graph, beam, max_active, origin[1])
-    rescorer = _rescorer(models)
+    rescorer = _rescorer(models, history)
+    # A network's share is far from 1, where paths that are good at it may be lost to the beam.
+    shares = sorted(point.lm_scale for point in points)
+    lm_scale = 1.0 if history is None else shares[len(shares) // 2]
 
     def words(utterance: str, loglikes: np.ndarray) -> List[Tuple[int, ...]]:
         lattice = decoder.lattice(loglikes, origin[0], utterance, lattice_beam=lattice_beam)
         if lattice is None:
             return [()] * len(points)
         of_words = lattice.determinised(origin[0], lattice_beam=lattice_beam, pdfs=False)
-        rescored = rescorer(of_words, acoustic_scale=origin[0], beam=lattice_beam)
+        rescored = rescorer(of_words, acoustic_scale=origin[0], lm_scale=lm_scale, beam=lattice_beam)
         scaled = {share: rescored.scaled(share) for share in {point.lm_scale for point in points}}
         # The graph has the origin's penalty already.
         return [

@@ -37,7 +37,7 @@ from hybrid.pipeline.corpus_settings import listed, test_sources
 from hybrid.pipeline.hook import Hook
 from hybrid.pipeline.names import FOLDER, recipe_names
 from hybrid.pipeline.recipe_run import RecipeRun
-from hybrid.pipeline.second_pass_settings import NGRAM, RescoreSettings
+from hybrid.pipeline.second_pass_settings import RescoreSettings
 from hybrid.pipeline.settings import Settings
 from hybrid.pipeline.systems import NETWORKS, TRAINERS, System, chosen, gmm_steps, wanted_networks
 from hybrid.run import Run
@@ -311,8 +311,7 @@ def _marks_of_sets(run: Any) -> List[Path]:
 
 
 def _ngram_file(settings: RescoreSettings) -> List[str]:
-    wanted = NGRAM in (*settings.passes, *settings.components)
-    return [settings.ngram] if wanted and settings.ngram != "full" else []
+    return [settings.ngram] if settings.takes_ngram and settings.ngram != "full" else []
 
 
 def _decoding(builder: _Builder) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 from hybrid.errors import ConfigError
 from hybrid.typed import above, at_least, between, device_name
@@ -12,6 +12,7 @@ NGRAM = "ngram"
 TRAINED_ON_TEXT = {"lstm": "lstm", "transformer": "transformer", "pll": "masked", "bert": "masked"}  # and by what model
 TRAINED_ON_LISTS = ("bert", "linear")
 COMPONENTS = (NGRAM, *TRAINED_ON_TEXT, "linear")
+IN_LATTICES = {NGRAM: "", "lattice-lstm": "lstm", "lattice-transformer": "transformer"}  # and the network of text
 TOGETHER = "+"  # joins components in a name
 
 
@@ -21,28 +22,40 @@ class RescoreSettings:
     passes: List[str]
     ngram: str
     lm_scales: List[float] = above(0)
+    neural_scales: List[float] = above(0)
+    history: int = at_least(0)
     lattice_beam: float = above(0)
     nbest: int = at_least(1)
     train_lists: int = at_least(1)
     train_nbest: int = at_least(2)
 
     def __post_init__(self) -> None:
-        if not self.lm_scales:
-            raise ConfigError("rescore.lm_scales is empty", remedy="at least one, as [1.0]")
-        for name in self.passes:
+        for name in ("lm_scales", "neural_scales"):
+            if not getattr(self, name):
+                raise ConfigError(f"rescore.{name} is empty", remedy="at least one, as [1.0]")
+        for name in self.of_lists:
             parts = name.split(TOGETHER)
             if len(set(parts)) < len(parts) or not set(parts) <= set(COMPONENTS):
                 raise ConfigError(
                     f"rescore.passes has {name!r}",
-                    remedy=f"use {', '.join(COMPONENTS)}, or several of them joined, as ngram+lstm",
+                    remedy=f"use {', '.join((*IN_LATTICES, *COMPONENTS[1:]))}, or several joined, as ngram+lstm",
                 )
         if self.systems and not self.passes:
             raise ConfigError("rescore.passes is empty", remedy='name one, as "ngram", or leave rescore.systems empty')
 
     @property
     def of_lists(self) -> List[str]:
-        """The passes over n-best lists: all but the n-gram model alone, which is put into lattices."""
-        return [name for name in self.passes if name != NGRAM]
+        """The passes over n-best lists."""
+        return [name for name in self.passes if name not in IN_LATTICES]
+
+    @property
+    def of_lattices(self) -> Dict[str, str]:
+        """The passes over lattices, each with its network of text; "" is the n-gram model."""
+        return {name: IN_LATTICES[name] for name in self.passes if name in IN_LATTICES}
+
+    @property
+    def takes_ngram(self) -> bool:
+        return NGRAM in (*self.passes, *self.components)
 
     @property
     def components(self) -> Tuple[str, ...]:
@@ -52,7 +65,8 @@ class RescoreSettings:
     @property
     def text_models(self) -> Tuple[str, ...]:
         """The networks that are to be trained on text: lstm, transformer, masked."""
-        return tuple(dict.fromkeys(TRAINED_ON_TEXT[name] for name in self.components if name in TRAINED_ON_TEXT))
+        wanted = [TRAINED_ON_TEXT[name] for name in self.components if name in TRAINED_ON_TEXT]
+        return tuple(dict.fromkeys([*wanted, *filter(None, self.of_lattices.values())]))
 
     @property
     def learns(self) -> bool:
@@ -78,6 +92,10 @@ class TransformerLmSettings(TextTrainingSettings):
     dim: int = at_least(2)
     layers: int = at_least(1)
     heads: int = at_least(1)
+
+    def __post_init__(self) -> None:
+        if self.dim % (2 * self.heads):
+            raise ConfigError(f"dim is {self.dim}, with {self.heads} heads", remedy="an even number for each head")
 
 
 @dataclass(frozen=True, kw_only=True)

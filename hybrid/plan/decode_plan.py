@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid.pipeline.second_pass_settings import NGRAM, TRAINED_ON_TEXT
+from hybrid.pipeline.second_pass_settings import TRAINED_ON_TEXT
 from hybrid.pipeline.systems import System, chosen
 from hybrid.plan import stage_costs as costs
 from hybrid.plan.stage_cost import StageCost, told
@@ -82,8 +82,8 @@ def rescore(work: Workload) -> StageCost:
     if settings.learns:
         taught = work.speech.train
         train = taught.hours * min(1.0, settings.train_lists / max(taught.utterances, 1))
-    # Lattices are made for the n-gram model, and once more for n-best lists, of training speech too.
-    searched = (hours if NGRAM in settings.passes else 0.0) + (hours + train if settings.of_lists else 0.0)
+    # Lattices are made for each model in them, and once more for n-best lists, of training speech too.
+    searched = len(settings.of_lattices) * hours + (hours + train if settings.of_lists else 0.0)
     cpu, largest_graph = 2.0 + len(rows) * _list_scores(work, hours, train), 0.0
     for row in rows:
         cpu += costs.SECOND_PASS.value * _search(work, row) * searched
@@ -103,7 +103,9 @@ def _list_scores(work: Workload, hours: float, train: float) -> float:
     settings, bert = work.settings.rescore, work.settings.text_models.bert
     words = costs.WORDS_AN_HOUR.value * hours * settings.nbest
     learnt = costs.WORDS_AN_HOUR.value * train * settings.train_nbest
-    cpu = 0.0
+    # A lattice has about as many states to score as a list of 50 has words.
+    cpu = sum(costs.TEXT.value * token_products(work, network) * 50 * costs.WORDS_AN_HOUR.value * hours
+              for network in settings.of_lattices.values() if network)  # fmt: skip
     for name in settings.components:
         if name not in TRAINED_ON_TEXT:
             continue

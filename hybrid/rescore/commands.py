@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Text
 
 import numpy as np
 
-from hybrid.decode.archive import read_lattices
+from hybrid.decode.archive import lattices_of_words
 from hybrid.destination import find_destination
 from hybrid.errors import ConfigError, DataError
 from hybrid.io import atomic_lines, write_lines
@@ -130,8 +130,8 @@ def write_from_lattices(options: argparse.Namespace) -> None:
 def _of_lattices(
     options: argparse.Namespace, names: Dict[int, str], references: Dict[str, List[str]], speakers: Dict[str, str]
 ) -> Iterator[NbestList]:
-    for identifier, lattice in shown(read_lattices(options.archive), options.archive.name):
-        words = lattice.determinised(options.acoustic_scale)
+    lattices = lattices_of_words(options.archive, options.acoustic_scale)
+    for identifier, words in shown(lattices, options.archive.name):
         entries = words.nbest(options.number, options.acoustic_scale, options.word_penalty)
         if not entries:
             remedy = "leave it out"

@@ -37,6 +37,7 @@ def add_rescore(commands: Any) -> None:
     parser = add_subcommand(commands, "rescore", what, _ABOUT, _MORE)
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_lists(actions)
+    _add_lattices(actions)
     _add_training(actions)
 
     tune = actions.add_parser("tune", help="weights of the fewest word errors on lists with references")
@@ -85,6 +86,27 @@ def _add_lists(actions: Any) -> None:
     parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers in Kaldi's format")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the lists to write; .gz compresses")
     parser.set_defaults(call=_lists)
+
+
+def _add_lattices(actions: Any) -> None:
+    parser = actions.add_parser("lattices", help="lattices with another language model: lattice-lmrescore")
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="lattices (lattice-copy ark:X ark,t:Y), or ours")
+    parser.add_argument("--words", type=Path, required=True, metavar="FILE", help="words.txt")
+    parser.add_argument("--scorer", required=True, metavar="SCORER", help="ngram:FILE, or neural:DIR of train-lm")
+    parser.add_argument(
+        "--first", metavar="FILE", help="the n-gram model of the graph, whose cost is taken off; else all of it stays"
+    )
+    parser.add_argument("--lm-scale", type=float, default=1.0, metavar="X", help="share of the new model (1)")
+    parser.add_argument("--acoustic-scale", type=float, required=True, metavar="X", help="of the acoustic costs")
+    parser.add_argument("--word-penalty", type=float, default=0.0, metavar="X", help="cost of a word (0)")
+    parser.add_argument("--lattice-beam", type=float, default=8.0, metavar="X", help="of what is kept (8)")
+    parser.add_argument(
+        "--history", type=int, default=4, metavar="N",
+        help="of a network: where the last N - 1 words are the same, so is what follows; 0: all words before (4)",
+    )  # fmt: skip
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="of a network: cpu, cuda, auto (cpu)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="compact lattices; .gz compresses")
+    parser.set_defaults(call=_lattices)
 
 
 def _add_training(actions: Any) -> None:
@@ -150,6 +172,12 @@ def _lists(options: argparse.Namespace) -> None:
     from hybrid.rescore.commands import write_from_lattices
 
     write_from_lattices(options)
+
+
+def _lattices(options: argparse.Namespace) -> None:
+    from hybrid.rescore.lattice_commands import rescore_lattices
+
+    rescore_lattices(options)
 
 
 def _tune(options: argparse.Namespace) -> None:
