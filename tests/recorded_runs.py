@@ -23,7 +23,7 @@ from mini_demo import SETTINGS, small_media
 from hybrid.config import Config
 from hybrid.marks import Stage
 from hybrid.parallel import SerialExecutor
-from hybrid.pipeline import corpus_settings, network_settings
+from hybrid.pipeline import corpus_settings, network_settings, second_pass_settings
 from hybrid.pipeline import settings as sections
 from hybrid.pipeline.recipe import find_recipe
 from hybrid.run import Run
@@ -33,6 +33,11 @@ BUILDING = "(which stages there are)"
 # Of the run that several tests share (conftest.py, recorded_demo).
 DEMO = [
     *SETTINGS, "model.vtlp.enabled=true", "lfmmi.lm_words=200", "lm.prune=0.0001", 'rescore.systems=["mono"]',
+    'rescore.passes=["ngram","lattice-lstm","lattice-transformer","pll+bert+linear"]', "rescore.nbest=4",
+    "rescore.train_lists=10", "rescore.train_nbest=3", "text_models.least=1", "text_models.lstm.hidden=8",
+    *(f"text_models.{name}.{size}" for name in ("transformer", "masked") for size in ("dim=8", "layers=1", "heads=1")),
+    *(f"text_models.{name}.epochs=1" for name in ("lstm", "transformer", "masked", "bert")),
+    "text_models.bert.distil_epochs=1",
 ]  # fmt: skip
 
 
@@ -130,7 +135,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
             recorder.saw_field(self, name)
         return object.__getattribute__(self, name)
 
-    modules = (sections, corpus_settings, network_settings)
+    modules = (sections, corpus_settings, network_settings, second_pass_settings)
     classes = {kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)}
     kinds = [kind for kind in classes if dataclasses.is_dataclass(kind)]
     patches = [mock.patch.object(kind, "__getattribute__", attribute) for kind in kinds]
