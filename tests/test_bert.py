@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bert_tools import SETTINGS, VOCABULARY, Arrays, small_bert, weights
 
 from hybrid.cli import main
 from hybrid.data.text_batches import padded
 from hybrid.data.tokens import MASK, Tokens
-from hybrid.data.wordpiece import INSIDE, Vocabulary
+from hybrid.data.wordpiece import Vocabulary
 from hybrid.errors import ConfigError, DataError, MissingDependency, ModelError
 from hybrid.io import load_tensors, read_json, save_tensors, write_json
 from hybrid.nnet import pretrained
@@ -28,52 +29,12 @@ from hybrid.rescore.training import TextTraining, prepared, train_lm, train_scor
 from hybrid.train.rescoring import RescoringLoss
 from hybrid.train.schedule import ScheduleConfig
 
-WORDS = ["the", "fare", "fair", "to", "boston", "den", "##ver", "a"]
-LETTERS = [*"abcdefghijklmnopqrstuvwxyz'", *(INSIDE + letter for letter in "abcdefghijklmnopqrstuvwxyz")]
-VOCABULARY = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "unused", *WORDS, *LETTERS]))
-SETTINGS = {
-    "model_type": "bert", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 24, "max_position_embeddings": 20, "layer_norm_eps": 1e-12, "vocab_size": len(VOCABULARY),
-}  # fmt: skip
 TEXT = [["the", "fare", "to", "denver"], ["A", "fair", "to", "Boston"]]
 TRAINING = TextTraining(max_tokens=60, masked=0.25).changed(epochs=4, lr=3e-3, schedule=ScheduleConfig(warmup=3))
-Arrays = dict[str, np.ndarray]
-
-
-def weights(config: dict[str, Any], prefix: str = "") -> Arrays:
-    """Random weights with the names of transformers' BertModel; all norms and biases other than at a beginning."""
-    random = np.random.default_rng(1)
-    dim, wide = config["hidden_size"], config["intermediate_size"]
-    shapes = {"pooler.dense.weight": (dim, dim), "pooler.dense.bias": (dim,)}
-    tables = {"word": config["vocab_size"], "position": config["max_position_embeddings"], "token_type": 2}
-    for name, rows in tables.items():
-        shapes[f"embeddings.{name}_embeddings.weight"] = (rows, dim)
-    norms = ["embeddings.LayerNorm"]
-    for number in range(config["num_hidden_layers"]):
-        layer = f"encoder.layer.{number}"
-        for part in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
-            shapes[f"{layer}.{part}.weight"], shapes[f"{layer}.{part}.bias"] = (dim, dim), (dim,)
-        shapes[f"{layer}.intermediate.dense.weight"] = (wide, dim)
-        shapes[f"{layer}.intermediate.dense.bias"] = (wide,)
-        shapes[f"{layer}.output.dense.weight"], shapes[f"{layer}.output.dense.bias"] = (dim, wide), (dim,)
-        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-    for norm in norms:
-        shapes[f"{norm}.weight"] = shapes[f"{norm}.bias"] = (dim,)
-    around = {f"{norm}.weight": 1.0 for norm in norms}
-    return {
-        prefix + name: random.normal(around.get(name, 0.0), 0.3, shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "bert"
-    path.mkdir()
-    write_json(path / "config.json", SETTINGS)
-    (path / "vocab.txt").write_text("".join(f"{name}\n" for name in VOCABULARY), "utf-8")
-    save_tensors(path / "model.safetensors", weights(SETTINGS))
-    return path
+    return small_bert(tmp_path / "bert")
 
 
 # ------------------------------------------------------------------ the slow second implementation

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bert_tools import small_bert
 from little_runs import demo, done, finish
 
 from hybrid.io import read_json
@@ -52,12 +53,12 @@ def test_second_passes_over_n_best_lists(demo_run: Path, tmp_path: Path) -> None
     changed = shutil.copytree(demo_run, tmp_path / "exp")
     text, ngram = tmp_path / "more.txt", changed / "lm" / "lm.arpa"
     text.write_text("ONE two, Three ?\n" * 20)
+    bert = small_bert(tmp_path / "bert", max_position_embeddings=200)
     settings = [
         'rescore.systems=["lfmmi"]', 'rescore.passes=["lattice-lstm","lstm","pll","ngram+lstm+bert+linear"]',
         f"rescore.ngram={ngram}", "rescore.neural_scales=[0.3,0.6]", "rescore.nbest=8", "rescore.train_lists=20",
         f'text_models.text=["{text}"]', "text_models.least=1",
-        *(f"text_models.{name}.{size}=16" for name, size in (("lstm", "hidden"), ("masked", "dim"))),
-        "text_models.masked.layers=1", "text_models.masked.heads=2", "text_models.bert.distil_epochs=1",
+        "text_models.lstm.hidden=16", f"text_models.masked.pretrained={bert}", "text_models.bert.distil_epochs=1",
         *(f"text_models.{name}.epochs=2" for name in ("lstm", "masked", "bert")),
     ]  # fmt: skip
     printed = finish(demo(changed, *settings))

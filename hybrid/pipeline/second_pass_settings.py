@@ -101,6 +101,7 @@ class TransformerLmSettings(TextTrainingSettings):
 @dataclass(frozen=True, kw_only=True)
 class MaskedLmSettings(TransformerLmSettings):
     masked: float = between(0.01, 0.99)
+    pretrained: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain
-from typing import Any, Dict, Iterable, Iterator, List, Sequence
+from typing import Iterable, Iterator, List, Optional, Sequence
 
 from hybrid.data.tokens import Tokens
 from hybrid.lexicon.lang import Lang
 from hybrid.lexicon.lexicon import FILLERS
 from hybrid.lexicon.transcript import Normaliser
 from hybrid.lm.text import read_sentences
+from hybrid.nnet.pretrained import pretrained_lm
+from hybrid.nnet.text import TextModel
 from hybrid.pipeline.recipe_run import RecipeRun
 from hybrid.pipeline.sets import prepared
 from hybrid.rescore.neural import perplexity
@@ -34,15 +36,19 @@ def text_models(run: RecipeRun, names: Sequence[str]) -> None:
     run.log(f"  {len(tokens)} {'pieces' if settings.pieces else 'words'}")
     for name in run.progress(names, total=len(names), desc="text models"):
         model = getattr(settings, name)
-        config: Dict[str, Any] = {"layers": model.layers, "dropout": model.dropout}
+        training = text_training(run, epochs=model.epochs, lr=model.lr)
+        init: Optional[TextModel] = None
+        own, kind, config = tokens, KINDS[name], {"layers": model.layers, "dropout": model.dropout}
         if name == "lstm":
             config.update(hidden=model.hidden)
         else:
             config.update(dim=model.dim, heads=model.heads, causal=name == "transformer")
-        training = text_training(run, epochs=model.epochs, lr=model.lr)
         if name == "masked":
             training = replace(training, masked=model.masked)
-        scorer = train_lm(KINDS[name], config, tokens, text, dev, run.dir("text_models") / name, training, log=run.log)
+            if model.pretrained:
+                init, own = pretrained_lm(model.pretrained, text, dropout=model.dropout, seed=run.seed)
+                kind, config = init.kind, init.config.to_dict()
+        scorer = train_lm(kind, config, own, text, dev, run.dir("text_models") / name, training, init=init, log=run.log)
         value, count = perplexity(scorer, [words for words in dev if words])
         what = "pseudo-perplexity" if name == "masked" else "perplexity"
         run.log(f"  {name}: {what} {value:.1f} on {count} tokens of dev")
