@@ -100,6 +100,23 @@ def test_tuned_weights_hold_on_other_lists():
     assert errors_of(others, weights) < 1.25 * errors_of(others, np.array([0.5, 2.0, -1.0]))
 
 
+@pytest.mark.parametrize("more", [0, 3])
+def test_the_difference_of_scores_that_are_much_alike(more):
+    """Of two language models what one likes more than the other tells all; beside them stand scores of no use, one of
+    them constant, one the other's double."""
+    random = np.random.default_rng(5)
+    lists = []
+    for _ in range(200):
+        alike, useful = random.normal(size=(2, 6)) * [[100.0], [0.2]]
+        columns = [random.normal(size=6), alike, alike + useful, *random.normal(size=(max(more - 2, 0), 6))]
+        columns += [np.full(6, 7.0), 2.0 * columns[0]][:more]
+        errors = 3 * (useful < useful.max() - 0.005)
+        lists.append(ScoredList(np.stack(columns, axis=1), errors.astype(int)))
+    tuned = tune(lists)
+    assert tuned.errors <= 6 and tuned.weights[1] == pytest.approx(-tuned.weights[2], rel=0.02)
+    assert tuned.errors == errors_of(lists, tuned.weights)
+
+
 def test_the_same_seed_gives_the_same_weights():
     lists = lists_of(40, 3)
     assert (tune(lists, seed=4).weights == tune(lists, seed=4).weights).all()
