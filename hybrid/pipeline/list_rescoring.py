@@ -186,6 +186,7 @@ class ListPasses:
             distil = text_training(self.run, epochs=settings.distil_epochs, lr=settings.lr)
             by_errors = text_training(self.run, epochs=settings.epochs, lr=settings.lr / 5) if settings.epochs else None
             masked = NeuralScorer.load(self.run.dir("text_models") / "masked")
+            masked.progress = lambda batches: self.run.progress(batches, total=len(batches), desc="what bert learns")
             training = BertTraining(distil, by_errors, distillation=settings.distillation)
             train_bert(masked, train, dev, self.models / "bert", training, self.run.log)
 

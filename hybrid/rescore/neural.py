@@ -12,7 +12,7 @@ log-probabilities of its tokens, batch by batch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -29,7 +29,10 @@ MAX_TOKENS = 4000
 
 
 class NeuralScorer:
-    """score(sentences) -> natural-log scores, float64 [n], higher is better. What kind follows from the model."""
+    """score(sentences) -> natural-log scores, float64 [n], higher is better. What kind follows from the model.
+
+    progress: what the batches of a masked model, a forward pass for each token, are gone through with.
+    """
 
     def __init__(self, model: TextModel, tokens: Tokens, *, max_tokens: int = MAX_TOKENS, device: str = "cpu") -> None:
         """Raises ConfigError for max_tokens below 1."""
@@ -39,6 +42,7 @@ class NeuralScorer:
         self.model = model.to(self.device).eval()
         self.tokens = tokens
         self.max_tokens = max_tokens
+        self.progress: Callable[[Sequence[List[int]]], Iterable[List[int]]] = iter
 
     @classmethod
     def load(cls, folder: PathLike, *, device: str = "cpu") -> NeuralScorer:
@@ -95,7 +99,7 @@ class NeuralScorer:
     def _masked(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         scores = np.zeros(len(rows))
         jobs = [(number, place) for number, row in enumerate(rows) for place in range(1, len(row) - 1)]
-        for places in self._batches([len(rows[number]) for number, _ in jobs]):
+        for places in self.progress(list(self._batches([len(rows[number]) for number, _ in jobs]))):
             part = [jobs[i] for i in places]
             tokens, lengths = padded([rows[number] for number, _ in part])
             at = torch.tensor([place for _, place in part])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
@@ -16,7 +17,7 @@ from hybrid.nnet.text import TextModel
 from hybrid.nnet.text_io import load_text_model
 from hybrid.nnet.transformer import SentenceScorer, TransformerLm
 from hybrid.rescore import training
-from hybrid.rescore.commands import find_spelling, input_lists
+from hybrid.rescore.commands import find_spelling, input_lists, shown
 from hybrid.rescore.neural import NeuralScorer, model_folder, perplexity
 from hybrid.rescore.training import TextTraining
 from hybrid.train.rescoring import RescoringLoss
@@ -112,6 +113,8 @@ def train_bert(options: argparse.Namespace) -> None:
         "" if options.loss == "none" else options.loss, options.distillation, options.first_weight
     )
     teacher = NeuralScorer(masked, tokens) if options.distillation else None
+    if teacher is not None:
+        teacher.progress = partial(shown, name="pseudo-log-likelihoods")
     train, dev = (
         training.prepared(list(input_lists(options, paths)), tokens, teacher)
         for paths in (options.lists, [options.dev])
