@@ -199,6 +199,7 @@ _SOURCES = (
 _STORED = ("student.teacher", "student.head", "student.targets", "student.k")
 _ALIGNED = ("senones.align_with", "gmm.last")  # what is_aligned reads
 _LEARNS = (*_STORED, "student.online", "student.temperature", "student.hard_weight", "student.confident")
+_OF_TEXT = ("text_models.max_tokens", "text_models.device")  # how networks of text are trained
 _WORDS = ("corpus.lexicon", "corpus.stress", "corpus.units", "corpus.oov")
 
 
@@ -328,13 +329,17 @@ def _decoding(builder: _Builder) -> None:
         rescore = builder.settings.rescore
         if rescore.text_models:
             files = builder.settings.text_models.text
-            builder.add("text_models", _lazy("text_models", "text_models", rescore.text_models), ("prepare", "lang"),
-                        ("text_models",), lambda run: run.find_all(*files))  # fmt: skip
+            models = [*_OF_TEXT, "text_models.text", "text_models.least", "text_models.pieces"]
+            builder.add(
+                "text_models", _lazy("text_models", "text_models", rescore.text_models), ("prepare", "lang"),
+                (*models, *(f"text_models.{name}" for name in rescore.text_models)),  # another one is another setting
+                lambda run: run.find_all(*files),
+            )  # fmt: skip
         rescored = [row for row in systems if row.name in builder.settings.rescore.systems]
         needs = ("lang", "lm", "augment", "features", *trained, *networks, "graph", "decode")
         builder.add(
             "rescore", _lazy("rescoring", "rescore", rescored), (*needs, *builder.existing("text_models")),
-            ("decode", "rescore", "limits", *(["text_models"] if rescore.learns else [])),
+            ("decode", "rescore", "limits", *(["text_models.bert", *_OF_TEXT] if rescore.learns else [])),
             lambda run: run.find_all(*_ngram_file(rescore)),
         )  # fmt: skip
     builder.add(
