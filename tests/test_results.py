@@ -186,3 +186,19 @@ def test_a_broken_wer_json_is_named(tmp_path):
     path.write_text('{"system": "mono"}')
     with pytest.raises(DataError, match="wer.json"):
         results.collect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "systems, wanted",
+    [
+        ([], {}),
+        (["mono"], {}),
+        (["mono", "tri1"], {"tri1": "mono"}),
+        (["tri3", "ce", "ce+lstm", "ce+ngram"], {"ce": "tri3", "ce+lstm": "ce", "ce+ngram": "ce"}),
+        (["ce", "ce+ngram", "lfmmi"], {"ce+ngram": "ce", "lfmmi": "ce"}),
+        (["a+x", "b"], {"b": "a+x"}),
+        (["a", "b+x", "c"], {"b+x": "a", "c": "a"}),
+    ],
+)
+def test_a_second_pass_is_compared_with_its_first(systems, wanted):
+    assert results.compared(systems) == wanted

@@ -9,7 +9,7 @@ from hybrid.report.calibration import HEAD, confidence_cells, error_text, in_ord
 from hybrid.report.gather import ReportData, gather
 from hybrid.report.html import bytes_text, seconds_text
 from hybrid.report.recognition import p_value
-from hybrid.score.results import CONDITIONS, cells, ordered, table
+from hybrid.score.results import CONDITIONS, SECOND, cells, compared, ordered, table
 from hybrid.score.significance import p_text
 
 
@@ -42,13 +42,15 @@ def _paired(data: ReportData, name: str, tuned_on: str) -> List[str]:
     systems = list(dict.fromkeys(system for system, _ in results))
     conditions = ordered((condition for _, condition in results), CONDITIONS)
     rows = []
-    for before, system in zip(systems, systems[1:], strict=False):
+    for system, before in compared(systems).items():
         ps = [p_value(data, before, system, condition, name, tuned_on) for condition in conditions]
         if any(p is not None for p in ps):
             rows.append([f"{system} to {before}", *("-" if p is None else p_text(p) for p in ps)])
     if not rows:
         return []
-    text = "Matched-pair test (MAPSSWE, an utterance a segment), two-sided p against the row above:"
+    second = any(SECOND in name for name in systems)
+    against = "the row above, of a second pass against its first" if second else "the row above"
+    text = f"Matched-pair test (MAPSSWE, an utterance a segment), two-sided p against {against}:"
     return [text, grid(["systems", *conditions], rows)]
 
 

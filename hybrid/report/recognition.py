@@ -9,7 +9,7 @@ from hybrid.errors import DataError
 from hybrid.report import plots
 from hybrid.report.gather import ReportData
 from hybrid.report.html import Markup, details, esc, join, none, soft, table, tag, warning
-from hybrid.score.results import CONDITIONS, cells, ordered
+from hybrid.score.results import CONDITIONS, cells, compared, ordered
 from hybrid.score.significance import p_text, paired_test
 
 _SHOWN = 12  # most frequent errors of a kind
@@ -45,10 +45,11 @@ def _wer_table(
         for condition in conditions
     }
     rows = []
-    for k, system in enumerate(systems):
+    comparisons = compared(systems)
+    for system in systems:
         row: List[Any] = [system]
         for condition in conditions:
-            before = systems[k - 1] if k else None
+            before = comparisons.get(system)
             p = p_value(data, before, system, condition, name, tuned_on) if before else None
             row.append(_wer_cell(results.get((system, condition)), best[condition], p, before))
         rows.append(row)
@@ -98,8 +99,8 @@ def _explanation(results: Mapping[Any, Any]) -> Markup:
         "WER in percent; in brackets its 95 % interval by bootstrap over utterances"
         + (" (where a cell has several seeds: the mean, in brackets the lowest and highest)" if several else "")
         + ". The percentage is the change relative to the first row; green numbers are the lowest of their column. "
-        "p: two-sided matched-pair test (MAPSSWE, an utterance a segment) against the row above, of the decodes that "
-        "lie in this run's folder."
+        "p: two-sided matched-pair test (MAPSSWE, an utterance a segment) against the row above, of a second pass "
+        "against its first, of the decodes that lie in this run's folder."
     )
 
 

@@ -141,6 +141,21 @@ def system_order(exp: PathLike) -> List[str]:
     return [name for system in first for name in (system, *_passes(system, second))]
 
 
+def compared(systems: Sequence[str]) -> Dict[str, str]:
+    """Return what each system of a table is compared with: a second pass with its first pass, where that is in the
+    table, every other with the row above that is no second pass; the first with nothing."""
+    found: Dict[str, str] = {}
+    above = ""
+    for system in systems:
+        first, second, _ = system.partition(SECOND)
+        before = first if second and first in systems else above
+        if before and before != system:
+            found[system] = before
+        if not second or not above:
+            above = system
+    return found
+
+
 def _passes(system: str, second: Sequence[str]) -> List[str]:
     return [name for name in second if name.partition(SECOND)[0] == system]
 

@@ -17,6 +17,7 @@ from hybrid.score.results import (
     KEY,
     Row,
     cells,
+    compared,
     decode_folder,
     merge,
     ordered,
@@ -146,7 +147,7 @@ def is_pair(a: Counts, b: Counts) -> bool:
 
 
 def comparison(exps: Sequence[Path], rows: Sequence[Row], name: str, tuned_on: str = "dev") -> str:
-    """Compares each system with the one before it, per condition and over all.
+    """Compares each system with the one before it, a second pass with its first, per condition and over all.
 
     A line gives the relative change and p, where seeds match.
     """
@@ -154,7 +155,7 @@ def comparison(exps: Sequence[Path], rows: Sequence[Row], name: str, tuned_on: s
     systems = list(dict.fromkeys(system for system, _ in results))
     conditions = ordered((condition for _, condition in results), CONDITIONS)
     lines = []
-    for before, system in zip(systems, systems[1:], strict=False):
+    for system, before in compared(systems).items():
         parts = []
         sides: List[Dict[str, Counts]] = [{}, {}]
         for condition in conditions:
@@ -185,11 +186,11 @@ def report_runs(exps: Sequence[Path]) -> str:
     for tuned_on in sorted({row["tuned_on"] for row in rows if row["set"] in names}):
         parts.append(table(rows, None, tuned_on))
         for name in names:
-            compared = comparison(exps, rows, name, tuned_on)
-            if compared:
+            changes = comparison(exps, rows, name, tuned_on)
+            if changes:
                 of = f" on {name}" if len(names) > 1 else ""
                 parts.append(
-                    f"Change of errors{of}, and matched-pair test (MAPSSWE, errors summed over seeds):\n{compared}"
+                    f"Change of errors{of}, and matched-pair test (MAPSSWE, errors summed over seeds):\n{changes}"
                 )
     for setting, values in differing(exps).items():
         parts.append(f"Not the same in these runs: {setting} is {', '.join(map(str, values))}.")
