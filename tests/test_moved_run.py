@@ -58,7 +58,7 @@ def test_a_moved_run_is_up_to_date(moved: Path, recorded_demo: Recorder, capsys:
 def test_a_moved_run_decodes_with_another_beam(moved: Path, capsys: pytest.CaptureFixture) -> None:
     before = error_rates(moved)
     ran = go(moved, capsys, "--stage", "decode", "--set", *DEMO, "decode.beam=8.5")
-    assert ran == {"decode": True, "rescore": True, "score": True, "report": True}
+    assert ran == {"decode": True, "text_models": False, "rescore": True, "score": True, "report": True}
     after = error_rates(moved)
     assert before.keys() == after.keys() and len(after) == 63
     assert {read_json(moved / name)["settings"]["beam"] for name in after} == {8.5}
