@@ -187,8 +187,10 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _apply(options: argparse.Namespace) -> None:
+    from hybrid.parallel import give_back_blocks
     from hybrid.rescore.commands import apply
 
+    give_back_blocks()
     apply(options)
 
 
