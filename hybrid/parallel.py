@@ -79,9 +79,7 @@ def give_back_blocks() -> None:
     glibc raises that size as large blocks are freed, up to 32 MB; batches of ever other sizes then leave holes in the
     heap, which slowly grows. Elsewhere nothing is done.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD
+    _mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD
 
 
 def share_one_heap() -> None:
@@ -90,9 +88,14 @@ def share_one_heap() -> None:
     glibc gives each thread a heap of its own, which keeps what was once freed in it: memory then grows with what each
     thread has ever held at once, and slowly goes on growing. Elsewhere nothing is done.
     """
+    _mallopt(-8, 1)  # M_ARENA_MAX
+
+
+def _mallopt(parameter: int, value: int) -> None:
+    """Sets a parameter of glibc's malloc, where it is that."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(-8, 1)  # M_ARENA_MAX
+        mallopt(parameter, value)
 
 
 class WorkerPool(ProcessPoolExecutor):

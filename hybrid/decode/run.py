@@ -105,7 +105,7 @@ def decode_hypotheses(
     _points(points)
     decoder = cached_decoder(graph_key(graph), beam, max_active, points[0][1])  # one that is no good raises plainly
     work = partial(_decode_chunk, graph=graph_key(graph), points=tuple(points), beam=beam, max_active=max_active)
-    _compile(work, decoder)
+    compile_work(work, decoder)
     return over_chunks(work, loglikes, ids, executor, problems, progress)
 
 
@@ -138,11 +138,11 @@ def lattice_words(
         _rescore_chunk, graph=graph_key(graph), origin=origin, points=tuple(points), beam=beam, max_active=max_active,
         lattice_beam=lattice_beam,
     )  # fmt: skip
-    _compile(work, decoder)
+    compile_work(work, decoder)
     return over_chunks(work, loglikes, ids, executor, problems, progress)
 
 
-def _compile(work: Callable[[List[Any]], Any], decoder: Decoder) -> None:
+def compile_work(work: Callable[[List[Any]], Any], decoder: Decoder) -> None:
     """Compile here, on a machine where that is to be done, what each worker would compile for itself."""
     work([("", np.zeros((2, decoder.min_columns), np.float32))])
 

@@ -15,7 +15,16 @@ import numpy as np
 
 from hybrid.decode.ngram_rescoring import BEAM, NgramRescorer, Rescored
 from hybrid.decode.paths import Entry
-from hybrid.decode.run import Answer, Loglikes, answered, cached_decoder, graph_key, over_chunks, stream_chunks
+from hybrid.decode.run import (
+    Answer,
+    Loglikes,
+    answered,
+    cached_decoder,
+    compile_work,
+    graph_key,
+    over_chunks,
+    stream_chunks,
+)
 from hybrid.io import PathLike, Problems
 from hybrid.lexicon.tables import read_table
 from hybrid.lm.arrays import NgramArrays
@@ -69,7 +78,7 @@ def second_pass_words(
         points=tuple(points), beam=beam, max_active=max_active, lattice_beam=lattice_beam,
     )  # fmt: skip
     decoder = cached_decoder(graph_key(graph), beam, max_active, origin[1])
-    work([("", np.zeros((2, decoder.min_columns), np.float32))])  # what is to be compiled is, before workers do
+    compile_work(work, decoder)
     return over_chunks(work, loglikes, ids, executor, problems, progress)
 
 
@@ -96,7 +105,7 @@ def nbest_lists(
         _nbest_chunk, graph=graph_key(graph), origin=origin, number=number, beam=beam, max_active=max_active,
         lattice_beam=lattice_beam,
     )  # fmt: skip
-    work([("", np.zeros((2, decoder.min_columns), np.float32))])
+    compile_work(work, decoder)
     return stream_chunks(work, loglikes, ids, executor, problems)
 
 

@@ -59,7 +59,7 @@ class ListPasses:
 
     def run_all(self, dev: DecodeSet, tests: Sequence[DecodeSet]) -> int:
         """Search and score the development set and `tests`; return the number of utterances."""
-        path = self.run.dir("rescore") / "models" / self.system.name / f"{dev.condition}.problems.json"
+        path = self.models / f"{dev.condition}.problems.json"
         sets = [dev, *tests]
         cuts = {eval_set: read_cuts(feature_folder(self.run, eval_set.name, "mfcc")) for eval_set in sets}
         total = sum(map(len, cuts.values()))
